@@ -1,0 +1,20 @@
+//! pgstead: PostgreSQL disaster recovery for a team with three servers.
+//!
+//! **observe → plan → lint the plan → apply → check.** From one inventory pgstead goes over SSH, sees what is on the
+//! servers, decides everything, shows it, does it, and proves that every replication link moves data.
+//!
+//! What it cannot know: an SSH exit status of 255 may mean that the connection broke or that the command said 255; a
+//! step whose outcome is unknown is observed again, never repeated blindly. A server that cannot be reached is not
+//! dead. A link that says `streaming` may be cut: only data that arrived proves it.
+//!
+//! The modules, in reading order (imports go downward only; `tests/tidy.rs` enforces it):
+//!
+//! - layer 0: [`model`] the words, [`quote`] the grammars
+//! - layer 1: [`inventory`], [`render`], [`pki`], [`plan`], [`check`]: pure; [`diagnostic`] and [`event`]
+//! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS
+//! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
+//! - layer 4: [`ui`] and [`cli`]
+
+pub mod diagnostic;
+pub mod model;
+pub mod quote;

@@ -1,0 +1,134 @@
+//! Where a distribution keeps PostgreSQL: programs, data, configuration, service.
+//!
+//! Layouts are found on the server, not configured: the probe is handed the candidates of this file and reports which
+//! one is there. No other file knows these paths.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::topology::Server;
+use crate::model::version::Major;
+
+/// The value of `service` that says: no service manager, start the instance with `pg_ctl`.
+pub const NO_SERVICE: &str = "pg_ctl";
+
+/// A family of installations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayoutKind {
+    /// Debian and Ubuntu with `postgresql-common`: configuration outside the data directory, unit `postgresql@15-main`.
+    Debian,
+    /// PGDG packages of the RHEL family: configuration in the data directory, unit `postgresql-15`.
+    Rhel,
+    /// Any other: programs in a directory, `pg_ctl`, no service.
+    Plain,
+}
+
+/// The places of one instance on one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// The family.
+    pub kind: LayoutKind,
+    /// The directory of `postgres`, `initdb` and the other programs.
+    pub bin_directory: String,
+    /// The data directory.
+    pub data_directory: String,
+    /// The directory of the configuration files where they are outside the data directory.
+    pub config_directory: Option<String>,
+    /// The systemd unit, where one runs the instance.
+    pub unit: Option<String>,
+    /// The directory of the Unix-domain socket.
+    pub socket_directory: String,
+    /// The OS user that owns the instance.
+    pub os_user: String,
+    /// The directory for what pgstead keeps about this instance: certificates, role file, manifest, lock, audit log.
+    pub pgstead_directory: String,
+}
+
+impl Layout {
+    /// Returns the candidates for a server in the order in which the probe should try them.
+    ///
+    /// `login_user` owns the instance where neither a package's `postgres` user nor root is in play.
+    pub fn candidates(topology: &str, server: &Server, version: Major, login_user: &str) -> Vec<Layout> {
+        if server.service.as_deref() == Some(NO_SERVICE) {
+            return vec![Layout::plain(server, version, login_user)];
+        }
+        vec![
+            Layout::debian(topology, server, version),
+            Layout::rhel(topology, server, version),
+            Layout::plain(server, version, login_user),
+        ]
+    }
+
+    fn debian(topology: &str, server: &Server, version: Major) -> Layout {
+        // A unit such as postgresql@15-second names the postgresql-common cluster; "main" is the distribution's default.
+        let cluster = server
+            .service
+            .as_deref()
+            .and_then(|unit| unit.trim_end_matches(".service").rsplit_once('-'))
+            .map_or("main", |(_, cluster)| cluster);
+        let own = format!("{version}/{cluster}");
+        Layout {
+            kind: LayoutKind::Debian,
+            bin_directory: server.bin_directory.clone().unwrap_or_else(|| format!("/usr/lib/postgresql/{version}/bin")),
+            data_directory: server.data_directory.clone().unwrap_or_else(|| format!("/var/lib/postgresql/{own}")),
+            config_directory: Some(format!("/etc/postgresql/{own}")),
+            unit: Some(format!("postgresql@{version}-{cluster}.service")),
+            socket_directory: "/var/run/postgresql".to_owned(),
+            os_user: "postgres".to_owned(),
+            pgstead_directory: shared_directory(topology, server),
+        }
+    }
+
+    fn rhel(topology: &str, server: &Server, version: Major) -> Layout {
+        Layout {
+            kind: LayoutKind::Rhel,
+            bin_directory: server.bin_directory.clone().unwrap_or_else(|| format!("/usr/pgsql-{version}/bin")),
+            data_directory: server.data_directory.clone().unwrap_or_else(|| format!("/var/lib/pgsql/{version}/data")),
+            config_directory: None,
+            unit: Some(server.service.clone().unwrap_or_else(|| format!("postgresql-{version}.service"))),
+            socket_directory: "/run/postgresql".to_owned(),
+            os_user: "postgres".to_owned(),
+            pgstead_directory: shared_directory(topology, server),
+        }
+    }
+
+    fn plain(server: &Server, version: Major, login_user: &str) -> Layout {
+        let data_directory = server.data_directory.clone().unwrap_or_else(|| "/var/lib/postgresql/data".to_owned());
+        Layout {
+            kind: LayoutKind::Plain,
+            bin_directory: server.bin_directory.clone().unwrap_or_else(|| format!("/usr/local/pgsql-{version}/bin")),
+            // Beside the data directory, since nobody may be root here; the socket too, since /run is root's.
+            pgstead_directory: format!("{data_directory}.pgstead"),
+            socket_directory: format!("{data_directory}.pgstead"),
+            data_directory,
+            config_directory: None,
+            unit: None,
+            os_user: if login_user == "root" { "postgres".to_owned() } else { login_user.to_owned() },
+        }
+    }
+
+    /// Returns the path of a program of this installation.
+    pub fn program(&self, name: &str) -> String {
+        format!("{}/{name}", self.bin_directory)
+    }
+
+    /// Returns the directory that holds the configuration files once the data directory is in place.
+    pub fn config_home(&self) -> &str {
+        self.config_directory.as_deref().unwrap_or(&self.data_directory)
+    }
+
+    /// Returns the path of a file in pgstead's own directory.
+    pub fn own(&self, name: &str) -> String {
+        format!("{}/{name}", self.pgstead_directory)
+    }
+
+    /// Returns where a base backup or a new instance is put together before it becomes the data directory (hazard 19).
+    pub fn seed_directory(&self, run: &str) -> String {
+        format!("{}.seed.{run}", self.data_directory)
+    }
+}
+
+fn shared_directory(topology: &str, server: &Server) -> String {
+    format!("/var/lib/pgstead/{topology}/{}", server.name)
+}

@@ -1,0 +1,30 @@
+//! The words of the domain: servers, links, versions, commands, facts.
+//!
+//! Layer 0. No I/O, no clock, no randomness: a value made here is the same on every machine and in every test.
+
+pub mod address;
+pub mod argv;
+pub mod hba;
+pub mod layout;
+pub mod lsn;
+pub mod name;
+pub mod observation;
+pub mod observed;
+pub mod parameter;
+pub mod secret;
+pub mod topology;
+pub mod version;
+
+pub use address::Address;
+pub use argv::Argv;
+pub use argv::RunAs;
+pub use lsn::Lsn;
+pub use name::ServerName;
+pub use name::SiteName;
+pub use name::TopologyName;
+pub use observed::Observed;
+pub use secret::Secret;
+pub use topology::Link;
+pub use topology::Server;
+pub use topology::Topology;
+pub use version::Major;

@@ -1,0 +1,352 @@
+//! What was seen on the servers at one moment.
+//!
+//! Plain facts, serialisable, so that every decision can be tested with a file. Nothing here decides anything.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::argv::Login;
+use crate::model::layout::Layout;
+use crate::model::lsn::Lsn;
+use crate::model::name::ServerName;
+use crate::model::observed::Observed;
+use crate::model::version::ServerVersion;
+
+/// What was seen on every server. A server that could not be reached is `Unreadable` with the reason.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// By server name.
+    pub servers: BTreeMap<ServerName, Observed<ServerObservation>>,
+}
+
+impl Observation {
+    /// Returns what was seen on a server, where it was reached.
+    pub fn server(&self, name: &ServerName) -> Option<&ServerObservation> {
+        self.servers.get(name).and_then(Observed::known)
+    }
+}
+
+/// What one compound probe saw on one server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerObservation {
+    /// Who the SSH login is, and how it becomes root.
+    pub login: Login,
+    /// The operating system.
+    pub os: Os,
+    /// The layout found, with its places. Absent where PostgreSQL of the wanted major version is not installed.
+    pub layout: Observed<Layout>,
+    /// Directories of other installed major versions' programs, for the message when the wanted one is absent.
+    pub other_installations: Vec<String>,
+    /// The version that `postgres --version` prints.
+    pub version: Observed<ServerVersion>,
+    /// The data directory.
+    pub data_directory: Observed<DataDirectory>,
+    /// Directories beside the data directory that interrupted or earlier runs left (`….seed.RUN`, `….aside.…`).
+    pub beside: Vec<String>,
+    /// The file systems that matter, by the path asked about.
+    pub disks: BTreeMap<String, Observed<Disk>>,
+    /// Which process listens on the instance's port. Absent means the port is free.
+    pub listener: Observed<Listener>,
+    /// The service, where the layout has one.
+    pub service: Observed<Service>,
+    /// Files that pgstead may own, by path.
+    pub files: BTreeMap<String, Observed<FileFact>>,
+    /// Detached jobs of pgstead that still run, by unit name or job file.
+    pub jobs: Vec<String>,
+    /// The lock that a run of pgstead holds on this server, as its holder wrote it.
+    pub lock: Observed<String>,
+    /// Counts the runs that changed this server; a lock is refused when it moved since the observation.
+    pub generation: u64,
+    /// This server's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What this server knows about each other server, by its name.
+    pub peers: BTreeMap<ServerName, Peer>,
+    /// What the instance says of itself over its local socket. Absent when it does not run.
+    pub instance: Observed<Instance>,
+}
+
+/// The operating system of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Os {
+    /// `PRETTY_NAME` of os-release.
+    pub name: String,
+    /// `uname -m`.
+    pub architecture: String,
+    /// The host name it gives itself.
+    pub host_name: String,
+    /// `/etc/machine-id`; two servers must not share it (hazard 9).
+    pub machine_id: Observed<String>,
+    /// The C library, as `getconf GNU_LIBC_VERSION` prints it (hazard 11).
+    pub libc: Observed<String>,
+    /// Whether systemd runs the machine.
+    pub systemd: bool,
+    /// The server's clock less the operator's, in milliseconds, as close as the round trip allows (hazard 15).
+    pub clock_skew_ms: i64,
+    /// Half the round trip in which the clock was read: the error of `clock_skew_ms`, in milliseconds.
+    pub clock_error_ms: i64,
+    /// Whether the OS user that should own the instance exists.
+    pub os_user_exists: bool,
+}
+
+/// A data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataDirectory {
+    /// How many entries it has; zero means empty.
+    pub entries: u64,
+    /// Its owner.
+    pub owner: String,
+    /// Its mode, octal, such as `700`.
+    pub mode: String,
+    /// Whether a file system is mounted exactly there; such a directory cannot be renamed (field.md, row 18).
+    pub is_mount_point: bool,
+    /// The text of `PG_VERSION`.
+    pub pg_version: Observed<String>,
+    /// What `pg_controldata` prints.
+    pub control: Observed<ControlFile>,
+    /// Whether `standby.signal` is there.
+    pub standby_signal: bool,
+    /// Whether `recovery.signal` is there.
+    pub recovery_signal: bool,
+    /// Whether `backup_label` is there.
+    pub backup_label: bool,
+    /// Bytes it occupies, where the probe was asked to count.
+    pub bytes: Observed<u64>,
+}
+
+/// The control file, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlFile {
+    /// The database system identifier.
+    pub system_identifier: u64,
+    /// The database cluster state, such as `in production` or `in archive recovery`.
+    pub state: String,
+    /// The timeline of the latest checkpoint.
+    pub timeline: u32,
+    /// Where the latest checkpoint lies.
+    pub checkpoint: Lsn,
+    /// The data page checksum version; 0 is off (hazard 12).
+    pub checksum_version: u32,
+}
+
+/// Free space of a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Where it is mounted.
+    pub mount: String,
+    /// Bytes that a user other than root may still write.
+    pub free_bytes: u64,
+    /// Its size in bytes.
+    pub total_bytes: u64,
+    /// Inodes still free; 0 where the file system does not count them.
+    pub free_inodes: u64,
+}
+
+/// A process that listens on the instance's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The addresses it listens on.
+    pub addresses: Vec<String>,
+    /// Its name, where the probe may see it.
+    pub process: String,
+    /// Its process id, where the probe may see it.
+    pub pid: Option<u32>,
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `ActiveState`.
+    pub active: String,
+    /// Whether the instance starts when the machine boots.
+    pub starts_at_boot: bool,
+}
+
+/// A file that pgstead may own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFact {
+    /// Its owner, `user:group`.
+    pub owner: String,
+    /// Its mode, octal, such as `600`.
+    pub mode: String,
+    /// Its content; withheld for files that hold secrets.
+    pub content: Option<String>,
+    /// The SHA-256 of its content, hexadecimal.
+    pub sha256: String,
+}
+
+/// What a server knows about another server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Peer {
+    /// The addresses that the other server's name has here.
+    pub resolved: Vec<IpAddr>,
+    /// The source address that a connection from here to there has, before any translation on the way.
+    pub source: Option<IpAddr>,
+    /// What a fresh replication-protocol login from here, with the production certificate, answered (L15).
+    pub dial: Observed<Dial>,
+}
+
+/// The answer to `IDENTIFY_SYSTEM`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    /// The system identifier.
+    pub system_identifier: u64,
+    /// The timeline.
+    pub timeline: u32,
+}
+
+/// What a running instance says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// `pg_control_system()`.
+    pub system_identifier: u64,
+    /// The timeline it writes or replays.
+    pub timeline: u32,
+    /// The text of its timeline history file; empty on timeline 1 (L3).
+    pub history: Observed<String>,
+    /// Write, receive and replay positions.
+    pub positions: Positions,
+    /// `pg_get_wal_replay_pause_state()`, on a standby.
+    pub replay_pause_state: Option<String>,
+    /// Every row of `pg_settings` that decisions need, by name.
+    pub settings: BTreeMap<String, Setting>,
+    /// Roles, by name.
+    pub roles: BTreeMap<String, Role>,
+    /// Databases that accept connections.
+    pub databases: Vec<String>,
+    /// Physical and logical slots, by name.
+    pub slots: BTreeMap<String, Slot>,
+    /// `pg_stat_replication` with `pg_stat_ssl` and the slot.
+    pub senders: Vec<Sender>,
+    /// `pg_stat_wal_receiver`.
+    pub receiver: Option<Receiver>,
+    /// Errors of `pg_file_settings`, `pg_hba_file_rules` and `pg_ident_file_mappings` (L13).
+    pub file_errors: Vec<FileError>,
+    /// Whether the canary table is there.
+    pub canary: bool,
+    /// Tablespaces outside the data directory: name to location.
+    pub tablespaces: BTreeMap<String, String>,
+}
+
+/// Positions in the write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Positions {
+    /// `pg_current_wal_lsn()`, on a primary.
+    pub current: Option<Lsn>,
+    /// `pg_last_wal_receive_lsn()`, on a standby.
+    pub receive: Option<Lsn>,
+    /// `pg_last_wal_replay_lsn()`, on a standby.
+    pub replay: Option<Lsn>,
+}
+
+/// A row of `pg_settings`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// `setting`, in base units.
+    pub setting: String,
+    /// `unit`.
+    pub unit: Option<String>,
+    /// `context`: who may change it and when; `postmaster` needs a restart.
+    pub context: String,
+    /// `sourcefile`.
+    pub sourcefile: Option<String>,
+    /// `pending_restart`.
+    pub pending_restart: bool,
+}
+
+/// A row of `pg_roles`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// `rolsuper`.
+    pub superuser: bool,
+    /// `rolreplication`.
+    pub replication: bool,
+    /// `rolcanlogin`.
+    pub login: bool,
+    /// The SHA-256 of the stored SCRAM verifier, hexadecimal; absent when the role has no password.
+    pub verifier_sha256: Option<String>,
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// `slot_type`.
+    pub slot_type: String,
+    /// `active`.
+    pub active: bool,
+    /// `active_pid`.
+    pub active_pid: Option<i32>,
+    /// `wal_status`.
+    pub wal_status: Option<String>,
+    /// `restart_lsn`.
+    pub restart_lsn: Option<Lsn>,
+    /// `safe_wal_size`, in bytes.
+    pub safe_wal_size: Option<i64>,
+}
+
+/// A row of `pg_stat_replication`, joined with `pg_stat_ssl` and the slot it uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// `pid`.
+    pub pid: i32,
+    /// `usename`.
+    pub usename: String,
+    /// `application_name`.
+    pub application_name: String,
+    /// `client_addr`.
+    pub client_addr: Option<String>,
+    /// `state`.
+    pub state: String,
+    /// `sync_state`.
+    pub sync_state: String,
+    /// `sent_lsn`.
+    pub sent_lsn: Option<Lsn>,
+    /// `flush_lsn`.
+    pub flush_lsn: Option<Lsn>,
+    /// `replay_lsn`.
+    pub replay_lsn: Option<Lsn>,
+    /// `reply_time`, by the standby's clock, in microseconds since the epoch.
+    pub reply_time_us: Option<i64>,
+    /// Whether the connection is encrypted.
+    pub ssl: bool,
+    /// The TLS version, such as `TLSv1.3`.
+    pub tls_version: Option<String>,
+    /// The subject of the verified client certificate.
+    pub client_dn: Option<String>,
+    /// The slot it streams from.
+    pub slot_name: Option<String>,
+}
+
+/// The row of `pg_stat_wal_receiver`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiver {
+    /// `status`.
+    pub status: String,
+    /// `sender_host`.
+    pub sender_host: Option<String>,
+    /// `sender_port`.
+    pub sender_port: Option<u16>,
+    /// `slot_name`.
+    pub slot_name: Option<String>,
+    /// `conninfo`, in which the server itself masks passwords.
+    pub conninfo: String,
+    /// `received_tli`.
+    pub received_timeline: Option<u32>,
+    /// `latest_end_lsn`.
+    pub latest_end_lsn: Option<Lsn>,
+}
+
+/// An error that a configuration file has, although the server may still run with its old state (finding 9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileError {
+    /// The file.
+    pub file: String,
+    /// The line.
+    pub line: Option<u32>,
+    /// PostgreSQL's own words.
+    pub error: String,
+}

@@ -1,0 +1,305 @@
+//! The wanted topology.
+//!
+//! A [`Topology`] is made only by [`Topology::new`], which refuses two primaries, cycles and unknown upstreams, so an
+//! invalid one cannot be expressed.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::model::address::Address;
+use crate::model::hba::HbaRecord;
+use crate::model::name::ServerName;
+use crate::model::name::SiteName;
+use crate::model::name::TopologyName;
+use crate::model::parameter::Parameters;
+use crate::model::version::Major;
+
+/// What the topology is for. Faults and drills with faults refuse anything but a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Real users, real data.
+    Production,
+    /// A rehearsal that may be broken on purpose.
+    Lab,
+}
+
+/// A place with servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Site {
+    /// Where it is, in the operator's words.
+    pub location: Option<String>,
+    /// The region it lies in; two sites of one region can share a disaster.
+    pub region: Option<String>,
+}
+
+/// How standbys authenticate to their upstream. Both go over TLS with `verify-full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authentication {
+    /// By the client certificate of the server.
+    Certificate,
+    /// By password (SCRAM, channel binding required) and, in addition, a client certificate of this topology's CA.
+    ScramSha256,
+}
+
+/// The method word of `synchronous_standby_names` (manual, 20.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SynchronousMode {
+    /// Any `count` of the named standbys.
+    Any,
+    /// The first `count` of the named standbys, by priority.
+    First,
+}
+
+/// The wish for synchronous replication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synchronous {
+    /// Any or first.
+    pub mode: SynchronousMode,
+    /// How many standbys a commit waits for; at least 1, at most the number of standbys.
+    pub count: usize,
+    /// The standbys, in order of priority.
+    pub standbys: Vec<ServerName>,
+}
+
+/// How servers replicate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replication {
+    /// How standbys authenticate.
+    pub authentication: Authentication,
+    /// Synchronous replication, where wanted.
+    pub synchronous: Option<Synchronous>,
+    /// The cap on WAL that a slot may hold back (`max_slot_wal_keep_size`; hazard 45).
+    pub max_slot_wal_keep_size: String,
+}
+
+/// How a server is reached over SSH. Empty means: as `~/.ssh/config` says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssh {
+    /// The login user.
+    pub user: Option<String>,
+    /// The port of sshd.
+    pub port: Option<u16>,
+    /// The jump hosts to go through, `[user@]host[:port]`, in order.
+    pub jump: Vec<String>,
+    /// The private key to offer, and no other.
+    pub identity_file: Option<PathBuf>,
+    /// The file of known host keys.
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// One server of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// Where SSH and PostgreSQL reach it.
+    pub address: Address,
+    /// The site it stands at.
+    pub site: SiteName,
+    /// The port of its instance.
+    pub port: u16,
+    /// Its own parameters on top of those of the topology.
+    pub parameters: Parameters,
+    /// Its data directory, where the layout's own is not wanted.
+    pub data_directory: Option<String>,
+    /// Its tablespaces: name to directory. The same names exist on every server.
+    pub tablespaces: BTreeMap<String, String>,
+    /// Where the PostgreSQL programs are, where the layout's place is not meant.
+    pub bin_directory: Option<String>,
+    /// The systemd unit of the instance, or [`crate::model::layout::NO_SERVICE`].
+    pub service: Option<String>,
+    /// How SSH reaches it.
+    pub ssh: Ssh,
+}
+
+/// One upstream → standby stream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Link {
+    /// The server that sends.
+    pub upstream: ServerName,
+    /// The server that receives.
+    pub standby: ServerName,
+}
+
+/// What all servers of a topology have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Common {
+    /// The topology's name.
+    pub name: TopologyName,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The major version of PostgreSQL.
+    pub version: Major,
+    /// Databases that must exist.
+    pub databases: Vec<String>,
+    /// Parameters of every server.
+    pub parameters: Parameters,
+    /// HBA records of every server.
+    pub hba: Vec<HbaRecord>,
+    /// The sites.
+    pub sites: BTreeMap<SiteName, Site>,
+    /// How servers replicate.
+    pub replication: Replication,
+}
+
+/// The wanted topology: one preferred primary and its standbys in any cascade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    common: Common,
+    servers: BTreeMap<ServerName, Server>,
+    primary: ServerName,
+    upstreams: BTreeMap<ServerName, ServerName>,
+}
+
+/// Why servers and links do not make a topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// No server is the primary.
+    #[error("no server has \"kind: primary\"")]
+    NoPrimary,
+    /// More than one server is the primary.
+    #[error("{} servers have \"kind: primary\": {}", .names.len(), list(.names))]
+    SeveralPrimaries {
+        /// Their names.
+        names: Vec<ServerName>,
+    },
+    /// A standby names an upstream that does not exist.
+    #[error("standby \"{standby}\" names upstream \"{upstream}\", which is not in the inventory")]
+    UnknownUpstream {
+        /// The standby.
+        standby: ServerName,
+        /// The name it gives.
+        upstream: String,
+    },
+    /// Standbys follow each other in a circle.
+    #[error("the upstreams form a cycle: {}", list(.names))]
+    Cycle {
+        /// The servers of the circle, in stream order.
+        names: Vec<ServerName>,
+    },
+}
+
+fn list(names: &[ServerName]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a server is wished to be the primary or a standby.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The preferred primary.
+    Primary,
+    /// A standby of the named upstream, or of whichever server is the primary.
+    Standby {
+        /// The declared upstream, where one is declared.
+        upstream: Option<String>,
+    },
+}
+
+impl Topology {
+    /// Makes a topology of servers and their kinds, or returns every reason why they make none.
+    ///
+    /// # Errors
+    /// No primary or several, unknown upstreams, cycles.
+    pub fn new(common: Common, servers: Vec<(Server, Kind)>) -> Result<Self, Vec<TopologyError>> {
+        let mut problems = Vec::new();
+        let known: BTreeSet<ServerName> = servers.iter().map(|(server, _)| server.name.clone()).collect();
+        let primaries: Vec<ServerName> =
+            servers.iter().filter(|(_, kind)| *kind == Kind::Primary).map(|(server, _)| server.name.clone()).collect();
+        if primaries.len() > 1 {
+            problems.push(TopologyError::SeveralPrimaries { names: primaries.clone() });
+        }
+        let Some(primary) = primaries.into_iter().next() else {
+            problems.push(TopologyError::NoPrimary);
+            return Err(problems);
+        };
+        let mut upstreams = BTreeMap::new();
+        for (server, kind) in &servers {
+            let Kind::Standby { upstream } = kind else { continue };
+            let Some(text) = upstream else { continue };
+            match known.iter().find(|name| name.as_str() == text) {
+                Some(upstream) => {
+                    upstreams.insert(server.name.clone(), upstream.clone());
+                }
+                None => problems
+                    .push(TopologyError::UnknownUpstream { standby: server.name.clone(), upstream: text.clone() }),
+            }
+        }
+        if let Some(names) = cycle(&upstreams) {
+            problems.push(TopologyError::Cycle { names });
+        }
+        if problems.is_empty() {
+            let servers = servers.into_iter().map(|(server, _)| (server.name.clone(), server)).collect();
+            Ok(Self { common, servers, primary, upstreams })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Returns what all servers have in common.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Returns the topology's name.
+    pub fn name(&self) -> &TopologyName {
+        &self.common.name
+    }
+
+    /// Returns the servers by name.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.values()
+    }
+
+    /// Returns a server by name.
+    pub fn server(&self, name: &ServerName) -> Option<&Server> {
+        self.servers.get(name)
+    }
+
+    /// Returns the name of the preferred primary: the wish for the first day.
+    pub fn preferred_primary(&self) -> &ServerName {
+        &self.primary
+    }
+
+    /// Returns the links below a given current primary, upstreams before their standbys.
+    ///
+    /// A standby keeps its declared upstream and follows the current primary where none is declared; so does the
+    /// preferred primary when it is a standby (design, section 4). Declared upstreams have no cycle, so neither has this.
+    pub fn links(&self, current_primary: &ServerName) -> Vec<Link> {
+        let mut links = Vec::new();
+        let mut wave = vec![current_primary];
+        while !wave.is_empty() {
+            let mut next = Vec::new();
+            for upstream in wave {
+                for standby in self.servers.keys().filter(|name| *name != current_primary) {
+                    if self.upstreams.get(standby).unwrap_or(current_primary) == upstream {
+                        links.push(Link { upstream: upstream.clone(), standby: standby.clone() });
+                        next.push(standby);
+                    }
+                }
+            }
+            wave = next;
+        }
+        links
+    }
+}
+
+fn cycle(upstreams: &BTreeMap<ServerName, ServerName>) -> Option<Vec<ServerName>> {
+    upstreams.keys().find_map(|start| {
+        let mut path = vec![start.clone()];
+        let mut at = upstreams.get(start)?;
+        while at != start {
+            if path.contains(at) {
+                return None; // A cycle that does not pass through `start`; another start finds it.
+            }
+            path.push(at.clone());
+            at = upstreams.get(at)?;
+        }
+        path.reverse();
+        Some(path)
+    })
+}

@@ -1,0 +1,11 @@
+//! One escaper per grammar: shell, SQL, `postgresql.conf`, `pg_hba.conf`, conninfo, passfile.
+//!
+//! Layer 0. Each file turns any text into one inert token of its grammar and has a property test; nothing else in the
+//! program escapes anything (hazard 87).
+
+pub mod conf;
+pub mod conninfo;
+pub mod hba;
+pub mod pgpass;
+pub mod sh;
+pub mod sql;
