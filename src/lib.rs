@@ -15,6 +15,10 @@
 //! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
 //! - layer 4: [`ui`] and [`cli`]
 
+pub mod apply;
+pub mod check;
 pub mod diagnostic;
+pub mod event;
 pub mod model;
+pub mod plan;
 pub mod quote;

@@ -1,0 +1,51 @@
+//! The result of carrying a plan out, in the shape of the JSON contract (design, section 5).
+
+use serde::Serialize;
+
+use crate::diagnostic::Failure;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::plan::StepId;
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did its work.
+    Done,
+    /// It failed.
+    Failed,
+    /// It was not started, since a step before it failed or the operator stopped the run.
+    NotStarted,
+}
+
+/// One step's result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Its number.
+    pub id: StepId,
+    /// Its title.
+    pub title: String,
+    /// The server it changed.
+    pub server: Option<ServerName>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// The whole run's result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunReport {
+    /// The topology.
+    pub topology: TopologyName,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Every step of the plan.
+    pub steps: Vec<StepReport>,
+    /// Wall time of the whole command, in seconds.
+    pub seconds: f64,
+    /// Why it ended early, where it did.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
+}

@@ -1,0 +1,72 @@
+//! The result of `check`, in the shape of the JSON contract (design, section 5).
+
+use serde::Serialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+
+/// Three-valued health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Proven to work.
+    Healthy,
+    /// Could not look.
+    Unknown,
+    /// Proven not to work.
+    Unhealthy,
+}
+
+/// The whole result.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckReport {
+    /// The topology.
+    pub topology: TopologyName,
+    /// The worst of all verdicts.
+    pub verdict: Verdict,
+    /// Every server of the inventory.
+    pub servers: Vec<ServerReport>,
+    /// Every link that should exist.
+    pub links: Vec<LinkReport>,
+    /// What is wrong or worth knowing, worst first.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServerReport {
+    /// Its name.
+    pub name: ServerName,
+    /// Whether SSH and the probe reached it.
+    pub reachable: bool,
+    /// `pg_is_in_recovery()`, where the instance answered.
+    pub in_recovery: Option<bool>,
+    /// Its timeline.
+    pub timeline: Option<u32>,
+    /// Its database system identifier, as text: it exceeds the integers that JSON readers keep exactly.
+    pub system_identifier: Option<String>,
+}
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LinkReport {
+    /// The sending server.
+    pub upstream: ServerName,
+    /// The receiving server.
+    pub standby: ServerName,
+    /// `pg_stat_replication.state` on the upstream.
+    pub state: Option<String>,
+    /// `pg_stat_replication.sync_state` on the upstream.
+    pub sync_state: Option<String>,
+    /// The slot it streams from.
+    pub slot: Option<String>,
+    /// The TLS version, such as `TLSv1.3`.
+    pub tls: Option<String>,
+    /// Milliseconds from the write on the primary until it was read on the standby.
+    pub canary_ms: Option<f64>,
+    /// Bytes that the standby's replay is behind the primary's WAL position.
+    pub lag_bytes: Option<i64>,
+    /// Its verdict.
+    pub verdict: Verdict,
+}

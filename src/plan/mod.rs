@@ -1,0 +1,70 @@
+//! Decides everything before a server is touched.
+//!
+//! Pure: (topology, observation, material) in, a [`Plan`] or all refusals out. The plan is so specific that nothing is
+//! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
+
+pub mod step;
+
+use serde::Serialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::TopologyName;
+pub use step::FileChange;
+pub use step::Risk;
+pub use step::Step;
+
+/// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The topology it is for.
+    pub topology: TopologyName,
+    /// The steps in readable order.
+    pub steps: Vec<PlannedStep>,
+    /// What the operator should know although nothing is refused.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// The number of a step in its plan, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct StepId(pub u32);
+
+/// A step and the steps it waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedStep {
+    /// Its number.
+    pub id: StepId,
+    /// The steps that must have succeeded before; all have smaller numbers.
+    pub after: Vec<StepId>,
+    /// What is done.
+    pub step: Step,
+}
+
+impl Plan {
+    /// Says whether carrying the plan out would change anything.
+    pub fn changes(&self) -> bool {
+        !self.steps.is_empty()
+    }
+}
+
+/// Collects steps and hands out their numbers.
+#[derive(Debug, Default)]
+pub struct PlanBuilder {
+    steps: Vec<PlannedStep>,
+}
+
+impl PlanBuilder {
+    /// Adds a step that waits for others, and returns its number.
+    pub fn add(&mut self, step: Step, after: impl IntoIterator<Item = StepId>) -> StepId {
+        let id = StepId(self.steps.len() as u32 + 1);
+        let mut after: Vec<StepId> = after.into_iter().collect();
+        after.sort_unstable();
+        after.dedup();
+        self.steps.push(PlannedStep { id, after, step });
+        id
+    }
+
+    /// Ends the collection.
+    pub fn finish(self) -> Vec<PlannedStep> {
+        self.steps
+    }
+}
