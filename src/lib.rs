@@ -22,6 +22,7 @@ pub mod check;
 pub mod diagnostic;
 pub mod event;
 pub mod model;
+pub mod observe;
 pub mod plan;
 pub mod quote;
 pub mod render;

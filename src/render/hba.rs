@@ -1,7 +1,10 @@
 //! `pg_hba.conf` and `pg_ident.conf`.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
+use crate::model::hba::Cidr;
 use crate::model::hba::HbaRecord;
 use crate::quote::hba::field;
 use crate::render::RenderError;
@@ -34,6 +37,8 @@ pub struct Access {
     pub os_user: String,
     /// The servers of the topology by the address from which their connections come, `address/length`.
     pub peers: Vec<PeerAccess>,
+    /// The addresses at which the server reaches itself, as pgstead does behind SSH.
+    pub own_addresses: Vec<IpAddr>,
     /// Whether replication authenticates by certificate (or by SCRAM with a certificate of this CA besides).
     pub by_certificate: bool,
     /// The inventory's records.
@@ -66,7 +71,7 @@ struct HbaContext<'a> {
     admin_map: &'a str,
     operator: String,
     operator_map: &'a str,
-    operator_addresses: [&'a str; 2],
+    operator_addresses: Vec<String>,
     replicator: String,
     rewind: String,
     reserved: String,
@@ -135,6 +140,10 @@ impl Access {
             address: record.address.to_string(),
             method: record.method.as_str(),
         });
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let mut operator: Vec<IpAddr> = vec![local];
+        operator.extend(self.own_addresses.iter().filter(|ip| **ip != local));
+        let operator_addresses = operator.into_iter().map(|ip| Cidr::single(ip).to_string()).collect();
         super::render(
             "pg_hba.conf",
             &HbaContext {
@@ -144,7 +153,7 @@ impl Access {
                 admin_map: ADMIN_MAP,
                 operator: field(roles::OPERATOR),
                 operator_map: OPERATOR_MAP,
-                operator_addresses: ["127.0.0.1/32", "::1/128"],
+                operator_addresses,
                 replicator: field(roles::REPLICATOR),
                 rewind: field(roles::REWIND),
                 reserved: [roles::OPERATOR, roles::REPLICATOR, roles::REWIND].map(field).join(","),
@@ -197,6 +206,7 @@ mod tests {
                 PeerAccess { address: "10.0.0.1/32".into(), servers: vec!["a".into()] },
                 PeerAccess { address: "10.0.0.2/32".into(), servers: vec!["b".into(), "c".into()] },
             ],
+            own_addresses: vec!["10.0.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()],
             by_certificate: true,
             records: vec![HbaRecord {
                 database: "image \"crawler\"".into(),
