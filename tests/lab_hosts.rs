@@ -2,7 +2,7 @@
 //!
 //! Needs root and the packages of `lab/hosts/install-packages`; fails, and says so, without them.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "measurements belong to the test's output")]
 
 use std::fs;
@@ -149,6 +149,14 @@ fn services_of_two_hosts_do_not_mix() {
     assert_eq!(b.run(&["pgrep", "-c", "-x", "sleep"]).unwrap(), "1");
 }
 
+fn wait_for_postgres(host: &Host) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = host.psql(5432, "postgres", "select 1") {
+        assert!(Instant::now() < deadline, "PostgreSQL does not answer: {}", with_sources(&error));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn postgres_runs_as_debian_runs_it() {
     let lab = up("postgres", vec![HostSpec::new("a", Release::Bookworm), HostSpec::new("b", Release::Trixie)]);
@@ -156,15 +164,18 @@ fn postgres_runs_as_debian_runs_it() {
         let major = host.spec().release.postgres_major().to_string();
         host.run(&["pg_createcluster", &major, "main"]).unwrap();
         host.run(&["systemctl", "start", &format!("postgresql@{major}-main")]).unwrap();
+        host.shut_down().unwrap();
+        host.boot().unwrap();
+        wait_for_postgres(host);
+        let log = format!("/var/log/postgresql/postgresql-{major}-main.log");
+        let log_says = |text: &str| String::from_utf8(host.read_file(&log).unwrap()).unwrap().contains(text);
+        assert!(log_says("database system was shut down at") && !log_says("was not properly shut down"));
         let version = host.psql(5432, "postgres", "show server_version").unwrap();
         assert!(version.starts_with(&major), "{version}");
         host.power_cut().unwrap();
         host.boot().unwrap();
-        let ready = Instant::now() + Duration::from_secs(20);
-        while host.psql(5432, "postgres", "select 1").is_err() {
-            assert!(Instant::now() < ready, "PostgreSQL does not come back after a power cut");
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_postgres(host);
+        assert!(log_says("was not properly shut down"), "a power cut is no shutdown");
     }
 }
 
@@ -371,4 +382,54 @@ fn a_directory_that_is_no_lab_is_not_taken_away() {
     assert!(hosts::up(spec).is_err_and(|error| with_sources(&error).contains("is not empty")));
     assert_eq!(fs::read_to_string(dir.join("precious")).unwrap(), "x");
     fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Not a test of its own: the process that [`labs_of_killed_owners_are_swept`] kills, with the lab's directory in this.
+const VICTIM: &str = "PGSTEAD_TEST_VICTIM";
+
+#[test]
+fn victim() {
+    if let Some(dir) = std::env::var_os(VICTIM) {
+        let _lab = hosts::up(LabSpec { dir: PathBuf::from(dir), hosts: three(), owned: true }).unwrap();
+        thread::sleep(Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn labs_of_killed_owners_are_swept() {
+    let unowned = LabSpec { dir: lab_dir("unowned"), hosts: vec![HostSpec::new("a", Release::Bookworm)], owned: false };
+    let unowned = hosts::up(unowned).unwrap().guard();
+    // From before the first record, through every stage of coming up, to a lab that is up.
+    for milliseconds in [5, 40, 80, 120, 180, 250, 350, 500, 800, 2000] {
+        let dir = lab_dir(&format!("victim-{milliseconds}"));
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim"])
+            .env(VICTIM, &dir)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(milliseconds));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let text = dir.display().to_string();
+        let number = fs::read_to_string(dir.join("lab.json")).unwrap_or_default();
+        hosts::sweep().unwrap_or_else(|error| panic!("after {milliseconds} ms: {}", with_sources(&error)));
+        assert!(number.is_empty() || !dir.exists(), "after {milliseconds} ms the sweep missed it: {number}");
+        hosts::down(&dir).unwrap_or_else(|error| panic!("after {milliseconds} ms: {}", with_sources(&error)));
+        assert_eq!(remains(&text), Vec::<String>::new(), "after {milliseconds} ms: {number}");
+        assert!(!dir.exists());
+    }
+    assert!(unowned.hosts()[0].is_running(), "a lab without an owner stays");
+}
+
+#[test]
+fn a_panic_brings_the_lab_down() {
+    let dir = lab_dir("panic");
+    let panicked = std::panic::catch_unwind(|| {
+        let lab = up("panic", vec![HostSpec::new("a", Release::Bookworm)]);
+        assert!(!lab.hosts()[0].is_running(), "a test that fails");
+    });
+    assert!(panicked.is_err());
+    assert!(!dir.exists());
+    assert_eq!(remains(&dir.display().to_string()), Vec::<String>::new());
 }

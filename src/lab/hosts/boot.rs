@@ -1,7 +1,7 @@
 //! Starts a host, sees it come up, and stops it: cleanly, or as a power cut does.
 //!
-//! A host is a `systemd-nspawn` (the supervisor) and the init it started. Both are found through the supervisor's
-//! record; the init is never remembered, since a reboot from inside gives the host another one.
+//! A host is a supervisor (`lab/hosts/boot-host`), the `systemd-nspawn` it runs, and the init that this started. All are
+//! found through the supervisor's record; the others are never remembered, since a reboot from inside changes them.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,8 +17,11 @@ use super::network;
 use super::process::ProcessId;
 use super::tree;
 
-/// Runs in the supervisor's process before the supervisor does; also a file of its own.
+/// The supervisor's program.
 const BOOT_HOST: &str = include_str!("../../../lab/hosts/boot-host");
+
+/// Where a host's control groups may be: cgroup2 alone, or beside cgroup v1, and systemd's own of the latter.
+const HIERARCHIES: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
 
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const RECORD_LIMIT: Duration = Duration::from_secs(10);
@@ -83,7 +86,7 @@ pub(super) fn wait_for_ssh(host: &Host) -> Result<(), HostsLabError> {
         let Some(supervisor) = supervisor(host) else {
             return Err(Failure::Observed("the host stopped while it booted".to_owned()));
         };
-        let Some(init) = supervisor.init_child() else {
+        let Some(init) = init_under(supervisor) else {
             return Ok(Look::NotYet("the host has no init".to_owned()));
         };
         Ok(match look_for_ssh(init.pid, host.address(), host.spec().ssh_port) {
@@ -141,22 +144,50 @@ pub(super) fn supervisor(host: &Host) -> Option<ProcessId> {
 
 /// Returns the host's init, when there is one.
 pub(super) fn init(host: &Host) -> Option<ProcessId> {
-    supervisor(host)?.init_child()
+    init_under(supervisor(host)?)
 }
 
-/// Kills the host's init, and everything with it, and its supervisor. Returns what to wait for.
+fn init_under(supervisor: ProcessId) -> Option<ProcessId> {
+    supervisor.children().into_iter().flat_map(ProcessId::children).find(|child| child.is_init())
+}
+
+/// Kills the host's init, and everything with it, and what supervises it. Returns what to wait for.
 pub(super) fn kill(host: &Host) -> Result<Vec<ProcessId>, Failure> {
-    let Some(supervisor) = supervisor(host) else {
-        return Ok(Vec::new());
-    };
-    // The supervisor first is stopped, so that it can neither tidy up nor start the host again in between.
-    supervisor.signal("STOP")?;
-    let mut killed = Vec::from_iter(supervisor.init_child());
-    killed.push(supervisor);
+    let mut killed = Vec::new();
+    if let Some(supervisor) = supervisor(host) {
+        // The upper ones are stopped first, so that they can neither tidy up nor start the host again in between.
+        supervisor.signal("STOP")?;
+        let machines = supervisor.children();
+        for machine in &machines {
+            machine.signal("STOP")?;
+        }
+        killed.extend(machines.iter().copied().flat_map(ProcessId::children));
+        killed.extend(machines);
+        killed.push(supervisor);
+    }
     for process in &killed {
         process.signal("KILL")?;
     }
+    // Only a crash in the middle of something leaves more than that.
+    wait_until_gone(&killed)?;
+    for process in HIERARCHIES.iter().flat_map(|dir| group_members(&Path::new(dir).join(host.machine()))) {
+        process.signal("KILL")?;
+        killed.push(process);
+    }
     Ok(killed)
+}
+
+/// Returns the living processes in a control group and those below it.
+fn group_members(group: &Path) -> Vec<ProcessId> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut members: Vec<_> = text.split_whitespace().filter_map(|pid| ProcessId::of(pid.parse().ok()?)).collect();
+    members.retain(|process| process.is_alive());
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            members.extend(group_members(&entry.path()));
+        }
+    }
+    members
 }
 
 /// Waits until killed processes are gone.
@@ -169,7 +200,9 @@ pub(super) fn shut_down(host: &Host) -> Result<(), Failure> {
     let Some(supervisor) = supervisor(host) else {
         return Ok(());
     };
-    supervisor.signal("TERM")?;
+    for machine in supervisor.children() {
+        machine.signal("TERM")?;
+    }
     wait_for_end("the host to shut down", SHUT_DOWN_LIMIT, &[supervisor])
 }
 
@@ -184,7 +217,7 @@ fn wait_for_end(awaited: &'static str, limit: Duration, processes: &[ProcessId])
 pub(super) fn clear_remains(host: &Host) -> Result<(), Failure> {
     network::remove_interface(&host.link())?;
     let machine = host.machine();
-    for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
+    for hierarchy in HIERARCHIES {
         let group = Path::new(hierarchy).join(&machine);
         wait_until("the host's control groups to be empty", KILL_LIMIT, || {
             Ok(match remove_groups(&group) {

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_failed_command_names_itself_and_its_reason() {
         let failure = succeed(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"]));
-        let text = failure.map_or_else(|failure| failure.to_string(), |out| out);
+        let text = failure.unwrap_or_else(|failure| failure.to_string());
         assert_eq!(text, "exit status: 3: no such thing\nCOMMAND: sh -c 'echo no such thing >&2; exit 3'");
     }
 

@@ -21,7 +21,7 @@ pub enum HostsLabError {
         problem: String,
     },
     /// A program that the lab is built from is not installed.
-    #[error("\"{program}\" is not installed (Debian package \"{package}\"; lab/hosts/install-packages installs all)")]
+    #[error("\"{program}\" is not in PATH (Debian package \"{package}\"; lab/hosts/install-packages installs all)")]
     MissingProgram {
         /// The program.
         program: &'static str,
@@ -69,6 +69,13 @@ pub enum HostsLabError {
     RemoveNetwork {
         /// Its name.
         bridge: String,
+        /// Why.
+        #[source]
+        source: Failure,
+    },
+    /// The list of this machine's labs could not be read.
+    #[error("could not look for labs on this machine")]
+    Registry {
         /// Why.
         #[source]
         source: Failure,

@@ -209,6 +209,11 @@ impl Host {
         prepare::make_file_system(&self.lab_dir, self, all, &layers).map_err(|source| self.prepare_error(source))
     }
 
+    /// Returns the command that [`Self::exec`] would run, for a caller that starts or feeds it otherwise.
+    pub fn command(&self, argv: &[&str]) -> Result<Command, HostsLabError> {
+        self.enter(argv)
+    }
+
     fn enter(&self, argv: &[&str]) -> Result<Command, HostsLabError> {
         let init = boot::init(self).ok_or_else(|| self.wrong_state(false))?;
         Ok(boot::enter(init, argv))

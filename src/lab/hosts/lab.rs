@@ -236,14 +236,16 @@ pub fn down(dir: &Path) -> Result<(), HostsLabError> {
 /// Takes every lab away whose owner is gone, and returns their directories. Labs without an owner stay.
 pub fn sweep() -> Result<Vec<PathBuf>, HostsLabError> {
     require_root()?;
+    let registry = |source| HostsLabError::Registry { source };
+    let _lock = network::lock_sweep().map_err(registry)?;
     let mut swept = Vec::new();
-    for dir in network::registered_labs().map_err(|source| HostsLabError::AddNetwork { source })? {
+    for dir in network::registered_labs().map_err(registry)? {
         // A lab that can't be read is being made or taken away by someone else.
         let Ok(state) = State::read(&dir) else { continue };
         if state.owner.is_some_and(|owner| !owner.is_alive()) {
             match down(&dir) {
                 Ok(()) => swept.push(dir),
-                // Two sweeps at once get in each other's way; what is gone in the end is gone.
+                // Someone else took it away at the same time.
                 Err(_) if !State::exists(&dir) => {}
                 Err(error) => return Err(error),
             }
@@ -281,6 +283,5 @@ fn require_root() -> Result<(), HostsLabError> {
 
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

@@ -78,8 +78,17 @@ impl LabNumber {
 
 /// Waits for the lock on the registry, which is held as long as the value lives.
 pub(super) fn lock_registry() -> Result<File, Failure> {
+    lock("labs.lock")
+}
+
+/// Waits for the lock that lets only one process sweep.
+pub(super) fn lock_sweep() -> Result<File, Failure> {
+    lock("sweep.lock")
+}
+
+fn lock(name: &str) -> Result<File, Failure> {
     fs::create_dir_all(REGISTRY).map_err(Failure::file("make", REGISTRY))?;
-    let path = Path::new(RUN_DIR).join("labs.lock");
+    let path = Path::new(RUN_DIR).join(name);
     let lock = File::create(&path).map_err(Failure::file("open", &path))?;
     lock.lock().map_err(Failure::file("lock", &path))?;
     Ok(lock)

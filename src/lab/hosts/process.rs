@@ -57,13 +57,18 @@ impl ProcessId {
         }
     }
 
-    /// Returns its child that is the first process of another PID namespace: the init of the host it supervises.
-    pub(super) fn init_child(self) -> Option<Self> {
+    /// Returns its children that are alive.
+    pub(super) fn children(self) -> Vec<Self> {
         if !self.is_alive() {
-            return None;
+            return Vec::new();
         }
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).ok()?;
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| is_init(*pid)).and_then(Self::of)
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| Self::of(pid.parse().ok()?)).collect()
+    }
+
+    /// Tells whether it is the first process of another PID namespace: the init of a host.
+    pub(super) fn is_init(self) -> bool {
+        is_init(self.pid)
     }
 }
 
@@ -98,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_process_supervises_no_host() {
-        assert_eq!(ProcessId::own().and_then(ProcessId::init_child), None);
+    fn an_ordinary_process_is_no_init_of_a_host() {
+        assert!(!ProcessId::own().is_some_and(ProcessId::is_init));
     }
 }

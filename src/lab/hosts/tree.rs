@@ -6,7 +6,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -38,14 +38,16 @@ pub fn is_built(release: Release) -> bool {
 /// Returns the tree of `release`, building it first where needed.
 pub fn build(release: Release) -> Result<PathBuf, HostsLabError> {
     let tree = tree_path(release);
-    build_once(release, &tree, |building, log| {
+    build_once(release, &tree, |building, log, lock| {
         let script = with_suffix(&tree, ".build-tree");
         fs::write(&script, BUILD_TREE).map_err(Failure::file("write", &script))?;
         let output = File::create(log).map_err(Failure::file("write", log))?;
         let errors = output.try_clone().map_err(Failure::file("write", log))?;
         let mut command = Command::new("bash");
         command.arg(&script).arg(release.suite()).arg(building);
-        run_logged(command.stdout(output).stderr(errors), log)
+        // The build holds the lock as well: should this process be killed, the next one waits for what still runs.
+        let held = lock.try_clone().map_err(Failure::file("share the lock of", log))?;
+        run_logged(command.stdin(held).stdout(output).stderr(errors), log)
     })?;
     Ok(tree)
 }
@@ -57,7 +59,7 @@ pub(super) fn layers(release: Release, postgres_installed: bool) -> Result<Vec<P
         return Ok(vec![tree]);
     }
     let purged = with_suffix(&tree, "-without-postgres");
-    build_once(release, &purged, |building, log| purge_postgres(&tree, building, log))?;
+    build_once(release, &purged, |building, log, _| purge_postgres(&tree, building, log))?;
     Ok(vec![purged, tree])
 }
 
@@ -77,7 +79,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn build_once(
     release: Release,
     finished: &Path,
-    make: impl FnOnce(&Path, &Path) -> Result<(), Failure>,
+    make: impl FnOnce(&Path, &Path, &File) -> Result<(), Failure>,
 ) -> Result<(), HostsLabError> {
     if finished.is_dir() {
         return Ok(());
@@ -87,7 +89,13 @@ fn build_once(
         let cache = cache_dir();
         fs::create_dir_all(&cache).map_err(Failure::file("make", &cache))?;
         let lock_path = cache.join("lock");
-        let lock = File::create(&lock_path).map_err(Failure::file("open", &lock_path))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .map_err(Failure::file("open", &lock_path))?;
         lock.lock().map_err(Failure::file("lock", &lock_path))?;
         if finished.is_dir() {
             return Ok(());
@@ -97,7 +105,7 @@ fn build_once(
         mounts::unmount_all(&building)?;
         mounts::remove_dir(&building)?;
         let _ = fs::remove_file(&log);
-        make(&building, &log)?;
+        make(&building, &log, &lock)?;
         fs::rename(&building, finished).map_err(Failure::file("rename", &building))
     };
     attempt().map_err(|source| HostsLabError::BuildTree { release, log, source })
@@ -135,8 +143,7 @@ fn purge_postgres(tree: &Path, layer: &Path, log: &Path) -> Result<(), Failure> 
 /// Runs a command that logs for itself; a failure shows the end of the log.
 fn run_logged(command: &mut Command, log: &Path) -> Result<(), Failure> {
     let line = shell_line(command);
-    let status =
-        command.stdin(Stdio::null()).status().map_err(|source| Failure::Start { command: line.clone(), source })?;
+    let status = command.status().map_err(|source| Failure::Start { command: line.clone(), source })?;
     if status.success() {
         return Ok(());
     }
