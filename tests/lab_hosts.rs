@@ -115,6 +115,7 @@ fn three_hosts_boot_and_are_what_they_say() {
 
     for host in lab.hosts() {
         assert_eq!(ssh_says(&lab, "root", host, "hostname"), host.name());
+        assert_eq!(ssh_says(&lab, "ops", host, "echo $LANG"), "C.UTF-8");
         assert_eq!(ssh_says(&lab, "ops", host, "sudo -n id -un"), "root");
         let refused = ssh(&lab, "guest", host, "sudo -n id -un");
         assert!(!refused.status.success(), "guest must not have sudo");
@@ -331,18 +332,23 @@ fn a_clone_has_the_machine_id_of_its_original_and_a_bare_host_no_postgres() {
             HostSpec::new("a", Release::Bookworm),
             HostSpec { machine_id_of: Some("a".to_owned()), ..HostSpec::new("b", Release::Trixie) },
             HostSpec { postgres_installed: false, ..HostSpec::new("c", Release::Bookworm) },
+            HostSpec { postgres_installed: false, ..HostSpec::new("d", Release::Trixie) },
         ],
     );
-    let [a, b, c] = [0, 1, 2].map(|i| &lab.hosts()[i]);
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| &lab.hosts()[i]);
     let id = |host: &Host| host.run(&["cat", "/etc/machine-id"]).unwrap();
     assert_eq!(id(a), id(b));
     assert_ne!(id(a), id(c));
-    for absent in ["pg_lsclusters", "psql", "pg_createcluster"] {
-        assert!(!c.exec(&["sh", "-c", "command -v \"$1\"", "sh", absent]).unwrap().status.success(), "{absent}");
+    for bare in [c, d] {
+        for absent in ["pg_lsclusters", "psql", "pg_createcluster"] {
+            let found = bare.exec(&["sh", "-c", "command -v \"$1\"", "sh", absent]).unwrap();
+            assert!(!found.status.success(), "{absent}");
+        }
+        assert!(bare.exec(&["ls", "/usr/lib/postgresql"]).unwrap().stdout.is_empty());
+        let package = format!("postgresql-{}", bare.spec().release.postgres_major());
+        assert!(!bare.exec(&["dpkg-query", "-W", &package]).unwrap().status.success());
+        assert_eq!(ssh_says(&lab, "ops", bare, "sudo -n id -un"), "root");
     }
-    assert!(c.exec(&["ls", "/usr/lib/postgresql"]).unwrap().stdout.is_empty());
-    assert!(!c.exec(&["dpkg-query", "-W", "postgresql-15"]).unwrap().status.success());
-    assert_eq!(ssh_says(&lab, "ops", c, "sudo -n id -un"), "root");
 }
 
 #[test]

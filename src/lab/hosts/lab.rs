@@ -3,9 +3,10 @@
 //! Everything is recorded before it is made, and [`down`] starts from the record, so a crash at any point leaves nothing
 //! that `down` does not find.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -263,6 +264,8 @@ fn reserve(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
         if entries.next().is_some() {
             return Err(Failure::Observed(format!("\"{}\" is not empty", dir.display())));
         }
+        // What hosts write lies below, set-user-id programs among it: not for this machine's other users.
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(Failure::file("set the mode of", &dir))?;
         let owner = if spec.owned { ProcessId::own() } else { None };
         let _lock = network::lock_registry()?;
         let number = network::free_number()?;
@@ -276,7 +279,8 @@ fn reserve(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
     reserve().map_err(|source| HostsLabError::PrepareLab { dir, source })
 }
 
-fn require_root() -> Result<(), HostsLabError> {
+/// Fails early and clearly, where otherwise the first mount or bridge would fail.
+pub(super) fn require_root() -> Result<(), HostsLabError> {
     let is_root = succeed(Command::new("id").arg("--user")).is_ok_and(|id| id.trim() == "0");
     if is_root { Ok(()) } else { Err(HostsLabError::NotRoot) }
 }

@@ -106,6 +106,8 @@ fn write_identity(lab_dir: &Path, host: &Host, all: &[Host]) -> Result<(), Failu
     );
     write(&root.join("etc/hostname"), &format!("{}\n", spec.name))?;
     write(&root.join("etc/hosts"), &hosts)?;
+    // As on Debian's own images. Without it a login has no locale, and initdb makes SQL_ASCII databases.
+    write(&root.join("etc/default/locale"), "LANG=C.UTF-8\n")?;
     write(&root.join("etc/machine-id"), &read(&paths.machine_id())?)?;
     write(&root.join("etc/systemd/network/10-lab.network"), &network)?;
     write(&root.join("etc/ssh/sshd_config.d/10-lab.conf"), &sshd)?;

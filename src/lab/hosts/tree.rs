@@ -4,7 +4,8 @@
 //! final name; a lock keeps two processes from building at once.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,6 +38,7 @@ pub fn is_built(release: Release) -> bool {
 
 /// Returns the tree of `release`, building it first where needed.
 pub fn build(release: Release) -> Result<PathBuf, HostsLabError> {
+    super::lab::require_root()?;
     let tree = tree_path(release);
     build_once(release, &tree, |building, log, lock| {
         let script = with_suffix(&tree, ".build-tree");
@@ -88,6 +90,8 @@ fn build_once(
     let attempt = || {
         let cache = cache_dir();
         fs::create_dir_all(&cache).map_err(Failure::file("make", &cache))?;
+        // Trees hold set-user-id programs that no one keeps up to date: not for this machine's other users.
+        fs::set_permissions(&cache, Permissions::from_mode(0o700)).map_err(Failure::file("set the mode of", &cache))?;
         let lock_path = cache.join("lock");
         let lock = File::options()
             .create(true)
