@@ -26,4 +26,5 @@ pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod quote;
+pub mod remote;
 pub mod render;
