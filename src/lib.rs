@@ -22,3 +22,4 @@ pub mod event;
 pub mod model;
 pub mod plan;
 pub mod quote;
+pub mod ui;
