@@ -17,6 +17,7 @@
 
 pub mod apply;
 pub mod check;
+pub mod cli;
 pub mod diagnostic;
 pub mod event;
 pub mod model;

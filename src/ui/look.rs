@@ -132,18 +132,19 @@ pub(crate) fn pad(text: &str, width: usize) -> String {
 }
 
 /// Cuts a text that is too wide for a line.
-pub(crate) fn shorten(text: &str, width: usize) -> Cow<'_, str> {
+pub(crate) fn shorten(text: &str, width: usize, look: Look) -> Cow<'_, str> {
     if columns(text) <= width {
         return Cow::Borrowed(text);
     }
+    let mark = look.or_ascii("…", "...");
     let mut out = String::new();
     for c in text.chars() {
-        if columns(&out) + columns(c.encode_utf8(&mut [0; 4])) + 1 > width {
+        if columns(&out) + columns(c.encode_utf8(&mut [0; 4])) + columns(mark) > width {
             break;
         }
         out.push(c);
     }
-    out.push('…');
+    out.push_str(mark);
     Cow::Owned(out)
 }
 
@@ -229,6 +230,6 @@ mod tests {
     #[test]
     fn wide_characters_count_twice() {
         assert_eq!(pad("主", 4), "主  ");
-        assert_eq!(shorten("主数据中心", 7), "主数据…");
+        assert_eq!(shorten("主数据中心", 7, Look::PLAIN), "主数据…");
     }
 }

@@ -145,6 +145,13 @@ impl Ui {
         }
     }
 
+    /// Writes text that explains what comes next to stderr, unless `-q` was given.
+    pub fn explain(&self, text: &str) {
+        if self.options.verbosity > Verbosity::Quiet {
+            self.say(text);
+        }
+    }
+
     /// Writes diagnostics to stderr; with `-q` without notes.
     pub fn diagnostics(&self, diagnostics: &[Diagnostic]) {
         let quiet = self.options.verbosity == Verbosity::Quiet;
@@ -155,10 +162,15 @@ impl Ui {
 
     /// Reports what ended the run: diagnostics on stderr, and the error document on stdout when JSON was asked for.
     pub fn failure(&self, failure: &Failure) {
+        self.error_document(&failure.diagnostics);
+        self.diagnostics(&failure.diagnostics);
+    }
+
+    /// Writes the error document to stdout when JSON was asked for.
+    pub fn error_document(&self, diagnostics: &[Diagnostic]) {
         if self.is_json() {
             // When stdout is broken as well, stderr still tells why the run failed.
-            let _ = self.document(&json::ErrorDocument::new(&failure.diagnostics));
+            let _ = self.document(&json::ErrorDocument::new(diagnostics));
         }
-        self.diagnostics(&failure.diagnostics);
     }
 }

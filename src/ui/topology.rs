@@ -186,7 +186,7 @@ fn endpoint(server: &ServerView) -> String {
 fn draw_box(out: &mut String, heading: &str, lines: &[Line], inner: usize, look: Look) {
     let bar = look.or_ascii("─", "-");
     let side = look.or_ascii("│", "|");
-    let heading = shorten(heading, inner.saturating_sub(1));
+    let heading = shorten(heading, inner.saturating_sub(1), look);
     let fill = bar.repeat((inner + 1).saturating_sub(columns(&heading) + 1));
     out.push_str(&format!(
         "{} {} {fill}{}\n",
@@ -195,7 +195,7 @@ fn draw_box(out: &mut String, heading: &str, lines: &[Line], inner: usize, look:
         look.or_ascii("┐", "+")
     ));
     for line in lines {
-        let text = pad(&shorten(&line.text, inner), inner);
+        let text = pad(&shorten(&line.text, inner, look), inner);
         // A line that was cut inside its coloured part loses its colour, not its words.
         let painted = match (text.get(..line.from), text.get(line.from..line.to), text.get(line.to..)) {
             (Some(front), Some(part), Some(rest)) => format!("{front}{}{rest}", look.paint(line.style, part)),

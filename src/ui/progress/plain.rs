@@ -84,7 +84,13 @@ impl Plain {
                     return String::new();
                 }
                 running.told = moment.since_start;
-                let text = format!("{} … {}: {}", running.title, one_line(phase), amount(*done_bytes, *total_bytes));
+                let text = format!(
+                    "{} {} {}: {}",
+                    running.title,
+                    self.look.or_ascii("…", "..."),
+                    one_line(phase),
+                    amount(*done_bytes, *total_bytes)
+                );
                 let server = running.server.clone();
                 self.line(moment, &server, &text)
             }
@@ -95,7 +101,11 @@ impl Plain {
                 } else {
                     self.look.paint(Style::Bad, &format!("failed after {}", seconds(*took)))
                 };
-                self.line(moment, &running.server, &format!("{} … {end}", running.title))
+                self.line(
+                    moment,
+                    &running.server,
+                    &format!("{} {} {end}", running.title, self.look.or_ascii("…", "...")),
+                )
             }
             Event::Stopping { running } => {
                 let titles: Vec<String> = running.iter().map(|title| one_line(title)).collect();
