@@ -19,6 +19,7 @@
 
 pub mod apply;
 pub mod check;
+pub mod cli;
 pub mod diagnostic;
 pub mod event;
 pub mod lab;
@@ -28,3 +29,4 @@ pub mod plan;
 pub mod quote;
 pub mod remote;
 pub mod render;
+pub mod ui;
