@@ -20,6 +20,7 @@ pub mod check;
 pub mod diagnostic;
 pub mod event;
 pub mod model;
+pub mod pki;
 pub mod plan;
 pub mod quote;
 pub mod remote;
