@@ -1,0 +1,180 @@
+//! Values that the snapshots of this module share. Tests only.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::apply::Outcome;
+use crate::apply::RunReport;
+use crate::apply::StepReport;
+use crate::check::CheckReport;
+use crate::check::LinkReport;
+use crate::check::ServerReport;
+use crate::check::Verdict;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::model::argv::Argv;
+use crate::model::argv::Login;
+use crate::model::argv::RootAccess;
+use crate::model::argv::RunAs;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::model::secret::Secret;
+use crate::plan::FileChange;
+use crate::plan::Plan;
+use crate::plan::PlanBuilder;
+use crate::plan::Risk;
+use crate::plan::Step;
+use crate::plan::StepId;
+use crate::ui::plan::PlanView;
+
+pub(crate) const SECRET: &str = "canary-s3cret";
+
+pub(crate) static TOPOLOGY: LazyLock<TopologyName> = LazyLock::new(|| "crawler".parse().unwrap());
+static LOGINS: LazyLock<BTreeMap<ServerName, Login>> =
+    LazyLock::new(|| BTreeMap::from([(server("a"), Login { user: "root".into(), root: RootAccess::Root })]));
+
+pub(crate) fn server(name: &str) -> ServerName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn view<'a>(plan: Result<&'a Plan, &'a [Diagnostic]>) -> PlanView<'a> {
+    PlanView { topology: &TOPOLOGY, plan, logins: &LOGINS }
+}
+
+fn step(title: &str, name: Option<&str>, risk: Risk) -> Step {
+    Step { title: title.into(), server: name.map(server), risk, commands: Vec::new(), files: Vec::new() }
+}
+
+pub(crate) fn plan() -> Plan {
+    let postgres = || RunAs::User("postgres".into());
+    let mut builder = PlanBuilder::default();
+    let ca = builder.add(step("make the certificate authority", None, Risk::Reversible), []);
+    let mut configure = step("install configuration", Some("a"), Risk::Reversible);
+    configure.files = vec![
+        FileChange {
+            path: "/etc/postgresql/15/main/conf.d/pgstead.conf".into(),
+            before: Some("cluster_name = 'a'\nwal_level = 'replica'\nmax_wal_senders = 5\nssl = off\n".into()),
+            after: Some("cluster_name = 'a'\nwal_level = 'replica'\nmax_wal_senders = 10\nssl = on\n".into()),
+        },
+        FileChange { path: "/etc/postgresql/15/main/pgstead/server.key".into(), before: None, after: None },
+    ];
+    configure.commands =
+        vec![Argv::new(postgres(), "install").args(["-m", "0600", "/dev/stdin", "/etc/x y"]).stdin_text("x\n")];
+    let configure = builder.add(configure, [ca]);
+    let mut roles = step("make roles", Some("a"), Risk::Reversible);
+    roles.commands = vec![
+        Argv::new(postgres(), "psql")
+            .args(["-X", "-f", "-"])
+            .stdin_text("ALTER ROLE replicator PASSWORD '")
+            .stdin_secret(Secret::new(SECRET))
+            .stdin_text("';\n"),
+    ];
+    let roles = builder.add(roles, [configure]);
+    let mut hba = step("install pg_hba.conf", Some("b"), Risk::Reversible);
+    hba.files = vec![FileChange {
+        path: "/etc/postgresql/15/main/pg_hba.conf".into(),
+        before: None,
+        after: Some("local all postgres peer\nhostssl all all 10.0.0.1/32 cert\n".into()),
+    }];
+    let hba = builder.add(hba, []);
+    let mut backup = step("take base backup from \"a\"", Some("b"), Risk::Destructive);
+    backup.commands = vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])];
+    let backup = builder.add(backup, [roles, hba]);
+    builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);
+    let notes = vec![Diagnostic::note("adopted", "server \"a\" is adopted as it is")];
+    Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), notes }
+}
+
+pub(crate) fn refusal() -> Diagnostic {
+    Diagnostic::error("data-directory-not-ours", "data directory \"/srv/b\" is not empty and not a copy of \"a\"")
+        .server("b")
+        .detail("Its system identifier is 7412630518824471123. Nothing was changed.")
+}
+
+fn step_report(id: u32, title: &str, name: Option<&str>, outcome: Outcome, seconds: f64) -> StepReport {
+    StepReport { id: StepId(id), title: title.into(), server: name.map(server), outcome, seconds }
+}
+
+pub(crate) fn run() -> RunReport {
+    RunReport {
+        topology: TOPOLOGY.clone(),
+        changed: true,
+        steps: vec![
+            step_report(1, "make the certificate authority", None, Outcome::Done, 0.02),
+            step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Done, 63.5),
+        ],
+        seconds: 64.25,
+        failure: None,
+    }
+}
+
+pub(crate) fn failed_run() -> RunReport {
+    let failure = Diagnostic::error("take-base-backup", "could not take a base backup from \"a\" (step 2 of 3)")
+        .server("b")
+        .command("pg_basebackup --slot=b");
+    RunReport {
+        steps: vec![
+            step_report(1, "make the certificate authority", None, Outcome::Done, 0.02),
+            step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Failed, 3.5),
+            step_report(3, "start the standby", Some("b"), Outcome::NotStarted, 0.0),
+        ],
+        seconds: 3.75,
+        failure: Some(Failure::one(FailureKind::StepFailed, failure)),
+        ..run()
+    }
+}
+
+pub(crate) fn links() -> Vec<LinkReport> {
+    let link = |upstream: &str, standby: &str, verdict| LinkReport {
+        upstream: server(upstream),
+        standby: server(standby),
+        state: Some("streaming".into()),
+        sync_state: Some("async".into()),
+        slot: Some(standby.into()),
+        tls: Some("TLSv1.3".into()),
+        canary_ms: Some(12.25),
+        lag_bytes: Some(0),
+        verdict,
+    };
+    vec![
+        LinkReport { sync_state: Some("quorum".into()), ..link("a", "b", Verdict::Healthy) },
+        LinkReport { lag_bytes: Some(5_242_880), canary_ms: None, ..link("b", "c", Verdict::Unhealthy) },
+        LinkReport {
+            state: None,
+            sync_state: None,
+            slot: None,
+            tls: None,
+            canary_ms: None,
+            lag_bytes: None,
+            ..link("a", "d", Verdict::Unknown)
+        },
+    ]
+}
+
+pub(crate) fn check() -> CheckReport {
+    let report = |name: &str, reachable: bool, in_recovery: Option<bool>| ServerReport {
+        name: server(name),
+        reachable,
+        in_recovery,
+        timeline: in_recovery.map(|_| 3),
+        system_identifier: in_recovery.map(|_| "7398120446250912034".into()),
+    };
+    CheckReport {
+        topology: TOPOLOGY.clone(),
+        verdict: Verdict::Unhealthy,
+        servers: vec![
+            report("a", true, Some(false)),
+            report("b", true, Some(true)),
+            report("c", true, Some(true)),
+            report("d", false, None),
+        ],
+        links: links(),
+        findings: vec![
+            Diagnostic::error("canary-not-replayed", "a write on \"a\" did not reach \"c\" within 5 s")
+                .server("c")
+                .hint("Look at the server log of \"c\"."),
+            Diagnostic::error("unreachable", "server \"d\" could not be reached").server("d"),
+        ],
+    }
+}
