@@ -27,6 +27,7 @@ pub mod model;
 pub mod observe;
 pub mod pki;
 pub mod plan;
+pub mod postgres;
 pub mod quote;
 pub mod remote;
 pub mod render;
