@@ -38,11 +38,15 @@ impl Sshd {
         }
         keygen(&dir.path().join("host_key"));
         keygen(&dir.path().join("login_key"));
+        // bash reads ~/.bashrc below sshd: the developer's own must not slow or change the tests.
+        let key = std::fs::read_to_string(dir.path().join("login_key.pub")).unwrap();
+        let authorized = format!("environment=\"HOME={}\" {key}", dir.path().display());
+        std::fs::write(dir.path().join("authorized_keys"), authorized).unwrap();
         let port = free_port();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let config = [
             format!("Port {port}\nListenAddress 127.0.0.1\nHostKey {}\n", at("host_key")),
-            format!("AuthorizedKeysFile {}\nPidFile none\n", at("login_key.pub")),
+            format!("AuthorizedKeysFile {}\nPidFile none\nPermitUserEnvironment yes\n", at("authorized_keys")),
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n".to_owned(),
             "PermitRootLogin yes\nPrintMotd no\nAllowTcpForwarding yes\nMaxStartups 100\n".to_owned(),
         ];
