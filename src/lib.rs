@@ -19,6 +19,7 @@ pub mod apply;
 pub mod check;
 pub mod diagnostic;
 pub mod event;
+pub mod lab;
 pub mod model;
 pub mod plan;
 pub mod quote;
