@@ -2,7 +2,6 @@
 //!
 //! It runs without root, on one loopback address, with keys and files of its own. It never touches the machine's sshd.
 
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
