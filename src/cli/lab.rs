@@ -11,7 +11,9 @@ use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::not_wired;
+use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::event::Events;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -84,6 +86,17 @@ pub(super) enum Release {
 }
 
 pub(super) fn run(_globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
+    if let LabCommand::Up(UpArgs { release: Some(_), place: WhereArgs { backend: Backend::Local, .. }, .. }) =
+        &args.command
+    {
+        return Err(Failure::one(
+            FailureKind::Usage,
+            Diagnostic::error(
+                "usage",
+                "--release is for the hosts backend; a local lab runs the PostgreSQL of this machine",
+            ),
+        ));
+    }
     let progress = Progress::start(ui);
     let events = progress.events();
     let view = block_on(async {
