@@ -48,7 +48,7 @@ impl PlanView<'_> {
         // Where nobody has looked at the login, the form with sudo is right for every login but root.
         let assumed = Login { user: String::new(), root: RootAccess::Sudo };
         let login = step.server.as_ref().and_then(|server| self.logins.get(server)).unwrap_or(&assumed);
-        step.commands.iter().map(|argv| argv.line(login)).collect()
+        step.commands().iter().map(|argv| argv.line(login)).collect()
     }
 }
 
@@ -149,7 +149,7 @@ fn step(out: &mut String, planned: &PlannedStep, view: &PlanView<'_>, widths: Wi
     for change in &step.files {
         file(out, change, &indent, look);
     }
-    for (line, argv) in view.command_lines(step).iter().zip(&step.commands) {
+    for (line, argv) in view.command_lines(step).iter().zip(step.commands()) {
         out.push_str(&format!("{indent}{} {}\n", look.paint(Style::Dim, "$"), visible(line)));
         stdin(out, argv, &indent, look);
     }
