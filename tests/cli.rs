@@ -52,6 +52,16 @@ fn stdout_is_exactly_one_document_also_for_errors() {
 }
 
 #[test]
+fn stdout_is_exactly_one_document_also_for_text() {
+    for (args, key) in [(["completions", "zsh"].as_slice(), "script"), (["man"].as_slice(), "page")] {
+        let output = pgstead(&[&["--format", "json"], args].concat(), Stdio::piped());
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        assert_eq!(document["version"], 1);
+        assert!(document[key].is_string(), "{key}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

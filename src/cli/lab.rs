@@ -24,9 +24,9 @@ use crate::ui::lab::LabView;
 /// Run a lab of real instances on this machine
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  pgstead lab up                                       three servers on 127.0.0.x
-  pgstead -i lab/pgstead.yaml bootstrap --yes
-  pgstead lab up --backend hosts --release trixie      three booted Debian systems
+  pgstead lab up --dir /var/tmp/lab                 three servers on 127.0.0.x
+  pgstead -i /var/tmp/lab/pgstead.yaml bootstrap
+  pgstead lab up --backend hosts --release trixie   three booted Debian systems
   pgstead lab down")]
 pub(super) struct LabArgs {
     #[command(subcommand)]
@@ -49,9 +49,9 @@ pub(super) struct WhereArgs {
     /// What a server is: an sshd on a loopback address, or a booted Debian tree (needs root)
     #[arg(long, value_enum, default_value_t = Backend::Local)]
     pub(super) backend: Backend,
-    /// Keep the lab in DIR
-    #[arg(long, value_name = "DIR", default_value = "lab")]
-    pub(super) dir: PathBuf,
+    /// Keep the lab in DIR [default: a directory for labs that is named on the screen]
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 /// The lab to start.

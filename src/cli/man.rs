@@ -32,6 +32,11 @@ pub(super) struct ManArgs {
 }
 
 #[derive(Debug, Serialize)]
+struct Page<'a> {
+    page: &'a str,
+}
+
+#[derive(Debug, Serialize)]
 struct Pages {
     files: Vec<PathBuf>,
 }
@@ -74,7 +79,8 @@ pub(super) fn run(args: &ManArgs, ui: &Ui) -> Result<Exit, Failure> {
     let mut main = super::command();
     main.build();
     let Some(dir) = &args.output else {
-        ui.result(&page(&main, true)?)?;
+        let page = page(&main, true)?;
+        ui.answer(|_| page.clone(), || Versioned::new(Page { page: &page }))?;
         return Ok(exit::DONE);
     };
     let mut files = Vec::new();

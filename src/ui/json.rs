@@ -124,7 +124,8 @@ struct PlanStepJson<'a> {
 #[derive(Debug, Serialize)]
 struct FileJson<'a> {
     path: &'a str,
-    exists: bool,
+    /// Whether it is there already; not told of secret files.
+    exists: Option<bool>,
     secret: bool,
     diff: Option<String>,
 }
@@ -152,7 +153,7 @@ fn step<'a>(planned: &'a PlannedStep, view: &PlanView<'_>) -> PlanStepJson<'a> {
     let lines = view.command_lines(&planned.step);
     let file = |change: &'a crate::plan::FileChange| FileJson {
         path: &change.path,
-        exists: change.before.is_some(),
+        exists: change.after.as_ref().map(|_| change.before.is_some()),
         secret: change.after.is_none(),
         diff: crate::ui::plan::unified_diff(change),
     };

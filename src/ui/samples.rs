@@ -26,6 +26,7 @@ use crate::model::secret::Secret;
 use crate::model::topology::Authentication;
 use crate::model::topology::Common;
 use crate::model::topology::Kind;
+use crate::model::topology::Link;
 use crate::model::topology::Purpose;
 use crate::model::topology::Replication;
 use crate::model::topology::Server;
@@ -33,6 +34,7 @@ use crate::model::topology::Site;
 use crate::model::topology::Ssh;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
+use crate::plan::Action;
 use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
@@ -60,13 +62,13 @@ pub(crate) fn view<'a>(plan: Result<&'a Plan, &'a [Diagnostic]>) -> PlanView<'a>
 }
 
 fn step(title: &str, name: Option<&str>, risk: Risk) -> Step {
-    Step { title: title.into(), server: name.map(server), risk, commands: Vec::new(), files: Vec::new() }
+    Step { title: title.into(), server: name.map(server), risk, action: Action::Run(Vec::new()), files: Vec::new() }
 }
 
 pub(crate) fn plan() -> Plan {
     let postgres = || RunAs::User("postgres".into());
     let mut builder = PlanBuilder::default();
-    let ca = builder.add(step("make the certificate authority", None, Risk::Reversible), []);
+    let ca = builder.add(step("make directories", Some("a"), Risk::Reversible), []);
     let mut configure = step("install configuration", Some("a"), Risk::Reversible);
     configure.files = vec![
         FileChange {
@@ -76,17 +78,18 @@ pub(crate) fn plan() -> Plan {
         },
         FileChange { path: "/etc/postgresql/15/main/pgstead/server.key".into(), before: None, after: None },
     ];
-    configure.commands =
-        vec![Argv::new(postgres(), "install").args(["-m", "0600", "/dev/stdin", "/etc/x y"]).stdin_text("x\n")];
+    configure.action = Action::Run(vec![
+        Argv::new(postgres(), "install").args(["-m", "0600", "/dev/stdin", "/etc/x y"]).stdin_text("x\n"),
+    ]);
     let configure = builder.add(configure, [ca]);
     let mut roles = step("make roles", Some("a"), Risk::Reversible);
-    roles.commands = vec![
+    roles.action = Action::Run(vec![
         Argv::new(postgres(), "psql")
             .args(["-X", "-f", "-"])
             .stdin_text("ALTER ROLE replicator PASSWORD '")
             .stdin_secret(Secret::new(SECRET))
             .stdin_text("';\n"),
-    ];
+    ]);
     let roles = builder.add(roles, [configure]);
     let mut hba = step("install pg_hba.conf", Some("b"), Risk::Reversible);
     hba.files = vec![FileChange {
@@ -96,9 +99,16 @@ pub(crate) fn plan() -> Plan {
     }];
     let hba = builder.add(hba, []);
     let mut backup = step("take base backup from \"a\"", Some("b"), Risk::Destructive);
-    backup.commands = vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])];
+    backup.action = Action::BaseBackup {
+        command: Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"]),
+        upstream: server("a"),
+    };
     let backup = builder.add(backup, [roles, hba]);
-    builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);
+    let restart = builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);
+    let mut prove = step("prove every link", None, Risk::Reversible);
+    prove.action =
+        Action::ProveLinks { primary: server("a"), links: vec![Link { upstream: server("a"), standby: server("b") }] };
+    builder.add(prove, [restart]);
     let notes = vec![Diagnostic::note("adopted", "server \"a\" is adopted as it is")];
     Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), notes }
 }
@@ -118,7 +128,7 @@ pub(crate) fn run() -> RunReport {
         topology: TOPOLOGY.clone(),
         changed: true,
         steps: vec![
-            step_report(1, "make the certificate authority", None, Outcome::Done, 0.02),
+            step_report(1, "make directories", Some("a"), Outcome::Done, 0.02),
             step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Done, 63.5),
         ],
         seconds: 64.25,
@@ -132,7 +142,7 @@ pub(crate) fn failed_run() -> RunReport {
         .command("pg_basebackup --slot=b");
     RunReport {
         steps: vec![
-            step_report(1, "make the certificate authority", None, Outcome::Done, 0.02),
+            step_report(1, "make directories", Some("a"), Outcome::Done, 0.02),
             step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Failed, 3.5),
             step_report(3, "start the standby", Some("b"), Outcome::NotStarted, 0.0),
         ],
