@@ -15,6 +15,8 @@
 //! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
 //! - layer 4: [`ui`] and [`cli`]
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod apply;
 pub mod check;
 pub mod diagnostic;
