@@ -33,5 +33,6 @@ pub mod prove;
 pub mod quote;
 pub mod remote;
 pub mod render;
+pub mod state;
 pub mod ui;
 pub mod wait;
