@@ -4,9 +4,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::globals::Globals;
-use super::not_wired;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::inventory::Places;
 use crate::model::topology::Topology;
 use crate::ui::Ui;
 
@@ -37,8 +38,11 @@ pub(super) fn load_with_warnings(globals: &Globals) -> Result<(Inventory, Vec<Di
     Ok((Inventory { path, topology, state_dir }, warnings))
 }
 
-// SEAM: `crate::inventory::read(text, &path.display().to_string())`, its `Err` as
-// `Failure::all(FailureKind::Inventory, …)`.
-fn read(_text: &str, _path: &Path) -> Result<(Topology, Vec<Diagnostic>), Failure> {
-    not_wired("reading an inventory")
+fn read(text: &str, path: &Path) -> Result<(Topology, Vec<Diagnostic>), Failure> {
+    let places = Places {
+        base: path.parent().unwrap_or(Path::new("")).to_owned(),
+        home: std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+    };
+    crate::inventory::read_at(text, &path.display().to_string(), &places)
+        .map_err(|problems| Failure::all(FailureKind::Inventory, problems))
 }
