@@ -3,7 +3,9 @@
 pub mod executor;
 pub mod lock;
 pub mod report;
+pub mod worker;
 
 pub use report::Outcome;
 pub use report::RunReport;
 pub use report::StepReport;
+pub use worker::Worker;
