@@ -22,6 +22,7 @@ pub mod check;
 pub mod cli;
 pub mod diagnostic;
 pub mod event;
+pub mod inventory;
 pub mod lab;
 pub mod model;
 pub mod observe;

@@ -1,5 +1,7 @@
-//! Carries a plan out: order, concurrency, stop. It decides nothing; a plan it does not understand is a defect.
+//! Carries a plan out: lock, order, concurrency, stop, audit. It decides nothing; a plan it does not understand is a defect.
 
+pub mod executor;
+pub mod lock;
 pub mod report;
 
 pub use report::Outcome;

@@ -68,8 +68,13 @@ pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Ex
         if plan.changes() {
             let view =
                 PlanView { topology: inventory.topology.name(), plan: Ok(plan), logins: &prepared.planned.logins };
-            // Where nobody can be asked, the plan is still worth a log line each.
-            ui.explain(&crate::ui::plan::render(&view, ui.err));
+            let text = crate::ui::plan::render(&view, ui.err);
+            // Nobody is asked about a plan that was not shown, not even with -q.
+            if ui.can_ask && !ui.options.yes {
+                ui.say(&text)
+            } else {
+                ui.explain(&text)
+            }
             ask::consent(ui, &question(plan))?;
         }
         let progress = Progress::start(ui);

@@ -2,11 +2,13 @@
 
 use clap::Args;
 use clap_complete::Shell;
+use serde::Serialize;
 
 use super::exit;
 use super::exit::Exit;
 use crate::diagnostic::Failure;
 use crate::ui::Ui;
+use crate::ui::json::Versioned;
 
 /// Print the completion script of a shell
 #[derive(Debug, Args)]
@@ -20,10 +22,16 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
+#[derive(Debug, Serialize)]
+struct Script<'a> {
+    script: &'a str,
+}
+
 pub(super) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "pgstead", &mut script);
-    ui.result(&String::from_utf8_lossy(&script))?;
+    let script = String::from_utf8_lossy(&script).into_owned();
+    ui.answer(|_| script.clone(), || Versioned::new(Script { script: &script }))?;
     Ok(exit::DONE)
 }
 

@@ -42,13 +42,28 @@ pub(super) struct InitArgs {
 }
 
 #[derive(Debug, Serialize)]
+struct Schema {
+    schema: serde_json::Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Text<'a> {
+    inventory: &'a str,
+}
+
+#[derive(Debug, Serialize)]
 struct Written {
     path: PathBuf,
 }
 
 pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, Failure> {
     if args.schema {
-        ui.document(&schema()?)?;
+        let schema = schema()?;
+        // For people the document is the schema itself, ready for an editor.
+        match ui.is_json() {
+            true => ui.document(&Versioned::new(Schema { schema }))?,
+            false => ui.document(&schema)?,
+        };
         return Ok(exit::DONE);
     }
     let (text, notes) = match &args.from {
@@ -66,7 +81,7 @@ pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, 
     };
     ui.diagnostics(&notes);
     if args.output == Path::new("-") {
-        ui.result(&text)?;
+        ui.answer(|_| text.clone(), || Versioned::new(Text { inventory: &text }))?;
         return Ok(exit::DONE);
     }
     write_new(&args.output, &text)?;

@@ -11,7 +11,9 @@ use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::not_wired;
+use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::event::Events;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -22,9 +24,9 @@ use crate::ui::lab::LabView;
 /// Run a lab of real instances on this machine
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  pgstead lab up                                       three servers on 127.0.0.x
-  pgstead -i lab/pgstead.yaml bootstrap --yes
-  pgstead lab up --backend hosts --release trixie      three booted Debian systems
+  pgstead lab up --dir /var/tmp/lab                 three servers on 127.0.0.x
+  pgstead -i /var/tmp/lab/pgstead.yaml bootstrap
+  pgstead lab up --backend hosts --release trixie   three booted Debian systems
   pgstead lab down")]
 pub(super) struct LabArgs {
     #[command(subcommand)]
@@ -47,9 +49,9 @@ pub(super) struct WhereArgs {
     /// What a server is: an sshd on a loopback address, or a booted Debian tree (needs root)
     #[arg(long, value_enum, default_value_t = Backend::Local)]
     pub(super) backend: Backend,
-    /// Keep the lab in DIR
-    #[arg(long, value_name = "DIR", default_value = "lab")]
-    pub(super) dir: PathBuf,
+    /// Keep the lab in DIR [default: a directory for labs that is named on the screen]
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 /// The lab to start.
@@ -84,6 +86,17 @@ pub(super) enum Release {
 }
 
 pub(super) fn run(_globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
+    if let LabCommand::Up(UpArgs { release: Some(_), place: WhereArgs { backend: Backend::Local, .. }, .. }) =
+        &args.command
+    {
+        return Err(Failure::one(
+            FailureKind::Usage,
+            Diagnostic::error(
+                "usage",
+                "--release is for the hosts backend; a local lab runs the PostgreSQL of this machine",
+            ),
+        ));
+    }
     let progress = Progress::start(ui);
     let events = progress.events();
     let view = block_on(async {

@@ -32,6 +32,11 @@ pub(super) struct ManArgs {
 }
 
 #[derive(Debug, Serialize)]
+struct Page<'a> {
+    page: &'a str,
+}
+
+#[derive(Debug, Serialize)]
 struct Pages {
     files: Vec<PathBuf>,
 }
@@ -74,13 +79,12 @@ pub(super) fn run(args: &ManArgs, ui: &Ui) -> Result<Exit, Failure> {
     let mut main = super::command();
     main.build();
     let Some(dir) = &args.output else {
-        ui.result(&page(&main, true)?)?;
+        let page = page(&main, true)?;
+        ui.answer(|_| page.clone(), || Versioned::new(Page { page: &page }))?;
         return Ok(exit::DONE);
     };
-    let mut files = vec![write(dir, "pgstead", &page(&main, false)?)?];
-    for sub in visible(&main) {
-        files.push(write(dir, page_name(sub), &page(sub, false)?)?);
-    }
+    let mut files = Vec::new();
+    write_all(dir, &main, &mut files)?;
     let count = files.len();
     ui.answer(
         |_| format!("{count} manual pages are written to {}.\n", dir.display()),
@@ -96,6 +100,11 @@ fn page_name(command: &Command) -> &str {
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+}
+
+fn write_all(dir: &Path, command: &Command, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    files.push(write(dir, page_name(command), &page(command, false)?)?);
+    visible(command).try_for_each(|sub| write_all(dir, sub, files))
 }
 
 fn write(dir: &Path, name: &str, page: &str) -> Result<PathBuf, Failure> {

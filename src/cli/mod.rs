@@ -90,20 +90,24 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     };
     let ui = Ui::new(cli.globals.options());
     panic::set_hook(Box::new(move |info| ui.diagnostics(&[defect(info)])));
+    guard(&ui, || run(&cli, &ui))
+}
+
+/// Runs a command and maps its end, whichever it is, to an exit code.
+fn guard(ui: &Ui, work: impl FnOnce() -> Result<Exit, Failure>) -> Exit {
     // A command owns everything it touches; nothing half-changed is looked at after a panic.
-    let result = panic::catch_unwind(panic::AssertUnwindSafe(|| run(&cli, &ui)));
-    let failure = match result {
-        Ok(Ok(exit)) => return exit,
-        Ok(Err(failure)) => failure,
+    match panic::catch_unwind(panic::AssertUnwindSafe(work)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            ui.failure(&failure);
+            failure.kind.into()
+        }
         Err(_) => {
             // The hook has written the diagnostic; only a JSON reader still waits for one.
-            let unexplained = Diagnostic::error("bug", "pgstead ran into a defect of its own").hint(REPORT_HINT);
-            ui.error_document(&[unexplained]);
-            return exit::BUG;
+            ui.error_document(&[Diagnostic::error("bug", DEFECT).hint(REPORT_HINT)]);
+            exit::BUG
         }
-    };
-    ui.failure(&failure);
-    failure.kind.into()
+    }
 }
 
 fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
@@ -134,17 +138,19 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Exit {
     };
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match ui.result(&text(ui.out.colour)) {
-            Ok(()) => exit::DONE,
+            Ok(_) => exit::DONE,
             Err(failure) => {
                 ui.failure(&failure);
                 failure.kind.into()
             }
         };
     }
-    let plain = text(false);
-    if ui.is_json() {
-        ui.error_document(&[usage_diagnostic(&plain)]);
-    }
+    let diagnostic = match error.kind() {
+        // clap answers with the help, which is no message.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Diagnostic::error("usage", "no command was given"),
+        _ => usage_diagnostic(&text(false)),
+    };
+    ui.error_document(&[diagnostic.hint("Try --help.")]);
     ui.say(&text(ui.err.colour));
     exit::USAGE
 }
@@ -156,19 +162,21 @@ fn asks_for_json(args: &[OsString]) -> bool {
 }
 
 fn usage_diagnostic(text: &str) -> Diagnostic {
+    let text = text.trim_end().trim_end_matches("For more information, try '--help'.");
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let message = first.strip_prefix("error: ").unwrap_or(first);
     let diagnostic = Diagnostic::error("usage", message.trim_end_matches('.'));
     if rest.trim().is_empty() { diagnostic } else { diagnostic.detail(rest.trim()) }
 }
 
+const DEFECT: &str = "pgstead ran into a defect of its own";
 const REPORT_HINT: &str = "Please report it with this message and the output of \"pgstead --version\". It is safe to run \
                            the same command again: what is there is observed first.";
 
 fn defect(info: &panic::PanicHookInfo<'_>) -> Diagnostic {
     let message = info.payload_as_str().unwrap_or("no message");
     let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
-    Diagnostic::error("bug", "pgstead ran into a defect of its own")
+    Diagnostic::error("bug", DEFECT)
         .detail(format!("{message}{place}, version {}.", env!("CARGO_PKG_VERSION")))
         .hint(REPORT_HINT)
 }
@@ -218,9 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn every_end_has_its_code() {
+        let ui = Ui::new(Options::default());
+        assert_eq!(guard(&ui, || Ok(exit::CHANGES_PENDING)), exit::CHANGES_PENDING);
+        assert_eq!(guard(&ui, || not_wired("this test")), exit::BUG);
+        assert_eq!(guard(&ui, || panic!("this panic is part of a test")), exit::BUG);
+    }
+
+    #[test]
     fn usage_errors_become_diagnostics() {
         let error = Cli::try_parse_from(["pgstead", "plam"]).unwrap_err();
         let diagnostic = usage_diagnostic(&error.render().to_string());
         assert_eq!(diagnostic.message, "unrecognized subcommand 'plam'");
+        assert!(!diagnostic.detail.unwrap_or_default().contains("--help"));
     }
 }

@@ -15,8 +15,9 @@ use super::not_wired;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::ui::Delivery;
 use crate::ui::Ui;
-use crate::ui::json::Versioned;
+use crate::ui::json::StatusDocument;
 use crate::ui::topology;
 use crate::ui::topology::StatusView;
 
@@ -47,7 +48,7 @@ pub(super) fn run(globals: &Globals, args: &StatusArgs, ui: &Ui) -> Result<Exit,
         let mut source = Source::connect(&inventory).await?;
         let Some(every) = args.watch else {
             let view = source.look().await?;
-            ui.answer(|look| topology::render(&view, look), || Versioned::new(&view))?;
+            ui.answer(|look| topology::render(&view, look), || StatusDocument::new(&view))?;
             return Ok(exit::DONE);
         };
         tokio::select! {
@@ -64,7 +65,10 @@ async fn watch(source: &mut Source, every: u64, ui: &Ui) -> Result<Exit, Failure
     loop {
         ticks.tick().await;
         let view = source.look().await?;
-        ui.result(&topology::render_frame(&view, Zoned::now().time(), every, ui.out))?;
+        let frame = topology::render_frame(&view, Zoned::now().time(), every, ui.out);
+        if ui.result(&frame)? == Delivery::ReaderGone {
+            return Ok(exit::DONE);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::globals::Globals;
 use super::inventory;
 use crate::diagnostic::Failure;
 use crate::ui::Ui;
+use crate::ui::json::ValidateDocument;
 use crate::ui::validate;
 
 /// Check the inventory, offline
@@ -24,7 +25,7 @@ pub(super) fn run(globals: &Globals, _args: &ValidateArgs, ui: &Ui) -> Result<Ex
     ui.diagnostics(&warnings);
     ui.answer(
         |look| validate::render(&inventory.topology, &inventory.path.display().to_string(), look),
-        || validate::ValidateDocument::new(&inventory.topology, &warnings),
+        || ValidateDocument::new(&inventory.topology, &warnings),
     )?;
     Ok(exit::DONE)
 }

@@ -14,12 +14,18 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
+use crate::model::address::Address;
+use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
+use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
+use crate::model::topology::Topology;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
 use crate::plan::StepId;
 use crate::ui::plan::PlanView;
+use crate::ui::topology::RoleView;
+use crate::ui::topology::StatusView;
 
 /// The version that every document carries.
 pub const VERSION: u32 = 1;
@@ -118,7 +124,8 @@ struct PlanStepJson<'a> {
 #[derive(Debug, Serialize)]
 struct FileJson<'a> {
     path: &'a str,
-    exists: bool,
+    /// Whether it is there already; not told of secret files.
+    exists: Option<bool>,
     secret: bool,
     diff: Option<String>,
 }
@@ -146,7 +153,7 @@ fn step<'a>(planned: &'a PlannedStep, view: &PlanView<'_>) -> PlanStepJson<'a> {
     let lines = view.command_lines(&planned.step);
     let file = |change: &'a crate::plan::FileChange| FileJson {
         path: &change.path,
-        exists: change.before.is_some(),
+        exists: change.after.as_ref().map(|_| change.before.is_some()),
         secret: change.after.is_none(),
         diff: crate::ui::plan::unified_diff(change),
     };
@@ -216,6 +223,95 @@ impl<'a> CheckDocument<'a> {
     }
 }
 
+/// The result of `validate`; an invalid inventory is an error document.
+#[derive(Debug, Serialize)]
+pub struct ValidateDocument<'a> {
+    version: u32,
+    topology: &'a TopologyName,
+    valid: bool,
+    servers: usize,
+    sites: usize,
+    warnings: Vec<DiagnosticJson<'a>>,
+}
+
+impl<'a> ValidateDocument<'a> {
+    /// Makes the document of a valid inventory.
+    pub fn new(topology: &'a Topology, warnings: &'a [Diagnostic]) -> Self {
+        Self {
+            version: VERSION,
+            topology: topology.name(),
+            valid: true,
+            servers: topology.servers().count(),
+            sites: topology.common().sites.len(),
+            warnings: diagnostics(warnings),
+        }
+    }
+}
+
+/// The result of `status`.
+#[derive(Debug, Serialize)]
+pub struct StatusDocument<'a> {
+    version: u32,
+    topology: &'a TopologyName,
+    verdict: Verdict,
+    servers: Vec<StatusServerJson<'a>>,
+    links: &'a [LinkReport],
+}
+
+#[derive(Debug, Serialize)]
+struct StatusServerJson<'a> {
+    name: &'a ServerName,
+    site: &'a SiteName,
+    location: Option<&'a str>,
+    region: Option<&'a str>,
+    address: &'a Address,
+    port: u16,
+    /// `primary`, `standby`, `not_running`, `no_instance`, `unreachable` or `unknown`.
+    role: &'static str,
+    /// Why the role could not be seen.
+    reason: Option<&'a str>,
+    timeline: Option<u32>,
+    lsn: Option<Lsn>,
+    notes: &'a [String],
+}
+
+impl<'a> StatusDocument<'a> {
+    /// Makes the document.
+    pub fn new(view: &'a StatusView) -> Self {
+        let pairs = view.sites.iter().flat_map(|site| site.servers.iter().map(move |server| (site, server)));
+        let servers = pairs.map(|(site, server)| {
+            let (role, reason) = match &server.role {
+                RoleView::Primary => ("primary", None),
+                RoleView::Standby => ("standby", None),
+                RoleView::NotRunning => ("not_running", None),
+                RoleView::NoInstance => ("no_instance", None),
+                RoleView::Unreachable(why) => ("unreachable", Some(why.as_str())),
+                RoleView::Unknown(why) => ("unknown", Some(why.as_str())),
+            };
+            StatusServerJson {
+                name: &server.name,
+                site: &site.name,
+                location: site.location.as_deref(),
+                region: site.region.as_deref(),
+                address: &server.address,
+                port: server.port,
+                role,
+                reason,
+                timeline: server.timeline,
+                lsn: server.lsn,
+                notes: &server.notes,
+            }
+        });
+        Self {
+            version: VERSION,
+            topology: &view.topology,
+            verdict: view.verdict,
+            servers: servers.collect(),
+            links: &view.links,
+        }
+    }
+}
+
 /// Any other result: `version` in front of the value's own keys.
 #[derive(Debug, Serialize)]
 pub struct Versioned<T> {
@@ -261,6 +357,13 @@ mod tests {
     fn run_documents() {
         insta::assert_snapshot!(text(&RunDocument::new(&samples::run())).unwrap());
         insta::assert_snapshot!(text(&RunDocument::new(&samples::failed_run())).unwrap());
+    }
+
+    #[test]
+    fn validate_and_status_documents() {
+        let warnings = [Diagnostic::warning("one-site", "all servers stand on one site")];
+        insta::assert_snapshot!(text(&ValidateDocument::new(&samples::topology(), &warnings)).unwrap());
+        insta::assert_snapshot!(text(&StatusDocument::new(&samples::status())).unwrap());
     }
 
     #[test]

@@ -67,6 +67,15 @@ pub struct Options {
     pub yes: bool,
 }
 
+/// What became of text for stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It was written.
+    Written,
+    /// The reader went away, as `head` does; there is no use in writing more.
+    ReaderGone,
+}
+
 /// Answers, once per process, every question about output: how much, in which form, with colour, how wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ui {
@@ -98,14 +107,15 @@ impl Ui {
     ///
     /// # Errors
     /// When stdout cannot be written, as on a full disk.
-    pub fn result(&self, text: &str) -> Result<(), Failure> {
+    pub fn result(&self, text: &str) -> Result<Delivery, Failure> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::one(
+            Ok(()) => Ok(Delivery::Written),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Delivery::ReaderGone),
+            Err(error) => Err(Failure::one(
                 FailureKind::StepFailed,
                 Diagnostic::error("write-output", "could not write to standard output").detail(format!("{error}.")),
             )),
-            _ => Ok(()),
         }
     }
 
@@ -113,7 +123,7 @@ impl Ui {
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub fn document(&self, document: &impl Serialize) -> Result<(), Failure> {
+    pub fn document(&self, document: &impl Serialize) -> Result<Delivery, Failure> {
         self.result(&json::text(document)?)
     }
 
@@ -125,7 +135,7 @@ impl Ui {
         &self,
         human: impl FnOnce(Look) -> String,
         document: impl FnOnce() -> D,
-    ) -> Result<(), Failure> {
+    ) -> Result<Delivery, Failure> {
         match self.options.format {
             Format::Human => self.result(&human(self.out)),
             Format::Json => self.document(&document()),

@@ -13,6 +13,7 @@ use crate::model::argv::Piece;
 use crate::model::argv::RootAccess;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
+use crate::plan::Action;
 use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
@@ -124,9 +125,9 @@ impl Widths {
     }
 }
 
-/// Returns the server's name, or what stands for the operator's own machine.
+/// Returns the server's name, or what stands for several.
 fn server_word(step: &Step) -> &str {
-    step.server.as_ref().map_or("(here)", ServerName::as_str)
+    step.server.as_ref().map_or("(all)", ServerName::as_str)
 }
 
 fn step(out: &mut String, planned: &PlannedStep, view: &PlanView<'_>, widths: Widths, look: Look) {
@@ -151,7 +152,15 @@ fn step(out: &mut String, planned: &PlannedStep, view: &PlanView<'_>, widths: Wi
     }
     for (line, argv) in view.command_lines(step).iter().zip(step.commands()) {
         out.push_str(&format!("{indent}{} {}\n", look.paint(Style::Dim, "$"), visible(line)));
-        stdin(out, argv, &indent, look);
+        // Where a step has files, their diffs have shown its input already.
+        if step.files.is_empty() {
+            stdin(out, argv, &indent, look);
+        }
+    }
+    if let Action::ProveLinks { links, .. } = &step.action {
+        for link in links {
+            out.push_str(&format!("{indent}{} {} {}\n", link.upstream, look.or_ascii("→", "->"), link.standby));
+        }
     }
 }
 
@@ -170,12 +179,13 @@ fn waits(planned: &PlannedStep) -> String {
 }
 
 fn file(out: &mut String, change: &FileChange, indent: &str, look: Look) {
-    let sign = if change.before.is_none() { "+" } else { "~" };
     let path = look.paint(Style::Bold, &one_line(&change.path));
     let Some(diff) = unified_diff(change) else {
-        out.push_str(&format!("{indent}{sign} {path} (secret, not shown)\n"));
+        // Whether a secret file is there already is not shown either.
+        out.push_str(&format!("{indent}* {path} (secret, not shown)\n"));
         return;
     };
+    let sign = if change.before.is_none() { "+" } else { "~" };
     out.push_str(&format!("{indent}{sign} {path}\n"));
     for line in diff.lines() {
         let style = match line.as_bytes().first() {

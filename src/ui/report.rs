@@ -33,7 +33,7 @@ pub fn render_run(report: &RunReport, look: Look) -> String {
             };
             vec![
                 cell(step.id.0.to_string()),
-                cell(step.server.as_ref().map_or("(here)", ServerName::as_str)),
+                cell(step.server.as_ref().map_or("(all)", ServerName::as_str)),
                 styled(word, style),
                 cell(took),
                 cell(&step.title),

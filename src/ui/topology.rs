@@ -4,8 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
-
 use crate::check::LinkReport;
 use crate::check::Verdict;
 use crate::model::address::Address;
@@ -25,7 +23,7 @@ use crate::ui::report::verdict_style;
 use crate::ui::report::verdict_word;
 
 /// What `status` shows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StatusView {
     /// The topology.
     pub topology: TopologyName,
@@ -38,7 +36,7 @@ pub struct StatusView {
 }
 
 /// One site.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SiteView {
     /// Its name.
     pub name: SiteName,
@@ -51,7 +49,7 @@ pub struct SiteView {
 }
 
 /// One server.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerView {
     /// Its name.
     pub name: ServerName,
@@ -70,8 +68,7 @@ pub struct ServerView {
 }
 
 /// What a server is, as observed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoleView {
     /// Its instance accepts writes.
     Primary,
@@ -273,61 +270,19 @@ mod tests {
     use super::*;
     use crate::ui::samples;
 
-    fn server(name: &str, address: &str, role: RoleView) -> ServerView {
-        let known = matches!(role, RoleView::Primary | RoleView::Standby);
-        ServerView {
-            name: samples::server(name),
-            address: address.parse().unwrap(),
-            port: 5432,
-            role,
-            timeline: known.then_some(3),
-            lsn: known.then_some(Lsn(0x1_A000_0028)),
-            notes: Vec::new(),
-        }
-    }
-
-    fn view() -> StatusView {
-        let site = |name: &str, location: &str, region: &str, servers| SiteView {
-            name: name.parse().unwrap(),
-            location: Some(location.into()),
-            region: Some(region.into()),
-            servers,
-        };
-        let mut b = server("b", "192.168.1.101", RoleView::Standby);
-        b.notes = vec!["pending restart".into()];
-        StatusView {
-            topology: samples::TOPOLOGY.clone(),
-            verdict: Verdict::Unhealthy,
-            sites: vec![
-                site("main", "主数据中心", "华东", vec![server("a", "192.168.1.100", RoleView::Primary), b]),
-                site("metro", "同城备份中心", "华东", vec![server("c", "fd00::1", RoleView::NotRunning)]),
-                site(
-                    "remote",
-                    "Shenzhen",
-                    "south",
-                    vec![
-                        server("d", "192.168.2.100", RoleView::Unreachable("Connection refused\x1b[2J".into())),
-                        server("e", "192.168.2.101", RoleView::Unknown("permission denied".into())),
-                    ],
-                ),
-            ],
-            links: samples::links(),
-        }
-    }
-
     #[test]
     fn picture() {
-        insta::assert_snapshot!(render(&view(), Look::PLAIN));
+        insta::assert_snapshot!(render(&samples::status(), Look::PLAIN));
     }
 
     #[test]
     fn picture_in_ascii_and_narrow() {
-        insta::assert_snapshot!(render(&view(), Look { unicode: false, width: 60, ..Look::PLAIN }));
+        insta::assert_snapshot!(render(&samples::status(), Look { unicode: false, width: 60, ..Look::PLAIN }));
     }
 
     #[test]
     fn every_line_of_a_box_is_equally_wide() {
-        let widths: BTreeSet<usize> = render(&view(), Look::PLAIN)
+        let widths: BTreeSet<usize> = render(&samples::status(), Look::PLAIN)
             .lines()
             .filter(|l| l.starts_with(['┌', '│', '└']) && !l.contains('▶'))
             .map(columns)
@@ -337,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_circle_of_links_ends_and_is_shown() {
-        let mut view = view();
+        let mut view = samples::status();
         view.links.truncate(2);
         view.links[0].upstream = samples::server("c");
         let text = render(&view, Look::PLAIN);
@@ -348,8 +303,8 @@ mod tests {
     #[test]
     fn frames() {
         let time = jiff::civil::time(12, 3, 4, 0);
-        assert!(render_frame(&view(), time, 2, Look::PLAIN).starts_with("12:03:04\ncrawler: unhealthy\n"));
-        let frame = render_frame(&view(), time, 2, Look { redraw: true, ..Look::PLAIN });
+        assert!(render_frame(&samples::status(), time, 2, Look::PLAIN).starts_with("12:03:04\ncrawler: unhealthy\n"));
+        let frame = render_frame(&samples::status(), time, 2, Look { redraw: true, ..Look::PLAIN });
         assert!(frame.starts_with("\x1b[H12:03:04  every 2 s, Ctrl-C ends\x1b[K\n"));
         assert!(frame.ends_with("\x1b[J"));
     }

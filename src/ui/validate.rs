@@ -1,13 +1,6 @@
 //! The result of `validate`: the topology that a valid inventory describes, in a few lines.
 
-use serde::Serialize;
-
-use crate::diagnostic::Diagnostic;
-use crate::model::name::TopologyName;
 use crate::model::topology::Topology;
-use crate::ui::json::DiagnosticJson;
-use crate::ui::json::VERSION;
-use crate::ui::json::diagnostics;
 use crate::ui::look::Look;
 use crate::ui::quantity::count;
 
@@ -27,27 +20,17 @@ pub fn render(topology: &Topology, file: &str, look: Look) -> String {
     out
 }
 
-/// The document.
-#[derive(Debug, Serialize)]
-pub struct ValidateDocument<'a> {
-    version: u32,
-    topology: &'a TopologyName,
-    valid: bool,
-    servers: usize,
-    sites: usize,
-    warnings: Vec<DiagnosticJson<'a>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::samples;
 
-impl<'a> ValidateDocument<'a> {
-    /// Makes the document of a valid inventory; an invalid one is an error document.
-    pub fn new(topology: &'a Topology, warnings: &'a [Diagnostic]) -> Self {
-        Self {
-            version: VERSION,
-            topology: &topology.name(),
-            valid: true,
-            servers: topology.servers().count(),
-            sites: topology.common().sites.len(),
-            warnings: diagnostics(warnings),
-        }
+    #[test]
+    fn valid() {
+        insta::assert_snapshot!(render(&samples::topology(), "dr.yaml", Look::PLAIN), @r"
+        dr.yaml is valid: topology crawler, PostgreSQL 15, 3 servers on 2 sites
+          a → b
+          b → c
+        ");
     }
 }

@@ -67,7 +67,7 @@ impl Bars {
             Event::StepStarted { id, title, server } => {
                 let bar = self.add("{spinner} {prefix}  {wide_msg} {elapsed}");
                 bar.unset_length();
-                bar.set_prefix(server.as_ref().map_or_else(|| "(here)".to_owned(), ToString::to_string));
+                bar.set_prefix(server.as_ref().map_or_else(|| "(all)".to_owned(), ToString::to_string));
                 bar.set_message(one_line(title));
                 self.steps.insert(*id, bar);
             }

@@ -117,3 +117,20 @@ fn draw(ui: Ui, receiver: &Receiver<Event>, finishing: &AtomicBool) {
         bars.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::Look;
+    use crate::ui::Options;
+
+    #[test]
+    fn it_ends_although_a_sender_lives() {
+        let ui = Ui { options: Options::default(), out: Look::PLAIN, err: Look::PLAIN, can_ask: false };
+        let progress = Progress::start(&ui);
+        let kept = progress.events();
+        progress.finish();
+        // Nobody listens any more; sending is still harmless.
+        kept.send(Event::RunStarted { steps: 1 });
+    }
+}

@@ -166,7 +166,7 @@ mod tests {
             (3, Event::RunStarted { steps: 3 }),
             (3, step(1, "make roles", Some("a"))),
             (3, step(2, "take base backup from \"a\"", Some("b-2"))),
-            (3, step(3, "write the certificate authority", None)),
+            (3, step(3, "prove every link", None)),
             (3, Event::StepFinished { id: 1, ok: true, seconds: 0.04 }),
             (4, progress(1 << 20)),
             (14, progress(1 << 29)),
