@@ -15,11 +15,23 @@
 //! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
 //! - layer 4: [`ui`] and [`cli`]
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
+
 pub mod apply;
 pub mod check;
+pub mod cli;
 pub mod diagnostic;
 pub mod event;
+pub mod inventory;
 pub mod lab;
 pub mod model;
+pub mod observe;
+pub mod pki;
 pub mod plan;
+pub mod postgres;
+pub mod prove;
 pub mod quote;
+pub mod remote;
+pub mod render;
+pub mod ui;
+pub mod wait;

@@ -1,3 +1,7 @@
-//! The pgstead program: parse the command line, run, map the outcome to an exit code.
+//! The `pgstead` program: parse, run, map to an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(pgstead::cli::main(std::env::args_os()).0)
+}

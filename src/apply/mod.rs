@@ -1,7 +1,11 @@
-//! Carries a plan out: order, concurrency, stop. It decides nothing; a plan it does not understand is a defect.
+//! Carries a plan out: lock, order, concurrency, stop, audit. It decides nothing; a plan it does not understand is a defect.
 
+pub mod executor;
+pub mod lock;
 pub mod report;
+pub mod worker;
 
 pub use report::Outcome;
 pub use report::RunReport;
 pub use report::StepReport;
+pub use worker::Worker;

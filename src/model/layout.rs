@@ -48,15 +48,15 @@ pub struct Layout {
 impl Layout {
     /// Returns the candidates for a server in the order in which the probe should try them.
     ///
-    /// `login_user` owns the instance where neither a package's `postgres` user nor root is in play.
-    pub fn candidates(topology: &str, server: &Server, version: Major, login_user: &str) -> Vec<Layout> {
+    /// Whoever owns a plain instance is left open (an empty `os_user`): the probe finds it out.
+    pub fn candidates(topology: &str, server: &Server, version: Major) -> Vec<Layout> {
         if server.service.as_deref() == Some(NO_SERVICE) {
-            return vec![Layout::plain(server, version, login_user)];
+            return vec![Layout::plain(server, version)];
         }
         vec![
             Layout::debian(topology, server, version),
             Layout::rhel(topology, server, version),
-            Layout::plain(server, version, login_user),
+            Layout::plain(server, version),
         ]
     }
 
@@ -93,7 +93,7 @@ impl Layout {
         }
     }
 
-    fn plain(server: &Server, version: Major, login_user: &str) -> Layout {
+    fn plain(server: &Server, version: Major) -> Layout {
         let data_directory = server.data_directory.clone().unwrap_or_else(|| "/var/lib/postgresql/data".to_owned());
         Layout {
             kind: LayoutKind::Plain,
@@ -104,7 +104,7 @@ impl Layout {
             data_directory,
             config_directory: None,
             unit: None,
-            os_user: if login_user == "root" { "postgres".to_owned() } else { login_user.to_owned() },
+            os_user: String::new(),
         }
     }
 

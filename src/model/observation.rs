@@ -112,6 +112,8 @@ pub struct DataDirectory {
     pub recovery_signal: bool,
     /// Whether `backup_label` is there.
     pub backup_label: bool,
+    /// The text of `pgstead.identity`: whose data directory it is. Only complete ones have it (hazard 19).
+    pub identity: Observed<String>,
     /// Bytes it occupies, where the probe was asked to count.
     pub bytes: Observed<u64>,
 }
@@ -226,6 +228,10 @@ pub struct Instance {
     pub receiver: Option<Receiver>,
     /// Errors of `pg_file_settings`, `pg_hba_file_rules` and `pg_ident_file_mappings` (L13).
     pub file_errors: Vec<FileError>,
+    /// Configuration files that changed after the instance last read its configuration.
+    pub stale_files: Vec<String>,
+    /// Bytes of all databases.
+    pub database_bytes: u64,
     /// Whether the canary table is there.
     pub canary: bool,
     /// Tablespaces outside the data directory: name to location.

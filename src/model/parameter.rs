@@ -83,6 +83,10 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("hba_file", "postgres.hba"),
     ("hot_standby", "it is always on"),
     ("ident_file", "the layout decides it"),
+    // In postgresql.conf these three are directives: "include = 'x'" reads another file.
+    ("include", "write the parameters here"),
+    ("include_dir", "write the parameters here"),
+    ("include_if_exists", "write the parameters here"),
     ("listen_addresses", "servers.NAME.address"),
     ("max_slot_wal_keep_size", "replication.max_slot_wal_keep_size"),
     ("password_encryption", "it is always scram-sha-256"),

@@ -4,7 +4,6 @@
 //! invalid one cannot be expressed.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -206,37 +205,48 @@ impl Topology {
     /// # Errors
     /// No primary or several, unknown upstreams, cycles.
     pub fn new(common: Common, servers: Vec<(Server, Kind)>) -> Result<Self, Vec<TopologyError>> {
+        let kinds: Vec<(ServerName, Kind)> =
+            servers.iter().map(|(server, kind)| (server.name.clone(), kind.clone())).collect();
+        let (primary, upstreams) = Self::shape(&kinds)?;
+        let servers = servers.into_iter().map(|(server, _)| (server.name.clone(), server)).collect();
+        Ok(Self { common, servers, primary, upstreams })
+    }
+
+    /// Returns the primary and the declared upstream of each standby, or every reason why these servers make no topology.
+    ///
+    /// # Errors
+    /// No primary or several, unknown upstreams, cycles.
+    pub fn shape(
+        servers: &[(ServerName, Kind)],
+    ) -> Result<(ServerName, BTreeMap<ServerName, ServerName>), Vec<TopologyError>> {
         let mut problems = Vec::new();
-        let known: BTreeSet<ServerName> = servers.iter().map(|(server, _)| server.name.clone()).collect();
-        let primaries: Vec<ServerName> =
-            servers.iter().filter(|(_, kind)| *kind == Kind::Primary).map(|(server, _)| server.name.clone()).collect();
-        if primaries.len() > 1 {
-            problems.push(TopologyError::SeveralPrimaries { names: primaries.clone() });
+        let mut primaries = servers.iter().filter(|(_, kind)| *kind == Kind::Primary).map(|(name, _)| name);
+        let primary = primaries.next();
+        match (primary, primaries.next()) {
+            (None, _) => problems.push(TopologyError::NoPrimary),
+            (Some(first), Some(second)) => problems.push(TopologyError::SeveralPrimaries {
+                names: [first, second].into_iter().chain(primaries).cloned().collect(),
+            }),
+            (Some(_), None) => {}
         }
-        let Some(primary) = primaries.into_iter().next() else {
-            problems.push(TopologyError::NoPrimary);
-            return Err(problems);
-        };
         let mut upstreams = BTreeMap::new();
-        for (server, kind) in &servers {
-            let Kind::Standby { upstream } = kind else { continue };
-            let Some(text) = upstream else { continue };
-            match known.iter().find(|name| name.as_str() == text) {
-                Some(upstream) => {
-                    upstreams.insert(server.name.clone(), upstream.clone());
+        for (standby, kind) in servers {
+            let Kind::Standby { upstream: Some(text) } = kind else { continue };
+            match servers.iter().find(|(name, _)| name.as_str() == text) {
+                Some((upstream, _)) => {
+                    upstreams.insert(standby.clone(), upstream.clone());
                 }
-                None => problems
-                    .push(TopologyError::UnknownUpstream { standby: server.name.clone(), upstream: text.clone() }),
+                None => {
+                    problems.push(TopologyError::UnknownUpstream { standby: standby.clone(), upstream: text.clone() });
+                }
             }
         }
         if let Some(names) = cycle(&upstreams) {
             problems.push(TopologyError::Cycle { names });
         }
-        if problems.is_empty() {
-            let servers = servers.into_iter().map(|(server, _)| (server.name.clone(), server)).collect();
-            Ok(Self { common, servers, primary, upstreams })
-        } else {
-            Err(problems)
+        match primary {
+            Some(primary) if problems.is_empty() => Ok((primary.clone(), upstreams)),
+            _ => Err(problems),
         }
     }
 

@@ -3,12 +3,29 @@
 //! Pure: (topology, observation, material) in, a [`Plan`] or all refusals out. The plan is so specific that nothing is
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
+pub mod bootstrap;
+pub mod change;
+pub mod conninfo;
+pub mod desired;
+pub mod files;
+pub mod material;
+pub mod network;
+pub mod parameters;
+pub mod scripts;
+pub mod seed;
+pub mod sql;
 pub mod step;
+pub mod survey;
 
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::name::TopologyName;
+pub use bootstrap::Consent;
+pub use bootstrap::plan_bootstrap;
+pub use material::Leaf;
+pub use material::Material;
+pub use step::Action;
 pub use step::FileChange;
 pub use step::Risk;
 pub use step::Step;
@@ -61,6 +78,11 @@ impl PlanBuilder {
         after.dedup();
         self.steps.push(PlannedStep { id, after, step });
         id
+    }
+
+    /// Returns the numbers of all steps so far.
+    pub fn all(&self) -> Vec<StepId> {
+        self.steps.iter().map(|step| step.id).collect()
     }
 
     /// Ends the collection.

@@ -1,7 +1,8 @@
-//! The steps a plan can hold. Each knows its title, its server, its risk and its exact commands.
+//! What a step is. Each has its title, its server, its risk and its exact commands.
 
 use crate::model::argv::Argv;
 use crate::model::name::ServerName;
+use crate::model::topology::Link;
 
 /// What a step may do to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -22,10 +23,31 @@ pub enum Risk {
 pub struct FileChange {
     /// Where it is on the server.
     pub path: String,
-    /// What it holds now; `None` when it is not there.
+    /// What it holds now; `None` when it is not there, or is not shown.
     pub before: Option<String>,
     /// What it will hold; `None` when it holds secrets and is not shown.
     pub after: Option<String>,
+}
+
+/// How a step is carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Commands on the step's server, one after the other in one execution; the last may read standard input.
+    Run(Vec<Argv>),
+    /// A base backup: one command, with progress asked of the upstream.
+    BaseBackup {
+        /// The command on the standby.
+        command: Argv,
+        /// The server that sends.
+        upstream: ServerName,
+    },
+    /// A row is written on the primary and must arrive on every standby over its proper link.
+    ProveLinks {
+        /// The server that accepts writes.
+        primary: ServerName,
+        /// The links to prove.
+        links: Vec<Link>,
+    },
 }
 
 /// One step.
@@ -33,12 +55,34 @@ pub struct FileChange {
 pub struct Step {
     /// What it does, as a short sentence without the server's name.
     pub title: String,
-    /// The server it changes; `None` for the operator's own machine.
+    /// The server it changes; `None` when it is about several.
     pub server: Option<ServerName>,
     /// What it may do.
     pub risk: Risk,
-    /// Its commands.
-    pub commands: Vec<Argv>,
+    /// How it is carried out.
+    pub action: Action,
     /// Its file changes, for the diff.
     pub files: Vec<FileChange>,
+}
+
+impl Step {
+    /// Makes a step of commands without file changes.
+    pub fn run(server: &ServerName, risk: Risk, title: impl Into<String>, commands: Vec<Argv>) -> Self {
+        Self {
+            title: title.into(),
+            server: Some(server.clone()),
+            risk,
+            action: Action::Run(commands),
+            files: Vec::new(),
+        }
+    }
+
+    /// Returns the commands on the step's server.
+    pub fn commands(&self) -> &[Argv] {
+        match &self.action {
+            Action::Run(commands) => commands,
+            Action::BaseBackup { command, .. } => std::slice::from_ref(command),
+            Action::ProveLinks { .. } => &[],
+        }
+    }
 }

@@ -1,0 +1,205 @@
+//! Runs the steps of a plan: each as soon as those it waits for are done, all of a failure's rest not at all.
+//!
+//! It decides nothing. The first Ctrl-C lets running steps finish and starts no new one.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::future::Either;
+use futures_util::future::select;
+use futures_util::stream::FuturesUnordered;
+
+use crate::apply::report::Outcome;
+use crate::apply::report::StepReport;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::event::Event;
+use crate::event::Events;
+use crate::plan::Plan;
+use crate::plan::PlannedStep;
+use crate::plan::Step;
+use crate::plan::StepId;
+
+/// Carries out one step. The real one is [`crate::apply::Worker`]; tests have scripted ones.
+pub trait Work {
+    /// Does what a step says.
+    ///
+    /// # Errors
+    /// What went wrong, with server, command and hint.
+    fn work(&self, id: StepId, step: &Step) -> impl Future<Output = Result<(), Box<Diagnostic>>>;
+}
+
+/// Runs all steps of a plan.
+///
+/// `stop` resolves when the operator asks to stop.
+pub async fn run_steps<W: Work>(
+    plan: &Plan,
+    work: &W,
+    events: &Events,
+    stop: impl Future<Output = ()>,
+) -> (Vec<StepReport>, Option<Failure>) {
+    events.send(Event::RunStarted { steps: plan.steps.len() });
+    let mut waiting: Vec<&PlannedStep> = plan.steps.iter().collect();
+    let mut done: BTreeSet<StepId> = BTreeSet::new();
+    let mut ended: BTreeMap<StepId, (Outcome, f64)> = BTreeMap::new();
+    let mut running: BTreeMap<StepId, &Step> = BTreeMap::new();
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    let mut stopped = false;
+    let mut futures = FuturesUnordered::new();
+    let mut stop = Box::pin(stop);
+    loop {
+        if !stopped && diagnostics.is_empty() {
+            let (ready, rest): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|planned| planned.after.iter().all(|id| done.contains(id)));
+            waiting = rest;
+            for planned in ready {
+                let (id, step) = (planned.id, &planned.step);
+                events.send(Event::StepStarted { id: id.0, title: step.title.clone(), server: step.server.clone() });
+                running.insert(id, step);
+                futures.push(async move {
+                    let begun = Instant::now();
+                    let result = work.work(id, step).await;
+                    (id, result, begun.elapsed().as_secs_f64())
+                });
+            }
+        }
+        let (id, result, seconds) = if stopped {
+            match futures.next().await {
+                Some(ended) => ended,
+                None => break,
+            }
+        } else {
+            match select(futures.next(), &mut stop).await {
+                Either::Left((Some(ended), _)) => ended,
+                Either::Left((None, _)) => break,
+                Either::Right(_) => {
+                    stopped = true;
+                    let running = running.values().map(|step| titled(step)).collect();
+                    events.send(Event::Stopping { running });
+                    continue;
+                }
+            }
+        };
+        running.remove(&id);
+        events.send(Event::StepFinished { id: id.0, ok: result.is_ok(), seconds });
+        match result {
+            Ok(()) => {
+                done.insert(id);
+                ended.insert(id, (Outcome::Done, seconds));
+            }
+            Err(diagnostic) => {
+                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
+                ended.insert(id, (Outcome::Failed, seconds));
+            }
+        }
+    }
+    let reports = plan
+        .steps
+        .iter()
+        .map(|planned| {
+            let (outcome, seconds) = ended.get(&planned.id).copied().unwrap_or((Outcome::NotStarted, 0.0));
+            StepReport {
+                id: planned.id,
+                title: planned.step.title.clone(),
+                server: planned.step.server.clone(),
+                outcome,
+                seconds,
+            }
+        })
+        .collect();
+    if stopped && diagnostics.is_empty() && done.len() < plan.steps.len() {
+        diagnostics.push(
+            Diagnostic::error("stopped", format!("stopped after {} of {} steps", done.len(), plan.steps.len()))
+                .detail("Running steps were finished; nothing half-built can start.")
+                .hint("Run the same command again to finish the work."),
+        );
+    }
+    let failure = (!diagnostics.is_empty()).then(|| Failure::all(FailureKind::StepFailed, diagnostics));
+    (reports, failure)
+}
+
+fn titled(step: &Step) -> String {
+    match &step.server {
+        Some(server) => format!("{server}: {}", step.title),
+        None => step.title.clone(),
+    }
+}
+
+fn in_step(mut diagnostic: Diagnostic, id: StepId, steps: usize) -> Diagnostic {
+    let place = format!(" (step {} of {steps})", id.0);
+    diagnostic.message.push_str(&place);
+    if diagnostic.hint.is_none() {
+        diagnostic.hint =
+            Some("Steps that are done stay done. Mend the cause and run the same command again.".to_owned());
+    }
+    diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::plan::PlanBuilder;
+    use crate::plan::Risk;
+
+    struct Scripted {
+        fail: Option<u32>,
+        order: RefCell<Vec<u32>>,
+    }
+
+    impl Work for Scripted {
+        async fn work(&self, id: StepId, _: &Step) -> Result<(), Box<Diagnostic>> {
+            self.order.borrow_mut().push(id.0);
+            match self.fail == Some(id.0) {
+                true => Err(Box::new(Diagnostic::error("command-failed", "no"))),
+                false => Ok(()),
+            }
+        }
+    }
+
+    fn plan() -> Plan {
+        let name = "a".parse().unwrap();
+        let mut builder = PlanBuilder::default();
+        let step = |title: &str| Step::run(&name, Risk::Reversible, title, vec![]);
+        let one = builder.add(step("one"), []);
+        let two = builder.add(step("two"), []);
+        let three = builder.add(step("three"), [one, two]);
+        builder.add(step("four"), [three]);
+        Plan { topology: "t".parse().unwrap(), steps: builder.finish(), notes: vec![] }
+    }
+
+    async fn run(fail: Option<u32>, stop: impl Future<Output = ()>) -> (Vec<Outcome>, Vec<u32>, Option<Failure>) {
+        let work = Scripted { fail, order: RefCell::default() };
+        let (reports, failure) = run_steps(&plan(), &work, &Events::silent(), stop).await;
+        (reports.iter().map(|report| report.outcome).collect(), work.order.into_inner(), failure)
+    }
+
+    #[tokio::test]
+    async fn every_step_runs_once_behind_those_it_waits_for() {
+        let (outcomes, order, failure) = run(None, std::future::pending()).await;
+        assert_eq!((outcomes, failure), (vec![Outcome::Done; 4], None));
+        assert_eq!(order[2..], [3, 4]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_failed_step_is_never_started() {
+        for fail in 1..=4 {
+            let (outcomes, order, failure) = run(Some(fail), std::future::pending()).await;
+            assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Failed).count(), 1);
+            assert!(!order.iter().any(|id| *id > fail.max(2)), "step {fail} failed, and {order:?} ran");
+            assert_eq!(failure.unwrap().kind, FailureKind::StepFailed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wish_to_stop_starts_nothing_new() {
+        let (outcomes, order, failure) = run(None, std::future::ready(())).await;
+        assert!(outcomes.contains(&Outcome::NotStarted), "{outcomes:?}");
+        assert!(!order.contains(&4));
+        assert_eq!(failure.unwrap().diagnostics[0].code, "stopped");
+    }
+}

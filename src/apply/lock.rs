@@ -1,0 +1,119 @@
+//! The lock that a run holds on every server it touches (hazard 4).
+//!
+//! It is taken on all servers before the first step and given back with the lines for the servers' audit logs. The
+//! same round trip checks that no server changed between the observation and the lock.
+
+use serde::Serialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::model::argv::Argv;
+use crate::model::argv::Login;
+use crate::model::layout::Layout;
+use crate::model::name::ServerName;
+use crate::model::observation::ServerObservation;
+use crate::plan::files::administrator;
+use crate::remote::Host;
+use crate::remote::RemoteError;
+
+const LOCK: &str = include_str!("scripts/lock.sh");
+const UNLOCK: &str = include_str!("scripts/unlock.sh");
+
+/// Exit status of the script: another run holds the lock.
+const HELD: i32 = 9;
+/// Exit status of the script: the server changed since it was observed.
+const MOVED: i32 = 10;
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// The run.
+    pub run: String,
+    /// What it does, such as `bootstrap`.
+    pub operation: String,
+    /// Who started it, as `user@host`.
+    pub owner: String,
+    /// The process on that host.
+    pub pid: u32,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The state directory of the run, as `host:path`. A living run holds that directory's own lock.
+    pub state: String,
+}
+
+/// One server on which a lock is taken.
+#[derive(Debug)]
+pub struct Locked<'a, H> {
+    /// The connection.
+    pub host: &'a H,
+    /// Where its files are.
+    pub layout: &'a Layout,
+    /// What was seen there.
+    pub seen: &'a ServerObservation,
+}
+
+impl<H: Host> Locked<'_, H> {
+    fn login(&self) -> &Login {
+        &self.seen.login
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// Another run holds it; the server changed since the observation; the command failed.
+    pub async fn take(&self, holder: &Holder) -> Result<(), Failure> {
+        let text = serde_json::to_string(holder).unwrap_or_default();
+        let argv = Argv::new(administrator(self.seen), "sh")
+            .args(["-c", LOCK, "pgstead-lock", &self.layout.pgstead_directory])
+            .args([self.seen.generation.to_string(), holder.state.clone()])
+            .stdin_text(text);
+        match self.host.run(&[argv], self.login()).await {
+            Ok(_) => Ok(()),
+            Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {
+                Err(held(self.host.name(), &String::from_utf8_lossy(&stdout)))
+            }
+            Err(RemoteError::Command { status: Some(MOVED), stdout, .. }) => Err(Failure::one(
+                FailureKind::Refused,
+                Diagnostic::error(
+                    "changed-meanwhile",
+                    format!("server \"{}\" was changed by another run since it was observed", self.host.name()),
+                )
+                .server(self.host.name())
+                .detail(String::from_utf8_lossy(&stdout).trim().to_owned())
+                .hint("Run the same command again: it observes anew."),
+            )),
+            Err(error) => Err(Failure::one(FailureKind::StepFailed, error.diagnostic())),
+        }
+    }
+
+    /// Writes the audit lines and gives the lock back.
+    ///
+    /// # Errors
+    /// The command failed; the lock may still stand and belongs to this state directory's next run.
+    pub async fn release(&self, run: &str, audit: &str) -> Result<(), RemoteError> {
+        let argv = Argv::new(administrator(self.seen), "sh")
+            .args(["-c", UNLOCK, "pgstead-unlock", &self.layout.pgstead_directory, run])
+            .stdin_text(audit);
+        self.host.run(&[argv], self.login()).await.map(|_| ())
+    }
+}
+
+/// Returns the failure that names the holder of a lock.
+pub fn held(server: &ServerName, text: &str) -> Failure {
+    let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
+    let field = |name: &str| holder.get(name).and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
+    Failure::one(
+        FailureKind::Locked,
+        Diagnostic::error("locked", format!("server \"{server}\" is locked by another run"))
+            .server(server)
+            .detail(format!(
+                "{} by {} since {}, run {}.",
+                field("operation"),
+                field("owner"),
+                field("since"),
+                field("run")
+            ))
+            .hint("Wait until it ends. If it is dead, \"pgstead unlock\" shows and breaks the lock."),
+    )
+}

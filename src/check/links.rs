@@ -1,0 +1,289 @@
+//! Judges links: the right peer, encrypted, through its slot, alive now, and moving data.
+
+use crate::check::Canaries;
+use crate::check::Finding;
+use crate::check::LinkReport;
+use crate::check::Thresholds;
+use crate::check::Verdict;
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observation::Observation;
+use crate::model::observation::Sender;
+use crate::model::observed::Observed;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
+use crate::plan::network;
+use crate::render::hba::roles;
+
+fn instance<'a>(observation: &'a Observation, name: &ServerName) -> Option<&'a Instance> {
+    observation.server(name)?.instance.known()
+}
+
+/// The walsender of a link: of a name there must be one, and `pg_basebackup` is not one (L4).
+fn senders<'a>(upstream: &'a Instance, link: &Link) -> Vec<&'a Sender> {
+    upstream.senders.iter().filter(|sender| sender.application_name == link.standby.as_str()).collect()
+}
+
+/// Returns what the report says of one link.
+pub fn report(
+    observation: &Observation,
+    primary: &ServerName,
+    link: &Link,
+    canaries: &Canaries,
+    findings: &[Finding],
+) -> LinkReport {
+    let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
+    let position = instance(observation, primary).and_then(|instance| instance.positions.current);
+    let replayed = instance(observation, &link.standby).and_then(|instance| instance.positions.replay);
+    let about = |finding: &&Finding| {
+        finding.link.as_ref() == Some(&link.standby)
+            || finding.diagnostic.server.as_deref().is_some_and(|server| server == link.standby.as_str())
+    };
+    LinkReport {
+        upstream: link.upstream.clone(),
+        standby: link.standby.clone(),
+        state: sender.map(|sender| sender.state.clone()),
+        sync_state: sender.map(|sender| sender.sync_state.clone()),
+        slot: sender.and_then(|sender| sender.slot_name.clone()),
+        tls: sender.and_then(|sender| sender.tls_version.clone()),
+        canary_ms: canaries.get(&link.standby).and_then(Observed::known).and_then(|canary| canary.arrived_ms),
+        // The two positions are read at slightly different moments; a standby seen later may look ahead.
+        lag_bytes: position.zip(replayed).map(|(position, replayed)| position.bytes_ahead_of(replayed).max(0)),
+        verdict: findings.iter().filter(about).map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy),
+    }
+}
+
+/// Judges all links.
+pub fn check_links(
+    topology: &Topology,
+    observation: &Observation,
+    primary: &ServerName,
+    links: &[Link],
+    canaries: &Canaries,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for link in links {
+        let mut of_link = Vec::new();
+        of_link.extend(check_sender(topology, observation, link));
+        of_link.extend(check_receiver(topology, observation, link));
+        of_link.extend(check_replay(observation, primary, link, thresholds));
+        of_link.extend(check_canary(link, primary, canaries));
+        findings.extend(of_link.into_iter().map(|finding| finding.on(link)));
+    }
+    findings
+}
+
+/// L4 and the slot: the upstream's view.
+fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> Vec<Finding> {
+    let Link { upstream, standby } = link;
+    let Some(seen) = instance(observation, upstream) else {
+        return vec![Finding::unknown(
+            Diagnostic::error(
+                "upstream-not-seen",
+                format!("link {upstream} → {standby}: \"{upstream}\" could not be asked"),
+            )
+            .server(upstream),
+        )];
+    };
+    let mut findings = Vec::new();
+    let slot = standby.slot_name();
+    match seen.slots.get(&slot) {
+        None => findings.push(Finding::unhealthy(
+            Diagnostic::error("slot-missing", format!("link {upstream} → {standby}: slot \"{slot}\" does not exist on \"{upstream}\""))
+                .server(upstream)
+                .hint("\"pgstead bootstrap\" creates it; whether the standby can catch up depends on the WAL that is still there."),
+        )),
+        Some(slot_row) if slot_row.wal_status.as_deref() == Some("lost") => findings.push(Finding::unhealthy(
+            Diagnostic::error("slot-lost", format!("link {upstream} → {standby}: slot \"{slot}\" has lost WAL that the standby needs"))
+                .server(upstream)
+                .hint(format!("\"{standby}\" needs a re-seed.")),
+        )),
+        Some(_) => {}
+    }
+    let sender = match senders(seen, link).as_slice() {
+        [one] => *one,
+        [] => {
+            findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "no-sender",
+                    format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\""),
+                )
+                .server(upstream),
+            ));
+            return findings;
+        }
+        several => {
+            findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "several-senders",
+                    format!("link {upstream} → {standby}: {} connections call themselves \"{standby}\"", several.len()),
+                )
+                .server(upstream)
+                .hint("A name must be unique, or synchronous replication counts the wrong server."),
+            ));
+            return findings;
+        }
+    };
+    let mut wrong = |code, what: String| {
+        let message = format!("link {upstream} → {standby}: {what}");
+        findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(upstream)));
+    };
+    if sender.state != "streaming" {
+        wrong("not-streaming", format!("its state is {}", sender.state));
+    }
+    if sender.usename != roles::REPLICATOR {
+        wrong("wrong-role", format!("it is connected as role \"{}\"", sender.usename));
+    }
+    if sender.slot_name.as_ref() != Some(&slot) {
+        wrong(
+            "wrong-slot",
+            format!(
+                "it streams {}, not through slot \"{slot}\"",
+                sender
+                    .slot_name
+                    .as_ref()
+                    .map_or("without a slot".to_owned(), |slot| format!("through slot \"{slot}\""))
+            ),
+        );
+    }
+    let modern = matches!(sender.tls_version.as_deref(), Some("TLSv1.2" | "TLSv1.3"));
+    if !sender.ssl || !modern {
+        wrong("not-encrypted", format!("its TLS version is {}", sender.tls_version.as_deref().unwrap_or("none")));
+    }
+    let names_it =
+        |dn: &String| dn.split(['/', ',']).any(|part| part.trim().strip_prefix("CN=") == Some(standby.as_str()));
+    if !sender.client_dn.as_ref().is_some_and(names_it) {
+        wrong(
+            "wrong-certificate",
+            format!("its client certificate is {}", sender.client_dn.as_deref().unwrap_or("none")),
+        );
+    }
+    let known = topology.server(standby).map(|server| network::sources(topology, observation, server));
+    if let (Some(known), Some(Ok(found))) = (known, sender.client_addr.as_ref().map(|text| text.parse()))
+        && observation.server(standby).is_some()
+        && !known.contains(&found)
+    {
+        wrong("wrong-address", format!("it comes from {found}, which is not an address of \"{standby}\""));
+    }
+    findings
+}
+
+/// L5: the standby's own view.
+fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -> Vec<Finding> {
+    let Link { upstream, standby } = link;
+    let Some(seen) = instance(observation, standby) else {
+        return vec![Finding::unknown(
+            Diagnostic::error(
+                "standby-not-seen",
+                format!("link {upstream} → {standby}: \"{standby}\" could not be asked"),
+            )
+            .server(standby),
+        )];
+    };
+    let mut findings = Vec::new();
+    let mut wrong = |code, what: String| {
+        let message = format!("link {upstream} → {standby}: {what}");
+        findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(standby)));
+    };
+    let Some(receiver) = &seen.receiver else {
+        wrong("no-receiver", format!("\"{standby}\" has no WAL receiver"));
+        return findings;
+    };
+    if receiver.status != "streaming" {
+        wrong("receiver-not-streaming", format!("the WAL receiver's status is {}", receiver.status));
+    }
+    if let Some(server) = topology.server(upstream) {
+        let host = server.address.to_string();
+        if receiver.sender_host.as_ref() != Some(&host) || receiver.sender_port != Some(server.port) {
+            let found = receiver.sender_host.as_deref().unwrap_or("none");
+            let port = receiver.sender_port.map_or(String::new(), |port| format!(" port {port}"));
+            wrong(
+                "wrong-upstream",
+                format!("the WAL receiver is connected to {found}{port}, not to {host} port {}", server.port),
+            );
+        }
+    }
+    if !receiver.conninfo.contains("sslmode=verify-full") {
+        wrong(
+            "not-verified",
+            "the WAL receiver does not verify its upstream's certificate (sslmode is not verify-full)".to_owned(),
+        );
+    }
+    if receiver.slot_name.as_ref() != Some(&standby.slot_name()) {
+        wrong("wrong-slot", format!("the WAL receiver uses slot {}", receiver.slot_name.as_deref().unwrap_or("none")));
+    }
+    findings
+}
+
+/// L8 and L9: replay goes on, and is near.
+fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, thresholds: &Thresholds) -> Vec<Finding> {
+    let Link { upstream, standby } = link;
+    let Some(seen) = instance(observation, standby) else { return Vec::new() };
+    let mut findings = Vec::new();
+    if let Some(state) = seen.replay_pause_state.as_deref().filter(|state| *state != "not paused") {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "replay-paused",
+                format!("link {upstream} → {standby}: replay on \"{standby}\" is {state}"),
+            )
+            .server(standby)
+            .hint("SELECT pg_wal_replay_resume(); there, once it is known why it was paused."),
+        ));
+    }
+    let position = instance(observation, primary).and_then(|instance| instance.positions.current);
+    if let Some((position, replayed)) = position.zip(seen.positions.replay) {
+        let behind = position.bytes_ahead_of(replayed);
+        let message = format!("link {upstream} → {standby}: \"{standby}\" is {} MB behind", behind >> 20);
+        if behind >= thresholds.lag_error_bytes {
+            findings.push(Finding::unhealthy(Diagnostic::error("lag", message).server(standby)));
+        } else if behind >= thresholds.lag_warning_bytes {
+            findings.push(Finding::remark(Diagnostic::warning("lag", message).server(standby)));
+        }
+    }
+    findings
+}
+
+/// L6 and L7: a row written now is read there, and the upstream heard from it.
+fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<Finding> {
+    let Link { upstream, standby } = link;
+    let unhealthy = |code, what: String| {
+        Finding::unhealthy(Diagnostic::error(code, format!("link {upstream} → {standby}: {what}")).server(standby))
+    };
+    let unknown = |why: &str| {
+        Finding::unknown(
+            Diagnostic::error(
+                "canary-unknown",
+                format!("link {upstream} → {standby}: whether data arrives could not be tried"),
+            )
+            .server(standby)
+            .detail(why.to_owned()),
+        )
+    };
+    match canaries.get(standby) {
+        Some(Observed::Known(canary)) => {
+            let mut findings = Vec::new();
+            match canary.arrived_ms {
+                None => findings.push(unhealthy(
+                    "canary-lost",
+                    format!("a row written on \"{primary}\" did not arrive within {:.1} s", canary.waited_ms / 1000.0),
+                )),
+                Some(_) if !canary.same_row => findings.push(unhealthy(
+                    "canary-differs",
+                    format!(
+                        "the row on \"{standby}\" is not the one that was written on \"{primary}\": their data differ"
+                    ),
+                )),
+                Some(_) if !canary.replied => findings.push(unhealthy(
+                    "no-reply",
+                    format!("\"{upstream}\" has not heard from \"{standby}\" since the row was written"),
+                )),
+                Some(_) => {}
+            }
+            findings
+        }
+        Some(Observed::Unreadable(why)) => vec![unknown(why)],
+        Some(Observed::Absent) | None => vec![unknown("No server accepts writes.")],
+    }
+}

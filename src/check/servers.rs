@@ -1,0 +1,424 @@
+//! Judges servers: one writer, one history, configuration that survives a restart, room for role changes.
+
+use crate::check::Finding;
+use crate::check::ServerReport;
+use crate::check::Thresholds;
+use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::topology::Topology;
+
+/// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
+const MANAGED: [&str; 8] = [
+    "cluster_name",
+    "listen_addresses",
+    "max_slot_wal_keep_size",
+    "primary_conninfo",
+    "primary_slot_name",
+    "ssl",
+    "ssl_ca_file",
+    "synchronous_standby_names",
+];
+
+/// Settings that must be empty, or a standby stops or never follows (hazard 36).
+const RECOVERY_TARGETS: [&str; 5] =
+    ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
+
+/// Returns what the report says of every server.
+pub fn report(topology: &Topology, observation: &Observation) -> Vec<ServerReport> {
+    topology
+        .servers()
+        .map(|server| {
+            let instance = observation.server(&server.name).and_then(|seen| seen.instance.known());
+            ServerReport {
+                name: server.name.clone(),
+                reachable: observation.server(&server.name).is_some(),
+                in_recovery: instance.map(|instance| instance.in_recovery),
+                timeline: instance.map(|instance| instance.timeline),
+                system_identifier: instance.map(|instance| instance.system_identifier.to_string()),
+            }
+        })
+        .collect()
+}
+
+/// Judges all servers.
+pub fn check_servers(
+    topology: &Topology,
+    observation: &Observation,
+    primary: &ServerName,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut findings = one_writer(topology, observation);
+    let reference = observation.server(primary).and_then(|seen| seen.instance.known());
+    for server in topology.servers() {
+        let name = &server.name;
+        let seen = match observation.servers.get(name) {
+            Some(Observed::Known(seen)) => seen,
+            other => {
+                let why = other.and_then(Observed::unreadable).unwrap_or("not observed");
+                findings.push(Finding::unknown(
+                    Diagnostic::error("server-unreachable", format!("server \"{name}\" could not be looked at"))
+                        .server(name)
+                        .detail(why.to_owned())
+                        .hint("Unreachable is not dead: nothing is known about its instance."),
+                ));
+                continue;
+            }
+        };
+        let Observed::Known(layout) = &seen.layout else {
+            findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "postgresql-not-installed",
+                    format!("server \"{name}\": PostgreSQL {} is not installed", topology.common().version),
+                )
+                .server(name),
+            ));
+            continue;
+        };
+        let instance = match &seen.instance {
+            Observed::Known(instance) => instance,
+            Observed::Absent => {
+                findings.push(Finding::unhealthy(
+                    Diagnostic::error(
+                        "instance-not-running",
+                        format!("server \"{name}\": no instance runs on port {}", server.port),
+                    )
+                    .server(name)
+                    .hint("\"pgstead bootstrap\" starts it, or shows why it cannot."),
+                ));
+                continue;
+            }
+            Observed::Unreadable(why) => {
+                findings.push(Finding::unknown(
+                    Diagnostic::error(
+                        "instance-unreadable",
+                        format!("server \"{name}\": the instance does not answer"),
+                    )
+                    .server(name)
+                    .detail(why.clone()),
+                ));
+                continue;
+            }
+        };
+        let mut of_server = configuration(name, layout, instance);
+        of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
+        of_server.extend(drift(name, seen, layout));
+        if let Some(reference) = reference {
+            of_server.extend(same_history(name, primary, instance, reference));
+            if name != primary {
+                of_server.extend(hot_standby_parameters(name, primary, instance, reference));
+            }
+        }
+        of_server.extend(headroom(name, instance, thresholds));
+        of_server.extend(dials(name, topology, seen, instance));
+        findings.extend(of_server);
+    }
+    findings
+}
+
+/// L1: exactly one server accepts writes.
+fn one_writer(topology: &Topology, observation: &Observation) -> Vec<Finding> {
+    let mut writers = Vec::new();
+    let mut unknown = false;
+    for server in topology.servers() {
+        match observation.server(&server.name).map(|seen| &seen.instance) {
+            Some(Observed::Known(instance)) if !instance.in_recovery => writers.push(&server.name),
+            Some(Observed::Known(_) | Observed::Absent) => {}
+            _ => unknown = true,
+        }
+    }
+    match writers.as_slice() {
+        [_] => Vec::new(),
+        [] if unknown => vec![Finding::unknown(
+            Diagnostic::error("no-primary-seen", "no server that could be looked at accepts writes")
+                .hint("The primary may be among those that could not be looked at."),
+        )],
+        [] => vec![Finding::unhealthy(
+            Diagnostic::error("no-primary", "no server accepts writes")
+                .hint("Bring the primary back. A standby is promoted only by a failover."),
+        )],
+        several => {
+            let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
+            vec![Finding::unhealthy(
+                Diagnostic::error(
+                    "two-primaries",
+                    format!("{} servers accept writes: {}", several.len(), names.join(", ")),
+                )
+                .hint("Stop clients now, then find out which server has the data that counts."),
+            )]
+        }
+    }
+}
+
+/// L2 and L3: the same system identifier, the same timeline, the same history text.
+fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, reference: &Instance) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if instance.system_identifier != reference.system_identifier {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error("system-identifier-differs", format!("server \"{name}\" is not a copy of \"{primary}\""))
+                .server(name)
+                .detail(format!(
+                    "System identifiers are {} and {}.",
+                    instance.system_identifier, reference.system_identifier
+                )),
+        ));
+    } else if instance.timeline != reference.timeline {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "timeline-differs",
+                format!(
+                    "server \"{name}\" is on timeline {}, the primary on {}",
+                    instance.timeline, reference.timeline
+                ),
+            )
+            .server(name),
+        ));
+    } else if instance.timeline > 1 && instance.history != reference.history {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "history-differs",
+                format!("server \"{name}\" has another history of timeline {} than the primary", instance.timeline),
+            )
+            .server(name)
+            .detail("Two servers were promoted independently; the number of the timeline is the same by chance."),
+        ));
+    }
+    findings
+}
+
+/// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
+fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = instance
+        .file_errors
+        .iter()
+        .map(|error| {
+            let line = error.line.map_or(String::new(), |line| format!(" line {line}"));
+            Finding::unhealthy(
+                Diagnostic::error(
+                    "configuration-error",
+                    format!("server \"{name}\": {}{line} has an error", error.file),
+                )
+                .server(name)
+                .detail(error.error.clone())
+                .hint("The instance runs with its old configuration; the next restart may fail."),
+            )
+        })
+        .collect();
+    let pending: Vec<&str> = instance
+        .settings
+        .iter()
+        .filter(|(_, setting)| setting.pending_restart)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !pending.is_empty() {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "restart-pending",
+                format!("server \"{name}\": {} wait for a restart", pending.join(", ")),
+            )
+            .server(name)
+            .hint("\"pgstead bootstrap\" restarts servers in the safe order."),
+        ));
+    }
+    if !instance.stale_files.is_empty() {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
+                .server(name)
+                .detail(format!("{}.", instance.stale_files.join(", ")))
+                .hint("\"pgstead bootstrap\" reloads them after it found no error in them."),
+        ));
+    }
+    let ours = [layout.config_home(), "/postgresql.conf"].concat();
+    for parameter in MANAGED {
+        let Some(setting) = instance.settings.get(parameter) else { continue };
+        if let Some(file) = setting.sourcefile.as_ref().filter(|file| **file != ours) {
+            findings.push(Finding::unhealthy(
+                Diagnostic::error("setting-overridden", format!("server \"{name}\": {parameter} comes from {file}"))
+                    .server(name)
+                    .detail(format!("It should come from {ours}."))
+                    .hint(format!("ALTER SYSTEM RESET {parameter}; then reload.")),
+            ));
+        }
+    }
+    findings
+}
+
+/// L14: signal files, recovery target, role file and service say what the server is, also after a reboot.
+fn role_survives_restart(
+    name: &ServerName,
+    is_primary: bool,
+    seen: &ServerObservation,
+    layout: &Layout,
+    instance: &Instance,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut wrong = |code, message: String, hint: &str| {
+        findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(name).hint(hint)));
+    };
+    if let Observed::Known(data) = &seen.data_directory {
+        if instance.in_recovery && !data.standby_signal {
+            wrong(
+                "standby-signal-missing",
+                format!("server \"{name}\" is a standby without standby.signal"),
+                "The next restart would make it a second primary. Create the file now, owned by the instance's OS user.",
+            );
+        }
+        if !instance.in_recovery && data.standby_signal {
+            wrong(
+                "standby-signal-stale",
+                format!("server \"{name}\" is the primary and has a standby.signal"),
+                "The next restart would make it a standby.",
+            );
+        }
+        if data.recovery_signal {
+            wrong(
+                "recovery-signal",
+                format!("server \"{name}\" has a recovery.signal"),
+                "Remove it: a restart would begin an archive recovery.",
+            );
+        }
+    }
+    for target in RECOVERY_TARGETS {
+        if instance.settings.get(target).is_some_and(|setting| !setting.setting.is_empty()) {
+            wrong(
+                "recovery-target",
+                format!("server \"{name}\": {target} is set"),
+                "A standby with a recovery target stops there. Reset it.",
+            );
+        }
+    }
+    if instance.settings.get("recovery_target_timeline").is_some_and(|setting| setting.setting != "latest") {
+        wrong(
+            "recovery-target",
+            format!("server \"{name}\": recovery_target_timeline is not latest"),
+            "A standby would not follow a promoted server. Reset it.",
+        );
+    }
+    let role = seen.files.get(&layout.own("role")).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let expected = if is_primary { "primary" } else { "standby" };
+    if role.is_some_and(|role| role.trim() != expected) {
+        wrong(
+            "role-file",
+            format!("server \"{name}\" is a {expected} and its role file says {}", role.unwrap_or_default().trim()),
+            "Run \"pgstead bootstrap\" to see what it would change.",
+        );
+    }
+    if let Observed::Known(service) = &seen.service
+        && !service.starts_at_boot
+    {
+        wrong(
+            "service-not-enabled",
+            format!("server \"{name}\": the instance does not start when the machine boots"),
+            "Enable its service.",
+        );
+    }
+    findings
+}
+
+/// A file that differs from what the manifest says was installed: a remark, since it may be meant.
+fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Finding> {
+    let manifest = seen.files.get(&layout.own("manifest")).and_then(Observed::known);
+    let text = manifest.and_then(|fact| fact.content.as_deref()).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once("  "))
+        .filter_map(|(hash, path)| {
+            let (code, what) = match seen.files.get(path)? {
+                Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
+                Observed::Absent => ("file-missing", "is missing"),
+                _ => return None,
+            };
+            Some(Finding::remark(
+                Diagnostic::warning(code, format!("server \"{name}\": {path} {what}"))
+                    .server(name)
+                    .hint("\"pgstead plan\" shows the difference."),
+            ))
+        })
+        .collect()
+}
+
+/// L17, first half: the five parameters are at least as high as on the primary (hazard 38).
+fn hot_standby_parameters(
+    name: &ServerName,
+    primary: &ServerName,
+    instance: &Instance,
+    reference: &Instance,
+) -> Vec<Finding> {
+    let value = |instance: &Instance, parameter: &str| -> Option<i64> {
+        instance.settings.get(parameter)?.setting.parse().ok()
+    };
+    HOT_STANDBY_PARAMETERS
+        .iter()
+        .filter_map(|parameter| {
+            let (own, wanted) = (value(instance, parameter)?, value(reference, parameter)?);
+            (own < wanted).then(|| {
+                Finding::unhealthy(
+                    Diagnostic::error(
+                        "hot-standby-parameter",
+                        format!("server \"{name}\": {parameter} is {own}, on \"{primary}\" it is {wanted}"),
+                    )
+                    .server(name)
+                    .detail("A standby with less pauses replay and refuses to start."),
+                )
+            })
+        })
+        .collect()
+}
+
+/// L17, second half: walsenders and slots are left for a role change and a base backup.
+fn headroom(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> Vec<Finding> {
+    let limit = |parameter: &str| -> Option<usize> { instance.settings.get(parameter)?.setting.parse().ok() };
+    [("max_wal_senders", instance.senders.len()), ("max_replication_slots", instance.slots.len())]
+        .into_iter()
+        .filter_map(|(parameter, used)| {
+            let limit = limit(parameter)?;
+            (limit < used + thresholds.headroom).then(|| {
+                Finding::unhealthy(
+                    Diagnostic::error(
+                        "no-headroom",
+                        format!("server \"{name}\": {used} of {parameter} = {limit} are in use"),
+                    )
+                    .server(name)
+                    .hint(format!("Raise {parameter} in the inventory.")),
+                )
+            })
+        })
+        .collect()
+}
+
+/// L15: a fresh replication login from this server to every other, with the production certificate.
+fn dials(name: &ServerName, topology: &Topology, seen: &ServerObservation, instance: &Instance) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (peer, facts) in &seen.peers {
+        if topology.server(peer).is_none() {
+            continue;
+        }
+        match &facts.dial {
+            Observed::Known(dial) if dial.system_identifier == instance.system_identifier => {}
+            Observed::Known(dial) => findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "dial-wrong-server",
+                    format!("server \"{name}\" dials \"{peer}\" and reaches another instance"),
+                )
+                .server(name)
+                .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
+            )),
+            Observed::Absent => {}
+            Observed::Unreadable(why) if why == "not looked at" => {}
+            Observed::Unreadable(why) => findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "dial-failed",
+                    format!("server \"{name}\" cannot open a replication connection to \"{peer}\""),
+                )
+                .server(name)
+                .detail(why.clone())
+                .hint("After a role change this link would be needed."),
+            )),
+        }
+    }
+    findings
+}

@@ -1,0 +1,81 @@
+//! `plan`: what `bootstrap` would do. It changes nothing.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::block_on;
+use super::exit;
+use super::exit::Exit;
+use super::globals::Globals;
+use super::inventory;
+use super::inventory::Inventory;
+use super::not_wired;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::event::Events;
+use crate::model::argv::Login;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::plan::Plan;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::json::PlanDocument;
+use crate::ui::plan;
+use crate::ui::plan::PlanView;
+
+/// Show the steps and file changes that bootstrap would take
+///
+/// Observes the servers and changes nothing. With refusals it ends with code 5.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead plan                                     steps, diffs and exact commands
+  pgstead plan --exit-code && echo nothing to do   end with code 8 when changes are pending
+  pgstead plan --format json | jq .changes")]
+pub(super) struct PlanArgs {
+    /// End with code 8 when changes are pending
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// What observing and planning yield.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The plan, or every refusal.
+    pub(super) plan: Result<Plan, Vec<Diagnostic>>,
+    /// The logins that were observed.
+    pub(super) logins: BTreeMap<ServerName, Login>,
+}
+
+pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let inventory = inventory::load(globals, ui)?;
+    let progress = Progress::start(ui);
+    let planned = block_on(observe_and_plan(&inventory, progress.events()));
+    progress.finish();
+    let planned = planned?;
+    show(inventory.topology.name(), &planned, ui)?;
+    Ok(exit_of(&planned, args.exit_code))
+}
+
+/// Writes a plan to stdout, and its refusals to stderr.
+pub(super) fn show(topology: &TopologyName, planned: &Planned, ui: &Ui) -> Result<(), Failure> {
+    let view = PlanView { topology, plan: planned.plan.as_ref().map_err(Vec::as_slice), logins: &planned.logins };
+    ui.answer(|look| plan::render(&view, look), || PlanDocument::new(&view))?;
+    if let Err(refusals) = &planned.plan {
+        ui.diagnostics(refusals);
+    }
+    Ok(())
+}
+
+pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
+    match &planned.plan {
+        Err(_) => exit::REFUSED,
+        Ok(plan) if exit_code && plan.changes() => exit::CHANGES_PENDING,
+        Ok(_) => exit::DONE,
+    }
+}
+
+// SEAM: connect, observe, plan. Holds no lock and has no way to write.
+async fn observe_and_plan(_inventory: &Inventory, _events: Events) -> Result<Planned, Failure> {
+    not_wired("planning")
+}

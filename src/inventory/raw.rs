@@ -1,0 +1,312 @@
+//! The inventory as it is written: the keys, their types and what they mean.
+//!
+//! These types are the one source of the key set: the JSON Schema is derived from them, the reader checks the text
+//! against that schema, and the doc comments here are what an editor shows. They judge nothing: an address is any text
+//! here, and whether a value makes sense is for [`super::validate`].
+//!
+//! Every field is an `Option`, so that a text with problems can be looked at as a whole; what must be given is marked
+//! `required` for the schema.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de;
+
+/// An inventory: the servers of one topology, and how they replicate.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The name of the topology.
+    #[schemars(required)]
+    pub topology: Option<String>,
+    /// What the topology is for; `production` unless said otherwise.
+    pub purpose: Option<Purpose>,
+    /// What all instances have in common.
+    #[schemars(required)]
+    pub postgres: Option<Postgres>,
+    /// The sites by name. Where none are given, a server without a `site` stands at a site of its own name.
+    pub sites: Option<BTreeMap<String, Option<Site>>>,
+    /// The servers by name.
+    #[schemars(required)]
+    pub servers: Option<BTreeMap<String, Server>>,
+    /// How the servers replicate.
+    pub replication: Option<Replication>,
+    /// How the servers are reached.
+    pub ssh: Option<Ssh>,
+}
+
+/// What a topology is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Real users, real data.
+    Production,
+    /// A rehearsal that may be broken on purpose.
+    Lab,
+}
+
+/// What all instances have in common.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// The major version: 15, 16, 17 or 18.
+    #[schemars(required, extend("enum" = [15, 16, 17, 18]))]
+    pub version: Option<u32>,
+    /// The port of every instance; 5432 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// Databases that must exist.
+    pub databases: Option<Vec<String>>,
+    /// Parameters of every server, as in `postgresql.conf`.
+    pub parameters: Option<BTreeMap<String, ParameterValue>>,
+    /// HBA records for the clients; pgstead adds those that replication needs.
+    pub hba: Option<Vec<Hba>>,
+}
+
+/// One HBA record. The order of the list is the order of the file: the first record that matches a client decides.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hba {
+    /// The type of connection; only `hostssl`, which is also what is meant where nothing is said.
+    #[serde(rename = "type")]
+    #[schemars(extend("pattern" = "^hostssl$"))]
+    pub kind: Option<String>,
+    /// The database, or `all`.
+    #[schemars(required)]
+    pub database: Option<String>,
+    /// The role, or `all`.
+    #[schemars(required)]
+    pub user: Option<String>,
+    /// The client addresses, such as 192.168.0.0/16.
+    #[schemars(required)]
+    pub address: Option<String>,
+    /// How such a client authenticates: `scram-sha-256` (unless said otherwise), `cert` or `reject`.
+    #[schemars(extend("pattern" = "^(scram-sha-256|cert|reject)$"))]
+    pub method: Option<String>,
+}
+
+/// A place with servers.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Where it is, in your words.
+    pub location: Option<String>,
+    /// The region it lies in; two sites of one region can share a disaster.
+    pub region: Option<String>,
+}
+
+/// A server.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The IP address or host name where SSH and PostgreSQL reach it.
+    #[schemars(required)]
+    pub address: Option<String>,
+    /// The site it stands at.
+    pub site: Option<String>,
+    /// Whether it is to be the primary or a standby.
+    #[schemars(required)]
+    pub kind: Option<Kind>,
+    /// The server that a standby streams from; the primary unless said otherwise.
+    pub upstream: Option<String>,
+    /// Its own parameters on top of `postgres.parameters`.
+    pub parameters: Option<BTreeMap<String, ParameterValue>>,
+    /// Its data directory; the layout's own unless said otherwise.
+    pub data_directory: Option<String>,
+    /// Its tablespaces: name to directory. Every server has the same names.
+    pub tablespaces: Option<BTreeMap<String, String>>,
+    /// The directory of the PostgreSQL programs; the layout's own unless said otherwise.
+    pub bin_directory: Option<String>,
+    /// The systemd unit of the instance, or `pg_ctl` where no service manager runs it.
+    pub service: Option<String>,
+    /// How SSH reaches it, key by key on top of the inventory's `ssh`.
+    pub ssh: Option<Ssh>,
+    /// What differs from the inventory's `postgres`.
+    pub postgres: Option<ServerPostgres>,
+}
+
+/// Whether a server is to be the primary or a standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The primary of the first day, and the preferred one afterwards.
+    Primary,
+    /// A standby.
+    Standby,
+}
+
+/// What differs from the inventory's `postgres` on one server.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPostgres {
+    /// The port of its instance.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+}
+
+/// How the servers replicate.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replication {
+    /// How a standby authenticates to its upstream; `certificate` unless said otherwise.
+    pub authentication: Option<Authentication>,
+    /// Synchronous replication; `off` unless said otherwise.
+    pub synchronous: Option<SynchronousChoice>,
+    /// How much WAL a slot may hold back; 64GB unless said otherwise.
+    #[schemars(extend("pattern" = "^[0-9]+(MB|GB|TB|kB)$"))]
+    pub max_slot_wal_keep_size: Option<String>,
+}
+
+/// How a standby authenticates to its upstream. Both ways go over TLS with `verify-full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authentication {
+    /// By its client certificate.
+    Certificate,
+    /// By password, with channel binding.
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+}
+
+/// Synchronous replication.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Synchronous {
+    /// Whether any of the standbys will do, or the first in the order of the list; `any` unless said otherwise.
+    pub mode: Option<SynchronousMode>,
+    /// How many standbys a commit waits for; 1 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub count: Option<u32>,
+    /// The standbys that count.
+    #[schemars(required)]
+    pub standbys: Option<Vec<String>>,
+}
+
+/// The method word of `synchronous_standby_names`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SynchronousMode {
+    /// Any of the standbys.
+    Any,
+    /// The first of the standbys, by priority.
+    First,
+}
+
+/// How a server is reached over SSH. What is not given is left to `~/.ssh/config`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// The login user: root, or one that may use sudo without a password.
+    pub user: Option<String>,
+    /// The port of sshd.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// The jump host to go through, `[user@]host[:port]`, or several in order; `[]` for none.
+    pub jump: Option<Jump>,
+    /// The private key to offer. Relative to the inventory; `~/` is your home directory.
+    pub identity_file: Option<String>,
+    /// The file of known host keys. Relative to the inventory; `~/` is your home directory.
+    pub known_hosts: Option<String>,
+}
+
+/// The value of a parameter, with its text as written: `off` stays `off` and `1.10` stays `1.10`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterValue(pub String);
+
+impl<'de> Deserialize<'de> for ParameterValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for ParameterValue {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ParameterValue".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The value of a parameter, as in postgresql.conf but without quotes.",
+            "type": ["string", "number", "boolean"],
+        })
+    }
+}
+
+/// `off`, or how.
+#[derive(Debug, Clone)]
+pub enum SynchronousChoice {
+    /// Asynchronous replication only.
+    Off,
+    /// Synchronous replication.
+    On(Synchronous),
+}
+
+impl<'de> Deserialize<'de> for SynchronousChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = SynchronousChoice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("off or a mapping")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SynchronousChoice, E> {
+                if text == "off" { Ok(SynchronousChoice::Off) } else { Err(E::unknown_variant(text, &["off"])) }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SynchronousChoice, A::Error> {
+                Synchronous::deserialize(de::value::MapAccessDeserializer::new(map)).map(SynchronousChoice::On)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for SynchronousChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SynchronousChoice".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let how = generator.subschema_for::<Synchronous>();
+        // Editors that follow YAML 1.1 read an unquoted `off` as the boolean false.
+        schemars::json_schema!({
+            "description": "`off`, or the standbys that a commit waits for.",
+            "anyOf": [{ "type": ["string", "boolean"], "enum": ["off", false] }, how],
+        })
+    }
+}
+
+/// One jump host or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jump(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Jump {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Jump;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a jump host or a list of jump hosts")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Jump, E> {
+                Ok(Jump(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, access: A) -> Result<Jump, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(access)).map(Jump)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Jump {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Jump".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A jump host, `[user@]host[:port]`, or several in order.",
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+        })
+    }
+}

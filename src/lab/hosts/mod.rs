@@ -1,0 +1,38 @@
+//! The hosts lab: real Debian hosts, booted by `systemd-nspawn`, for tests, faults and benchmarks.
+//!
+//! A lab is a directory, a bridge and some hosts. [`up`] returns when every host's sshd answers; whoever knows the
+//! directory can [`load`](HostsLab::load) the lab from another process and bring it [`down`](HostsLab::down), also after a
+//! crash half way. A lab with an owner goes with it: by [`Guard`], or by the next [`sweep`] when the owner was killed.
+//!
+//! Root on these hosts is root on this machine, and their memory is this machine's: a lab is for faults, not for
+//! strangers. Nothing here speaks SSH, and nothing changes what lies at or above a mount.
+
+mod boot;
+mod command;
+mod error;
+mod faults;
+mod host;
+mod lab;
+mod mounts;
+mod network;
+mod prepare;
+mod process;
+mod spec;
+mod state;
+mod tree;
+
+pub use error::Failure;
+pub use error::HostsLabError;
+pub use host::Host;
+pub use lab::Guard;
+pub use lab::HostsLab;
+pub use lab::down;
+pub use lab::sweep;
+pub use lab::up;
+pub use spec::HostSpec;
+pub use spec::LabSpec;
+pub use spec::Release;
+pub use spec::SmallDisk;
+pub use tree::build as build_tree;
+pub use tree::cache_dir;
+pub use tree::is_built;

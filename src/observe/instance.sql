@@ -1,0 +1,56 @@
+SET log_statement = 'none';
+SET log_min_duration_statement = -1;
+SET statement_timeout = '10s';
+SET search_path = pg_catalog;
+WITH line AS (
+  SELECT CASE
+    WHEN NOT pg_is_in_recovery()
+      THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
+    ELSE coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
+                  nullif((SELECT min_recovery_end_timeline FROM pg_control_recovery()), 0),
+                  (SELECT timeline_id FROM pg_control_checkpoint()))
+  END AS tli
+)
+SELECT json_build_object(
+  'in_recovery', pg_is_in_recovery(),
+  'system_identifier', (SELECT system_identifier FROM pg_control_system()),
+  'timeline', line.tli,
+  'history', pg_read_file('pg_wal/' || upper(lpad(to_hex(line.tli), 8, '0')) || '.history', 0, 1000000, true),
+  'current', CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END,
+  'receive', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END,
+  'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
+  'replay_pause_state', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
+  'settings', (SELECT json_object_agg(name, json_build_object('setting', setting, 'unit', unit, 'context', context,
+      'sourcefile', sourcefile, 'pending_restart', pending_restart)) FROM pg_settings WHERE context <> 'internal'),
+  'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
+      'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')))
+      FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
+  'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
+  'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
+      'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size)), '{}')
+      FROM pg_replication_slots),
+  'senders', (SELECT coalesce(json_agg(json_build_object('pid', r.pid, 'usename', r.usename,
+      'application_name', r.application_name, 'client_addr', host(r.client_addr), 'state', r.state,
+      'sync_state', r.sync_state, 'sent_lsn', r.sent_lsn, 'flush_lsn', r.flush_lsn, 'replay_lsn', r.replay_lsn,
+      'reply_time_us', (extract(epoch FROM r.reply_time) * 1000000)::bigint, 'ssl', coalesce(s.ssl, false),
+      'tls_version', s.version, 'client_dn', s.client_dn, 'slot_name', l.slot_name)), '[]')
+      FROM pg_stat_replication r LEFT JOIN pg_stat_ssl s USING (pid)
+      LEFT JOIN pg_replication_slots l ON l.active_pid = r.pid),
+  'receiver', (SELECT json_build_object('status', status, 'sender_host', sender_host, 'sender_port', sender_port,
+      'slot_name', slot_name, 'conninfo', conninfo, 'received_timeline', received_tli, 'latest_end_lsn', latest_end_lsn)
+      FROM pg_stat_wal_receiver),
+  'file_errors', (SELECT coalesce(json_agg(e), '[]') FROM (
+      SELECT sourcefile AS file, sourceline AS line, coalesce(name || ': ', '') || error AS error
+        FROM pg_file_settings WHERE error IS NOT NULL AND error <> 'setting could not be applied'
+          OR error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings p WHERE p.name = pg_file_settings.name AND p.context = 'postmaster')
+      UNION ALL SELECT current_setting('hba_file'), line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL
+      UNION ALL SELECT current_setting('ident_file'), line_number, error FROM pg_ident_file_mappings WHERE error IS NOT NULL) e),
+  'stale_files', (SELECT coalesce(json_agg(f.name ORDER BY f.name), '[]')
+      FROM (SELECT setting AS name FROM pg_settings WHERE name IN ('config_file', 'hba_file', 'ident_file', 'ssl_ca_file',
+        'ssl_cert_file', 'ssl_key_file') AND setting LIKE '/%') f
+      WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
+  'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
+  'canary', to_regclass('pgstead.canary') IS NOT NULL,
+  'tablespaces', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{}')
+      FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '')
+) FROM line;

@@ -1,0 +1,70 @@
+//! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
+
+pub mod parse;
+pub mod probe;
+pub mod records;
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use crate::event::Event;
+use crate::event::Events;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+use crate::observe::parse::Asked;
+use crate::observe::probe::Wish;
+use crate::observe::records::Records;
+use crate::remote::Host;
+
+/// The name of this phase in events.
+const PHASE: &str = "observe";
+
+/// Observes all servers at once. A server without a connection is unreadable, with the reason that came instead of one.
+pub async fn observe<H: Host>(
+    topology: &Topology,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    wish: Wish,
+    events: &Events,
+) -> Observation {
+    let names = topology.servers().map(|server| server.name.clone()).collect();
+    events.send(Event::PhaseStarted { phase: PHASE, servers: names });
+    let looks = topology.servers().map(async |server| {
+        let seen = match hosts.get(&server.name) {
+            Some(Ok(host)) => observe_server(topology, server, host, wish).await,
+            Some(Err(why)) => Observed::Unreadable(why.clone()),
+            None => Observed::Unreadable("there is no connection to it".to_owned()),
+        };
+        let error = seen.unreadable().map(str::to_owned);
+        events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
+        (server.name.clone(), seen)
+    });
+    Observation { servers: join_all(looks).await.into_iter().collect() }
+}
+
+async fn observe_server<H: Host>(
+    topology: &Topology,
+    server: &Server,
+    host: &H,
+    wish: Wish,
+) -> Observed<ServerObservation> {
+    let sent_ms = Timestamp::now().as_millisecond();
+    let answer = host.probe(&probe::SCRIPT, &probe::arguments(topology, server, wish)).await;
+    let asked = Asked { sent_ms, answered_ms: Timestamp::now().as_millisecond() };
+    let output = match answer {
+        Ok(output) => output,
+        Err(error) => return Observed::Unreadable(error.to_string()),
+    };
+    match Records::parse(&output.stdout) {
+        Ok(records) => Observed::Known(parse::parse_server(&records, &probe::layouts(topology, server), asked)),
+        Err(error) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Observed::Unreadable([&error.to_string(), ": ", said.trim()].concat())
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Turns the probe's records into facts. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use crate::model::argv::Login;
+use crate::model::argv::RootAccess;
+use crate::model::layout::Layout;
+use crate::model::lsn::Lsn;
+use crate::model::name::ServerName;
+use crate::model::observation::ControlFile;
+use crate::model::observation::DataDirectory;
+use crate::model::observation::Dial;
+use crate::model::observation::Disk;
+use crate::model::observation::FileError;
+use crate::model::observation::FileFact;
+use crate::model::observation::Instance;
+use crate::model::observation::Listener;
+use crate::model::observation::Os;
+use crate::model::observation::Peer;
+use crate::model::observation::Positions;
+use crate::model::observation::Receiver;
+use crate::model::observation::Role;
+use crate::model::observation::Sender;
+use crate::model::observation::ServerObservation;
+use crate::model::observation::Service;
+use crate::model::observation::Setting;
+use crate::model::observation::Slot;
+use crate::model::observed::Observed;
+use crate::model::version::ServerVersion;
+use crate::observe::probe;
+use crate::observe::records::Records;
+
+/// When the probe was sent and answered, by the operator's clock, in milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// When it was sent.
+    pub sent_ms: i64,
+    /// When its answer was complete.
+    pub answered_ms: i64,
+}
+
+/// Turns one server's records into facts.
+///
+/// `layouts` are the candidates that the probe was given.
+pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> ServerObservation {
+    let kind = records.text("layout");
+    let layout = match records.get("layout") {
+        Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
+            Some(layout) => Observed::Known(Layout { os_user: records.text("instance_user"), ..layout.clone() }),
+            None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
+        },
+        Observed::Absent => Observed::Absent,
+        Observed::Unreadable(why) => Observed::Unreadable(why),
+    };
+    ServerObservation {
+        login: parse_login(&records.text("login"), &records.text("user")),
+        os: parse_os(records, asked),
+        layout,
+        other_installations: lines(&records.text("installations")),
+        version: records.get("version").map_parsed(|text| parse_version(text)),
+        data_directory: parse_data_directory(records),
+        beside: lines(&records.text("beside")),
+        disks: records
+            .with_prefix("disk.")
+            .map(|(path, value)| (path.to_owned(), value.clone().map_parsed(|text| parse_disk(text))))
+            .collect(),
+        listener: parse_listener(records),
+        service: records.get("service").map_parsed(|text| {
+            let (active, boot) = text.rsplit_once(' ')?;
+            Some(Service { active: active.to_owned(), starts_at_boot: boot == "1" })
+        }),
+        files: parse_files(records),
+        jobs: lines(&records.text("jobs")),
+        lock: records.get("lock"),
+        generation: records.text("generation").trim().parse().unwrap_or(0),
+        addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
+        peers: parse_peers(records),
+        instance: match records.get("instance") {
+            Observed::Known(text) => match serde_json::from_str::<InstanceJson>(&text) {
+                Ok(instance) => Observed::Known(instance.into()),
+                Err(error) => Observed::Unreadable(error.to_string()),
+            },
+            Observed::Absent => Observed::Absent,
+            Observed::Unreadable(why) => Observed::Unreadable(why),
+        },
+    }
+}
+
+/// Returns who the SSH login is, from what the probe ran as and whether it became root.
+fn parse_login(user: &str, probe_user: &str) -> Login {
+    let root = match (user, probe_user) {
+        ("root", _) => RootAccess::Root,
+        (_, "root") => RootAccess::Sudo,
+        _ => RootAccess::None,
+    };
+    Login { user: user.to_owned(), root }
+}
+
+trait MapParsed {
+    fn map_parsed<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Observed<T>;
+}
+
+impl MapParsed for Observed<String> {
+    fn map_parsed<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Observed<T> {
+        match self {
+            Observed::Known(text) => match parse(&text) {
+                Some(value) => Observed::Known(value),
+                None => Observed::Unreadable(["not understood: ", text.trim()].concat()),
+            },
+            Observed::Absent => Observed::Absent,
+            Observed::Unreadable(why) => Observed::Unreadable(why),
+        }
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn parse_os(records: &Records, asked: Asked) -> Os {
+    let kernel = records.text("kernel");
+    let (architecture, host_name) = kernel.split_once(' ').unwrap_or((&kernel, ""));
+    let trimmed = |name: &str| match records.get(name) {
+        Observed::Known(text) => Observed::Known(text.trim().to_owned()),
+        other => other,
+    };
+    // The probe reads its clock first of all, so the reading belongs near the middle of the connection's own round trip;
+    // the whole time until the answer bounds the error.
+    let server_ms = records.text("clock").trim().parse::<i64>().unwrap_or(0) / 1_000_000;
+    let (early, late) = (server_ms - asked.answered_ms, server_ms - asked.sent_ms);
+    let clock_skew_ms = if early <= 0 && late >= 0 {
+        0
+    } else if early > 0 {
+        early
+    } else {
+        late
+    };
+    Os {
+        name: records.text("os_name"),
+        architecture: architecture.to_owned(),
+        host_name: host_name.to_owned(),
+        machine_id: trimmed("machine_id"),
+        libc: trimmed("libc"),
+        systemd: records.text("systemd") == "1",
+        clock_skew_ms,
+        clock_error_ms: (asked.answered_ms - asked.sent_ms) / 2,
+        os_user_exists: records.text("os_user") == "1",
+    }
+}
+
+/// Parses what `postgres --version` prints, such as `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+fn parse_version(text: &str) -> Option<ServerVersion> {
+    let number = text.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some(ServerVersion { major: digits(major)?, minor: digits(minor).unwrap_or(0) })
+}
+
+fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
+    records.get("data").map_parsed(|text| {
+        let mut words = text.split_whitespace();
+        let there = |name: &str| records.get(name).known().is_some();
+        Some(DataDirectory {
+            entries: words.next()?.parse().ok()?,
+            owner: words.next()?.to_owned(),
+            mode: words.next()?.to_owned(),
+            is_mount_point: words.next()? == "1",
+            pg_version: records.get("data.PG_VERSION").map(|text| text.trim().to_owned()),
+            control: records.get("control").map_parsed(|text| parse_control(text)),
+            standby_signal: there("data.standby.signal"),
+            recovery_signal: there("data.recovery.signal"),
+            backup_label: there("data.backup_label"),
+            identity: records.get("data.pgstead.identity"),
+            bytes: records.get("data_bytes").map_parsed(|text| text.trim().parse().ok()),
+        })
+    })
+}
+
+/// Parses what `pg_controldata` prints under `LC_ALL=C`.
+fn parse_control(text: &str) -> Option<ControlFile> {
+    let field = |label: &str| {
+        text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    };
+    Some(ControlFile {
+        system_identifier: field("Database system identifier")?.parse().ok()?,
+        state: field("Database cluster state")?,
+        timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
+        checkpoint: field("Latest checkpoint location")?.parse().ok()?,
+        checksum_version: field("Data page checksum version")?.parse().ok()?,
+    })
+}
+
+fn parse_disk(text: &str) -> Option<Disk> {
+    // The mount point may hold spaces; the three numbers behind it do not.
+    let mut words = text.trim().rsplitn(4, char::is_whitespace);
+    let mut number = || words.next().map(str::trim);
+    let (inodes, size, free) = (number()?, number()?, number()?);
+    Some(Disk {
+        mount: words.next()?.trim().to_owned(),
+        free_bytes: free.parse().ok()?,
+        total_bytes: size.parse().ok()?,
+        free_inodes: inodes.parse().unwrap_or(0),
+    })
+}
+
+/// Parses the lines of `ss -Hltnp`.
+fn parse_listener(records: &Records) -> Observed<Listener> {
+    let text = match records.get("listener") {
+        Observed::Known(text) if text.trim().is_empty() => return Observed::Absent,
+        Observed::Known(text) => text,
+        Observed::Absent => return Observed::Absent,
+        Observed::Unreadable(why) => return Observed::Unreadable(why),
+    };
+    let process = text.split_once("((\"").and_then(|(_, rest)| rest.split_once('"')).map_or("", |(name, _)| name);
+    let pid = text
+        .split_once("pid=")
+        .and_then(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok());
+    Observed::Known(Listener {
+        addresses: text.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect(),
+        process: process.to_owned(),
+        pid,
+    })
+}
+
+fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {
+    let mut files = BTreeMap::new();
+    for (_, value) in records.with_prefix("nofile.") {
+        if let Observed::Known(path) = value {
+            files.insert(path.clone(), Observed::Absent);
+        }
+    }
+    for (number, value) in records.with_prefix("file.") {
+        let Some((path, facts)) = value.known().and_then(|text| text.split_once('\n')) else { continue };
+        let mut words = facts.split_whitespace();
+        let fact = match (words.next(), words.next(), words.next()) {
+            (Some(owner), Some(mode), Some(sha256)) if sha256.len() == 64 => Observed::Known(FileFact {
+                owner: owner.to_owned(),
+                mode: mode.to_owned(),
+                sha256: sha256.to_owned(),
+                content: records.get(&["content.", number].concat()).known().cloned(),
+            }),
+            _ => Observed::Unreadable(facts.to_owned()),
+        };
+        files.insert(path.to_owned(), fact);
+    }
+    files
+}
+
+fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
+    records
+        .with_prefix("peer.")
+        .filter_map(|(name, value)| {
+            let name: ServerName = name.parse().ok()?;
+            let text = value.known()?;
+            let (source, resolved) = text.split_once('\n').unwrap_or((text, ""));
+            let dial = records.get(&["dial.", name.as_str()].concat()).map_parsed(|text| {
+                let mut fields = text.trim().split('|');
+                Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
+            });
+            let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
+            Some((name, Peer { resolved, source: source.trim().parse().ok(), dial }))
+        })
+        .collect()
+}
+
+/// The JSON that `instance.sql` returns.
+#[derive(Deserialize)]
+struct InstanceJson {
+    in_recovery: bool,
+    system_identifier: u64,
+    timeline: u32,
+    history: Option<String>,
+    current: Option<Lsn>,
+    receive: Option<Lsn>,
+    replay: Option<Lsn>,
+    replay_pause_state: Option<String>,
+    settings: BTreeMap<String, Setting>,
+    roles: BTreeMap<String, Role>,
+    databases: Vec<String>,
+    slots: BTreeMap<String, Slot>,
+    senders: Vec<Sender>,
+    receiver: Option<Receiver>,
+    file_errors: Vec<FileError>,
+    stale_files: Vec<String>,
+    database_bytes: u64,
+    canary: bool,
+    tablespaces: BTreeMap<String, String>,
+}
+
+impl From<InstanceJson> for Instance {
+    fn from(json: InstanceJson) -> Self {
+        Instance {
+            in_recovery: json.in_recovery,
+            system_identifier: json.system_identifier,
+            timeline: json.timeline,
+            history: json.history.map_or(Observed::Absent, Observed::Known),
+            positions: Positions { current: json.current, receive: json.receive, replay: json.replay },
+            replay_pause_state: json.replay_pause_state,
+            settings: json.settings,
+            roles: json.roles,
+            databases: json.databases,
+            slots: json.slots,
+            senders: json.senders,
+            receiver: json.receiver,
+            file_errors: json.file_errors,
+            stale_files: json.stale_files,
+            database_bytes: json.database_bytes,
+            canary: json.canary,
+            tablespaces: json.tablespaces,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The probe's script and its arguments: what is asked of one server.
+//!
+//! Pure; the layouts it asks about come from `model::layout`, the one place that knows the paths.
+
+use std::sync::LazyLock;
+
+use crate::model::layout::Layout;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+
+/// The text of the probe.
+pub static SCRIPT: LazyLock<String> =
+    LazyLock::new(|| include_str!("probe.sh").replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end()));
+
+/// The files that a probe reports, as (where, name): what pgstead installs, so that a plan can compare.
+pub const FILES: &[(&str, &str)] = &[
+    ("config", "postgresql.conf"),
+    ("config", "pg_hba.conf"),
+    ("config", "pg_ident.conf"),
+    ("config", "start.conf"),
+    ("config", "pg_ctl.conf"),
+    ("config", "environment"),
+    ("own", "ca.crt"),
+    ("own", "tls/server.crt"),
+    ("own", "tls/client.crt"),
+    ("secret", "tls/server.key"),
+    ("secret", "tls/client.key"),
+    ("secret", "passfile"),
+    ("own", "role"),
+    ("own", "wait-ready"),
+    ("own", "manifest"),
+];
+
+/// What a probe should look at besides what it always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// A replication-protocol login to every other server (L15). Costs a TLS connection each.
+    pub dials: bool,
+    /// The bytes of the data directory. Costs a walk through it.
+    pub size: bool,
+}
+
+/// Returns the candidates for a server's layout.
+pub fn layouts(topology: &Topology, server: &Server) -> Vec<Layout> {
+    Layout::candidates(topology.name().as_str(), server, topology.common().version)
+}
+
+/// Returns the probe's arguments for a server.
+pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(["version".to_owned(), topology.common().version.to_string()]);
+    words.extend(["port".to_owned(), server.port.to_string()]);
+    if wish.size {
+        words.push("size".to_owned());
+    }
+    for layout in layouts(topology, server) {
+        words.push("layout".to_owned());
+        words.push(kind_word(&layout).to_owned());
+        words.push(layout.bin_directory);
+        words.push(layout.data_directory);
+        words.push(layout.config_directory.unwrap_or_default());
+        words.push(layout.unit.unwrap_or_default());
+        words.push(layout.socket_directory);
+        words.push(layout.os_user);
+        words.push(layout.pgstead_directory);
+    }
+    for (place, name) in FILES {
+        words.extend([(*place).to_owned(), (*name).to_owned()]);
+    }
+    for peer in topology.servers().filter(|peer| peer.name != server.name) {
+        for verb in if wish.dials { &["peer", "dial"][..] } else { &["peer"][..] } {
+            words.extend([(*verb).to_owned(), peer.name.to_string(), peer.address.to_string(), peer.port.to_string()]);
+        }
+    }
+    words
+}
+
+/// Returns the word by which the probe names a layout's kind.
+pub fn kind_word(layout: &Layout) -> &'static str {
+    use crate::model::layout::LayoutKind::*;
+    match layout.kind {
+        Debian => "debian",
+        Rhel => "rhel",
+        Plain => "plain",
+    }
+}

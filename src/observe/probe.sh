@@ -1,0 +1,239 @@
+# The compound probe: one execution per server and phase, which looks at everything and changes nothing.
+# It runs as root where the login allows that. Its arguments are words in groups:
+#   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
+#   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
+#   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory)
+# It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
+# "!" means: could not look, and the rest of the line says why.
+# The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
+main() {
+set -u
+export LC_ALL=C
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+cd / || exit 1
+
+put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
+absent() { printf '#%s -\n' "$1"; }
+unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ' | cut -c 1-400)"; }
+
+put clock "$(date +%s%N)"
+me=$(id -un)
+login=${SUDO_USER:-$me}
+put user "$me"
+put login "$login"
+put os_name "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
+put kernel "$(uname -m) $(uname -n)"
+if [ -r /etc/machine-id ]; then put machine_id "$(cat /etc/machine-id)"; else absent machine_id; fi
+if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else absent libc; fi
+if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
+put systemd "$systemd"
+put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }' || true)"
+
+# --- Arguments. Those that need the layout wait in "later".
+version='' port='' kind='' own='' later=0
+want_size=0
+files='' peers='' others=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    version) version=$2; shift 2 ;;
+    port) port=$2; shift 2 ;;
+    size) want_size=1; shift ;;
+    layout)
+      if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
+        kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
+      fi
+      shift 9 ;;
+    *) break ;;
+  esac
+done
+
+for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
+  [ -x "$directory/postgres" ] && others="$others$directory
+"
+done
+put installations "$others"
+
+peer_facts() { # NAME ADDRESS
+  resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
+  source=''
+  for ip in $resolved; do
+    source=$(ip -o route get "$ip" 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p')
+    [ -n "$source" ] && break
+  done
+  put "peer.$1" "$source
+$resolved"
+}
+
+if [ -z "$kind" ]; then
+  absent layout
+  while [ $# -gt 0 ]; do
+    case $1 in
+      peer) peer_facts "$2" "$3"; shift 4 ;;
+      dial) shift 4 ;;
+      *) shift 2 ;;
+    esac
+  done
+  put end ok
+  return 0
+fi
+
+# A plain instance belongs to "postgres" where someone here can become that user, and to the login user otherwise.
+if [ -z "$user" ]; then if [ "$me" = root ]; then user=postgres; else user=$me; fi; fi
+put layout "$kind"
+put instance_user "$user"
+put version "$("$bin/postgres" --version 2>&1)"
+if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
+
+as_instance() {
+  if [ "$user" = "$me" ]; then "$@"; elif [ "$me" = root ]; then runuser -u "$user" -- "$@"; else
+    echo "user $me can become neither root nor $user" >&2
+    return 126
+  fi
+}
+# Whether a path is visible at all: a parent that may not be entered would make everything look absent.
+visible() { [ -e "$1" ] || [ -L "$1" ] || { parent=$(dirname "$1"); [ ! -e "$parent" ] && { [ "$parent" = / ] || visible "$parent"; } || { [ -x "$parent" ] && [ -r "$parent" ]; }; }; }
+
+# --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
+scratch=$(mktemp -d) || scratch=''
+trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
+if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
+dial() { # NAME ADDRESS PORT
+  PGHOST=$2 PGPORT=$3 PGUSER=replicator PGSSLMODE=verify-full PGSSLROOTCERT=$own/ca.crt PGSSLCERT=$own/tls/client.crt \
+    PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=5 PGAPPNAME=pgstead_dial \
+    as_instance "$bin/psql" -XAtqw -d 'replication=true' -c IDENTIFY_SYSTEM >"$scratch/dial.$1" 2>&1
+  echo $? >"$scratch/status.$1"
+}
+dials=''
+rest=''
+count=$#
+index=0
+while [ "$index" -lt "$count" ]; do
+  case $1 in
+    dial) dials="$dials $2"; dial "$2" "$3" "$4" & shift 4; index=$((index + 4)) ;;
+    peer) set -- "$@" "$1" "$2" "$3" "$4"; shift 4; index=$((index + 4)) ;;
+    *) set -- "$@" "$1" "$2"; shift 2; index=$((index + 2)) ;;
+  esac
+done
+
+# --- The instance itself, in the background too.
+if [ -S "$socket/.s.PGSQL.$port" ]; then
+  asked=1
+  { as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+@@INSTANCE_SQL@@
+SQL
+    echo $? >"$scratch/sql.status"; } &
+else
+  asked=0
+fi
+
+# --- The data directory.
+if [ -d "$data" ]; then
+  if entries=$(ls -A "$data" 2>/dev/null); then
+    put data "$(printf '%s' "$entries" | grep -c .) $(stat -c '%U %a' "$data") $(mountpoint -q "$data" && echo 1 || echo 0)"
+    for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity; do
+      if [ -e "$data/$name" ]; then put "data.$name" "$(head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
+    done
+    if [ -e "$data/global/pg_control" ]; then
+      if control=$("$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
+    else
+      absent control
+    fi
+    if [ "$want_size" = 1 ]; then put data_bytes "$(du -sb "$data" 2>/dev/null | cut -f 1)"; fi
+  else
+    unreadable data "user $me may not list $data"
+  fi
+elif [ -e "$data" ] || [ -L "$data" ]; then
+  unreadable data "$data is not a directory"
+elif visible "$data"; then
+  absent data
+else
+  unreadable data "user $me may not look into $(dirname "$data")"
+fi
+beside=''
+for path in "$data".seed.* "$data".aside.*; do
+  [ -e "$path" ] && beside="$beside$path
+"
+done
+put beside "$beside"
+for path in "$data" "$own"; do
+  at=$path
+  while [ ! -e "$at" ] && [ "$at" != / ]; do at=$(dirname "$at"); done
+  if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$path" "$disk"; else unreadable "disk.$path" "$disk"; fi
+done
+
+# --- Who listens on the port.
+if command -v ss >/dev/null 2>&1; then
+  put listener "$(ss -Hltnp "sport = :$port" 2>/dev/null)"
+else
+  put listener "$(awk -v p="$(printf '%04X' "$port")" '$4 == "0A" && $2 ~ (":" p "$") { print "LISTEN 0 0 *:" p }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)"
+fi
+
+# --- The service.
+if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
+  active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
+  if [ "$kind" = debian ]; then
+    boot=$(sed -n 's/^ *\([a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
+    if [ "${boot:-auto}" = auto ] && systemctl -q is-enabled postgresql.service 2>/dev/null; then boot=1; else boot=0; fi
+  else
+    if systemctl -q is-enabled "$unit" 2>/dev/null; then boot=1; else boot=0; fi
+  fi
+  put service "$active $boot"
+  put jobs "$(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'pgstead-*' 2>/dev/null | awk '{ print $1 }')"
+else
+  absent service
+  jobs=''
+  for path in "$own"/job.*; do
+    [ -e "$path" ] && kill -0 -- "-$(head -n 1 "$path")" 2>/dev/null && jobs="$jobs$path
+"
+  done
+  put jobs "$jobs"
+fi
+
+# --- Files that pgstead may own, its lock and its generation; then the peers.
+report() { # LABEL PATH WITH_CONTENT
+  if [ -f "$2" ]; then
+    if hash=$(sha256sum <"$2" 2>/dev/null); then
+      put "file.$1" "$2
+$(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
+      if [ "$3" = 1 ]; then
+        # The dot keeps trailing line feeds, which a command substitution would drop.
+        text=$(cat "$2"; printf .)
+        put "content.$1" "${text%.}"
+      fi
+    else
+      unreadable "file.$1" "$2
+user $me may not read it"
+    fi
+  elif visible "$2"; then
+    put "nofile.$1" "$2"
+  else
+    unreadable "file.$1" "$2
+user $me may not look into $(dirname "$2")"
+  fi
+}
+number=0
+while [ $# -gt 0 ]; do
+  number=$((number + 1))
+  case $1 in
+    own) report "$number" "$own/$2" 1; shift 2 ;;
+    config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
+    secret) report "$number" "$own/$2" 0; shift 2 ;;
+    peer) peer_facts "$2" "$3"; shift 4 ;;
+    *) shift 2 ;;
+  esac
+done
+if [ -e "$own/lock" ]; then put lock "$(cat "$own/lock" 2>&1)"; else absent lock; fi
+if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; else absent generation; fi
+
+wait
+if [ "$asked" = 1 ]; then
+  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then put instance "$(cat "$scratch/sql")"; else unreadable instance "$(cat "$scratch/sql.err" 2>/dev/null)"; fi
+else
+  absent instance
+fi
+for name in $dials; do
+  if [ "$(cat "$scratch/status.$name" 2>/dev/null)" = 0 ]; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
+done
+put end ok
+}
+main "$@" </dev/null

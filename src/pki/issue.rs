@@ -1,0 +1,162 @@
+//! Making certificates.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use rcgen::SanType;
+use rcgen::SerialNumber;
+
+use crate::model::address::Address;
+use crate::model::address::is_host_name;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::model::secret::Secret;
+use crate::pki::BACKDATED_HOURS;
+use crate::pki::CA_VALID_DAYS;
+use crate::pki::CertificatePair;
+use crate::pki::LEAF_VALID_DAYS;
+use crate::pki::OPERATOR_NAME;
+use crate::pki::PkiError;
+
+/// The longest common name that X.509 allows (RFC 5280, A.1, ub-common-name).
+const COMMON_NAME_MAX: usize = 64;
+
+/// Makes the CA of a topology. It can sign certificates, and no other CA.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub fn create_authority(topology: &TopologyName, now: Timestamp) -> Result<CertificatePair, PkiError> {
+    let key = generate_key()?;
+    let mut name = ["pgstead CA ", topology.as_str()].concat();
+    name.truncate(COMMON_NAME_MAX); // Names are ASCII.
+    let mut params = params(&name, None, now, CA_VALID_DAYS);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).map_err(|source| PkiError::Issue { whose: name, source })?;
+    Ok(CertificatePair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+}
+
+/// A CA that can issue certificates.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    topology: TopologyName,
+}
+
+impl Authority {
+    /// Takes a topology's CA into use.
+    ///
+    /// # Errors
+    /// The certificate or the key cannot be read.
+    pub fn open(topology: &TopologyName, pair: &CertificatePair) -> Result<Self, PkiError> {
+        let key = read_key("the CA", &pair.key)?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(|source| PkiError::ReadAuthority { source })?;
+        Ok(Self { issuer, topology: topology.clone() })
+    }
+
+    /// Issues a server's certificate for the names and addresses under which clients reach it.
+    ///
+    /// Every given address goes in, and the server's name where it is a host name, so that `verify-full` holds
+    /// whichever of them a client dials (hazard 76).
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn issue_server(
+        &self,
+        name: &ServerName,
+        addresses: &[Address],
+        now: Timestamp,
+    ) -> Result<CertificatePair, PkiError> {
+        let mut ips: BTreeSet<IpAddr> = BTreeSet::new();
+        let mut hosts: BTreeSet<String> = BTreeSet::new();
+        if is_host_name(name.as_str()) {
+            hosts.insert(name.as_str().to_ascii_lowercase());
+        }
+        for address in addresses {
+            match address {
+                Address::Ip(ip) => drop(ips.insert(*ip)),
+                Address::Name(host) => drop(hosts.insert(host.clone())),
+            }
+        }
+        let mut params = params(name.as_str(), Some(&self.topology), now, LEAF_VALID_DAYS);
+        for host in hosts {
+            let host = host.try_into().map_err(|source| PkiError::Issue { whose: name.to_string(), source })?;
+            params.subject_alt_names.push(SanType::DnsName(host));
+        }
+        params.subject_alt_names.extend(ips.into_iter().map(SanType::IpAddress));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(name.as_str(), params)
+    }
+
+    /// Issues a server's client certificate, with which it streams from its upstream; `pg_ident.conf` maps its common
+    /// name to a role.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn issue_client(&self, name: &ServerName, now: Timestamp) -> Result<CertificatePair, PkiError> {
+        self.client(name.as_str(), now)
+    }
+
+    /// Issues the client certificate of the operator's machine.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn issue_operator(&self, now: Timestamp) -> Result<CertificatePair, PkiError> {
+        self.client(OPERATOR_NAME, now)
+    }
+
+    fn client(&self, name: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
+        let mut params = params(name, Some(&self.topology), now, LEAF_VALID_DAYS);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(name, params)
+    }
+
+    fn issue(&self, whose: &str, mut params: CertificateParams) -> Result<CertificatePair, PkiError> {
+        let key = generate_key()?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(|source| PkiError::Issue { whose: whose.to_owned(), source })?;
+        Ok(CertificatePair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+    }
+}
+
+fn generate_key() -> Result<KeyPair, PkiError> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| PkiError::GenerateKey { source })
+}
+
+pub(super) fn read_key(whose: &str, key: &Secret) -> Result<KeyPair, PkiError> {
+    KeyPair::from_pem(key.expose()).map_err(|source| PkiError::ReadKey { whose: whose.to_owned(), source })
+}
+
+fn params(common_name: &str, organization: Option<&TopologyName>, now: Timestamp, days: u32) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    if let Some(topology) = organization {
+        params.distinguished_name.push(DnType::OrganizationName, topology.as_str());
+    }
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(seconds.saturating_sub(u64::from(BACKDATED_HOURS) * 3600));
+    params.not_after = epoch + Duration::from_secs(seconds + u64::from(days) * 86_400);
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40; // Positive and of full length.
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params
+}

@@ -1,0 +1,262 @@
+//! The plan of `bootstrap`: from what is there to what the inventory wants.
+//!
+//! Reads like the manual's procedure: files, instance, roles, slots, base backups, start, proof, synchronous replication
+//! last (hazards.md, section 3.13).
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::topology::Authentication;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::PlanBuilder;
+use crate::plan::StepId;
+use crate::plan::change;
+use crate::plan::change::Change;
+use crate::plan::desired;
+use crate::plan::desired::Wanted;
+use crate::plan::files;
+use crate::plan::parameters::ConfRole;
+use crate::plan::parameters::synchronous_standby_names;
+use crate::plan::seed;
+use crate::plan::sql;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::plan::survey::Survey;
+use crate::plan::survey::survey;
+use crate::render::hba::roles;
+
+/// What the operator consented to beyond the ordinary question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Consent {
+    /// A serving primary may be restarted.
+    pub allow_restart: bool,
+}
+
+/// What is decided about one server before its steps are listed.
+pub(super) struct Decided<'a> {
+    pub(super) seen: Seen<'a>,
+    wanted: Wanted,
+    install: Vec<files::Entry>,
+    pub(super) change: Change,
+}
+
+/// Plans a bootstrap.
+///
+/// # Errors
+/// Every reason to refuse, at once. Nothing was changed.
+pub fn plan_bootstrap(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    consent: Consent,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let Survey { servers, primary, mut refusals, mut notes } = survey(topology, observation);
+    let Some(primary) = primary else { return Err(refusals) };
+    let links = topology.links(&primary);
+    let served = servers
+        .get(&primary)
+        .and_then(|seen| Some(seen.instance?.settings.get("synchronous_standby_names")?.setting.clone()))
+        .unwrap_or_default();
+    let final_names =
+        topology.common().replication.synchronous.as_ref().map(synchronous_standby_names).unwrap_or_default();
+    // Turning on comes last, after the proof; turning off comes at once (hazard 49).
+    let first_names = if final_names.is_empty() { String::new() } else { served };
+
+    let mut decided: BTreeMap<&ServerName, Decided<'_>> = BTreeMap::new();
+    for (name, seen) in &servers {
+        let role = match links.iter().find(|link| link.standby == *name) {
+            None => ConfRole::Primary(first_names.clone()),
+            Some(link) => desired::standby_role(topology, *seen, &link.upstream),
+        };
+        let wanted = match desired::wanted(topology, observation, material, *seen, role) {
+            Ok(wanted) => wanted,
+            Err(diagnostic) => {
+                refusals.push(diagnostic);
+                continue;
+            }
+        };
+        let mut files_now = wanted.outside.clone();
+        if seen.data.is_some() {
+            files_now.extend(wanted.inside.iter().cloned());
+        }
+        let comparison = files::compare(name, seen.seen, seen.layout, &files_now);
+        refusals.extend(comparison.refusals);
+        notes.extend(comparison.drift);
+        let change = change::decide(seen, &comparison.changes);
+        decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
+    }
+    refusals.extend(change::refusals(
+        &primary,
+        decided.values().map(|server| (server.seen, &server.change)),
+        consent.allow_restart,
+    ));
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
+    let mut plan = steps.list();
+    if first_names != final_names {
+        steps.turn_synchronous_on(&mut plan, final_names);
+    }
+    Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), notes })
+}
+
+/// Everything that listing the steps needs.
+struct Steps<'a> {
+    topology: &'a Topology,
+    observation: &'a Observation,
+    material: &'a Material,
+    primary: &'a ServerName,
+    links: &'a [Link],
+    decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
+}
+
+impl Steps<'_> {
+    fn list(&self) -> PlanBuilder {
+        let mut plan = PlanBuilder::default();
+        let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
+        for (name, server) in self.in_order() {
+            if !server.install.is_empty() {
+                let count = server.install.iter().filter(|entry| matches!(entry, files::Entry::File { .. })).count();
+                let title = if count == 1 { "install 1 file".to_owned() } else { format!("install {count} files") };
+                let step = files::install(name, server.seen.seen, server.seen.layout, title, &server.install, None);
+                installed.insert(name, plan.add(step, []));
+            }
+        }
+        // "ready" is the step after which a server's instance serves with its new files.
+        let mut ready: BTreeMap<&ServerName, StepId> = BTreeMap::new();
+        let mut prove: Vec<Link> = Vec::new();
+        let mut before_proof: Vec<StepId> = Vec::new();
+        change::steps(&mut plan, self.primary, self.links, self.decided, &installed, &mut ready);
+        before_proof.extend(ready.values().copied());
+        before_proof.extend(installed.values().copied());
+
+        // The primary: a new instance where there is none.
+        if let Some((name, server)) = self.in_order().next().filter(|(_, server)| server.seen.data.is_none()) {
+            let new = seed::new_instance(self.topology, self.material, server.seen, &server.wanted);
+            let made = plan.add(new.make, []);
+            let complete = plan.add(new.complete, installed.get(name).copied().into_iter().chain([made]));
+            ready.insert(name, plan.add(new.start, [complete]));
+        }
+        let roles_ready = self.create_roles(&mut plan, &ready);
+
+        // The standbys, upstreams first.
+        for link in self.links {
+            let (Some(server), Some(upstream)) = (self.decided.get(&link.standby), self.decided.get(&link.upstream))
+            else {
+                continue;
+            };
+            let slot = link.standby.slot_name();
+            let has_slot = upstream.seen.instance.and_then(|instance| instance.slots.get(&slot));
+            let usable = has_slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
+            let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
+            if !usable {
+                let commands =
+                    vec![sql::psql(upstream.seen.layout, upstream.seen.server, sql::create_slots(&[slot.clone()]))];
+                let step = Step::run(&link.upstream, Risk::Reversible, format!("create slot \"{slot}\""), commands);
+                let made = plan.add(step, waits.iter().copied());
+                waits = vec![made];
+                before_proof.push(made);
+            }
+            if server.seen.data.is_some() {
+                if !usable || server.change != Change::None {
+                    prove.push(link.clone());
+                }
+                continue;
+            }
+            if !server.seen.seen.jobs.is_empty() {
+                waits.push(plan.add(seed::cancel_jobs(server.seen), []));
+            }
+            waits.extend(roles_ready);
+            waits.extend(installed.get(&link.standby));
+            let copy = seed::base_backup(self.topology, self.material, server.seen, &server.wanted, upstream.seen);
+            let copied = plan.add(copy.make, waits);
+            let complete = plan.add(copy.complete, [copied]);
+            let started = plan.add(copy.start, [complete]);
+            ready.insert(&link.standby, started);
+            before_proof.push(started);
+            prove.push(link.clone());
+        }
+        before_proof.extend(roles_ready);
+        if !prove.is_empty() {
+            plan.add(self.prove(prove), before_proof);
+        }
+        plan
+    }
+
+    /// The primary first, then standbys behind their upstreams.
+    fn in_order(&self) -> impl Iterator<Item = (&ServerName, &Decided<'_>)> {
+        let names = std::iter::once(self.primary).chain(self.links.iter().map(|link| &link.standby));
+        names.filter_map(|name| Some((name, self.decided.get(name)?)))
+    }
+
+    fn prove(&self, links: Vec<Link>) -> Step {
+        let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
+        Step {
+            title: format!("prove {}: a row written on {} arrives", names.join(", "), self.primary),
+            server: None,
+            risk: Risk::Reversible,
+            action: Action::ProveLinks { primary: self.primary.clone(), links },
+            files: Vec::new(),
+        }
+    }
+
+    fn create_roles(&self, plan: &mut PlanBuilder, ready: &BTreeMap<&ServerName, StepId>) -> Option<StepId> {
+        let server = self.decided.get(self.primary)?;
+        let instance = server.seen.instance;
+        let wanted_roles = [roles::REPLICATOR, roles::REWIND, roles::OPERATOR];
+        let has_role = |role: &str| instance.is_some_and(|instance| instance.roles.contains_key(role));
+        let verifier = (self.topology.common().replication.authentication == Authentication::ScramSha256
+            && instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref())
+                != Some(&self.material.replication_verifier_sha256))
+        .then(|| self.material.replication_verifier.clone());
+        let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
+        let missing = sql::Missing {
+            roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
+            verifier,
+            canary: !instance.is_some_and(|instance| instance.canary),
+            databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
+        };
+        if missing.is_empty() {
+            return None;
+        }
+        let mut what: Vec<String> = Vec::new();
+        if !missing.roles.is_empty() {
+            what.push(format!("roles {}", missing.roles.join(", ")));
+        }
+        if missing.verifier.is_some() && missing.roles.is_empty() {
+            what.push("the password of replicator".to_owned());
+        }
+        if missing.canary {
+            what.push("the canary table".to_owned());
+        }
+        if !missing.databases.is_empty() {
+            what.push(format!("databases {}", missing.databases.join(", ")));
+        }
+        let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
+        let step = Step::run(self.primary, Risk::Reversible, format!("create {}", what.join("; ")), commands);
+        Some(plan.add(step, ready.get(self.primary).copied()))
+    }
+
+    /// The last file and the last reload: commits wait for standbys from here on.
+    fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: String) {
+        let Some(server) = self.decided.get(self.primary) else { return };
+        let role = ConfRole::Primary(names.clone());
+        let Ok(wanted) = desired::wanted(self.topology, self.observation, self.material, server.seen, role) else {
+            return;
+        };
+        let entries = desired::configuration_only(&wanted, server.seen.layout);
+        let after: Vec<StepId> = plan.all();
+        let title = format!("install synchronous_standby_names = '{names}'");
+        let step = files::install(self.primary, server.seen.seen, server.seen.layout, title, &entries, None);
+        let installed = plan.add(step, after);
+        plan.add(change::reload(server.seen), [installed]);
+    }
+}

@@ -1,0 +1,249 @@
+//! Changes of running instances: what a new file needs, and in which order servers take it.
+//!
+//! A standby must never have less of the five hot-standby parameters than its primary: what rises, rises on standbys
+//! first; what falls, falls on the primary first; one restart at a time, with proof between (hazard 38).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
+use crate::model::argv::Piece;
+use crate::model::argv::RunAs;
+use crate::model::name::ServerName;
+use crate::model::observation::Setting;
+use crate::model::observed::Observed;
+use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::topology::Link;
+use crate::plan::PlanBuilder;
+use crate::plan::StepId;
+use crate::plan::bootstrap::Decided;
+use crate::plan::files;
+use crate::plan::files::Entry;
+use crate::plan::seed;
+use crate::plan::sql;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::render::postgresql_conf::parse_settings;
+
+/// What a running or stopped instance needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// It does not run: start it.
+    Start,
+    /// It reads its files again.
+    Reload,
+    /// It restarts.
+    Restart {
+        /// The parameters that need it, with the direction of the five that must not be lower on a standby.
+        parameters: Vec<(String, Direction)>,
+    },
+}
+
+/// Whether a hot-standby parameter rises or falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// It rises: standbys first.
+    Rises,
+    /// It falls: the primary first.
+    Falls,
+    /// Any order will do.
+    Free,
+}
+
+/// Decides what one server needs for its changed files.
+pub fn decide(seen: &Seen<'_>, install: &[Entry]) -> Change {
+    if seen.data.is_none() {
+        return Change::None;
+    }
+    let Some(instance) = seen.instance else { return Change::Start };
+    let mut restart = Vec::new();
+    for entry in install {
+        let Entry::File { path, content: Piece::Text(text), .. } = entry else { continue };
+        if !path.ends_with("/postgresql.conf") {
+            continue;
+        }
+        let before = seen.seen.files.get(path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+        let (before, after) = (parse_settings(before.unwrap_or_default()), parse_settings(text));
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for name in names.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+            let Some(setting) = instance.settings.get(name) else {
+                // An extension's parameter, or one that this server does not know: its library loads at start.
+                restart.push((name.clone(), Direction::Free));
+                continue;
+            };
+            if setting.context == "postmaster" && !same_value(setting, after.get(name)) {
+                restart.push((name.clone(), direction(name, setting, after.get(name))));
+            }
+        }
+    }
+    for (name, setting) in &instance.settings {
+        if setting.pending_restart && !restart.iter().any(|(known, _)| known == name) {
+            let home = seen.layout.config_home();
+            let path = [home, "/postgresql.conf"].concat();
+            let wanted = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+            let value = parse_settings(wanted.unwrap_or_default()).get(name).cloned();
+            restart.push((name.clone(), direction(name, setting, value.as_ref())));
+        }
+    }
+    // Only files that an instance reads need a reload; those of pgstead itself do not.
+    let is_read = |entry: &Entry| match entry {
+        Entry::File { path, .. } => path.ends_with(".conf") && !path.ends_with("/start.conf") || path.ends_with(".crt"),
+        Entry::Link { .. } => true,
+        Entry::Directory { .. } => false,
+    };
+    if !restart.is_empty() {
+        Change::Restart { parameters: restart }
+    } else if install.iter().any(is_read) || !instance.stale_files.is_empty() {
+        Change::Reload
+    } else {
+        Change::None
+    }
+}
+
+fn same_value(setting: &Setting, wanted: Option<&String>) -> bool {
+    wanted.is_some_and(|wanted| *wanted == setting.setting)
+}
+
+fn direction(name: &str, setting: &Setting, wanted: Option<&String>) -> Direction {
+    if !HOT_STANDBY_PARAMETERS.contains(&name) {
+        return Direction::Free;
+    }
+    let now: Option<i64> = setting.setting.parse().ok();
+    // A parameter that leaves the file falls back to the default; of the five, no default is above what was set to be higher.
+    match (now, wanted.and_then(|text| text.parse::<i64>().ok())) {
+        (Some(now), Some(wanted)) if wanted > now => Direction::Rises,
+        _ => Direction::Falls,
+    }
+}
+
+/// Returns why changes must be refused.
+pub fn refusals<'a>(
+    primary: &ServerName,
+    servers: impl Iterator<Item = (Seen<'a>, &'a Change)>,
+    allow_restart: bool,
+) -> Vec<Diagnostic> {
+    let mut refusals = Vec::new();
+    let mut directions = BTreeSet::new();
+    for (seen, change) in servers {
+        let Change::Restart { parameters } = change else { continue };
+        for (_, direction) in parameters {
+            match direction {
+                Direction::Rises => directions.insert("rise"),
+                Direction::Falls => directions.insert("fall"),
+                Direction::Free => false,
+            };
+        }
+        if seen.server.name == *primary && !allow_restart {
+            let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+            refusals.push(
+                Diagnostic::error(
+                    "restart-needs-consent",
+                    format!("server \"{primary}\" is the serving primary and would have to be restarted"),
+                )
+                .server(primary)
+                .detail(format!("Changed: {}. Clients are disconnected for a moment.", names.join(", ")))
+                .hint("Run again with --allow-restart when that is acceptable."),
+            );
+        }
+    }
+    if directions.len() > 1 {
+        refusals.push(
+            Diagnostic::error(
+                "hot-standby-parameters-mixed",
+                "some hot-standby parameters rise and others fall in one change",
+            )
+            .detail(format!(
+                "They are {}. Rising ones start on the standbys, falling ones on the primary.",
+                HOT_STANDBY_PARAMETERS.join(", ")
+            ))
+            .hint("Make two changes: first raise, run bootstrap, then lower."),
+        );
+    }
+    refusals
+}
+
+/// Adds the steps that bring running and stopped instances up to their files, in the safe order.
+pub(super) fn steps<'a>(
+    plan: &mut PlanBuilder,
+    primary: &ServerName,
+    links: &[Link],
+    decided: &BTreeMap<&'a ServerName, Decided<'a>>,
+    installed: &BTreeMap<&ServerName, StepId>,
+    ready: &mut BTreeMap<&'a ServerName, StepId>,
+) {
+    // Stopped instances and reloads have no order among each other.
+    for (name, server) in decided {
+        let after = installed.get(*name).copied();
+        let id = match &server.change {
+            Change::None | Change::Restart { .. } => continue,
+            Change::Start => plan.add(seed::start(server.seen), after),
+            Change::Reload => plan.add(reload(server.seen), after),
+        };
+        ready.insert(name, id);
+    }
+    let falls = decided.values().any(|server| {
+        matches!(&server.change, Change::Restart { parameters } if parameters.iter().any(|(_, d)| *d == Direction::Falls))
+    });
+    let mut order: Vec<&ServerName> = links.iter().rev().map(|link| &link.standby).collect();
+    if falls {
+        order.push(primary);
+        order.reverse();
+    } else {
+        order.push(primary);
+    }
+    let mut previous: Vec<StepId> = installed.values().copied().chain(ready.values().copied()).collect();
+    for name in order {
+        let Some((name, server)) = decided.get_key_value(name) else { continue };
+        if !matches!(server.change, Change::Restart { .. }) {
+            continue;
+        }
+        let restarted = plan.add(restart(server.seen), previous);
+        ready.insert(name, restarted);
+        // Every link that this restart interrupts is proven before the next server is touched.
+        let touched: Vec<Link> = links
+            .iter()
+            .filter(|link| link.standby == **name || link.upstream == **name)
+            .filter(|link| decided.get(&link.standby).is_some_and(|standby| standby.seen.data.is_some()))
+            .cloned()
+            .collect();
+        previous = vec![restarted];
+        if !touched.is_empty() {
+            let proof = Step {
+                title: format!("prove that replay goes on after the restart of \"{name}\""),
+                server: None,
+                risk: Risk::Reversible,
+                action: Action::ProveLinks { primary: primary.clone(), links: touched },
+                files: Vec::new(),
+            };
+            previous = vec![plan.add(proof, [restarted])];
+        }
+    }
+}
+
+/// Returns the step that makes an instance read its files again, after it found no error in them.
+pub fn reload(seen: Seen<'_>) -> Step {
+    let command = sql::psql(seen.layout, seen.server, sql::reload());
+    Step::run(&seen.server.name, Risk::Reversible, "reload the configuration", vec![command])
+}
+
+fn restart(seen: Seen<'_>) -> Step {
+    let layout = seen.layout;
+    let mut commands = vec![match &layout.unit {
+        Some(unit) => Argv::new(files::administrator(seen.seen), "systemctl").args(["stop", unit]),
+        None => Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl")).args([
+            "stop",
+            "--silent",
+            "--mode",
+            "fast",
+            "--pgdata",
+            &layout.data_directory,
+        ]),
+    }];
+    commands.extend(seed::start_commands(seen));
+    Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
+}

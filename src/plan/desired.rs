@@ -1,0 +1,191 @@
+//! Every file that a server should have.
+
+use std::net::IpAddr;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Piece;
+use crate::model::argv::RootAccess;
+use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::topology::Authentication;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::conninfo::primary_conninfo;
+use crate::plan::files;
+use crate::plan::files::Entry;
+use crate::plan::network;
+use crate::plan::parameters;
+use crate::plan::parameters::ConfRole;
+use crate::plan::scripts;
+use crate::plan::survey::Seen;
+use crate::plan::survey::identity_text;
+use crate::quote::pgpass;
+use crate::render::hba::Access;
+use crate::render::hba::roles;
+
+/// The files of one server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Files outside the data directory, which can be installed at once.
+    pub outside: Vec<Entry>,
+    /// Files inside the data directory, by their final paths: configuration, where the layout keeps it there.
+    pub inside: Vec<Entry>,
+    /// What makes a data directory complete: its mark and, on a standby, `standby.signal`.
+    pub marks: Vec<(&'static str, String)>,
+}
+
+/// Returns the role of a standby in its files.
+pub fn standby_role(topology: &Topology, standby: Seen<'_>, upstream: &ServerName) -> ConfRole {
+    let conninfo = topology
+        .server(upstream)
+        .map(|upstream| primary_conninfo(topology, standby.server, standby.layout, upstream))
+        .unwrap_or_default();
+    ConfRole::Standby { conninfo, slot: standby.server.name.slot_name() }
+}
+
+/// Returns every file that a server should have.
+///
+/// # Errors
+/// A template is broken, or the server has no address to listen on.
+pub fn wanted(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    seen: Seen<'_>,
+    role: ConfRole,
+) -> Result<Wanted, Diagnostic> {
+    let (server, layout) = (seen.server, seen.layout);
+    let listen: Vec<String> = network::listen(topology, observation, server).iter().map(IpAddr::to_string).collect();
+    let user = layout.os_user.as_str();
+    let group = [user, ":"].concat();
+    let root = if seen.seen.login.root == RootAccess::None { group.clone() } else { "root:root".to_owned() };
+    let broken =
+        |error: crate::render::RenderError| Diagnostic::error("template", error.to_string()).server(&server.name);
+    let access = Access {
+        server: server.name.to_string(),
+        topology: topology.name().to_string(),
+        os_user: user.to_owned(),
+        peers: network::peers(topology, observation),
+        own_addresses: listen.iter().filter_map(|text| text.parse().ok()).collect(),
+        by_certificate: topology.common().replication.authentication == Authentication::Certificate,
+        records: topology.common().hba.clone(),
+    };
+    let conf = parameters::postgresql_conf(topology, server, layout, &listen, &role);
+    let home = layout.config_home();
+    let configuration = vec![
+        Entry::text([home, "/postgresql.conf"].concat(), &group, "0640", conf.render().map_err(broken)?),
+        Entry::text([home, "/pg_hba.conf"].concat(), &group, "0640", access.render_hba().map_err(broken)?),
+        Entry::text([home, "/pg_ident.conf"].concat(), &group, "0640", access.render_ident().map_err(broken)?),
+    ];
+
+    let mut outside = Vec::new();
+    if layout.kind == LayoutKind::Debian {
+        // The directories and small files that pg_createcluster would make.
+        for (depth, _) in home.match_indices('/').skip(2) {
+            outside.push(Entry::directory(&home[..depth], &group, "0755"));
+        }
+        outside.push(Entry::directory(home, &group, "0755"));
+        outside.push(Entry::directory([home, "/conf.d"].concat(), &group, "0755"));
+        outside.push(Entry::text(
+            [home, "/start.conf"].concat(),
+            &group,
+            "0644",
+            "# Written by pgstead: start when the machine boots.\nauto\n",
+        ));
+        outside.push(Entry::text(
+            [home, "/pg_ctl.conf"].concat(),
+            &group,
+            "0644",
+            "# Written by pgstead.\npg_ctl_options = ''\n",
+        ));
+        outside.push(Entry::text([home, "/environment"].concat(), &group, "0644", "# Written by pgstead.\n"));
+    }
+    if layout.kind != LayoutKind::Plain {
+        for (depth, _) in layout.pgstead_directory.match_indices('/').skip(3) {
+            outside.push(Entry::directory(&layout.pgstead_directory[..depth], &root, "0755"));
+        }
+    }
+    outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
+    outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, material)));
+    outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
+    let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
+    outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
+    if topology.common().replication.authentication == Authentication::ScramSha256 {
+        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &material.replication_password);
+        outside.push(Entry::File {
+            path: layout.own("passfile"),
+            owner: group.clone(),
+            mode: "0600",
+            content: Piece::Secret(line),
+        });
+    }
+    outside.extend(certificates(seen, material, &group));
+    let (inside, marks) = (Vec::new(), vec![("pgstead.identity", identity_text(topology, server))]);
+    let mut wanted = Wanted { outside, inside, marks };
+    if matches!(role, ConfRole::Standby { .. }) {
+        wanted.marks.push(("standby.signal", String::new()));
+    }
+    if layout.config_directory.is_some() {
+        wanted.outside.extend(configuration)
+    } else {
+        wanted.inside = configuration
+    }
+    Ok(wanted)
+}
+
+/// Returns the certificates that a server receives in this run, in a directory of their own behind one link, so that
+/// certificate and key always change together (hazard 77).
+fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> {
+    let name = &seen.server.name;
+    let (Some(leaf), true) = (material.leaves.get(name), material.certificates_to_replace.contains_key(name)) else {
+        return Vec::new();
+    };
+    let directory = seen.layout.own(&["tls.", &leaf.id].concat());
+    let text = |name: &str, mode, content| Entry::File {
+        path: [&directory, "/", name].concat(),
+        owner: group.to_owned(),
+        mode,
+        content,
+    };
+    vec![
+        Entry::directory(&directory, group, "0700"),
+        text("server.crt", "0644", Piece::Text(leaf.server_certificate.clone())),
+        text("server.key", "0600", Piece::Secret(leaf.server_key.clone())),
+        text("client.crt", "0644", Piece::Text(leaf.client_certificate.clone())),
+        text("client.key", "0600", Piece::Secret(leaf.client_key.clone())),
+        Entry::Link { path: seen.layout.own("tls"), target: ["tls.", &leaf.id].concat() },
+    ]
+}
+
+/// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
+/// lost state directory never cuts a link (hazard 80).
+fn ca_bundle(seen: Seen<'_>, material: &Material) -> String {
+    let mut bundle = material.ca_certificate.clone();
+    let observed = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
+    for block in observed
+        .and_then(|fact| fact.content.as_deref())
+        .unwrap_or_default()
+        .split_inclusive("-----END CERTIFICATE-----\n")
+    {
+        if block.starts_with("-----BEGIN CERTIFICATE-----") && !bundle.contains(block) {
+            bundle.push_str(block);
+        }
+    }
+    bundle
+}
+
+/// Returns `postgresql.conf` and the manifest alone: for a change of one setting.
+pub fn configuration_only(wanted: &Wanted, layout: &Layout) -> Vec<Entry> {
+    let all: Vec<&Entry> = wanted.outside.iter().chain(&wanted.inside).collect();
+    let mut entries: Vec<Entry> = all
+        .iter()
+        .filter(|entry| matches!(entry, Entry::File { path, .. } if path.ends_with("/postgresql.conf")))
+        .map(|&entry| entry.clone())
+        .collect();
+    let owned: Vec<Entry> = all.into_iter().cloned().collect();
+    entries.extend(files::manifest(layout, &owned));
+    entries
+}

@@ -1,0 +1,42 @@
+//! What a plan needs besides topology and observation: secrets, certificates, the run's name, the time.
+//!
+//! Made before planning, in memory; planning itself draws nothing and writes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::ServerName;
+use crate::model::secret::Secret;
+
+/// The material of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Material {
+    /// A short unique name of the run: letters and digits.
+    pub run: String,
+    /// The certificate of the topology's CA, PEM.
+    pub ca_certificate: String,
+    /// Certificates and keys issued for this run. A plan uses those of servers whose own are missing, foreign or old.
+    pub leaves: BTreeMap<ServerName, Leaf>,
+    /// The servers whose observed certificates do not serve: missing, of another CA, about to expire, for other addresses.
+    pub certificates_to_replace: BTreeMap<ServerName, String>,
+    /// The password of the replication role.
+    pub replication_password: Secret,
+    /// Its SCRAM verifier, which is what a server receives.
+    pub replication_verifier: Secret,
+    /// The SHA-256 of that verifier's text, hexadecimal.
+    pub replication_verifier_sha256: String,
+}
+
+/// The certificates of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The server certificate, PEM.
+    pub server_certificate: String,
+    /// Its private key, PEM.
+    pub server_key: Secret,
+    /// The client certificate, PEM.
+    pub client_certificate: String,
+    /// Its private key, PEM.
+    pub client_key: Secret,
+    /// Names the pair: the first digits of the server certificate's fingerprint.
+    pub id: String,
+}

@@ -1,0 +1,126 @@
+//! The SQL of a bootstrap: roles, the canary table, databases, slots, reload. It runs as the instance's OS user over the
+//! local socket, text on standard input, secrets as verifiers only (hazard 84).
+
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::layout::Layout;
+use crate::model::secret::Secret;
+use crate::model::topology::Server;
+use crate::quote::sql::Sql;
+use crate::render::hba::roles;
+
+/// Returns the `psql` command that runs a text as superuser over the local socket.
+pub fn psql(layout: &Layout, server: &Server, text: Sql) -> Argv {
+    let mut argv = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("psql"))
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", &layout.socket_directory, "-p", &server.port.to_string()])
+        .args(["-U", roles::SUPERUSER, "-d", "postgres", "-f", "-"]);
+    // Nothing of this reaches the server's log, and no commit of ours waits for a standby (hazards 28, 84).
+    argv.stdin = Sql::new()
+        .text("SET log_statement = 'none';\nSET log_min_duration_statement = -1;\nSET log_min_error_statement = 'panic';\n")
+        .text("SET synchronous_commit = local;\nSET search_path = pg_catalog;\n")
+        .then(text)
+        .into_pieces();
+    argv
+}
+
+/// What is missing on the primary.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Missing {
+    /// Roles to create.
+    pub roles: Vec<&'static str>,
+    /// The verifier that the replication role must have, where it has another or none.
+    pub verifier: Option<Secret>,
+    /// Whether the canary table is missing.
+    pub canary: bool,
+    /// Databases to create.
+    pub databases: Vec<String>,
+}
+
+impl Missing {
+    /// Says whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        *self == Missing::default()
+    }
+
+    /// Returns the SQL that creates what is missing. Roles and tables come into being together or not at all.
+    pub fn sql(&self) -> Sql {
+        let mut sql = Sql::new().text("BEGIN;\n");
+        for role in &self.roles {
+            sql = sql.text("CREATE ROLE ").identifier(role).text(" LOGIN");
+            if *role == roles::REPLICATOR {
+                sql = sql.text(" REPLICATION");
+            }
+            sql = sql.text(";\n").then(grants(role));
+        }
+        if let Some(verifier) = &self.verifier {
+            sql = sql.text("ALTER ROLE ").identifier(roles::REPLICATOR).text(" PASSWORD ").secret(verifier).text(";\n");
+        }
+        if self.canary {
+            sql = sql
+                .text("CREATE SCHEMA IF NOT EXISTS pgstead;\n")
+                .text("CREATE TABLE pgstead.canary (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nonce text NOT NULL,\n")
+                .text("  written_at timestamptz NOT NULL DEFAULT clock_timestamp());\n")
+                .text("GRANT USAGE ON SCHEMA pgstead TO ")
+                .identifier(roles::OPERATOR)
+                .text(";\nGRANT SELECT, INSERT, DELETE ON pgstead.canary TO ")
+                .identifier(roles::OPERATOR)
+                .text(";\n");
+        }
+        sql = sql.text("COMMIT;\n");
+        for database in &self.databases {
+            sql = sql.text("CREATE DATABASE ").identifier(database).text(";\n");
+        }
+        sql
+    }
+}
+
+fn grants(role: &str) -> Sql {
+    let to = |sql: Sql| sql.identifier(role).text(";\n");
+    match role {
+        roles::OPERATOR => {
+            let sql = to(Sql::new().text("GRANT pg_monitor, pg_checkpoint TO "));
+            to(sql.text("GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO "))
+        }
+        // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
+        roles::REWIND => to(Sql::new()
+            .text("GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),\n")
+            .text("  pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) TO ")),
+        _ => Sql::new(),
+    }
+}
+
+/// Returns the SQL that makes slots reserve WAL from now on. A lost slot of ours is replaced; an active one is left alone.
+pub fn create_slots(slots: &[String]) -> Sql {
+    slots.iter().fold(Sql::new(), |sql, slot| {
+        sql.text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND wal_status = 'lost' AND slot_name = ")
+            .literal(slot)
+            .text(";\nSELECT pg_create_physical_replication_slot(")
+            .literal(slot)
+            .text(", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ")
+            .literal(slot)
+            .text(");\n")
+    })
+}
+
+/// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).
+pub fn reload() -> Sql {
+    Sql::new().text(
+        "DO $do$
+DECLARE
+  problem text;
+BEGIN
+  SELECT string_agg(error, '; ') INTO problem FROM (
+    SELECT format('%s line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error) AS error FROM pg_file_settings f
+      WHERE f.error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = f.name AND s.context = 'postmaster')
+    UNION ALL SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL
+    UNION ALL SELECT format('pg_ident.conf line %s: %s', line_number, error) FROM pg_ident_file_mappings WHERE error IS NOT NULL
+  ) e;
+  IF problem IS NOT NULL THEN
+    RAISE EXCEPTION 'the configuration files have errors and were not loaded: %', problem;
+  END IF;
+  PERFORM pg_reload_conf();
+END
+$do$;
+",
+    )
+}

@@ -1,0 +1,413 @@
+//! Says what each server is before anything is planned: bare, ours, or something that must not be touched.
+//!
+//! Every reason to refuse is collected; none is acted upon.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::RootAccess;
+use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
+use crate::model::name::ServerName;
+use crate::model::observation::DataDirectory;
+use crate::model::observation::Instance;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+
+/// Bytes that a new instance needs at the least: template databases, a few WAL segments, and some air.
+const MINIMUM_BYTES: u64 = 256 << 20;
+/// Clocks that differ by more make certificates, leases and ages lie (hazard 15).
+const CLOCK_REFUSE_MS: i64 = 5_000;
+/// Clocks that differ by more are worth a warning.
+const CLOCK_WARN_MS: i64 = 1_000;
+
+/// A server with everything that is needed to plan for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What is wanted.
+    pub server: &'a Server,
+    /// What was seen.
+    pub seen: &'a ServerObservation,
+    /// Where things are.
+    pub layout: &'a Layout,
+    /// The data directory of this topology, where there is one.
+    pub data: Option<&'a DataDirectory>,
+    /// The running instance, where one answers.
+    pub instance: Option<&'a Instance>,
+}
+
+impl Seen<'_> {
+    /// Returns the system identifier, from the instance or from the control file.
+    pub fn system_identifier(&self) -> Option<u64> {
+        let control = self.data.and_then(|data| data.control.known());
+        self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
+    }
+
+    /// Says whether the data directory would accept writes when started, or accepts them now.
+    pub fn is_primary_like(&self) -> bool {
+        match (self.instance, self.data) {
+            (Some(instance), _) => !instance.in_recovery,
+            (None, Some(data)) => !data.standby_signal && !data.recovery_signal,
+            (None, None) => false,
+        }
+    }
+}
+
+/// The survey of all servers.
+#[derive(Debug, Default)]
+pub struct Survey<'a> {
+    /// The servers that can be planned for.
+    pub servers: BTreeMap<ServerName, Seen<'a>>,
+    /// The server that is or will be the primary.
+    pub primary: Option<ServerName>,
+    /// Why the plan must be refused.
+    pub refusals: Vec<Diagnostic>,
+    /// What the operator should know.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// The text of the mark in a complete data directory: whose it is.
+pub fn identity_text(topology: &Topology, server: &Server) -> String {
+    format!("topology {}\nserver {}\n", topology.name(), server.name)
+}
+
+/// Surveys all servers.
+pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
+    let mut survey = Survey::default();
+    for server in topology.servers() {
+        match observation.servers.get(&server.name) {
+            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, server, seen),
+            Some(Observed::Unreadable(why)) => survey.refusals.push(
+                Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
+                    .server(&server.name)
+                    .detail(why.clone()),
+            ),
+            _ => survey.refusals.push(
+                Diagnostic::error("unreachable", format!("server \"{}\" was not observed", server.name))
+                    .server(&server.name),
+            ),
+        }
+    }
+    compare_servers(&mut survey, observation);
+    find_primary(&mut survey, topology);
+    survey
+}
+
+fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'a Server, seen: &'a ServerObservation) {
+    let name = &server.name;
+    let before = survey.refusals.len();
+    let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
+    let Observed::Known(layout) = &seen.layout else {
+        let version = topology.common().version;
+        refuse(match seen.other_installations.as_slice() {
+            [] => Diagnostic::error("postgresql-not-installed", format!("server \"{name}\": PostgreSQL {version} is not installed"))
+                .hint(format!("On Debian: apt-get install postgresql-{version}. Elsewhere name the programs' place as servers.{name}.bin_directory.")),
+            others => Diagnostic::error("wrong-major-version", format!("server \"{name}\": PostgreSQL {version} is not installed, another version is"))
+                .detail(format!("Found {}.", others.join(", ")))
+                .hint(format!("Install version {version} there, or set postgres.version.")),
+        });
+        return;
+    };
+    let version = topology.common().version.number();
+    if let Some(found) = seen.version.known()
+        && found.major != version
+    {
+        refuse(
+            Diagnostic::error(
+                "wrong-major-version",
+                format!("server \"{name}\": {}/postgres is version {found}, not {version}", layout.bin_directory),
+            )
+            .hint(format!("Set servers.{name}.bin_directory to the programs of version {version}.")),
+        );
+    }
+    if seen.login.root == RootAccess::None && layout.kind != LayoutKind::Plain {
+        refuse(
+            Diagnostic::error(
+                "no-root",
+                format!(
+                    "server \"{name}\": user \"{}\" is not root and cannot use sudo without a password",
+                    seen.login.user
+                ),
+            )
+            .detail(format!("Configuration below {} and the service need root.", layout.config_home()))
+            .hint(format!(
+                "Allow it, for example in /etc/sudoers.d/pgstead: {} ALL=(ALL) NOPASSWD: ALL",
+                seen.login.user
+            )),
+        );
+        return;
+    }
+    if !seen.os.os_user_exists {
+        refuse(
+            Diagnostic::error(
+                "os-user-missing",
+                format!("server \"{name}\": there is no OS user \"{}\" to own the instance", layout.os_user),
+            )
+            .hint("The PostgreSQL packages create it; for another installation create it yourself."),
+        );
+    }
+    if seen.os.clock_skew_ms.abs() > CLOCK_REFUSE_MS {
+        refuse(
+            Diagnostic::error(
+                "clock-skew",
+                format!(
+                    "server \"{name}\": its clock differs from this machine's by {:.1} s",
+                    seen.os.clock_skew_ms as f64 / 1000.0
+                ),
+            )
+            .hint("Start time synchronisation there (chrony or systemd-timesyncd)."),
+        );
+    }
+    if let [job, ..] = seen.jobs.as_slice() {
+        survey_jobs(survey, topology, server, job);
+    }
+    let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
+    let data = match survey_data_directory(topology, server, seen, layout) {
+        Ok(data) => data,
+        Err(diagnostic) => {
+            refuse(diagnostic);
+            None
+        }
+    };
+    let instance = match (&seen.instance, data) {
+        (Observed::Known(instance), Some(_)) => Some(instance),
+        (Observed::Unreadable(why), Some(_)) => {
+            refuse(
+                Diagnostic::error(
+                    "instance-unreadable",
+                    format!("server \"{name}\": the instance runs and does not answer"),
+                )
+                .detail(why.clone()),
+            );
+            None
+        }
+        _ => None,
+    };
+    if instance.is_none()
+        && let Observed::Known(listener) = &seen.listener
+    {
+        refuse(
+            Diagnostic::error("port-taken", format!("server \"{name}\": port {} is taken", server.port))
+                .detail(format!(
+                    "{} listens on {}.",
+                    if listener.process.is_empty() { "Another process" } else { &listener.process },
+                    listener.addresses.join(", ")
+                ))
+                .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
+        );
+    }
+    for path in &seen.beside {
+        let kind = if path.contains(".seed.") { "an interrupted run left it" } else { "it was set aside" };
+        survey.notes.push(
+            Diagnostic::note("left-beside", format!("server \"{name}\": {path} is not in use; {kind}")).server(name),
+        );
+    }
+    if (CLOCK_WARN_MS..=CLOCK_REFUSE_MS).contains(&seen.os.clock_skew_ms.abs()) {
+        survey.notes.push(
+            Diagnostic::warning(
+                "clock-skew",
+                format!(
+                    "server \"{name}\": its clock differs from this machine's by {:.1} s",
+                    seen.os.clock_skew_ms as f64 / 1000.0
+                ),
+            )
+            .server(name),
+        );
+    }
+    if survey.refusals.len() == before {
+        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance });
+    }
+}
+
+fn survey_jobs(survey: &mut Survey<'_>, topology: &Topology, server: &Server, job: &str) {
+    survey.notes.push(
+        Diagnostic::note(
+            "job-running",
+            format!(
+                "server \"{}\": job \"{job}\" of an earlier run still runs there; it will be cancelled",
+                server.name
+            ),
+        )
+        .server(&server.name)
+        .detail(format!("It belongs to topology \"{}\".", topology.name())),
+    );
+}
+
+/// Says whose data directory it is. Only a mark of this topology inside a complete directory makes it ours (hazards 1, 2).
+fn survey_data_directory<'a>(
+    topology: &Topology,
+    server: &Server,
+    seen: &'a ServerObservation,
+    layout: &Layout,
+) -> Result<Option<&'a DataDirectory>, Diagnostic> {
+    let (name, path) = (&server.name, &layout.data_directory);
+    let data = match &seen.data_directory {
+        Observed::Absent => return Ok(None),
+        Observed::Unreadable(why) => {
+            return Err(Diagnostic::error(
+                "data-directory-unreadable",
+                format!("server \"{name}\": could not look at data directory \"{path}\""),
+            )
+            .detail(why.clone()));
+        }
+        Observed::Known(data) => data,
+    };
+    if data.is_mount_point {
+        return Err(Diagnostic::error(
+            "data-directory-is-mount-point",
+            format!("server \"{name}\": data directory \"{path}\" is itself a mount point"),
+        )
+        .detail("A directory is finished beside its place and then renamed, which a mount point forbids.")
+        .hint(format!("Use a directory below it: servers.{name}.data_directory: {path}/data")));
+    }
+    if data.entries == 0 {
+        return Ok(None);
+    }
+    let ours = format!("topology {}\n", topology.name());
+    match &data.identity {
+        Observed::Known(text) if text.starts_with(&ours) => match &data.control {
+            Observed::Known(_) => Ok(Some(data)),
+            Observed::Absent | Observed::Unreadable(_) => Err(Diagnostic::error(
+                "data-directory-damaged",
+                format!("server \"{name}\": data directory \"{path}\" has no readable control file"),
+            )
+            .detail(data.control.unreadable().unwrap_or("global/pg_control is missing.").to_owned())),
+        },
+        _ => {
+            let identifier = data.control.known().map_or("It holds no control file.".to_owned(), |control| {
+                format!("Its system identifier is {}; its state is \"{}\".", control.system_identifier, control.state)
+            });
+            Err(Diagnostic::error("data-directory-not-ours", format!("server \"{name}\": data directory \"{path}\" is not empty and was not made for topology \"{}\"", topology.name()))
+                .detail(format!("{identifier} Nothing was changed."))
+                .hint("Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory."))
+        }
+    }
+}
+
+/// Compares servers with each other: machines, architectures, system identifiers, free space.
+fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
+    let mut machines: BTreeMap<&str, &ServerName> = BTreeMap::new();
+    for (name, seen) in &observation.servers {
+        // A loopback lab runs every server on one machine, which is what its addresses say.
+        let Some(seen) = seen.known() else { continue };
+        let (Some(id), Some(surveyed)) = (seen.os.machine_id.known(), survey.servers.get(name)) else { continue };
+        if surveyed.server.address.ip().is_some_and(|ip| ip.is_loopback()) {
+            continue;
+        }
+        if let Some(other) = machines.insert(id, name) {
+            survey.refusals.push(
+                Diagnostic::error("same-machine-id", format!("servers \"{other}\" and \"{name}\" have the same machine id"))
+                    .server(name)
+                    .detail(format!("Both say {id}: they are one machine under two addresses, or one is a clone of the other."))
+                    .hint("Give the clone an id of its own (systemd-machine-id-setup) and new SSH host keys, or correct the inventory."),
+            );
+        }
+    }
+    let source_bytes =
+        survey.servers.values().filter_map(|seen| Some(seen.instance?.database_bytes)).max().unwrap_or(0);
+    let mut refusals = Vec::new();
+    let mut architecture: Option<(&ServerName, &str)> = None;
+    for (name, seen) in &survey.servers {
+        match architecture {
+            None => architecture = Some((name, &seen.seen.os.architecture)),
+            Some((other, first)) if first != seen.seen.os.architecture => refusals.push(
+                Diagnostic::error(
+                    "architecture-differs",
+                    format!("servers \"{other}\" and \"{name}\" have different architectures"),
+                )
+                .server(name)
+                .detail(format!(
+                    "They are {first} and {}; physical replication needs the same.",
+                    seen.seen.os.architecture
+                )),
+            ),
+            Some(_) => {}
+        }
+        if seen.data.is_none()
+            && let Some(Observed::Known(disk)) = seen.seen.disks.get(&seen.layout.data_directory)
+        {
+            // Data and WAL of the source, and a fifth more (hazard 16).
+            let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
+            if disk.free_bytes < needed {
+                refusals.push(
+                    Diagnostic::error(
+                        "disk-too-small",
+                        format!("server \"{name}\": not enough free space for {}", seen.layout.data_directory),
+                    )
+                    .server(name)
+                    .detail(format!(
+                        "{} has {} MB free; at least {} MB are needed.",
+                        disk.mount,
+                        disk.free_bytes >> 20,
+                        needed >> 20
+                    )),
+                );
+            }
+        }
+    }
+    survey.refusals.extend(refusals);
+}
+
+/// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
+fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
+    if !survey.refusals.is_empty() {
+        return;
+    }
+    let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
+    let primaries: Vec<&&Seen<'_>> = with_data.iter().filter(|seen| seen.is_primary_like()).collect();
+    let evidence = |seen: &Seen<'_>| {
+        format!(
+            "\"{}\" ({}, system identifier {})",
+            seen.server.name,
+            if seen.instance.is_some() { "accepts writes now" } else { "stopped, would accept writes when started" },
+            seen.system_identifier().map_or("unknown".to_owned(), |id| id.to_string())
+        )
+    };
+    match primaries.as_slice() {
+        [] if with_data.is_empty() => survey.primary = Some(topology.preferred_primary().clone()),
+        [] => survey.refusals.push(
+            Diagnostic::error("primary-missing", "no server is a primary, although standbys exist")
+                .detail(format!(
+                    "Data directories of standbys are on {}.",
+                    with_data.iter().map(|seen| format!("\"{}\"", seen.server.name)).collect::<Vec<_>>().join(", ")
+                ))
+                .hint("Bring the primary back first. A standby is never promoted by bootstrap."),
+        ),
+        [one] => {
+            survey.primary = Some(one.server.name.clone());
+            if one.server.name != *topology.preferred_primary() {
+                survey.notes.push(Diagnostic::note(
+                    "primary-elsewhere",
+                    format!(
+                        "the primary is \"{}\"; the inventory prefers \"{}\", which moves nothing back",
+                        one.server.name,
+                        topology.preferred_primary()
+                    ),
+                ));
+            }
+        }
+        several => survey.refusals.push(
+            Diagnostic::error("two-primaries", "more than one server is a primary")
+                .detail(format!("{}.", several.iter().map(|seen| evidence(seen)).collect::<Vec<_>>().join(", ")))
+                .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
+        ),
+    }
+    let Some(expected) = survey.primary.as_ref().and_then(|name| survey.servers.get(name)?.system_identifier()) else {
+        return;
+    };
+    for seen in survey.servers.values() {
+        if let Some(found) = seen.system_identifier().filter(|found| *found != expected) {
+            survey.refusals.push(
+                Diagnostic::error(
+                    "system-identifier-differs",
+                    format!("server \"{}\": its data is not a copy of the primary's", seen.server.name),
+                )
+                .server(&seen.server.name)
+                .detail(format!("Its system identifier is {found}; the primary's is {expected}.")),
+            );
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong between us and a PostgreSQL server, and how that is told.
+
+use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+
+/// An operation on a PostgreSQL server that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The CA's certificate, or the operator's certificate or key, cannot be used for TLS.
+    #[error("could not use {what} for TLS: {detail}")]
+    Tls {
+        /// Which of them.
+        what: &'static str,
+        /// Why.
+        detail: String,
+    },
+    /// The forwarded socket could not be opened.
+    #[error("server \"{server}\": could not open the forwarded socket {path:?}")]
+    Socket {
+        /// The server.
+        server: ServerName,
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server's certificate does not prove that it is the server we mean.
+    #[error("server \"{server}\": its TLS certificate is not valid for \"{verify_name}\"")]
+    Certificate {
+        /// The server.
+        server: ServerName,
+        /// The name or address that the certificate had to prove.
+        verify_name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A session could not be opened.
+    #[error("server \"{server}\": could not open a PostgreSQL session")]
+    Connect {
+        /// The server.
+        server: ServerName,
+        /// Why; it has an SQLSTATE where the server itself refused.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A query failed.
+    #[error("server \"{server}\": could not {what}")]
+    Query {
+        /// The server.
+        server: ServerName,
+        /// What the query was to find out or do, as a verb phrase.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// An answer has another form than expected.
+    #[error("server \"{server}\": could not read the answer to \"{what}\": {detail}")]
+    Answer {
+        /// The server.
+        server: ServerName,
+        /// What was asked.
+        what: &'static str,
+        /// What is odd about it.
+        detail: String,
+    },
+    /// Nothing came in time. A statement that writes may still take effect.
+    #[error("server \"{server}\": no answer within {timeout_ms} ms while trying to {what}")]
+    TimedOut {
+        /// The server.
+        server: ServerName,
+        /// What was tried.
+        what: &'static str,
+        /// How long.
+        timeout_ms: u64,
+    },
+}
+
+impl PostgresError {
+    /// Returns the SQLSTATE, where the server gave one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            PostgresError::Connect { source, .. } | PostgresError::Query { source, .. } => {
+                source.code().map(tokio_postgres::error::SqlState::code)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the server it is about.
+    pub fn server(&self) -> Option<&ServerName> {
+        match self {
+            PostgresError::Tls { .. } => None,
+            PostgresError::Socket { server, .. }
+            | PostgresError::Certificate { server, .. }
+            | PostgresError::Connect { server, .. }
+            | PostgresError::Query { server, .. }
+            | PostgresError::Answer { server, .. }
+            | PostgresError::TimedOut { server, .. } => Some(server),
+        }
+    }
+
+    /// Returns what to tell the operator.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let diagnostic = Diagnostic::error(self.code(), self.to_string());
+        let diagnostic = match self {
+            PostgresError::Socket { source, .. } => diagnostic.detail(sentence(&source.to_string())),
+            PostgresError::Certificate { detail, .. } => diagnostic
+                .detail(sentence(detail))
+                .hint("Run \"pgstead rotate certificates\" if the certificate expired or the address changed."),
+            PostgresError::Connect { source, .. } | PostgresError::Query { source, .. } => {
+                diagnostic.detail(sentence(&words(source)))
+            }
+            _ => diagnostic,
+        };
+        match self.server() {
+            Some(server) => diagnostic.server(server),
+            None => diagnostic,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            PostgresError::Tls { .. } => "tls-material",
+            PostgresError::Socket { .. } => "postgres-socket",
+            PostgresError::Certificate { .. } => "server-certificate",
+            PostgresError::Connect { .. } => "postgres-connect",
+            PostgresError::Query { .. } => "postgres-query",
+            PostgresError::Answer { .. } => "postgres-answer",
+            PostgresError::TimedOut { .. } => "postgres-timed-out",
+        }
+    }
+}
+
+/// Returns what the server or the transport said: the server's message, detail and SQLSTATE, or the chain of causes.
+fn words(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let mut text = [said.severity(), ": ", said.message(), " (SQLSTATE ", said.code().code(), ")"].concat();
+        if let Some(detail) = said.detail() {
+            text.push_str("; ");
+            text.push_str(detail);
+        }
+        return text;
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { [text, "."].concat() }
+}

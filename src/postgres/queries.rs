@@ -1,0 +1,185 @@
+//! The questions we ask, each with its SQL and the decoding of its rows.
+//!
+//! Every column is cast to `text`, `int8` or `boolean`, so that decoding needs no further types.
+
+use std::str::FromStr;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+use tokio_postgres::types::Type;
+
+use crate::model::lsn::Lsn;
+use crate::postgres::client::Client;
+use crate::postgres::error::PostgresError;
+
+/// A written canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Its row's key.
+    pub seq: i64,
+    /// A position behind its commit: a standby that has replayed this has replayed the canary.
+    pub lsn: Lsn,
+}
+
+/// What a standby says about a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryState {
+    /// The nonce of the row, where the row is there.
+    pub nonce: Option<String>,
+    /// `pg_last_wal_replay_lsn()`; none on a server that never was in recovery.
+    pub replay_lsn: Option<Lsn>,
+    /// `pg_last_wal_receive_lsn()`; none where nothing was streamed yet.
+    pub receive_lsn: Option<Lsn>,
+}
+
+/// One row of `pg_stat_replication`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderState {
+    /// The walsender's process.
+    pub pid: i64,
+    /// `startup`, `catchup`, `streaming`, `backup` or `stopping`.
+    pub state: String,
+    /// `async`, `potential`, `sync` or `quorum`.
+    pub sync_state: String,
+    /// The last position sent.
+    pub sent_lsn: Option<Lsn>,
+    /// The last position that the standby has on disk.
+    pub flush_lsn: Option<Lsn>,
+    /// The last position that the standby has replayed.
+    pub replay_lsn: Option<Lsn>,
+    /// When the standby sent its last reply, by its own clock, in microseconds since 1970.
+    pub reply_time_us: Option<i64>,
+}
+
+/// One row of `pg_stat_progress_basebackup`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasebackupProgress {
+    /// The walsender's process.
+    pub pid: i64,
+    /// The phase, in PostgreSQL's words.
+    pub phase: String,
+    /// `backup_streamed`.
+    pub streamed_bytes: i64,
+    /// `backup_total`; none while the size is not estimated.
+    pub total_bytes: Option<i64>,
+}
+
+impl Client {
+    /// Writes a canary on the primary and removes those older than a day. One round trip.
+    ///
+    /// # Errors
+    /// The server is in recovery (SQLSTATE 25006), or the canary table is missing or not ours to write.
+    pub async fn write_canary(&self, nonce: &str) -> Result<Canary, PostgresError> {
+        const WHAT: &str = "write a canary";
+        const INSERT: &str =
+            "WITH old AS (DELETE FROM pgstead.canary WHERE written_at < clock_timestamp() - interval '1 day')
+            INSERT INTO pgstead.canary (nonce) VALUES ($1) RETURNING seq::int8";
+        // Its own statement: only now is the commit record written, and the position behind it.
+        const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text";
+        let insert = [(&nonce as _, Type::TEXT)];
+        let (inserted, position) =
+            tokio::join!(biased; self.query(WHAT, INSERT, &insert), self.query(WHAT, POSITION, &[]));
+        let inserted = self.one(WHAT, inserted?)?;
+        let position = self.one(WHAT, position?)?;
+        Ok(Canary { seq: self.get(WHAT, &inserted, 0)?, lsn: self.lsn(WHAT, &position, 0)? })
+    }
+
+    /// Looks for a canary on a standby.
+    ///
+    /// # Errors
+    /// The canary table is missing or not ours to read.
+    pub async fn canary_state(&self, seq: i64) -> Result<CanaryState, PostgresError> {
+        const WHAT: &str = "look for a canary";
+        const SQL: &str = "SELECT (SELECT nonce FROM pgstead.canary WHERE seq = $1),
+            pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text";
+        let row = self.one(WHAT, self.query(WHAT, SQL, &[(&seq, Type::INT8)]).await?)?;
+        Ok(CanaryState {
+            nonce: self.get(WHAT, &row, 0)?,
+            replay_lsn: self.optional_lsn(WHAT, &row, 1)?,
+            receive_lsn: self.optional_lsn(WHAT, &row, 2)?,
+        })
+    }
+
+    /// Returns the walsenders that serve a standby, the newest first. More than one means that an old one lingers.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn sender_states(&self, application_name: &str) -> Result<Vec<SenderState>, PostgresError> {
+        const WHAT: &str = "read pg_stat_replication";
+        const SQL: &str =
+            "SELECT pid::int8, coalesce(state, ''), coalesce(sync_state, ''), sent_lsn::text, flush_lsn::text,
+            replay_lsn::text, (extract(epoch FROM reply_time) * 1000000)::int8
+            FROM pg_stat_replication WHERE application_name = $1 ORDER BY backend_start DESC";
+        let rows = self.query(WHAT, SQL, &[(&application_name, Type::TEXT)]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SenderState {
+                    pid: self.get(WHAT, row, 0)?,
+                    state: self.get(WHAT, row, 1)?,
+                    sync_state: self.get(WHAT, row, 2)?,
+                    sent_lsn: self.optional_lsn(WHAT, row, 3)?,
+                    flush_lsn: self.optional_lsn(WHAT, row, 4)?,
+                    replay_lsn: self.optional_lsn(WHAT, row, 5)?,
+                    reply_time_us: self.get(WHAT, row, 6)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Returns how far the base backup of a client is, where one is under way.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn basebackup_progress(
+        &self,
+        application_name: &str,
+    ) -> Result<Option<BasebackupProgress>, PostgresError> {
+        const WHAT: &str = "read pg_stat_progress_basebackup";
+        const SQL: &str = "SELECT p.pid::int8, p.phase, p.backup_streamed::int8, p.backup_total::int8
+            FROM pg_stat_progress_basebackup p JOIN pg_stat_activity a USING (pid)
+            WHERE a.application_name = $1 ORDER BY a.backend_start DESC LIMIT 1";
+        let rows = self.query(WHAT, SQL, &[(&application_name, Type::TEXT)]).await?;
+        rows.first()
+            .map(|row| {
+                Ok(BasebackupProgress {
+                    pid: self.get(WHAT, row, 0)?,
+                    phase: self.get(WHAT, row, 1)?,
+                    streamed_bytes: self.get(WHAT, row, 2)?,
+                    total_bytes: self.get(WHAT, row, 3)?,
+                })
+            })
+            .transpose()
+    }
+
+    /// Says whether the server is in recovery.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn in_recovery(&self) -> Result<bool, PostgresError> {
+        const WHAT: &str = "ask whether it is in recovery";
+        let row = self.one(WHAT, self.query(WHAT, "SELECT pg_is_in_recovery()", &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
+    fn one(&self, what: &'static str, rows: Vec<Row>) -> Result<Row, PostgresError> {
+        rows.into_iter().next().ok_or_else(|| self.odd(what, "there is no row".to_owned()))
+    }
+
+    fn get<'a, T: FromSql<'a>>(&self, what: &'static str, row: &'a Row, column: usize) -> Result<T, PostgresError> {
+        row.try_get(column).map_err(|error| self.odd(what, error.to_string()))
+    }
+
+    fn lsn(&self, what: &'static str, row: &Row, column: usize) -> Result<Lsn, PostgresError> {
+        let text: &str = self.get(what, row, column)?;
+        Lsn::from_str(text).map_err(|error| self.odd(what, error.to_string()))
+    }
+
+    fn optional_lsn(&self, what: &'static str, row: &Row, column: usize) -> Result<Option<Lsn>, PostgresError> {
+        let text: Option<&str> = self.get(what, row, column)?;
+        text.map(|text| Lsn::from_str(text).map_err(|error| self.odd(what, error.to_string()))).transpose()
+    }
+
+    fn odd(&self, what: &'static str, detail: String) -> PostgresError {
+        PostgresError::Answer { server: self.server().clone(), what, detail }
+    }
+}

@@ -1,0 +1,260 @@
+//! What can go wrong on the way to a server, and how that is told.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::remote::classify::ConnectReason;
+use crate::remote::script::BatchError;
+
+/// A remote operation that did not succeed. No variant carries standard input, so none carries a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The private directory for control sockets could not be made.
+    #[error("could not make a private directory for SSH connections")]
+    Prepare {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A path cannot be written into an ssh_config file.
+    #[error("path {path:?} cannot be used with ssh: quotes, \"${{\" and control characters are not possible there")]
+    UnusablePath {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The connection could not be made.
+    #[error("server \"{server}\": {}", phrase(*.reason))]
+    Connect {
+        /// The server.
+        server: ServerName,
+        /// Why, as far as ssh's words tell.
+        reason: ConnectReason,
+        /// Where ssh was told to go: `[user@]address[:port][ through JUMP]`.
+        destination: String,
+        /// ssh's own words.
+        detail: String,
+    },
+    /// The connection was gone before the command was sent: nothing was done.
+    #[error("server \"{server}\": the SSH connection is gone; the command was not sent")]
+    Disconnected {
+        /// The server.
+        server: ServerName,
+        /// The command, copy-pastable.
+        line: String,
+        /// What the transport said.
+        detail: String,
+    },
+    /// The connection broke while the command ran, or the command itself said 255: it may or may not have done its work.
+    #[error("server \"{server}\": the outcome of a command is unknown: the connection broke while it ran")]
+    OutcomeUnknown {
+        /// The server.
+        server: ServerName,
+        /// The command, copy-pastable.
+        line: String,
+        /// What the transport said.
+        detail: String,
+    },
+    /// A command ran and failed.
+    #[error("server \"{server}\": command failed{}", status_text(*.status))]
+    Command {
+        /// The server.
+        server: ServerName,
+        /// The command that failed, copy-pastable.
+        line: String,
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// Its exit status; none where a signal ended it.
+        status: Option<i32>,
+        /// What the batch wrote to standard output until then.
+        stdout: Vec<u8>,
+        /// What the batch wrote to standard error until then.
+        stderr: Vec<u8>,
+    },
+    /// Commands cannot go together: a defect of the caller.
+    #[error("server \"{server}\": commands cannot be batched")]
+    Batch {
+        /// The server.
+        server: ServerName,
+        /// Why.
+        #[source]
+        source: BatchError,
+    },
+    /// ssh would not open a forwarding.
+    #[error("server \"{server}\": could not forward a local socket to {target}")]
+    Forward {
+        /// The server.
+        server: ServerName,
+        /// The address beyond.
+        target: String,
+        /// What the transport said.
+        detail: String,
+    },
+    /// The host keys of an address could not be fetched.
+    #[error("server \"{server}\": could not fetch the SSH host keys of {address}")]
+    ScanHostKeys {
+        /// The server, or the one whose jump host it is.
+        server: ServerName,
+        /// The address asked.
+        address: String,
+        /// What ssh-keyscan said.
+        detail: String,
+    },
+    /// A known_hosts file could not be read.
+    #[error("could not read known hosts file {path:?}")]
+    ReadKnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A known_hosts file could not be written.
+    #[error("could not write known hosts file {path:?}")]
+    WriteKnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn phrase(reason: ConnectReason) -> &'static str {
+    match reason {
+        ConnectReason::HostKeyChanged => "its SSH host key is not the recorded one",
+        ConnectReason::HostKeyUnknown => "its SSH host key is not recorded yet",
+        ConnectReason::PermissionDenied => "SSH login denied",
+        ConnectReason::Refused => "SSH connection refused",
+        ConnectReason::TimedOut => "SSH connection timed out",
+        ConnectReason::Unreachable => "no route to the server",
+        ConnectReason::NotResolved => "its address could not be resolved",
+        ConnectReason::Jump => "the jump host could not be passed",
+        ConnectReason::ClosedEarly => "sshd closed the connection before the login",
+        ConnectReason::NoClient => "could not start the program \"ssh\"",
+        ConnectReason::Other => "SSH connection failed",
+    }
+}
+
+fn status_text(status: Option<i32>) -> String {
+    match status {
+        Some(status) => format!(" with status {status}"),
+        None => " by a signal".to_owned(),
+    }
+}
+
+impl ConnectReason {
+    fn code(self) -> &'static str {
+        match self {
+            ConnectReason::HostKeyChanged => "host-key-changed",
+            ConnectReason::HostKeyUnknown => "host-key-unknown",
+            ConnectReason::PermissionDenied => "ssh-permission-denied",
+            ConnectReason::Refused => "ssh-refused",
+            ConnectReason::TimedOut => "ssh-timed-out",
+            ConnectReason::Unreachable => "ssh-unreachable",
+            ConnectReason::NotResolved => "ssh-name-not-resolved",
+            ConnectReason::Jump => "ssh-jump-failed",
+            ConnectReason::ClosedEarly => "ssh-closed-early",
+            ConnectReason::NoClient => "ssh-client-missing",
+            ConnectReason::Other => "ssh-failed",
+        }
+    }
+
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            ConnectReason::HostKeyChanged => Some(
+                "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\".",
+            ),
+            ConnectReason::HostKeyUnknown => {
+                Some("Run \"pgstead trust\": it shows the fingerprint and records the key on consent.")
+            }
+            ConnectReason::PermissionDenied => {
+                Some("Check \"ssh.user\" and \"ssh.identity_file\", or add the key to your SSH agent.")
+            }
+            ConnectReason::ClosedEarly => {
+                Some("sshd does that when too many logins are under way (MaxStartups) or when it blocks an address.")
+            }
+            ConnectReason::NoClient => Some("Install the OpenSSH client."),
+            _ => None,
+        }
+    }
+}
+
+impl RemoteError {
+    /// Returns the server it is about.
+    pub fn server(&self) -> Option<&ServerName> {
+        match self {
+            RemoteError::Prepare { .. }
+            | RemoteError::UnusablePath { .. }
+            | RemoteError::ReadKnownHosts { .. }
+            | RemoteError::WriteKnownHosts { .. } => None,
+            RemoteError::Connect { server, .. }
+            | RemoteError::Disconnected { server, .. }
+            | RemoteError::OutcomeUnknown { server, .. }
+            | RemoteError::Command { server, .. }
+            | RemoteError::Batch { server, .. }
+            | RemoteError::Forward { server, .. }
+            | RemoteError::ScanHostKeys { server, .. } => Some(server),
+        }
+    }
+
+    /// Says whether the server may have changed: the caller observes again before it acts again (hazard 92).
+    pub fn outcome_is_unknown(&self) -> bool {
+        matches!(self, RemoteError::OutcomeUnknown { .. })
+    }
+
+    /// Returns what to tell the operator.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let message = self.to_string();
+        let diagnostic = match self {
+            RemoteError::Prepare { source } => {
+                Diagnostic::error("ssh-directory", message).detail(sentence(&source.to_string()))
+            }
+            RemoteError::ReadKnownHosts { source, .. } | RemoteError::WriteKnownHosts { source, .. } => {
+                Diagnostic::error("known-hosts", message).detail(sentence(&source.to_string()))
+            }
+            RemoteError::UnusablePath { .. } => Diagnostic::error("unusable-path", message),
+            RemoteError::Connect { reason, destination, detail, .. } => {
+                let diagnostic = Diagnostic::error(reason.code(), message)
+                    .detail(sentence(&["ssh to ", destination, " said: ", detail].concat()));
+                match reason.hint() {
+                    Some(hint) => diagnostic.hint(hint),
+                    None => diagnostic,
+                }
+            }
+            RemoteError::Disconnected { line, detail, .. } => {
+                Diagnostic::error("disconnected", message).detail(sentence(detail)).command(line)
+            }
+            RemoteError::OutcomeUnknown { line, detail, .. } => Diagnostic::error("outcome-unknown", message)
+                .detail(sentence(detail))
+                .hint("Run the same command again: it looks at the server first and does only what is missing.")
+                .command(line),
+            RemoteError::Command { line, stderr, .. } => {
+                let stderr = String::from_utf8_lossy(stderr);
+                let said = match stderr.trim() {
+                    "" => "It said nothing on standard error.".to_owned(),
+                    said => sentence(&["It said: ", said].concat()),
+                };
+                Diagnostic::error("command-failed", message).detail(said).command(line)
+            }
+            RemoteError::Batch { source, .. } => {
+                Diagnostic::error("bug-batch", message).detail(sentence(&source.to_string()))
+            }
+            RemoteError::Forward { detail, .. } => Diagnostic::error("ssh-forward", message).detail(sentence(detail)),
+            RemoteError::ScanHostKeys { detail, .. } => {
+                Diagnostic::error("host-key-scan", message).detail(sentence(detail))
+            }
+        };
+        match self.server() {
+            Some(server) => diagnostic.server(server),
+            None => diagnostic,
+        }
+    }
+}
+
+/// Ends a text with a period where it has no end yet.
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { [text, "."].concat() }
+}

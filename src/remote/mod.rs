@@ -1,0 +1,67 @@
+//! Doing things on servers over SSH.
+//!
+//! [`Host`] is the whole interface: run commands, run a probe, forward a port. Each is one round trip and says so with
+//! [`crate::event::Event::RoundTrip`]. This is the only module that knows `openssh`. It decides nothing, retries
+//! nothing and parses no facts: a lost connection is reported as [`RemoteError::OutcomeUnknown`], and the caller looks
+//! again before it acts again (hazard 92).
+
+mod classify;
+mod config;
+mod connect;
+mod error;
+pub mod fake;
+mod script;
+mod ssh;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+pub use crate::remote::classify::ConnectReason;
+pub use crate::remote::config::ConnectOptions;
+pub use crate::remote::connect::Connector;
+pub use crate::remote::connect::close_all;
+pub use crate::remote::error::RemoteError;
+pub use crate::remote::ssh::Ssh;
+
+use crate::model::argv::Argv;
+use crate::model::argv::Login;
+use crate::model::name::ServerName;
+
+/// What a remote execution wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Returns standard output as text; bytes that are not UTF-8 become U+FFFD.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// One server that can be worked on.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Returns the server's name.
+    fn name(&self) -> &ServerName;
+
+    /// Runs commands one after another in one remote execution and stops at the first that fails.
+    ///
+    /// Only the last command may have standard input. The output is that of all commands, in order. An empty batch
+    /// costs nothing.
+    async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError>;
+
+    /// Runs a fixed script, sent on standard input, as root where the login can become root, else as the login user.
+    async fn probe(&self, script: &str, args: &[String]) -> Result<Output, RemoteError>;
+
+    /// Forwards a private local socket to a TCP address that the server can reach, and returns the socket's path.
+    ///
+    /// Asking again for the same address returns the same socket. Whether anything listens there shows when the socket
+    /// is used.
+    async fn forward(&self, remote_host: &str, remote_port: u16) -> Result<PathBuf, RemoteError>;
+}

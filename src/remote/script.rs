@@ -1,0 +1,149 @@
+//! The shell text of one remote execution, built from quoted words only.
+//!
+//! Everything is one line: some login shells cannot quote a line feed.
+
+use crate::model::argv::Argv;
+use crate::model::argv::Login;
+use crate::quote::sh;
+
+/// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
+const BOOT: &str = "if [ \"$(id -u)\" = 0 ]; then exec sh -s -- \"$@\"; \
+    elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- sh -s -- \"$@\"; \
+    else exec sh -s -- \"$@\"; fi";
+
+/// Says on standard error which command failed. `$?` is still that of the command when the function begins.
+const ON_FAILURE: &str =
+    "pgstead_failed() { s=$?; printf '\\n%s %s %s\\n' pgstead-batch-failed \"$1\" \"$s\" >&2; exit \"$s\"; }";
+
+const MARKER: &str = "pgstead-batch-failed";
+
+/// The kernel takes at most 128 KiB in one argument, and sshd hands the whole line to a shell as one.
+const LINE_MAX_BYTES: usize = 120 * 1024;
+
+/// Why commands cannot go into one remote execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// A command before the last has standard input.
+    #[error("only the last command of a batch may have standard input")]
+    StdinBeforeTheEnd,
+    /// The text would be longer than the server's kernel takes.
+    #[error("the batch has {bytes} bytes of shell text, more than the {LINE_MAX_BYTES} that fit into one argument")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// Returns the remote command line for a batch.
+pub(super) fn batch(commands: &[Argv], login: &Login) -> Result<String, BatchError> {
+    let (Some(last), earlier) = (commands.last(), commands.len().saturating_sub(1)) else {
+        return Ok(String::new());
+    };
+    if commands.iter().take(earlier).any(|command| !command.stdin.is_empty()) {
+        return Err(BatchError::StdinBeforeTheEnd);
+    }
+    let line = if earlier == 0 {
+        last.line(login)
+    } else {
+        let mut script = String::from(ON_FAILURE);
+        for (index, command) in commands.iter().enumerate() {
+            script.push_str("; ");
+            script.push_str(&command.line(login));
+            if command.stdin.is_empty() {
+                script.push_str(" </dev/null");
+            }
+            script.push_str(" || pgstead_failed ");
+            script.push_str(&index.to_string());
+        }
+        sh::join(&["sh", "-c", &script])
+    };
+    if line.len() > LINE_MAX_BYTES {
+        return Err(BatchError::TooLong { bytes: line.len() });
+    }
+    Ok(line)
+}
+
+/// Returns the remote command line of a probe; the script itself goes to standard input.
+pub(super) fn probe(args: &[String]) -> String {
+    let mut words = vec!["sh", "-c", BOOT, "pgstead-probe"];
+    words.extend(args.iter().map(String::as_str));
+    sh::join(&words)
+}
+
+/// Finds which command of a batch failed, and with which status, and returns standard error without the marker.
+pub(super) fn failed_command(stderr: &[u8]) -> Option<(usize, i32, Vec<u8>)> {
+    let text = stderr.strip_suffix(b"\n")?;
+    let start = text.iter().rposition(|&byte| byte == b'\n')?;
+    let mut words = std::str::from_utf8(&text[start + 1..]).ok()?.split(' ');
+    if words.next() != Some(MARKER) {
+        return None;
+    }
+    let index = words.next()?.parse().ok()?;
+    let status = words.next()?.parse().ok()?;
+    Some((index, status, text[..start].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::argv::RootAccess;
+    use crate::model::argv::RunAs;
+
+    fn login() -> Login {
+        Login { user: "ops".into(), root: RootAccess::Sudo }
+    }
+
+    fn run(line: &str, stdin: &str) -> std::process::Output {
+        use std::io::Write;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", line])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn sh(script: &str) -> Argv {
+        Argv::new(RunAs::Login, "sh").arg("-c").arg(script)
+    }
+
+    #[test]
+    fn a_real_shell_stops_at_the_first_failure_and_says_which() {
+        let batch = batch(&[sh("echo it\\'s"), sh("echo bad >&2; exit 3"), sh("echo never")], &login()).unwrap();
+        let output = run(&batch, "");
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stdout, b"it's\n");
+        assert_eq!(failed_command(&output.stderr), Some((1, 3, b"bad\n".to_vec())));
+    }
+
+    #[test]
+    fn only_the_last_command_reads_standard_input() {
+        let last = Argv::new(RunAs::Login, "cat").stdin_text("x");
+        let line = batch(&[Argv::new(RunAs::Login, "cat"), last.clone()], &login()).unwrap();
+        assert_eq!(run(&line, "hello").stdout, b"hello");
+        assert_eq!(batch(&[last.clone(), last], &login()), Err(BatchError::StdinBeforeTheEnd));
+    }
+
+    #[test]
+    fn status_255_of_a_command_in_a_batch_is_known() {
+        let line = batch(&[sh("exit 255"), sh("true")], &login()).unwrap();
+        assert_eq!(failed_command(&run(&line, "").stderr), Some((0, 255, Vec::new())));
+    }
+
+    #[test]
+    fn a_probe_reads_its_script_from_standard_input_and_gets_its_arguments() {
+        let line = probe(&["a b".into(), "$(x)".into(), "-c".into()]);
+        assert!(!line.contains('\n'));
+        let output = run(&line, "printf '%s|' \"$@\"");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "a b|$(x)|-c|");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let huge = Argv::new(RunAs::Login, "true").arg("x".repeat(LINE_MAX_BYTES));
+        assert!(matches!(batch(&[huge], &login()), Err(BatchError::TooLong { .. })));
+    }
+}

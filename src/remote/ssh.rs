@@ -1,0 +1,210 @@
+//! [`Host`] over one OpenSSH master, by OpenSSH's own multiplexing protocol: no process per command.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use openssh::Error as SshError;
+use openssh::ForwardType;
+use openssh::Session;
+use openssh::Socket;
+use openssh::Stdio;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::event::Event;
+use crate::event::Events;
+use crate::model::argv::Argv;
+use crate::model::argv::Login;
+use crate::model::name::ServerName;
+use crate::remote::Host;
+use crate::remote::Output;
+use crate::remote::classify;
+use crate::remote::connect::Place;
+use crate::remote::connect::tcp_target;
+use crate::remote::error::RemoteError;
+use crate::remote::script;
+
+/// sshd allows 10 sessions per connection (`MaxSessions`).
+const SESSIONS_MAX: usize = 8;
+
+/// The status with which ssh says that it failed; a command may say it, too.
+const STATUS_UNKNOWN: i32 = 255;
+
+/// The status with which a shell says that it found no such program; `openssh` makes an error of it.
+const STATUS_NOT_FOUND: i32 = 127;
+
+/// A connection to one server. Dropping it ends the master some seconds later; [`Ssh::close`] ends it at once.
+#[derive(Debug)]
+pub struct Ssh {
+    name: ServerName,
+    session: Session,
+    place: Place,
+    sessions: Semaphore,
+    forwards: Mutex<HashMap<String, PathBuf>>,
+    events: Events,
+    /// Keeps the master alive: see [`crate::remote::connect`].
+    _leash: UnixStream,
+    /// Removed with the last connection.
+    _base: Arc<TempDir>,
+}
+
+/// What one remote execution came to.
+struct Ended {
+    status: Option<i32>,
+    output: Output,
+}
+
+impl Ssh {
+    pub(super) fn new(name: ServerName, place: Place, leash: UnixStream, base: Arc<TempDir>, events: Events) -> Self {
+        Self {
+            name,
+            session: Session::resume_mux(place.control.clone().into_boxed_path(), None),
+            place,
+            sessions: Semaphore::new(SESSIONS_MAX),
+            forwards: Mutex::default(),
+            events,
+            _leash: leash,
+            _base: base,
+        }
+    }
+
+    /// Ends the master. A connection that is already gone needs no ending.
+    pub async fn close(self) {
+        let _ = self.session.close().await;
+    }
+
+    /// Says whether the master still answers. It may not know yet that the server is gone.
+    pub async fn is_connected(&self) -> bool {
+        self.session.check().await.is_ok()
+    }
+
+    fn round_trip(&self, commands: Vec<String>) {
+        self.events.send(Event::RoundTrip { server: self.name.clone(), commands });
+    }
+
+    /// Runs one remote command line. `shown` is what an error shows.
+    async fn execute(&self, remote: &str, stdin: Vec<u8>, shown: &str) -> Result<Ended, RemoteError> {
+        let _turn = self.sessions.acquire().await;
+        let mut command = self.session.raw_command(remote);
+        command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| RemoteError::Disconnected {
+            server: self.name.clone(),
+            line: shown.to_owned(),
+            detail: self.transport_words(&error),
+        })?;
+        let input = child.stdin().take();
+        let feed = async {
+            if let Some(mut input) = input {
+                // A command that ends without reading everything is judged by its status.
+                let _ = input.write_all(&stdin).await;
+                let _ = input.shutdown().await;
+            }
+        };
+        let ((), ended) = tokio::join!(feed, child.wait_with_output());
+        let unknown =
+            |detail: String| RemoteError::OutcomeUnknown { server: self.name.clone(), line: shown.to_owned(), detail };
+        match ended {
+            Ok(output) => Ok(Ended {
+                status: output.status.code(),
+                output: Output { stdout: output.stdout, stderr: output.stderr },
+            }),
+            Err(SshError::Remote(_)) => Ok(Ended { status: Some(STATUS_NOT_FOUND), output: Output::default() }),
+            // No status came: a signal ended the command, or the connection is lost and the master with it.
+            Err(SshError::RemoteProcessTerminated) if self.is_connected().await => {
+                Ok(Ended { status: None, output: Output::default() })
+            }
+            Err(error) => Err(unknown(self.transport_words(&error))),
+        }
+    }
+
+    /// Returns the transport's error with what the master wrote to its log.
+    fn transport_words(&self, error: &SshError) -> String {
+        let mut text = error.to_string();
+        let log = fs::read_to_string(&self.place.log).unwrap_or_default();
+        if let Some(last) = classify::words(&log).lines().last() {
+            text.push_str("; ssh said: ");
+            text.push_str(last);
+        }
+        text
+    }
+
+    fn judge(&self, ended: Ended, lines: &[String]) -> Result<Output, RemoteError> {
+        let Ended { status, output } = ended;
+        if status == Some(0) {
+            return Ok(output);
+        }
+        let Output { stdout, stderr } = output;
+        let (index, status, stderr) = match script::failed_command(&stderr) {
+            Some((index, status, stderr)) if lines.len() > 1 => (index, Some(status), stderr),
+            // A batch always says where it stopped; without that, and without a status, nothing is known about it.
+            None if lines.len() > 1 => {
+                return Err(self.unknown(lines, "the batch ended without saying where"));
+            }
+            _ if status == Some(STATUS_UNKNOWN) => {
+                return Err(self.unknown(lines, "status 255 means a broken connection or a command that said 255"));
+            }
+            _ => (0, status, stderr),
+        };
+        let line = lines.get(index).cloned().unwrap_or_default();
+        Err(RemoteError::Command { server: self.name.clone(), line, index, status, stdout, stderr })
+    }
+
+    fn unknown(&self, lines: &[String], detail: &str) -> RemoteError {
+        RemoteError::OutcomeUnknown { server: self.name.clone(), line: lines.join(" && "), detail: detail.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Host for Ssh {
+    fn name(&self) -> &ServerName {
+        &self.name
+    }
+
+    async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError> {
+        let Some(last) = batch.last() else { return Ok(Output::default()) };
+        let remote =
+            script::batch(batch, login).map_err(|source| RemoteError::Batch { server: self.name.clone(), source })?;
+        let lines: Vec<String> = batch.iter().map(|command| command.line(login)).collect();
+        self.round_trip(lines.clone());
+        let ended = self.execute(&remote, last.stdin_bytes(), &lines.join(" && ")).await?;
+        self.judge(ended, &lines)
+    }
+
+    async fn probe(&self, script: &str, args: &[String]) -> Result<Output, RemoteError> {
+        let remote = script::probe(args);
+        // The line that does the same by hand; the script is long and always the same.
+        let lines = vec!["sh -s".to_owned()];
+        self.round_trip(lines.clone());
+        let ended = self.execute(&remote, script.as_bytes().to_vec(), "sh -s").await?;
+        self.judge(ended, &lines)
+    }
+
+    async fn forward(&self, remote_host: &str, remote_port: u16) -> Result<PathBuf, RemoteError> {
+        let target = tcp_target(remote_host, remote_port);
+        let mut forwards = self.forwards.lock().await;
+        if let Some(socket) = forwards.get(&target) {
+            return Ok(socket.clone());
+        }
+        self.round_trip(vec![["forward ", &target].concat()]);
+        let mut file = String::from("f");
+        file.push_str(&forwards.len().to_string());
+        let socket = self.place.dir.join(file);
+        self.session
+            .request_port_forward(ForwardType::Local, socket.as_path(), Socket::new(remote_host, remote_port))
+            .await
+            .map_err(|error| RemoteError::Forward {
+                server: self.name.clone(),
+                target: target.clone(),
+                detail: self.transport_words(&error),
+            })?;
+        forwards.insert(target, socket.clone());
+        Ok(socket)
+    }
+}

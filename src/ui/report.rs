@@ -1,0 +1,143 @@
+//! The results of `bootstrap` and `check` as text. It judges nothing: verdicts and outcomes are given.
+
+use crate::apply::Outcome;
+use crate::apply::RunReport;
+use crate::check::CheckReport;
+use crate::check::LinkReport;
+use crate::check::Verdict;
+use crate::model::name::ServerName;
+use crate::ui::columns::cell;
+use crate::ui::columns::styled;
+use crate::ui::columns::table;
+use crate::ui::diagnostic;
+use crate::ui::look::Look;
+use crate::ui::look::Style;
+use crate::ui::quantity::count;
+use crate::ui::quantity::milliseconds;
+use crate::ui::quantity::seconds;
+use crate::ui::quantity::signed_bytes;
+
+/// Renders the result of a run: what was done, how long it took, and what to do next.
+pub fn render_run(report: &RunReport, look: Look) -> String {
+    if report.failure.is_none() && !report.changed {
+        return format!("No changes. {} is as the inventory says. ({})\n", report.topology, seconds(report.seconds));
+    }
+    let rows: Vec<_> = report
+        .steps
+        .iter()
+        .map(|step| {
+            let (word, style, took) = match step.outcome {
+                Outcome::Done => ("done", Style::Good, seconds(step.seconds)),
+                Outcome::Failed => ("failed", Style::Bad, seconds(step.seconds)),
+                Outcome::NotStarted => ("not started", Style::Warn, String::new()),
+            };
+            vec![
+                cell(step.id.0.to_string()),
+                cell(step.server.as_ref().map_or("(all)", ServerName::as_str)),
+                styled(word, style),
+                cell(took),
+                cell(&step.title),
+            ]
+        })
+        .collect();
+    let done = report.steps.iter().filter(|step| step.outcome == Outcome::Done).count();
+    let table = table(&["#", "SERVER", "RESULT", "TIME", "STEP"], &rows, look);
+    let took = seconds(report.seconds);
+    let end = match &report.failure {
+        None => format!(
+            "{} {} done in {took}.\nNext: \"pgstead check\" proves every link; \"pgstead status\" shows the topology.\n",
+            look.paint(Style::Good, &format!("{}:", report.topology)),
+            count(done, "step"),
+        ),
+        Some(_) => format!(
+            "{} stopped after {took}; {done} of {} done.\nNext: remove the cause and run the same command again; what \
+             is done is skipped.\n",
+            look.paint(Style::Bad, &format!("{}:", report.topology)),
+            count(report.steps.len(), "step"),
+        ),
+    };
+    format!("{table}\n{end}")
+}
+
+/// Renders the result of a check: the links as a table, the findings, the verdict.
+pub fn render_check(report: &CheckReport, look: Look) -> String {
+    let mut out = String::new();
+    if !report.links.is_empty() {
+        out.push_str(&links(&report.links, look));
+        out.push('\n');
+    }
+    for finding in &report.findings {
+        out.push_str(&diagnostic::render(finding, look));
+    }
+    if !report.findings.is_empty() {
+        out.push('\n');
+    }
+    let of = |verdict: Verdict| report.links.iter().filter(|link| link.verdict == verdict).count();
+    out.push_str(&format!(
+        "{}: {} ({} healthy, {} unhealthy, {} unknown)\n",
+        report.topology,
+        look.paint(verdict_style(report.verdict), verdict_word(report.verdict)),
+        count(of(Verdict::Healthy), "link"),
+        of(Verdict::Unhealthy),
+        of(Verdict::Unknown),
+    ));
+    out
+}
+
+fn links(links: &[LinkReport], look: Look) -> String {
+    let text = |value: &Option<String>| cell(value.as_deref().unwrap_or_default());
+    let rows: Vec<_> = links
+        .iter()
+        .map(|link| {
+            vec![
+                cell(format!("{} {} {}", link.upstream, look.or_ascii("→", "->"), link.standby)),
+                text(&link.state),
+                text(&link.sync_state),
+                text(&link.slot),
+                text(&link.tls),
+                cell(link.canary_ms.map(milliseconds).unwrap_or_default()),
+                cell(link.lag_bytes.map(signed_bytes).unwrap_or_default()),
+                styled(verdict_word(link.verdict), verdict_style(link.verdict)),
+            ]
+        })
+        .collect();
+    table(&["LINK", "STATE", "SYNC", "SLOT", "TLS", "CANARY", "LAG", "VERDICT"], &rows, look)
+}
+
+/// Returns the word for a verdict.
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Healthy => "healthy",
+        Verdict::Unknown => "unknown",
+        Verdict::Unhealthy => "unhealthy",
+    }
+}
+
+/// Returns the colour for a verdict.
+pub(crate) fn verdict_style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Healthy => Style::Good,
+        Verdict::Unknown => Style::Warn,
+        Verdict::Unhealthy => Style::Bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::samples;
+
+    #[test]
+    fn runs() {
+        insta::assert_snapshot!(render_run(&samples::run(), Look::PLAIN));
+        insta::assert_snapshot!(render_run(&samples::failed_run(), Look::PLAIN));
+        let nothing = RunReport { changed: false, steps: Vec::new(), seconds: 0.42, ..samples::run() };
+        assert_eq!(render_run(&nothing, Look::PLAIN), "No changes. crawler is as the inventory says. (0.4 s)\n");
+    }
+
+    #[test]
+    fn check() {
+        insta::assert_snapshot!(render_check(&samples::check(), Look::PLAIN));
+        insta::assert_snapshot!(render_check(&samples::check(), Look { unicode: false, ..Look::PLAIN }));
+    }
+}

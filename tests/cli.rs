@@ -1,0 +1,90 @@
+//! Transcripts of the command line: what an operator types and sees, word for word.
+//!
+//! `TRYCMD=overwrite cargo test --test cli` writes them anew; a change of wording then shows up in review.
+
+use std::fs::OpenOptions;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+#[test]
+fn transcripts() {
+    trycmd::TestCases::new()
+        .env("COLUMNS", "100")
+        .env("LC_ALL", "C.UTF-8")
+        .env("NO_COLOR", "1")
+        .env("PGSTEAD_INVENTORY", "")
+        .case("tests/cli/*.trycmd");
+}
+
+fn pgstead(args: &[&str], stdout: Stdio) -> Output {
+    let child = Command::new(env!("CARGO_BIN_EXE_pgstead"))
+        .args(args)
+        .env_remove("PGSTEAD_INVENTORY")
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn();
+    child.and_then(std::process::Child::wait_with_output).expect("pgstead runs")
+}
+
+#[test]
+fn stdout_is_exactly_one_document_also_for_errors() {
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--format", "json", "-i", "nowhere.yaml", "check"], 3, "inventory-unreadable"),
+        (&["plan", "--format=json", "--no-such-option"], 2, "usage"),
+        (&["--format", "json"], 2, "usage"),
+        (&["--format", "json", "status", "--watch"], 2, "usage"),
+        (&["lab", "up", "--release", "trixie", "--format", "json"], 2, "usage"),
+    ];
+    for (args, code, error) in cases {
+        let output = pgstead(args, Stdio::piped());
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        assert_eq!(document["version"], 1);
+        assert_eq!(document["error"]["code"], error, "{args:?}");
+        assert_eq!(document["errors"][0], document["error"]);
+        for key in ["message", "detail", "hint", "server", "command"] {
+            assert!(document["error"].get(key).is_some(), "{key}");
+        }
+        assert!(!output.stderr.is_empty(), "people read stderr: {args:?}");
+    }
+}
+
+#[test]
+fn stdout_is_exactly_one_document_also_for_text() {
+    for (args, key) in [(["completions", "zsh"].as_slice(), "script"), (["man"].as_slice(), "page")] {
+        let output = pgstead(&[&["--format", "json"], args].concat(), Stdio::piped());
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        assert_eq!(document["version"], 1);
+        assert!(document[key].is_string(), "{key}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = pgstead(&["completions", "bash"], writer.into());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let output = pgstead(&["man"], full.into());
+    assert_eq!(output.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("ERROR [write-output]: "));
+}
+
+#[test]
+fn one_manual_page_per_command_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = pgstead(&["man", "-o", &dir.path().display().to_string()], Stdio::piped());
+    assert_eq!(output.status.code(), Some(0));
+    for name in ["pgstead.1", "pgstead-bootstrap.1", "pgstead-lab-up.1"] {
+        let page = std::fs::read_to_string(dir.path().join(name)).expect(name);
+        assert!(page.contains(".SH \"EXIT STATUS\""), "{name}");
+    }
+}
