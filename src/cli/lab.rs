@@ -126,7 +126,7 @@ async fn up(args: &UpArgs, _events: Events) -> Result<LabView, Failure> {
                 Release::Trixie => hosts::Release::Trixie,
             };
             let names = (0..args.servers).map(server_name);
-            let hosts = names.map(|name| hosts::HostSpec::new(name, release)).collect();
+            let hosts = names.map(|name| hosts::HostSpec::new(&name, release)).collect();
             let spec = hosts::LabSpec { dir: hosts_dir(&args.place), hosts, owned: false };
             let lab = hosts::up(spec).map_err(|error| hosts_failure(&error))?;
             hosts::inventory::write(&lab).map_err(|error| hosts_failure(&error))?;
