@@ -1,0 +1,7 @@
+//! Live scenarios: pgstead on real Debian hosts with systemd, sshd and PostgreSQL 15 and 17.
+//!
+//! Outcomes are read with psql on the hosts, past SSH and past pgstead's own `check`. They need root for the hosts lab
+//! and fail without it; nothing is skipped. Adding a scenario is adding a function.
+
+mod bootstrap;
+mod scenario;

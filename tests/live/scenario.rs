@@ -1,0 +1,188 @@
+//! What every scenario stands on: hosts, an inventory that can be edited, the built pgstead, and looking past it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::lab::hosts;
+use pgstead::lab::hosts::Guard;
+use pgstead::lab::hosts::Host;
+use pgstead::lab::hosts::HostSpec;
+use pgstead::lab::hosts::LabSpec;
+use pgstead::lab::hosts::Release;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Hosts with an inventory. Everything goes away when it is dropped, after a failure too.
+pub(crate) struct Scenario {
+    lab: Option<Guard>,
+    /// The inventory as a value; [`Scenario::edit`] changes it.
+    pub(crate) inventory: Value,
+    /// The port of every instance.
+    pub(crate) port: u16,
+    dir: TempDir,
+}
+
+/// What a run of pgstead said.
+pub(crate) struct Ran {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// Its standard output.
+    pub(crate) stdout: String,
+    /// Its standard error.
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Returns standard output as the one JSON document that it must be.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// Demands an exit code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "exit code\n{self}");
+        self
+    }
+
+    /// Returns the codes of the diagnostics on standard error, and of the findings of a check in JSON.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        let of_stderr = self.stderr.lines().filter_map(|line| {
+            let (_, rest) = line.split_once(" [")?;
+            Some(rest.split_once("]:")?.0.to_owned())
+        });
+        let document: Option<Value> = serde_json::from_str(&self.stdout).ok();
+        let list =
+            |key: &str| document.as_ref().and_then(|document| document[key].as_array().cloned()).unwrap_or_default();
+        let of_json = ["findings", "refusals", "errors"].into_iter().flat_map(list);
+        of_stderr.chain(of_json.filter_map(|finding| finding["code"].as_str().map(str::to_owned))).collect()
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+impl Scenario {
+    /// Boots ordinary hosts of one release.
+    pub(crate) fn boot(release: Release, names: &[&str]) -> Self {
+        Self::of(names.iter().map(|name| HostSpec::new(name, release)).collect())
+    }
+
+    /// Boots hosts.
+    pub(crate) fn of(specs: Vec<HostSpec>) -> Self {
+        let dir = tempfile::Builder::new().prefix("pgstead-live-").tempdir_in("/var/tmp").unwrap();
+        let spec = LabSpec { dir: dir.path().join("lab"), hosts: specs, owned: true };
+        let lab = hosts::up(spec).unwrap_or_else(|error| panic!("{}", chain(&error))).guard();
+        let inventory = hosts::inventory::value(&lab);
+        let scenario = Self { lab: Some(lab), inventory, port: 5432, dir };
+        scenario.write();
+        scenario
+    }
+
+    /// Changes the inventory and writes it.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.inventory);
+        if let Some(port) = self.inventory["postgres"]["port"].as_u64() {
+            self.port = u16::try_from(port).unwrap();
+        }
+        self.write();
+    }
+
+    fn write(&self) {
+        std::fs::write(self.path(), serde_json::to_string_pretty(&self.inventory).unwrap()).unwrap();
+    }
+
+    /// Returns the inventory's path. JSON is YAML, too.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("pgstead.yaml")
+    }
+
+    /// Returns the directory of the topology's state on the operator's side.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join(".pgstead").join(self.inventory["topology"].as_str().unwrap())
+    }
+
+    /// Returns the lab.
+    pub(crate) fn lab(&self) -> &hosts::HostsLab {
+        self.lab.as_ref().unwrap()
+    }
+
+    /// Returns a host.
+    #[track_caller]
+    pub(crate) fn host(&self, name: &str) -> &Host {
+        self.lab().host(name).unwrap()
+    }
+
+    /// Prepares a run of the built pgstead.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgstead"));
+        command.arg("-i").arg(self.path()).args(args).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Runs pgstead.
+    pub(crate) fn pgstead(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Bootstraps and demands success.
+    #[track_caller]
+    pub(crate) fn bootstrap(&self) -> Ran {
+        self.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(0)
+    }
+
+    /// Runs SQL on a host as its superuser, over the local socket and past SSH.
+    #[track_caller]
+    pub(crate) fn sql(&self, host: &str, sql: &str) -> String {
+        self.host(host)
+            .psql(self.port, "postgres", sql)
+            .unwrap_or_else(|error| panic!("{host}: {sql}: {}", chain(&error)))
+    }
+
+    /// Runs a command on a host, past SSH, and demands success.
+    #[track_caller]
+    pub(crate) fn run(&self, host: &str, argv: &[&str]) -> String {
+        self.host(host).run(argv).unwrap_or_else(|error| panic!("{host}: {argv:?}: {}", chain(&error)))
+    }
+
+    /// Waits until SQL on a host answers what is expected.
+    #[track_caller]
+    pub(crate) fn eventually(&self, host: &str, sql: &str, expected: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut last = String::new();
+        until(deadline, || {
+            last = self.host(host).psql(self.port, "postgres", sql).unwrap_or_else(|error| chain(&error));
+            last == expected
+        });
+        assert_eq!(last, expected, "{host}: {sql}");
+    }
+}
+
+/// Looks again until it holds or the time is up; the caller asserts.
+pub(crate) fn until(deadline: Instant, mut holds: impl FnMut() -> bool) {
+    while !holds() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Returns an error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
