@@ -11,7 +11,7 @@
 //!
 //! - layer 0: [`model`] the words, [`quote`] the grammars
 //! - layer 1: [`inventory`], [`render`], [`pki`], [`plan`], [`check`]: pure; [`diagnostic`] and [`event`]
-//! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS
+//! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS, [`state`] the operator's own files
 //! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
 //! - layer 4: [`ui`] and [`cli`]
 
@@ -33,5 +33,6 @@ pub mod prove;
 pub mod quote;
 pub mod remote;
 pub mod render;
+pub mod state;
 pub mod ui;
 pub mod wait;

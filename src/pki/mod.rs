@@ -2,10 +2,11 @@
 //!
 //! Pure: no file, no network, and the time is an argument. Randomness is the operating system's, since a generator
 //! passed in could be a predictable one. Keys are ECDSA P-256 and never Ed25519: a certificate signed with Ed25519
-//! breaks SCRAM channel binding (hazard 81). This is the only module that knows `rcgen` and `x509_parser`.
+//! breaks SCRAM channel binding (hazard 81). The passwords of roles are made here, too. This is the only module that knows `rcgen` and `x509_parser`.
 
 mod facts;
 mod issue;
+mod secrets;
 
 pub use crate::pki::facts::CertificateFacts;
 pub use crate::pki::facts::key_matches;
@@ -14,6 +15,10 @@ pub use crate::pki::facts::split_bundle;
 pub use crate::pki::facts::verify_signed_by;
 pub use crate::pki::issue::Authority;
 pub use crate::pki::issue::create_authority;
+pub use crate::pki::secrets::Made;
+pub use crate::pki::secrets::OperatorSecrets;
+pub use crate::pki::secrets::RolePassword;
+pub use crate::pki::secrets::StoredSecrets;
 
 use crate::model::secret::Secret;
 
@@ -82,6 +87,12 @@ pub enum PkiError {
     ReadCertificate {
         /// What is wrong with it.
         detail: String,
+    },
+    /// A private key belongs to another certificate.
+    #[error("the private key of {whose} does not belong to its certificate")]
+    ForeignKey {
+        /// Whose it is.
+        whose: String,
     },
     /// A certificate was not signed by the CA.
     #[error("the certificate of \"{subject}\" was not signed by \"{authority}\": {detail}")]

@@ -1,0 +1,183 @@
+//! What the operator's machine keeps for a topology: the CA, the operator's own certificate, the replication password.
+//!
+//! Making it writes nothing, so a plan can be made with it; `state/` writes it down.
+
+use jiff::Timestamp;
+use postgres_protocol::password::scram_sha_256;
+use rand::RngExt;
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::model::name::TopologyName;
+use crate::model::secret::Secret;
+use crate::pki::Authority;
+use crate::pki::CertificatePair;
+use crate::pki::PkiError;
+use crate::pki::RENEW_BEFORE_DAYS;
+use crate::pki::facts::hex;
+use crate::pki::facts::key_matches;
+use crate::pki::facts::parse_certificate;
+use crate::pki::facts::verify_signed_by;
+
+/// Letters and digits that no grammar escapes and no reader confuses.
+const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+
+/// 57 symbols to the power of 40: more than 230 bits.
+const PASSWORD_LENGTH: usize = 40;
+
+/// A role's password and the SCRAM verifier that servers receive in its place (hazard 84).
+///
+/// The verifier is kept, since it has a random salt: comparing it with a server's shows that nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolePassword {
+    /// The password.
+    pub password: Secret,
+    /// The verifier, as in `pg_authid.rolpassword`.
+    pub verifier: Secret,
+}
+
+impl RolePassword {
+    /// Makes a random password and its verifier.
+    pub fn generate() -> Self {
+        let mut rng = rand::rng(); // Cryptographic, seeded by the operating system.
+        let password: String =
+            (0..PASSWORD_LENGTH).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect();
+        Self::of(Secret::new(password))
+    }
+
+    /// Makes a verifier for a given password.
+    pub fn of(password: Secret) -> Self {
+        let verifier = Secret::new(scram_sha_256(password.expose().as_bytes()));
+        Self { password, verifier }
+    }
+
+    /// Returns the SHA-256 of the verifier's text in lower-case hex, which is how a server's is observed.
+    pub fn verifier_sha256(&self) -> String {
+        hex(&Sha256::digest(self.verifier.expose()))
+    }
+}
+
+/// What is there of an operator's secrets; anything may be lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredSecrets {
+    /// The CA.
+    pub ca: Option<CertificatePair>,
+    /// The operator's client certificate.
+    pub operator: Option<CertificatePair>,
+    /// The replication role's password.
+    pub replication: Option<RolePassword>,
+}
+
+/// The complete secrets of a topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSecrets {
+    /// The CA.
+    pub ca: CertificatePair,
+    /// The operator's client certificate.
+    pub operator: CertificatePair,
+    /// The replication role's password.
+    pub replication: RolePassword,
+}
+
+/// Which secrets are new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The CA: every certificate on every server is to be replaced.
+    pub ca: bool,
+    /// The operator's client certificate.
+    pub operator: bool,
+    /// The replication role's password.
+    pub replication: bool,
+}
+
+impl Made {
+    /// Says whether there is anything to save.
+    pub fn any(self) -> bool {
+        self.ca || self.operator || self.replication
+    }
+}
+
+impl OperatorSecrets {
+    /// Completes what is stored: makes what is missing, and renews the operator's certificate where it is not the CA's,
+    /// not its key's, or near its end.
+    ///
+    /// A CA whose key is damaged, or does not belong to its certificate, is an error: replacing it in silence would cut
+    /// every server off.
+    ///
+    /// # Errors
+    /// What is stored cannot be read, or the operating system gives no randomness.
+    pub fn complete(stored: StoredSecrets, topology: &TopologyName, now: Timestamp) -> Result<(Self, Made), PkiError> {
+        let mut made = Made { ca: stored.ca.is_none(), replication: stored.replication.is_none(), operator: false };
+        let ca = match stored.ca {
+            Some(ca) => ca,
+            None => crate::pki::create_authority(topology, now)?,
+        };
+        if !key_matches(&ca.certificate, &ca.key)? {
+            return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
+        }
+        let operator = match stored.operator.filter(|pair| still_good(pair, &ca, now)) {
+            Some(operator) => operator,
+            None => {
+                made.operator = true;
+                Authority::open(topology, &ca)?.issue_operator(now)?
+            }
+        };
+        let replication = stored.replication.unwrap_or_else(RolePassword::generate);
+        Ok((Self { ca, operator, replication }, made))
+    }
+}
+
+fn still_good(pair: &CertificatePair, ca: &CertificatePair, now: Timestamp) -> bool {
+    let fresh = parse_certificate(&pair.certificate)
+        .is_ok_and(|facts| facts.not_before <= now && facts.days_left(now) >= i64::from(RENEW_BEFORE_DAYS));
+    fresh
+        && verify_signed_by(&pair.certificate, &ca.certificate).is_ok()
+        && key_matches(&pair.certificate, &pair.key).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology() -> TopologyName {
+        "lab".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_there_is_kept_and_what_is_missing_is_made() {
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let (first, made) = OperatorSecrets::complete(StoredSecrets::default(), &topology(), now).unwrap();
+        assert_eq!(made, Made { ca: true, operator: true, replication: true });
+        let stored = |secrets: &OperatorSecrets| StoredSecrets {
+            ca: Some(secrets.ca.clone()),
+            operator: Some(secrets.operator.clone()),
+            replication: Some(secrets.replication.clone()),
+        };
+        let (again, made) = OperatorSecrets::complete(stored(&first), &topology(), now).unwrap();
+        assert_eq!((again, made.any()), (first.clone(), false));
+
+        let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
+        let (renewed, made) = OperatorSecrets::complete(stored(&first), &topology(), later).unwrap();
+        assert_eq!(made, Made { ca: false, operator: true, replication: false });
+        assert_eq!(renewed.ca, first.ca);
+
+        let lost = StoredSecrets { ca: None, ..stored(&first) };
+        assert!(OperatorSecrets::complete(lost, &topology(), now).unwrap().1.operator);
+
+        let other = crate::pki::create_authority(&topology(), now).unwrap();
+        let mixed = CertificatePair { key: other.key, ..first.ca.clone() };
+        let mixed = StoredSecrets { ca: Some(mixed), ..stored(&first) };
+        assert!(matches!(OperatorSecrets::complete(mixed, &topology(), now), Err(PkiError::ForeignKey { .. })));
+    }
+
+    #[test]
+    fn passwords_are_long_random_and_never_shown() {
+        let (one, two) = (RolePassword::generate(), RolePassword::generate());
+        assert_ne!(one, two);
+        assert_eq!(one.password.expose().len(), PASSWORD_LENGTH);
+        assert!(one.password.expose().chars().all(|c| c.is_ascii_alphanumeric()));
+        assert!(one.verifier.expose().starts_with("SCRAM-SHA-256$4096:"));
+        assert_eq!(one.verifier_sha256().len(), 64);
+        assert!(!format!("{one:?}").contains(one.password.expose()));
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong with the state directory, and how that is told.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::state::lock::Holder;
+
+/// An operation on the state directory that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory could not be created.
+    #[error("could not create state directory {path:?}")]
+    CreateDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("could not read state file {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("could not write state file {path:?}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may read a secret.
+    #[error("secret file {path:?} can be read by others: mode {mode:04o}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others may put their own files in place of ours.
+    #[error("state directory {path:?} can be changed by others: mode {mode:04o}")]
+    OpenDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Another run holds the lock.
+    #[error("another run of pgstead works on this topology")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, where the lock file says so.
+        holder: Option<Holder>,
+    },
+    /// The lock file could not be opened or locked.
+    #[error("could not lock {path:?}")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StateError {
+    /// Returns what to tell the operator.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let message = self.to_string();
+        match self {
+            StateError::CreateDirectory { source, .. }
+            | StateError::Read { source, .. }
+            | StateError::Write { source, .. }
+            | StateError::Lock { source, .. } => {
+                Diagnostic::error("state", message).detail([&source.to_string(), "."].concat())
+            }
+            StateError::Exposed { path, .. } => Diagnostic::error("state-exposed", message)
+                .detail("Whoever read it holds the topology's keys.")
+                .hint("Take the permissions away with the command below. If others may have read it, run \"pgstead rotate\".")
+                .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
+            StateError::OpenDirectory { path, .. } => Diagnostic::error("state-exposed", message)
+                .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
+            StateError::Locked { holder, .. } => {
+                let diagnostic = Diagnostic::error("locked", message);
+                match holder {
+                    Some(holder) => diagnostic.detail(holder.sentence()),
+                    None => diagnostic,
+                }
+            }
+        }
+    }
+}

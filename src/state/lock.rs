@@ -1,0 +1,109 @@
+//! One run at a time per topology and operator's machine.
+//!
+//! The kernel holds the lock for the process and lets go of it however the process ends, so there is nothing stale to
+//! break. The file's content only explains; it is never trusted.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::state::error::StateError;
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process on the operator's machine.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who started it, as `user@host`.
+    pub operator: String,
+    /// What it does, such as `bootstrap`.
+    pub operation: String,
+}
+
+impl Holder {
+    /// Describes this process as the holder.
+    pub fn this_process(operator: impl Into<String>, operation: impl Into<String>, now: Timestamp) -> Self {
+        Self { pid: std::process::id(), since: now, operator: operator.into(), operation: operation.into() }
+    }
+
+    /// Returns who holds the lock, as a sentence.
+    pub fn sentence(&self) -> String {
+        format!("\"{}\" of {}, process {}, runs since {:.0}.", self.operation, self.operator, self.pid, self.since)
+    }
+}
+
+/// A held lock.
+#[derive(Debug)]
+pub struct RunLock {
+    file: File,
+}
+
+/// How long [`holder`] may have the file while it asks.
+const ASKING: Duration = Duration::from_millis(20);
+
+impl RunLock {
+    pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, StateError> {
+        let failed = |source| StateError::Lock { path: path.to_owned(), source };
+        let mut file = open(path).map_err(failed)?;
+        let mut locked = file.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            #[expect(clippy::disallowed_methods, reason = "nothing to wait for: the kernel tells nobody who asks")]
+            std::thread::sleep(ASKING);
+            locked = file.try_lock();
+        }
+        match locked {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StateError::Locked { path: path.to_owned(), holder: content(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0); // The next holder must not be taken for this one.
+    }
+}
+
+/// Returns who holds a lock, where somebody does.
+pub(super) fn holder(path: &Path) -> Result<Option<Holder>, StateError> {
+    let failed = |source| StateError::Lock { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(content(&mut file)),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn content(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}

@@ -1,0 +1,149 @@
+//! The state of a topology on the operator's machine: secrets, known hosts, journal, lock (design, section 6).
+//!
+//! Making a [`StateDir`] and loading from it writes nothing. Every file is 0600 in a directory that is 0700, whatever
+//! the umask says, and is replaced as a whole or not at all. Losing the directory is survivable: the servers are the
+//! truth. This module makes no secret and decides nothing about one; `pki/` does.
+
+mod error;
+mod files;
+pub mod journal;
+mod lock;
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::model::secret::Secret;
+use crate::pki::CertificatePair;
+use crate::pki::OperatorSecrets;
+use crate::pki::RolePassword;
+use crate::pki::StoredSecrets;
+
+pub use crate::state::error::StateError;
+pub use crate::state::lock::Holder;
+pub use crate::state::lock::RunLock;
+
+const CA: Names = Names { certificate: "ca.crt", key: "ca.key" };
+const OPERATOR: Names = Names { certificate: "operator.crt", key: "operator.key" };
+const REPLICATION_PASSWORD: &str = "replication.password";
+const REPLICATION_VERIFIER: &str = "replication.verifier";
+const KNOWN_HOSTS: &str = "known_hosts";
+const JOURNAL: &str = "journal.jsonl";
+const LOCK: &str = "lock";
+
+struct Names {
+    certificate: &'static str,
+    key: &'static str,
+}
+
+/// The state directory of one topology. It need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Names a directory; reads and writes nothing.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Returns the directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the path of the known hosts file, which need not exist.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.path.join(KNOWN_HOSTS)
+    }
+
+    /// Loads the secrets that are there.
+    ///
+    /// A key without its certificate, or a certificate without its key, counts as not there.
+    ///
+    /// # Errors
+    /// A file cannot be read, or others may read a secret or change the directory.
+    pub fn load_secrets(&self) -> Result<StoredSecrets, StateError> {
+        files::check_directory(&self.path)?;
+        let password = self.secret(REPLICATION_PASSWORD)?;
+        let verifier = self.secret(REPLICATION_VERIFIER)?;
+        Ok(StoredSecrets {
+            ca: self.pair(&CA)?,
+            operator: self.pair(&OPERATOR)?,
+            replication: match (password, verifier) {
+                (Some(password), Some(verifier)) => Some(RolePassword { password, verifier }),
+                // A password whose verifier is lost keeps working for standbys that have it in their passfile.
+                (Some(password), None) => Some(RolePassword::of(password)),
+                (None, _) => None,
+            },
+        })
+    }
+
+    /// Saves secrets; files that already say the same are left alone.
+    ///
+    /// # Errors
+    /// The directory or a file cannot be written.
+    pub fn save_secrets(&self, secrets: &OperatorSecrets) -> Result<(), StateError> {
+        self.create()?;
+        // A key goes before its certificate: a certificate is what says that the pair is complete.
+        for (names, pair) in [(&CA, &secrets.ca), (&OPERATOR, &secrets.operator)] {
+            files::replace(&self.path.join(names.key), pair.key.expose().as_bytes())?;
+            files::replace(&self.path.join(names.certificate), pair.certificate.as_bytes())?;
+        }
+        let replication = &secrets.replication;
+        files::replace(&self.path.join(REPLICATION_VERIFIER), replication.verifier.expose().as_bytes())?;
+        files::replace(&self.path.join(REPLICATION_PASSWORD), replication.password.expose().as_bytes())
+    }
+
+    /// Takes the lock of a run, or says who holds it. The lock ends with the value, or with the process.
+    ///
+    /// # Errors
+    /// Another run holds the lock, or the lock file cannot be written.
+    pub fn lock(&self, holder: &Holder) -> Result<RunLock, StateError> {
+        self.create()?;
+        RunLock::take(&self.path.join(LOCK), holder)
+    }
+
+    /// Returns who holds the lock, where somebody does.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub fn lock_holder(&self) -> Result<Option<Holder>, StateError> {
+        lock::holder(&self.path.join(LOCK))
+    }
+
+    /// Adds an entry to the journal and waits until it is on disk.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn append_journal(&self, entry: &journal::Entry) -> Result<(), StateError> {
+        self.create()?;
+        journal::append(&self.path.join(JOURNAL), entry)
+    }
+
+    /// Reads the journal; none there is an empty one.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn read_journal(&self) -> Result<journal::Journal, StateError> {
+        journal::read(&self.path.join(JOURNAL))
+    }
+
+    /// Creates the directory where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be created, or others may change it.
+    pub fn create(&self) -> Result<(), StateError> {
+        files::create_directory(&self.path)
+    }
+
+    fn pair(&self, names: &Names) -> Result<Option<CertificatePair>, StateError> {
+        let certificate = files::read(&self.path.join(names.certificate))?;
+        let key = self.secret(names.key)?;
+        Ok(certificate.zip(key).map(|(certificate, key)| CertificatePair { certificate, key }))
+    }
+
+    fn secret(&self, name: &str) -> Result<Option<Secret>, StateError> {
+        Ok(files::read_private(&self.path.join(name))?.map(Secret::new))
+    }
+}

@@ -1,0 +1,305 @@
+//! `postgres/` against a real PostgreSQL with certificates of `pki/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::allow_attributes)]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use pgstead::model::name::TopologyName;
+use pgstead::pki;
+use pgstead::pki::Authority;
+use pgstead::pki::CertificatePair;
+use pgstead::postgres::Client;
+use pgstead::postgres::ConnectWish;
+use pgstead::postgres::PostgresError;
+use pgstead::postgres::Tls;
+use tokio::net::TcpStream;
+use tokio::net::UnixListener;
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+struct Instance {
+    dir: tempfile::TempDir,
+    port: u16,
+    ca: CertificatePair,
+    authority: Authority,
+}
+
+/// A program as the OS user that may run PostgreSQL: ourselves, or `postgres` where we are root.
+fn program(name: &str) -> Command {
+    let path = Path::new(BIN).join(name);
+    assert!(path.exists(), "{} is missing: these tests need the package postgresql-15", path.display());
+    if !is_root() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(path);
+    command
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+fn run(command: &mut Command) {
+    let output = command.current_dir("/").stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Instance {
+    fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("pgstead-tls-").tempdir_in("/tmp").unwrap();
+        let topology: TopologyName = "lab".parse().unwrap();
+        let now = Timestamp::now();
+        let ca = pki::create_authority(&topology, now).unwrap();
+        let authority = Authority::open(&topology, &ca).unwrap();
+        let server = authority.issue_server(&"a".parse().unwrap(), &["127.0.0.1".parse().unwrap()], now).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("ca.crt"), &ca.certificate).unwrap();
+        std::fs::write(at("server.crt"), &server.certificate).unwrap();
+        std::fs::write(at("server.key"), server.key.expose()).unwrap();
+        run(Command::new("chmod").arg("600").arg(at("server.key")));
+        if is_root() {
+            run(Command::new("chown").arg("postgres").args([dir.path(), &at("server.key")]));
+        }
+        let data = at("data");
+        run(program("initdb").args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"]).arg(&data));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let conf = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{dir}'\nssl = on\nfsync = off\n\
+             ssl_ca_file = '{dir}/ca.crt'\nssl_cert_file = '{dir}/server.crt'\nssl_key_file = '{dir}/server.key'\n",
+            dir = dir.path().display()
+        );
+        std::fs::write(data.join("postgresql.conf"), conf).unwrap();
+        std::fs::write(
+            data.join("pg_hba.conf"),
+            "local all,replication all trust\nhostssl all pgstead 127.0.0.1/32 cert\n",
+        )
+        .unwrap();
+        let log = data.join("log");
+        run(program("pg_ctl")
+            .arg("--pgdata")
+            .arg(&data)
+            .arg("--log")
+            .arg(&log)
+            .args(["--wait", "start"])
+            .stdout(Stdio::null()));
+        let instance = Self { dir, port, ca, authority };
+        instance.sql(
+            "CREATE ROLE pgstead LOGIN; GRANT pg_monitor TO pgstead; CREATE SCHEMA pgstead; \
+            CREATE TABLE pgstead.canary (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nonce text NOT NULL, \
+              written_at timestamptz NOT NULL DEFAULT clock_timestamp()); \
+            GRANT USAGE ON SCHEMA pgstead TO pgstead; GRANT SELECT, INSERT, DELETE ON pgstead.canary TO pgstead",
+        );
+        instance
+    }
+
+    fn sql(&self, sql: &str) {
+        let (dir, port) = (self.dir.path().display().to_string(), self.port.to_string());
+        run(program("psql").args([
+            "-X",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            &dir,
+            "-p",
+            &port,
+            "-U",
+            "postgres",
+            "-c",
+            sql,
+        ]));
+    }
+
+    fn operator(&self) -> CertificatePair {
+        self.authority.issue_operator(Timestamp::now()).unwrap()
+    }
+
+    fn tls(&self) -> Tls {
+        Tls::new(&self.ca.certificate, &self.operator()).unwrap()
+    }
+
+    fn relay(&self) -> PathBuf {
+        self.relay_to(self.port)
+    }
+
+    /// A relay as `remote/` makes one: a local socket that leads to a TCP port.
+    fn relay_to(&self, port: u16) -> PathBuf {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = self.dir.path().join(format!("relay{number}"));
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        path
+    }
+
+    fn wish(&self, verify_name: &str) -> ConnectWish {
+        ConnectWish::new("a".parse().unwrap(), self.relay(), verify_name)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let stop = program("pg_ctl")
+            .arg("--pgdata")
+            .arg(self.dir.path().join("data"))
+            .args(["-m", "immediate", "stop"])
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .status();
+        assert!(stop.is_ok_and(|status| status.success()), "the instance did not stop");
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_verified_both_ways() {
+    let instance = Instance::start();
+    let tls = instance.tls();
+    let begun = Instant::now();
+    let client = Client::connect(&instance.wish("127.0.0.1"), &tls).await.unwrap();
+    eprintln!("connect: {:?}", begun.elapsed());
+    assert!(!client.in_recovery().await.unwrap());
+    Client::connect(&instance.wish("a"), &tls).await.unwrap();
+
+    for wrong in ["127.0.0.2", "b"] {
+        let error = Client::connect(&instance.wish(wrong), &tls).await.unwrap_err();
+        assert!(matches!(error, PostgresError::Certificate { .. }), "{wrong}: {error:?}");
+        assert!(error.to_string().contains(wrong));
+    }
+
+    let other = pki::create_authority(&"lab".parse().unwrap(), Timestamp::now()).unwrap();
+    let stranger = Tls::new(&other.certificate, &instance.operator()).unwrap();
+    let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Certificate { .. }), "{error:?}");
+    assert_eq!(error.diagnostic().code, "server-certificate");
+    // While a CA is replaced, both count.
+    let both = [other.certificate.as_str(), &instance.ca.certificate].concat();
+    Client::connect(&instance.wish("a"), &Tls::new(&both, &instance.operator()).unwrap()).await.unwrap();
+
+    // A certificate of another CA is none for the server; one of ours in another name is not the role's.
+    let foreign = Authority::open(&"lab".parse().unwrap(), &other).unwrap().issue_operator(Timestamp::now()).unwrap();
+    let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &foreign).unwrap()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, PostgresError::Connect { .. }), "{error:?}");
+    eprintln!("foreign client certificate: {:?}", error.diagnostic().detail);
+    let server = instance.authority.issue_client(&"b".parse().unwrap(), Timestamp::now()).unwrap();
+    let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &server).unwrap()).await;
+    assert_eq!(error.unwrap_err().sqlstate(), Some("28000"));
+
+    let mut nobody = instance.wish("a");
+    nobody.user = "postgres".to_owned();
+    let error = Client::connect(&nobody, &tls).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("28000"), "{error:?}");
+    assert!(error.diagnostic().detail.unwrap().contains("pg_hba.conf"));
+}
+
+#[tokio::test]
+async fn missing_client_certificate_and_plain_text_are_refused_by_the_server() {
+    let instance = Instance::start();
+    // libpq as the attacker: our own client cannot be made to leave its certificate out.
+    let cases = [("sslmode=require", "requires a valid client certificate"), ("sslmode=disable", "no encryption")];
+    for (conninfo, expected) in cases {
+        let target = format!("host=127.0.0.1 port={} user=pgstead dbname=postgres {conninfo}", instance.port);
+        let output = Command::new(format!("{BIN}/psql")).args(["-X", "-c", "select 1", &target]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expected), "{conninfo}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn queries_decode_what_the_server_says() {
+    let instance = Instance::start();
+    let client = Client::connect(&instance.wish("a"), &instance.tls()).await.unwrap();
+    let first = client.write_canary("n1").await.unwrap();
+    let begun = Instant::now();
+    let second = client.write_canary("n2").await.unwrap();
+    eprintln!("canary: {:?}", begun.elapsed());
+    assert!(second.seq > first.seq && second.lsn > first.lsn);
+    let state = client.canary_state(first.seq).await.unwrap();
+    assert_eq!((state.nonce.as_deref(), state.replay_lsn), (Some("n1"), None));
+    assert_eq!(client.canary_state(999).await.unwrap().nonce, None);
+    instance.sql("UPDATE pgstead.canary SET written_at = now() - interval '2 days' WHERE nonce = 'n1'");
+    client.write_canary("n3").await.unwrap();
+    assert_eq!(client.canary_state(first.seq).await.unwrap().nonce, None);
+    assert_eq!(client.sender_states("b").await.unwrap(), []);
+    assert_eq!(client.basebackup_progress("b").await.unwrap(), None);
+
+    instance.sql("REVOKE INSERT ON pgstead.canary FROM pgstead");
+    let error = client.write_canary("n4").await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("42501"));
+    assert_eq!(error.to_string(), "server \"a\": could not write a canary");
+    instance.sql("GRANT INSERT ON pgstead.canary TO pgstead");
+
+    // A standby that never answers must not hold a canary up.
+    instance.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    instance.sql("SELECT pg_reload_conf()");
+    client.write_canary("n5").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_standby_is_seen_from_both_ends() {
+    let instance = Instance::start();
+    let copy = instance.dir.path().join("copy");
+    let (host, port) = (instance.dir.path().display().to_string(), instance.port.to_string());
+    let copied = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    run(program("pg_basebackup")
+        .args(["-h", &host, "-p", &port, "-U", "postgres", "-R", "-c", "fast", "-D"])
+        .arg(&copy));
+    let line = format!("host={host} port={port} user=postgres application_name=b");
+    std::fs::write(copy.join("postgresql.auto.conf"), format!("primary_conninfo = '{line}'\nport = {copied}\n"))
+        .unwrap();
+    run(program("pg_ctl").arg("-D").arg(&copy).args(["-l", "/dev/null", "--wait", "start"]).stdout(Stdio::null()));
+    let primary = Client::connect(&instance.wish("a"), &instance.tls()).await.unwrap();
+    let standby = instance.relay_to(copied);
+    let standby =
+        Client::connect(&ConnectWish::new("b".parse().unwrap(), standby, "a"), &instance.tls()).await.unwrap();
+    assert!(standby.in_recovery().await.unwrap());
+    let canary = primary.write_canary("through").await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let state = standby.canary_state(canary.seq).await.unwrap();
+        if state.nonce.as_deref() == Some("through") && state.replay_lsn >= Some(canary.lsn) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{state:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let senders = primary.sender_states("b").await.unwrap();
+    assert_eq!(senders.len(), 1);
+    assert_eq!((senders[0].state.as_str(), senders[0].sync_state.as_str()), ("streaming", "async"));
+    assert!(senders[0].sent_lsn >= Some(canary.lsn) && senders[0].reply_time_us.is_some());
+    assert_eq!(standby.write_canary("no").await.unwrap_err().sqlstate(), Some("25006"));
+    run(program("pg_ctl").arg("-D").arg(&copy).args(["-m", "immediate", "stop"]).stdout(Stdio::null()));
+    let error = standby.in_recovery().await.unwrap_err();
+    assert!(matches!(error, PostgresError::Query { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mute");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let topology: TopologyName = "lab".parse().unwrap();
+    let ca = pki::create_authority(&topology, Timestamp::now()).unwrap();
+    let operator = Authority::open(&topology, &ca).unwrap().issue_operator(Timestamp::now()).unwrap();
+    let tls = Tls::new(&ca.certificate, &operator).unwrap();
+    let mut wish = ConnectWish::new("a".parse().unwrap(), &path, "a");
+    wish.connect_timeout = Duration::from_millis(200);
+    assert!(matches!(Client::connect(&wish, &tls).await.unwrap_err(), PostgresError::TimedOut { .. }));
+    wish.socket = dir.path().join("none");
+    assert!(matches!(Client::connect(&wish, &tls).await.unwrap_err(), PostgresError::Socket { .. }));
+    assert!(Tls::new("garbage", &operator).is_err());
+    assert!(!format!("{tls:?} {wish:?}").contains("PRIVATE"));
+}

@@ -1,0 +1,167 @@
+//! `state/` on a real file system.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::allow_attributes)]
+
+use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use jiff::Timestamp;
+use pgstead::pki::OperatorSecrets;
+use pgstead::pki::StoredSecrets;
+use pgstead::state::Holder;
+use pgstead::state::StateDir;
+use pgstead::state::StateError;
+use pgstead::state::journal::Entry;
+use pgstead::state::journal::RunResult;
+use pgstead::state::journal::StepOutcome;
+
+fn secrets() -> OperatorSecrets {
+    OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), Timestamp::now()).unwrap().0
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn secrets_come_back_and_nothing_is_written_before_saving() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join(".pgstead/lab"));
+    assert_eq!(state.load_secrets().unwrap(), StoredSecrets::default());
+    assert!(state.read_journal().unwrap().entries.is_empty() && state.lock_holder().unwrap().is_none());
+    assert!(!dir.path().join(".pgstead").exists());
+
+    let secrets = secrets();
+    state.save_secrets(&secrets).unwrap();
+    let inodes = || -> Vec<_> {
+        use std::os::unix::fs::MetadataExt;
+        fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
+    };
+    let before = inodes();
+    let (again, made) =
+        OperatorSecrets::complete(state.load_secrets().unwrap(), &"lab".parse().unwrap(), Timestamp::now()).unwrap();
+    assert_eq!((&again, made.any()), (&secrets, false));
+    state.save_secrets(&again).unwrap();
+    assert_eq!(inodes(), before);
+}
+
+/// Writes into the directory that the environment names; the next test runs it below an open umask.
+#[test]
+fn write_everything_where_told() {
+    let Some(dir) = std::env::var_os("PGSTEAD_TEST_STATE") else { return };
+    let state = StateDir::at(dir);
+    state.save_secrets(&secrets()).unwrap();
+    state.append_journal(&started("r1")).unwrap();
+    drop(state.lock(&Holder::this_process("ops@desk", "bootstrap", Timestamp::now())).unwrap());
+}
+
+#[test]
+fn modes_do_not_follow_the_umask() {
+    for umask in ["000", "022"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/lab");
+        let status = Command::new("sh")
+            .args(["-c", "umask \"$1\"; exec \"$0\" --exact write_everything_where_told"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(umask)
+            .env("PGSTEAD_TEST_STATE", &path)
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{status:?}");
+        assert_eq!(mode(&path), 0o700);
+        let files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 8, "{files:?}");
+        for file in files {
+            assert_eq!(mode(&file), 0o600, "{file:?}");
+        }
+    }
+}
+
+#[test]
+fn exposed_secrets_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join("lab"));
+    state.save_secrets(&secrets()).unwrap();
+    let key = state.path().join("ca.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    let error = state.load_secrets().unwrap_err();
+    assert!(matches!(error, StateError::Exposed { mode: 0o640, .. }), "{error:?}");
+    assert_eq!(error.diagnostic().command.unwrap(), format!("chmod 600 {}", key.display()));
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(state.path(), Permissions::from_mode(0o770)).unwrap();
+    assert!(matches!(state.load_secrets().unwrap_err(), StateError::OpenDirectory { .. }));
+    assert!(matches!(state.create().unwrap_err(), StateError::OpenDirectory { .. }));
+}
+
+#[test]
+fn one_run_at_a_time_and_the_other_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join("lab"));
+    let holder = Holder::this_process("ops@desk", "bootstrap", "2030-01-01T00:00:00Z".parse().unwrap());
+    let lock = state.lock(&holder).unwrap();
+    assert_eq!(state.lock_holder().unwrap(), Some(holder.clone()));
+    match state.lock(&Holder::this_process("ops@other", "check", Timestamp::now())).unwrap_err() {
+        error @ StateError::Locked { .. } => {
+            let detail = error.diagnostic().detail.unwrap();
+            let expected =
+                format!("\"bootstrap\" of ops@desk, process {}, runs since 2030-01-01T00:00:00Z.", std::process::id());
+            assert_eq!(detail, expected);
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(lock);
+    assert_eq!(state.lock_holder().unwrap(), None);
+    drop(state.lock(&holder).unwrap());
+}
+
+fn started(run: &str) -> Entry {
+    Entry::RunStarted {
+        run: run.into(),
+        time: "2030-01-01T00:00:00Z".parse().unwrap(),
+        operator: "ops@desk".into(),
+        operation: "bootstrap".into(),
+    }
+}
+
+#[test]
+fn the_journal_survives_a_torn_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join("lab"));
+    let time: Timestamp = "2030-01-01T00:00:01Z".parse().unwrap();
+    state.append_journal(&started("r1")).unwrap();
+    state
+        .append_journal(&Entry::Step {
+            run: "r1".into(),
+            time,
+            title: "start the instance".into(),
+            server: Some("a".parse().unwrap()),
+            outcome: StepOutcome::Done,
+            seconds: 0.5,
+            commands: vec!["systemctl start postgresql@15-main".into()],
+        })
+        .unwrap();
+    let path = state.path().join("journal.jsonl");
+    let mut text = fs::read(&path).unwrap();
+    text.extend(b"{\"event\":\"step\",\"run\":\"r1\",\"ti\xc3");
+    fs::write(&path, text).unwrap();
+    state
+        .append_journal(&Entry::RunEnded {
+            run: "r1".into(),
+            time,
+            result: RunResult::Failed,
+            seconds: 1.5,
+            message: Some("disk full".into()),
+        })
+        .unwrap();
+    state.append_journal(&started("r2")).unwrap();
+    let journal = state.read_journal().unwrap();
+    assert_eq!((journal.entries.len(), journal.unreadable_lines), (4, 1));
+    let runs = journal.runs();
+    assert_eq!(
+        (runs[0].steps_done, runs[0].result, runs[0].message.as_deref()),
+        (1, Some(RunResult::Failed), Some("disk full"))
+    );
+    assert_eq!((runs[1].run.as_str(), runs[1].result), ("r2", None));
+}
