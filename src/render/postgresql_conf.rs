@@ -1,4 +1,4 @@
-//! `postgresql.conf`.
+//! The text of `postgresql.conf`, section by section.
 
 use serde::Serialize;
 

@@ -23,8 +23,8 @@ pub(crate) struct Rule {
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["model", "quote"]),
     (1, &["inventory", "render", "pki", "plan", "check", "event", "diagnostic", "material"]),
-    (2, &["remote", "postgres"]),
-    (3, &["observe", "apply", "lab", "state"]),
+    (2, &["remote", "postgres", "wait"]),
+    (3, &["observe", "prove", "apply", "lab", "state"]),
     (4, &["ui", "cli", "main"]),
 ];
 
@@ -41,7 +41,7 @@ const HOMES: &[(&str, &str)] = &[
 ];
 
 /// The helpers that wait by looking again, each with a deadline. Nobody else pauses.
-const WAIT_HELPERS: &[&str] = &["lab/wait.rs", "lab/hosts/command.rs"];
+const WAIT_HELPERS: &[&str] = &["wait.rs", "lab/wait.rs", "lab/hosts/command.rs"];
 
 pub(crate) const LINES_MAX: usize = 600;
 

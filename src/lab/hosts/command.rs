@@ -75,6 +75,10 @@ pub(super) fn shell_line(command: &Command) -> String {
 }
 
 /// Looks until `look` answers `Ok(Some(value))`, or fails with its last observation when `limit` has passed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the wait helper of the hosts lab: it has a deadline and keeps what it last saw"
+)]
 pub(super) fn wait_until<T>(
     awaited: &'static str,
     limit: Duration,
