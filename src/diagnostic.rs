@@ -127,6 +127,8 @@ pub enum FailureKind {
     Refused,
     /// A step failed: 6.
     StepFailed,
+    /// A link was proven not to work: 7.
+    Unhealthy,
     /// Another run holds the lock: 9.
     Locked,
     /// Could not look: 10.

@@ -14,6 +14,7 @@ use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::plan::files::administrator;
+use crate::plan::files::own_directory_owner;
 use crate::remote::Host;
 use crate::remote::RemoteError;
 
@@ -65,7 +66,13 @@ impl<H: Host> Locked<'_, H> {
     pub async fn take(&self, holder: &Holder) -> Result<(), Failure> {
         let text = serde_json::to_string(holder).unwrap_or_default();
         let argv = Argv::new(administrator(self.seen), "sh")
-            .args(["-c", LOCK, "pgstead-lock", &self.layout.pgstead_directory])
+            .args([
+                "-c",
+                LOCK,
+                "pgstead-lock",
+                &self.layout.pgstead_directory,
+                &own_directory_owner(self.seen, self.layout),
+            ])
             .args([self.seen.generation.to_string(), holder.state.clone()])
             .stdin_text(text);
         match self.host.run(&[argv], self.login()).await {

@@ -2,8 +2,13 @@
 
 pub mod executor;
 pub mod lock;
+pub mod material;
 pub mod report;
+pub mod run;
+pub mod worker;
 
 pub use report::Outcome;
 pub use report::RunReport;
 pub use report::StepReport;
+pub use run::Run;
+pub use worker::Worker;

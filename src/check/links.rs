@@ -30,7 +30,7 @@ pub fn report(
     observation: &Observation,
     primary: &ServerName,
     link: &Link,
-    canaries: &Canaries,
+    canaries: Option<&Canaries>,
     findings: &[Finding],
 ) -> LinkReport {
     let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
@@ -47,7 +47,10 @@ pub fn report(
         sync_state: sender.map(|sender| sender.sync_state.clone()),
         slot: sender.and_then(|sender| sender.slot_name.clone()),
         tls: sender.and_then(|sender| sender.tls_version.clone()),
-        canary_ms: canaries.get(&link.standby).and_then(Observed::known).and_then(|canary| canary.arrived_ms),
+        canary_ms: canaries
+            .and_then(|canaries| canaries.get(&link.standby))
+            .and_then(Observed::known)
+            .and_then(|canary| canary.arrived_ms),
         // The two positions are read at slightly different moments; a standby seen later may look ahead.
         lag_bytes: position.zip(replayed).map(|(position, replayed)| position.bytes_ahead_of(replayed).max(0)),
         verdict: findings.iter().filter(about).map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy),
@@ -60,7 +63,7 @@ pub fn check_links(
     observation: &Observation,
     primary: &ServerName,
     links: &[Link],
-    canaries: &Canaries,
+    canaries: Option<&Canaries>,
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -69,7 +72,7 @@ pub fn check_links(
         of_link.extend(check_sender(topology, observation, link));
         of_link.extend(check_receiver(topology, observation, link));
         of_link.extend(check_replay(observation, primary, link, thresholds));
-        of_link.extend(check_canary(link, primary, canaries));
+        of_link.extend(canaries.map(|canaries| check_canary(link, primary, canaries)).unwrap_or_default());
         findings.extend(of_link.into_iter().map(|finding| finding.on(link)));
     }
     findings

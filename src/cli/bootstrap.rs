@@ -1,21 +1,35 @@
 //! `bootstrap`: observe, plan, show, ask, apply.
 
+use std::time::Instant;
+
 use clap::Args;
+use jiff::Timestamp;
 
 use super::block_on;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::inventory::Inventory;
-use super::not_wired;
 use super::plan;
 use super::plan::Planned;
+use super::session::Session;
+use crate::apply::Run;
 use crate::apply::RunReport;
+use crate::apply::lock;
+use crate::check;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
-use crate::event::Events;
+use crate::model::name::TopologyName;
+use crate::observe::probe::Wish;
+use crate::plan::Consent;
 use crate::plan::Plan;
+use crate::prove;
+use crate::prove::Sessions;
+use crate::remote::Ssh;
+use crate::state::Holder;
+use crate::state::StateDir;
+use crate::state::StateError;
+use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask;
@@ -24,6 +38,9 @@ use crate::ui::ask::Question;
 use crate::ui::json::RunDocument;
 use crate::ui::plan::PlanView;
 use crate::ui::report;
+
+/// The name of this operation in locks and journal.
+const OPERATION: &str = "bootstrap";
 
 /// Make the servers as the inventory says
 ///
@@ -44,72 +61,131 @@ pub(super) struct BootstrapArgs {
     dry_run: bool,
 }
 
-/// Everything between looking and doing: what was observed and decided, with the connections still open.
-#[derive(Debug)]
-struct Prepared {
-    planned: Planned,
-}
-
 pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
+    let begun = Instant::now();
     block_on(async {
         let progress = Progress::start(ui);
-        let prepared = prepare(&inventory, args.allow_restart, args.dry_run, progress.events()).await;
-        progress.finish();
-        let prepared = prepared?;
-        if args.dry_run {
-            plan::show(inventory.topology.name(), &prepared.planned, ui)?;
-            return Ok(plan::exit_of(&prepared.planned, false));
-        }
-        let plan = match &prepared.planned.plan {
-            Ok(plan) => plan,
-            Err(refusals) => return Err(Failure::all(FailureKind::Refused, refusals.clone())),
+        let events = progress.events();
+        let state = StateDir::at(&inventory.state_dir);
+        let now = Timestamp::now();
+        let local = match args.dry_run {
+            true => None,
+            false => Some(state.lock(&Holder::this_process(operator(), OPERATION, now)).map_err(|error| {
+                let kind =
+                    if matches!(error, StateError::Locked { .. }) { FailureKind::Locked } else { FailureKind::Refused };
+                Failure::one(kind, error.diagnostic())
+            })?),
         };
-        if plan.changes() {
-            let view =
-                PlanView { topology: inventory.topology.name(), plan: Ok(plan), logins: &prepared.planned.logins };
-            let text = crate::ui::plan::render(&view, ui.err);
-            // Nobody is asked about a plan that was not shown, not even with -q.
-            if ui.can_ask && !ui.options.yes {
-                ui.say(&text)
-            } else {
-                ui.explain(&text)
-            }
-            ask::consent(ui, &question(plan))?;
-        }
-        let progress = Progress::start(ui);
-        let report = apply(prepared, &inventory, progress.events()).await;
-        progress.finish();
-        let report = report?;
-        ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;
-        Ok(match &report.failure {
-            None => exit::DONE,
-            Some(failure) => {
-                ui.diagnostics(&failure.diagnostics);
-                failure.kind.into()
-            }
-        })
+        let session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let result = over(&session, args, ui, progress, begun).await;
+        session.close().await;
+        drop(local);
+        result
     })
+}
+
+/// Plans over open connections, shows, asks, carries out.
+async fn over(
+    session: &Session<'_>,
+    args: &BootstrapArgs,
+    ui: &Ui,
+    progress: Progress,
+    begun: Instant,
+) -> Result<Exit, Failure> {
+    progress.finish();
+    session.require_all()?;
+    let secrets = session.secrets()?;
+    let (plan, material) = session.plan(&secrets, Consent { allow_restart: args.allow_restart })?;
+    let planned = Planned { plan, logins: session.logins() };
+    let topology = session.inventory.topology.name();
+    if args.dry_run {
+        plan::show(topology, &planned, ui)?;
+        return Ok(plan::exit_of(&planned, false));
+    }
+    let plan = match &planned.plan {
+        Ok(plan) => plan,
+        Err(refusals) => return Err(Failure::all(FailureKind::Refused, refusals.clone())),
+    };
+    ui.diagnostics(&plan.notes);
+    let sessions = session.sessions(&secrets)?;
+    let report = if plan.changes() {
+        let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
+        // Where nobody can be asked, the plan is still worth a log line each.
+        ui.explain(&crate::ui::plan::render(&view, ui.err));
+        ask::consent(ui, &question(plan))?;
+        session
+            .state
+            .save_secrets(&secrets)
+            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+        let progress = Progress::start(ui);
+        let events = progress.events();
+        let run = Run {
+            plan,
+            observation: &session.observation,
+            hosts: &session.hosts,
+            logins: &planned.logins,
+            sessions: &sessions,
+            state: &session.state,
+            holder: lock::Holder {
+                run: material.run.clone(),
+                operation: OPERATION.to_owned(),
+                owner: operator(),
+                pid: std::process::id(),
+                since: Timestamp::now().to_string(),
+                state: state_identity(&session.state),
+            },
+            events: &events,
+            begun,
+        };
+        let report = run.carry_out(async { drop(tokio::signal::ctrl_c().await) }).await;
+        drop(events);
+        progress.finish();
+        report?
+    } else {
+        prove_unchanged(session, &sessions, topology, begun).await?
+    };
+    ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;
+    Ok(match &report.failure {
+        None => exit::DONE,
+        Some(failure) => {
+            ui.diagnostics(&failure.diagnostics);
+            failure.kind.into()
+        }
+    })
+}
+
+/// With nothing to change, the links are still proven: the second and last round trip.
+async fn prove_unchanged(
+    session: &Session<'_>,
+    sessions: &Sessions<'_, Ssh>,
+    topology: &TopologyName,
+    begun: Instant,
+) -> Result<RunReport, Failure> {
+    if let Some(primary) = check::current_primary(&session.inventory.topology, &session.observation) {
+        let links = session.inventory.topology.links(primary);
+        prove::prove_links(sessions, primary, &links)
+            .await
+            .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))?;
+    }
+    Ok(RunReport {
+        topology: topology.clone(),
+        changed: false,
+        steps: Vec::new(),
+        seconds: begun.elapsed().as_secs_f64(),
+        failure: None,
+    })
+}
+
+/// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since
+/// the living one holds the directory's own lock.
+fn state_identity(state: &StateDir) -> String {
+    let path = std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned());
+    format!("{}:{}", operator(), path.display())
 }
 
 fn question(plan: &Plan) -> Question {
     let servers: std::collections::BTreeSet<_> = plan.steps.iter().filter_map(|p| p.step.server.as_ref()).collect();
     let change = format!("Carry out {} steps on {} servers", plan.steps.len(), servers.len());
     Question { gravity: Gravity::of(plan), change }
-}
-
-// SEAM: connect, take the lock (not for a dry run), observe, plan.
-async fn prepare(
-    _inventory: &Inventory,
-    _allow_restart: bool,
-    _dry_run: bool,
-    _events: Events,
-) -> Result<Prepared, Failure> {
-    not_wired("bootstrap")
-}
-
-// SEAM: carry the plan out over the connections of `prepare`, prove the links, release the lock. An empty plan gives a
-// report without changes. What ends a run early stands in `RunReport::failure`, not in `Err`.
-async fn apply(_prepared: Prepared, _inventory: &Inventory, _events: Events) -> Result<RunReport, Failure> {
-    not_wired("bootstrap")
 }

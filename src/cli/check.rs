@@ -7,10 +7,11 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
-use super::not_wired;
+use super::session::Session;
 use crate::check::CheckReport;
 use crate::diagnostic::Failure;
 use crate::event::Events;
+use crate::observe::probe::Wish;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::json::CheckDocument;
@@ -37,7 +38,9 @@ pub(super) fn run(globals: &Globals, _args: &CheckArgs, ui: &Ui) -> Result<Exit,
     Ok(report.verdict.into())
 }
 
-// SEAM: connect, observe, write and read the canary, judge. A server that cannot be reached is a finding, not an `Err`.
-async fn check(_inventory: &Inventory, _events: Events) -> Result<CheckReport, Failure> {
-    not_wired("check")
+async fn check(inventory: &Inventory, events: Events) -> Result<CheckReport, Failure> {
+    let session = Session::open(inventory, Wish { dials: true, size: false }, events).await?;
+    let report = session.check(true).await;
+    session.close().await;
+    report
 }

@@ -53,6 +53,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Unreachable => UNREACHABLE,
             FailureKind::Refused => REFUSED,
             FailureKind::StepFailed => STEP_FAILED,
+            FailureKind::Unhealthy => UNHEALTHY,
             FailureKind::Locked => LOCKED,
             FailureKind::Unknown => UNKNOWN,
             FailureKind::Bug => BUG,

@@ -8,8 +8,10 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
-use super::not_wired;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::state::StateDir;
+use crate::state::journal;
 use crate::ui::Ui;
 use crate::ui::history;
 use crate::ui::history::History;
@@ -29,7 +31,26 @@ pub(super) fn run(globals: &Globals, _args: &HistoryArgs, ui: &Ui) -> Result<Exi
     Ok(exit::DONE)
 }
 
-// SEAM: the journal under `inventory.state_dir`; a journal that is not there is an empty one.
-fn read(_inventory: &Inventory) -> Result<History, Failure> {
-    not_wired("the journal")
+/// A journal that is not there is an empty one.
+fn read(inventory: &Inventory) -> Result<History, Failure> {
+    let journal = StateDir::at(&inventory.state_dir)
+        .read_journal()
+        .map_err(|error| Failure::one(FailureKind::Unknown, error.diagnostic()))?;
+    let runs = journal.runs().into_iter().map(|run| history::Run {
+        id: run.run,
+        started: run.started,
+        seconds: run.seconds,
+        who: run.operator,
+        command: run.operation,
+        result: run.result.map(|result| match result {
+            journal::RunResult::Done => history::RunResult::Done,
+            journal::RunResult::NoChanges => history::RunResult::NoChanges,
+            journal::RunResult::Refused => history::RunResult::Refused,
+            journal::RunResult::Failed => history::RunResult::Failed,
+            journal::RunResult::Stopped => history::RunResult::Stopped,
+        }),
+        steps: run.steps_done,
+        message: run.message,
+    });
+    Ok(History { topology: inventory.topology.name().clone(), runs: runs.collect() })
 }

@@ -12,10 +12,11 @@ use super::exit;
 use super::exit::Exit;
 use super::globals::DEFAULT_INVENTORY;
 use super::globals::Globals;
-use super::not_wired;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::inventory::init;
+use crate::inventory::schema::json_schema;
 use crate::ui::Ui;
 use crate::ui::json::Versioned;
 
@@ -58,7 +59,7 @@ struct Written {
 
 pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, Failure> {
     if args.schema {
-        let schema = schema()?;
+        let schema = json_schema();
         // For people the document is the schema itself, ready for an editor.
         match ui.is_json() {
             true => ui.document(&Versioned::new(Schema { schema }))?,
@@ -67,7 +68,7 @@ pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, 
         return Ok(exit::DONE);
     }
     let (text, notes) = match &args.from {
-        None => (annotated()?, Vec::new()),
+        None => (init::EXAMPLE.to_owned(), Vec::new()),
         Some(path) => {
             let old = std::fs::read_to_string(path).map_err(|error| {
                 let message = format!("could not read \"{}\"", path.display());
@@ -76,7 +77,9 @@ pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, 
                     Diagnostic::error("from-unreadable", message).detail(format!("{error}.")),
                 )
             })?;
-            convert(&old, &path.display().to_string())?
+            let converted = init::convert(&old, &path.display().to_string())
+                .map_err(|problems| Failure::all(FailureKind::Inventory, problems))?;
+            (converted.inventory, converted.notes)
         }
     };
     ui.diagnostics(&notes);
@@ -110,19 +113,4 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         };
         Failure::one(if exists { FailureKind::Refused } else { FailureKind::StepFailed }, diagnostic)
     })
-}
-
-// SEAM: the annotated example of `crate::inventory::init`.
-fn annotated() -> Result<String, Failure> {
-    not_wired("the annotated inventory")
-}
-
-// SEAM: the conversion of the older form in `crate::inventory::init`; returns the new text and what should be looked at.
-fn convert(_old: &str, _file_name: &str) -> Result<(String, Vec<Diagnostic>), Failure> {
-    not_wired("the conversion of an older file")
-}
-
-// SEAM: `crate::inventory::schema::json_schema()`.
-fn schema() -> Result<serde_json::Value, Failure> {
-    not_wired("the JSON Schema")
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::globals::Globals;
-use super::not_wired;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::inventory::Places;
 use crate::model::topology::Topology;
 use crate::ui::Ui;
 
@@ -18,7 +19,6 @@ pub(super) struct Inventory {
     /// What it describes.
     pub(super) topology: Topology,
     /// The directory of the topology's state on this machine.
-    #[expect(dead_code, reason = "the journal, the keys and the lock are not wired yet")]
     pub(super) state_dir: PathBuf,
 }
 
@@ -37,8 +37,11 @@ pub(super) fn load_with_warnings(globals: &Globals) -> Result<(Inventory, Vec<Di
     Ok((Inventory { path, topology, state_dir }, warnings))
 }
 
-// SEAM: `crate::inventory::read(text, &path.display().to_string())`, its `Err` as
-// `Failure::all(FailureKind::Inventory, …)`.
-fn read(_text: &str, _path: &Path) -> Result<(Topology, Vec<Diagnostic>), Failure> {
-    not_wired("reading an inventory")
+fn read(text: &str, path: &Path) -> Result<(Topology, Vec<Diagnostic>), Failure> {
+    let base = path.parent().map(|parent| std::path::absolute(parent).unwrap_or_else(|_| parent.to_owned()));
+    let here = std::env::current_dir().unwrap_or_default();
+    let base = base.filter(|base| !base.as_os_str().is_empty()).unwrap_or(here);
+    let places = Places { base, home: std::env::var_os("HOME").map(PathBuf::from) };
+    crate::inventory::read_at(text, &path.display().to_string(), &places)
+        .map_err(|problems| Failure::all(FailureKind::Inventory, problems))
 }

@@ -15,6 +15,7 @@ mod lab;
 mod man;
 mod plan;
 mod render;
+mod session;
 mod status;
 mod trust;
 mod validate;

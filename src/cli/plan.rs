@@ -10,13 +10,15 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
-use super::not_wired;
+use super::session::Session;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::event::Events;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
+use crate::observe::probe::Wish;
+use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -75,7 +77,18 @@ pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
     }
 }
 
-// SEAM: connect, observe, plan. Holds no lock and has no way to write.
-async fn observe_and_plan(_inventory: &Inventory, _events: Events) -> Result<Planned, Failure> {
-    not_wired("planning")
+/// Connects, observes, plans. Holds no lock and has no way to write.
+async fn observe_and_plan(inventory: &Inventory, events: Events) -> Result<Planned, Failure> {
+    let session = Session::open(inventory, Wish::default(), events).await?;
+    let planned = plan_over(&session);
+    session.close().await;
+    planned
+}
+
+fn plan_over(session: &Session<'_>) -> Result<Planned, Failure> {
+    session.require_all()?;
+    // Consent changes nothing but whether a restart is refused; a plan shows the restart.
+    let consent = Consent { allow_restart: true };
+    let (plan, _) = session.plan(&session.secrets()?, consent)?;
+    Ok(Planned { plan, logins: session.logins() })
 }

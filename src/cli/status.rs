@@ -10,15 +10,23 @@ use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::inventory::Inventory;
-use super::not_wired;
+use super::session::Session;
+use crate::check::CheckReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::event::Events;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Server;
+use crate::observe::probe::Wish;
 use crate::ui::Delivery;
 use crate::ui::Ui;
 use crate::ui::json::StatusDocument;
 use crate::ui::topology;
+use crate::ui::topology::RoleView;
+use crate::ui::topology::ServerView;
+use crate::ui::topology::SiteView;
 use crate::ui::topology::StatusView;
 
 /// Show the topology: sites, roles, links, lag
@@ -45,26 +53,28 @@ pub(super) fn run(globals: &Globals, args: &StatusArgs, ui: &Ui) -> Result<Exit,
     }
     let inventory = inventory::load(globals, ui)?;
     block_on(async {
-        let mut source = Source::connect(&inventory).await?;
+        let mut session = Session::open(&inventory, Wish::default(), Events::silent()).await?;
         let Some(every) = args.watch else {
-            let view = source.look().await?;
+            let view = view(&session, &session.check(false).await?);
+            session.close().await;
             ui.answer(|look| topology::render(&view, look), || StatusDocument::new(&view))?;
             return Ok(exit::DONE);
         };
         tokio::select! {
-            result = watch(&mut source, every, ui) => result,
+            result = watch(&mut session, every, ui) => result,
             _ = tokio::signal::ctrl_c() => Ok(exit::DONE),
         }
     })
 }
 
-async fn watch(source: &mut Source, every: u64, ui: &Ui) -> Result<Exit, Failure> {
+async fn watch(session: &mut Session<'_>, every: u64, ui: &Ui) -> Result<Exit, Failure> {
     let mut ticks = tokio::time::interval(Duration::from_secs(every));
     // A slow look must not be followed by a burst of them.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let view = source.look().await?;
+        session.observe(Wish::default()).await;
+        let view = view(session, &session.check(false).await?);
         let frame = topology::render_frame(&view, Zoned::now().time(), every, ui.out);
         if ui.result(&frame)? == Delivery::ReaderGone {
             return Ok(exit::DONE);
@@ -72,18 +82,60 @@ async fn watch(source: &mut Source, every: u64, ui: &Ui) -> Result<Exit, Failure
     }
 }
 
-/// The servers, connected once and looked at as often as wanted.
-#[derive(Debug)]
-struct Source {}
-
-impl Source {
-    // SEAM: connects to the servers; one that cannot be reached is kept as unreachable.
-    async fn connect(_inventory: &Inventory) -> Result<Self, Failure> {
-        not_wired("status")
+/// Returns the picture of what was observed.
+fn view(session: &Session<'_>, report: &CheckReport) -> StatusView {
+    let topology = &session.inventory.topology;
+    let common = topology.common();
+    let sites = common.sites.iter().map(|(name, site)| SiteView {
+        name: name.clone(),
+        location: site.location.clone(),
+        region: site.region.clone(),
+        servers: topology
+            .servers()
+            .filter(|server| server.site == *name)
+            .map(|server| server_view(server, session.observation.servers.get(&server.name)))
+            .collect(),
+    });
+    StatusView {
+        topology: topology.name().clone(),
+        verdict: report.verdict,
+        sites: sites.filter(|site| !site.servers.is_empty()).collect(),
+        links: report.links.clone(),
     }
+}
 
-    // SEAM: observes the servers and fills the view.
-    async fn look(&mut self) -> Result<StatusView, Failure> {
-        not_wired("status")
-    }
+fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> ServerView {
+    let mut view = ServerView {
+        name: server.name.clone(),
+        address: server.address.clone(),
+        port: server.port,
+        role: RoleView::Unknown("not observed".to_owned()),
+        timeline: None,
+        lsn: None,
+        notes: Vec::new(),
+    };
+    let seen = match seen {
+        Some(Observed::Known(seen)) => seen,
+        Some(Observed::Unreadable(why)) => {
+            view.role = RoleView::Unreachable(why.clone());
+            return view;
+        }
+        _ => return view,
+    };
+    view.notes.extend(seen.beside.iter().map(|path| format!("beside: {path}")));
+    view.role = match (&seen.instance, &seen.data_directory) {
+        (Observed::Known(instance), _) => {
+            view.timeline = Some(instance.timeline);
+            view.lsn = instance.positions.current.or(instance.positions.replay);
+            if instance.settings.values().any(|setting| setting.pending_restart) {
+                view.notes.push("restart pending".to_owned());
+            }
+            if instance.in_recovery { RoleView::Standby } else { RoleView::Primary }
+        }
+        (Observed::Unreadable(why), _) => RoleView::Unknown(why.clone()),
+        (Observed::Absent, Observed::Known(data)) if data.entries > 0 => RoleView::NotRunning,
+        (Observed::Absent, Observed::Unreadable(why)) => RoleView::Unknown(why.clone()),
+        (Observed::Absent, _) => RoleView::NoInstance,
+    };
+    view
 }

@@ -89,7 +89,7 @@ pub fn read_at(text: &str, file_name: &str, places: &Places) -> Result<(Topology
 }
 
 fn parse(text: &str, file_name: &str, places: Option<&Places>) -> Result<(Topology, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let tree = tree(text, file_name).map_err(|problem| vec![problem])?;
+    let tree = tree(text, file_name)?;
     let mut problems = Problems::new(file_name, &tree);
     let fitting = conform(&tree, &json_schema(), &mut problems);
     let topology = match raw::Inventory::deserialize(fitting) {
@@ -109,18 +109,20 @@ fn parse(text: &str, file_name: &str, places: Option<&Places>) -> Result<(Topolo
     }
 }
 
-/// Reads the YAML of a text.
-pub(super) fn tree(text: &str, file_name: &str) -> Result<Node, Diagnostic> {
+/// Reads the YAML of a text; the error is a list of one, as its callers return lists.
+pub(super) fn tree(text: &str, file_name: &str) -> Result<Node, Vec<Diagnostic>> {
     let tree = Node::parse(text).map_err(|error| {
         let place = error.place.unwrap_or(Place::START);
-        Diagnostic::error("invalid-yaml", "the text is not valid YAML")
+        let problem = Diagnostic::error("invalid-yaml", "the text is not valid YAML")
             .at(format!("{file_name}:{place}"))
-            .detail(format!("The reader says: {}.", error.message))
+            .detail(format!("The reader says: {}.", error.message));
+        vec![problem]
     })?;
     if matches!(tree.value, Value::Null) {
-        return Err(Diagnostic::error("empty-inventory", "the inventory is empty")
+        let problem = Diagnostic::error("empty-inventory", "the inventory is empty")
             .at(format!("{file_name}:{}", Place::START))
-            .hint("\"pgstead init\" writes one to begin with."));
+            .hint("\"pgstead init\" writes one to begin with.");
+        return Err(vec![problem]);
     }
     Ok(tree)
 }
@@ -264,9 +266,11 @@ impl<'a> Judge<'a, '_> {
                 self.problems.add(&own, problem);
                 continue;
             }
-            self.word(&own, "invalid-parameter", &format!("value of parameter \"{name}\""), &value.0, |text| {
-                words::parameter_value(text)
-            });
+            if let Err(refusal) = words::parameter_value(&value.0) {
+                // The value is not shown: an archive_command may hold a secret.
+                let message = format!("invalid value of parameter \"{name}\": {}", refusal.reason);
+                self.problems.add(&own, Diagnostic::error("invalid-parameter", message));
+            }
             if parameters.contains_key(&name) {
                 let problem = Diagnostic::error("duplicate-parameter", format!("parameter \"{name}\" is set twice"))
                     .detail("Case does not matter in names of parameters.");
@@ -334,4 +338,45 @@ fn instead_of(text: &str) -> String {
     let mut rest = text.chars();
     let first: String = rest.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
     format!("{first}{}.", rest.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+topology: t
+postgres: { version: 17, port: 5433, parameters: { archive_mode: off, random_page_cost: 1.10 } }
+servers:
+  a: { address: 10.0.0.1, kind: primary, ssh: { port: 2222, jump: [], identity_file: /etc/key } }
+  b: { address: 10.0.0.2, kind: standby, postgres: { port: 5434 }, ssh: { known_hosts: ../hosts } }
+ssh: { user: ops, port: 22, jump: bastion, identity_file: ~/.ssh/ops, known_hosts: known_hosts }
+";
+
+    #[test]
+    fn a_server_overrides_ssh_key_by_key_and_paths_are_resolved() {
+        let places = Places { base: "/work/inventories".into(), home: Some("/home/op".into()) };
+        let (topology, _) = read_at(TEXT, "i", &places).unwrap();
+        let shown: Vec<String> = topology.servers().map(|server| format!("{} {:?}", server.port, server.ssh)).collect();
+        assert_eq!(
+            shown,
+            [
+                "5433 Ssh { user: Some(\"ops\"), port: Some(2222), jump: [], identity_file: Some(\"/etc/key\"), \
+                 known_hosts: Some(\"/work/inventories/known_hosts\") }",
+                "5434 Ssh { user: Some(\"ops\"), port: Some(22), jump: [\"bastion\"], identity_file: \
+                 Some(\"/home/op/.ssh/ops\"), known_hosts: Some(\"/work/inventories/../hosts\") }"
+            ]
+        );
+        let (as_written, _) = read(TEXT, "i").unwrap();
+        let files: Vec<_> = as_written.servers().map(|server| server.ssh.identity_file.clone()).collect();
+        assert_eq!(files, [Some("/etc/key".into()), Some("~/.ssh/ops".into())]);
+    }
+
+    #[test]
+    fn parameters_have_the_text_as_written() {
+        let (topology, _) = read(TEXT, "i").unwrap();
+        let shown: Vec<String> =
+            topology.common().parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(shown, ["archive_mode=off", "random_page_cost=1.10"]);
+    }
 }

@@ -31,9 +31,15 @@ fn only(text: &str, what: &str, allowed: impl Fn(char) -> bool) -> Result<(), Re
     }
 }
 
+/// Says whether a character moves a cursor, or makes a terminal show a text in another order than it has.
+fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Judges a text that people read: any script, but nothing that moves a cursor.
 pub(super) fn remark(text: &str) -> Result<(), Refusal> {
-    match text.chars().find(|c| c.is_control()) {
+    match text.chars().find(|c| is_control(*c)) {
         Some(found) => refuse(format!("it must not have control characters such as {found:?}")),
         None if text.len() > 400 => refuse("it may have at most 400 bytes"),
         None => Ok(()),
@@ -207,7 +213,7 @@ pub(super) fn size(text: &str) -> Result<u128, Refusal> {
         }
     };
     let number: u128 = digits.parse().map_err(|_| syntax(None))?;
-    let bytes = number.checked_mul(factor).unwrap_or(u128::MAX);
+    let bytes = number.saturating_mul(factor);
     let bounds = (16 << 20)..=(2_147_483_647u128 << 20);
     if !bounds.contains(&bytes) {
         return Err(Refusal {
@@ -220,9 +226,9 @@ pub(super) fn size(text: &str) -> Result<u128, Refusal> {
 
 /// Judges the value of a parameter.
 pub(super) fn parameter_value(text: &str) -> Result<(), Refusal> {
-    match text.chars().find(|c| c.is_control()) {
-        Some(found) => refuse(format!("a value must not have control characters such as {found:?}")),
-        None if text.len() > 8192 => refuse("a value may have at most 8192 bytes"),
+    match text.chars().find(|c| is_control(*c)) {
+        Some(found) => refuse(format!("it must not have control characters such as {found:?}")),
+        None if text.len() > 8192 => refuse("it may have at most 8192 bytes"),
         None => Ok(()),
     }
 }

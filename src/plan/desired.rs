@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
-use crate::model::argv::RootAccess;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
@@ -61,7 +60,7 @@ pub fn wanted(
     let listen: Vec<String> = network::listen(topology, observation, server).iter().map(IpAddr::to_string).collect();
     let user = layout.os_user.as_str();
     let group = [user, ":"].concat();
-    let root = if seen.seen.login.root == RootAccess::None { group.clone() } else { "root:root".to_owned() };
+    let root = files::own_directory_owner(seen.seen, layout);
     let broken =
         |error: crate::render::RenderError| Diagnostic::error("template", error.to_string()).server(&server.name);
     let access = Access {

@@ -82,6 +82,16 @@ pub fn administrator(seen: &ServerObservation) -> RunAs {
     if seen.login.root == RootAccess::None { RunAs::Login } else { RunAs::Root }
 }
 
+/// Returns who owns pgstead's own directory, as `chown` takes it: root where a package's service runs the instance, and
+/// the instance's user where log and socket live there, too.
+pub fn own_directory_owner(seen: &ServerObservation, layout: &Layout) -> String {
+    if layout.unit.is_none() || seen.login.root == RootAccess::None {
+        [&layout.os_user, ":"].concat()
+    } else {
+        "root:root".to_owned()
+    }
+}
+
 /// What comparing wanted files with observed ones says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Comparison {

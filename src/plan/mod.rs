@@ -4,6 +4,7 @@
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
 pub mod bootstrap;
+pub mod certificates;
 pub mod change;
 pub mod conninfo;
 pub mod desired;

@@ -15,8 +15,8 @@ use crate::ui::look::Style;
 pub struct LabView {
     /// Where it lives.
     pub dir: PathBuf,
-    /// Its inventory.
-    pub inventory: PathBuf,
+    /// Its inventory; absent when the lab is down or half made.
+    pub inventory: Option<PathBuf>,
     /// Its servers; empty when the lab is down.
     pub servers: Vec<LabServer>,
 }
@@ -45,8 +45,14 @@ pub fn render(lab: &LabView, look: Look) -> String {
             vec![cell(&server.name), cell(&server.ssh), styled(state.0, state.1)]
         })
         .collect();
-    let next =
-        format!("Next: pgstead -i {} bootstrap\n", crate::quote::sh::join(&[lab.inventory.display().to_string()]));
+    let next = match &lab.inventory {
+        Some(inventory) => {
+            let words =
+                ["pgstead".to_owned(), "-i".to_owned(), inventory.display().to_string(), "bootstrap".to_owned()];
+            format!("Next: {}\n", crate::quote::sh::join(&words))
+        }
+        None => "The lab is half made. Next: take it down, then bring it up again.\n".to_owned(),
+    };
     format!("{}\n{next}", table(&["SERVER", "SSH", "STATE"], &rows, look))
 }
 
@@ -59,7 +65,7 @@ mod tests {
         let server = |name: &str, running| LabServer { name: name.into(), ssh: "127.0.0.11:2211".into(), running };
         let lab = LabView {
             dir: "lab".into(),
-            inventory: "lab/pgstead.yaml".into(),
+            inventory: Some("lab/pgstead.yaml".into()),
             servers: vec![server("a", true), server("b", false)],
         };
         insta::assert_snapshot!(render(&lab, Look::PLAIN), @r"

@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod faults;
 mod host;
+pub mod inventory;
 mod lab;
 mod mounts;
 mod network;

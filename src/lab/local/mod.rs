@@ -63,7 +63,14 @@ pub struct LocalLabSpec {
 impl LocalLabSpec {
     /// Describes the usual lab, servers a, b and c, in a directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        let servers = ["a", "b", "c"].iter().filter_map(|name| name.parse().ok()).collect();
+        Self::with_servers(directory, 3)
+    }
+
+    /// Describes a lab of so many servers, named a to z and then aa to zz.
+    pub fn with_servers(directory: impl Into<PathBuf>, count: usize) -> Self {
+        let letters = || ('a'..='z').map(String::from);
+        let pairs = letters().flat_map(|first| letters().map(move |second| format!("{first}{second}")));
+        let servers = letters().chain(pairs).take(count).filter_map(|name| name.parse().ok()).collect();
         Self { directory: directory.into(), servers, version: None, ssh_port: None, postgres_port: None }
     }
 }

@@ -29,7 +29,7 @@ write_f() {
   sync -- "$1$new"
 }
 write_l() { rm -f -- "$1$new"; ln -s -- "$2" "$1$new"; }
-write_check() { "$1" -C port -c config_file="$2$new" -c data_directory=/ >/dev/null; }
+write_check() { "$1" -C port -D "$(dirname "$2")" -c config_file="$2$new" >/dev/null; }
 write_move() { [ ! -e "$2" ] || [ -z "$(ls -A "$2")" ] || { echo "$2 is not empty" >&2; exit 73; }; }
 rename_d() { :; }
 rename_f() { mv -fT -- "$1$new" "$1"; sync -- "$(dirname "$1")"; }

@@ -1,0 +1,37 @@
+# One command per wish. "make help" lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test ci lab lab-down bench soak docs
+
+PGSTEAD = cargo run --quiet --release --locked --
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+
+demo: ## three servers on this machine: bootstrap, a row travels, check, status (KEEP=1 leaves them up)
+	@scripts/install-packages demo
+	@scripts/demo
+
+test: ## every test there is: needs root for the hosts lab, says what it skips without
+	@scripts/install-packages test
+	cargo test --locked --doc
+	cargo nextest run --locked
+
+ci: ## what CI runs: format, lints, tests, dependencies, documentation
+	.ci/run
+
+lab: ## the hosts lab: three booted systems with systemd, sshd and PostgreSQL (root)
+	@scripts/install-packages test
+	$(PGSTEAD) lab up --backend hosts
+
+lab-down: ## takes the hosts lab away
+	$(PGSTEAD) lab down --backend hosts
+
+bench: ## micro-benchmarks, and bootstrap in the hosts lab against the bare commands (root)
+	@scripts/install-packages test
+	cargo bench --locked
+
+soak: ## nothing yet: role changes under load for hours; will run in the hosts lab
+	@echo "there is no soak run yet; \"make bench\" and \"make test\" are what there is" >&2; exit 2
+
+docs: ## the API documentation, warnings refused
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -1,0 +1,171 @@
+//! What every command that meets servers does first: connect to all, observe all.
+//!
+//! It holds the connections for the command's whole time, and has no opinion on what was seen.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::inventory::Inventory;
+use crate::apply::material;
+use crate::check;
+use crate::check::CheckReport;
+use crate::check::Thresholds;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::event::Event;
+use crate::event::Events;
+use crate::model::argv::Login;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::observe;
+use crate::observe::probe::Wish;
+use crate::pki::OperatorSecrets;
+use crate::plan::Consent;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::plan_bootstrap;
+use crate::postgres::Tls;
+use crate::prove;
+use crate::prove::Sessions;
+use crate::remote::ConnectOptions;
+use crate::remote::Connector;
+use crate::remote::Ssh;
+use crate::remote::close_all;
+use crate::state::StateDir;
+
+/// Connections to all servers, and what was seen over them.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    pub(super) inventory: &'a Inventory,
+    pub(super) state: StateDir,
+    pub(super) hosts: BTreeMap<ServerName, Result<Ssh, String>>,
+    /// Why servers could not be reached.
+    pub(super) unreachable: Vec<Diagnostic>,
+    pub(super) observation: Observation,
+    pub(super) events: Events,
+}
+
+impl<'a> Session<'a> {
+    /// Connects to all servers and observes them. One that cannot be reached is a fact, not a failure.
+    pub(super) async fn open(inventory: &'a Inventory, wish: Wish, events: Events) -> Result<Self, Failure> {
+        let state = StateDir::at(&inventory.state_dir);
+        let mut session = Self {
+            inventory,
+            state,
+            hosts: BTreeMap::new(),
+            unreachable: Vec::new(),
+            observation: Observation::default(),
+            events,
+        };
+        session.connect().await?;
+        session.observe(wish).await;
+        Ok(session)
+    }
+
+    async fn connect(&mut self) -> Result<(), Failure> {
+        const PHASE: &str = "connect";
+        let topology = &self.inventory.topology;
+        let known_hosts = absolute(self.state.known_hosts());
+        let connector = Connector::new(ConnectOptions::new(known_hosts), self.events.clone())
+            .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
+        let names = topology.servers().map(|server| server.name.clone()).collect();
+        self.events.send(Event::PhaseStarted { phase: PHASE, servers: names });
+        for (server, result) in connector.connect_all(topology.servers()).await {
+            let error = result.as_ref().err().map(ToString::to_string);
+            self.events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
+            let host = result.map_err(|error| {
+                let diagnostic = error.diagnostic();
+                let why = diagnostic.detail.clone().unwrap_or_else(|| diagnostic.message.clone());
+                self.unreachable.push(diagnostic);
+                why
+            });
+            self.hosts.insert(server.name.clone(), host);
+        }
+        Ok(())
+    }
+
+    /// Looks again over the same connections.
+    pub(super) async fn observe(&mut self, wish: Wish) {
+        self.observation = observe::observe(&self.inventory.topology, &self.hosts, wish, &self.events).await;
+    }
+
+    /// Ends a command that needs every server when one could not be reached.
+    pub(super) fn require_all(&self) -> Result<(), Failure> {
+        if self.unreachable.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::all(FailureKind::Unreachable, self.unreachable.clone()))
+    }
+
+    /// Returns who each connection is.
+    pub(super) fn logins(&self) -> BTreeMap<ServerName, Login> {
+        let seen = self.observation.servers.iter();
+        seen.filter_map(|(name, seen)| Some((name.clone(), seen.known()?.login.clone()))).collect()
+    }
+
+    /// Loads the operator's secrets and makes in memory what is missing.
+    pub(super) fn secrets(&self) -> Result<OperatorSecrets, Failure> {
+        let stored =
+            self.state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
+        let (secrets, _) = OperatorSecrets::complete(stored, self.inventory.topology.name(), Timestamp::now())
+            .map_err(|error| pki_failure(&error))?;
+        Ok(secrets)
+    }
+
+    /// Decides what a bootstrap would do.
+    pub(super) fn plan(
+        &self,
+        secrets: &OperatorSecrets,
+        consent: Consent,
+    ) -> Result<(Result<Plan, Vec<Diagnostic>>, Material), Failure> {
+        let topology = &self.inventory.topology;
+        let material = material::prepare(topology, &self.observation, secrets, Timestamp::now())
+            .map_err(|error| pki_failure(&error))?;
+        Ok((plan_bootstrap(topology, &self.observation, &material, consent), material))
+    }
+
+    /// Returns the sessions to the instances; none is opened yet.
+    pub(super) fn sessions(&self, secrets: &OperatorSecrets) -> Result<Sessions<'_, Ssh>, Failure> {
+        let tls = Tls::new(&secrets.ca.certificate, &secrets.operator)
+            .map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
+        Ok(Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls))
+    }
+
+    /// Judges the topology; with canaries where they are wanted, else from what was observed alone.
+    pub(super) async fn check(&self, canaries: bool) -> Result<CheckReport, Failure> {
+        let topology = &self.inventory.topology;
+        let thresholds = Thresholds::default();
+        let seen = match (canaries, check::current_primary(topology, &self.observation)) {
+            (true, Some(primary)) => {
+                let secrets = self.secrets()?;
+                let sessions = self.sessions(&secrets)?;
+                let links = topology.links(primary);
+                prove::watch_canaries(&sessions, primary, &links, |link| {
+                    std::time::Duration::from_millis(thresholds.canary_ms(topology, primary, &link.standby))
+                })
+                .await
+            }
+            (true, None) => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
+            (false, _) => Default::default(),
+        };
+        let seen = canaries.then_some(&seen);
+        Ok(check::check(topology, &self.observation, seen, &thresholds))
+    }
+
+    /// Closes the connections.
+    pub(super) async fn close(self) {
+        close_all(self.hosts.into_values().filter_map(Result::ok)).await;
+    }
+}
+
+fn pki_failure(error: &crate::pki::PkiError) -> Failure {
+    Failure::one(FailureKind::Refused, Diagnostic::error("certificates", error.to_string()))
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}

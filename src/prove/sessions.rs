@@ -1,0 +1,85 @@
+//! Sessions to the instances of a topology, opened when first needed and kept for the run.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::topology::Topology;
+use crate::plan::network;
+use crate::postgres::Client;
+use crate::postgres::ConnectWish;
+use crate::postgres::Tls;
+use crate::remote::Host;
+
+/// The sessions of one run.
+#[derive(Debug)]
+pub struct Sessions<'a, H> {
+    hosts: &'a BTreeMap<ServerName, Result<H, String>>,
+    doors: BTreeMap<ServerName, Door>,
+    tls: Tls,
+}
+
+/// How one instance is reached, and the session once it is open.
+#[derive(Debug)]
+struct Door {
+    target: Option<IpAddr>,
+    port: u16,
+    verify_name: String,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl<'a, H: Host> Sessions<'a, H> {
+    /// Prepares sessions; opens none.
+    pub fn new(
+        topology: &Topology,
+        observation: &Observation,
+        hosts: &'a BTreeMap<ServerName, Result<H, String>>,
+        tls: Tls,
+    ) -> Self {
+        let doors = topology
+            .servers()
+            .map(|server| {
+                let door = Door {
+                    target: network::forward_target(topology, observation, &server.name),
+                    port: server.port,
+                    verify_name: server.address.to_string(),
+                    client: Mutex::new(None),
+                };
+                (server.name.clone(), door)
+            })
+            .collect();
+        Self { hosts, doors, tls }
+    }
+
+    /// Returns the session to a server, opening it where none is open.
+    ///
+    /// # Errors
+    /// There is no connection, or PostgreSQL does not let us in.
+    pub async fn session(&self, name: &ServerName) -> Result<Arc<Client>, Box<Diagnostic>> {
+        let missing =
+            |what: &str| Box::new(Diagnostic::error("no-session", format!("server \"{name}\": {what}")).server(name));
+        let door = self.doors.get(name).ok_or_else(|| missing("it is not in the inventory"))?;
+        let mut client = door.client.lock().await;
+        if let Some(open) = client.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(Arc::clone(open));
+        }
+        let host = match self.hosts.get(name) {
+            Some(Ok(host)) => host,
+            Some(Err(why)) => return Err(missing(why)),
+            None => return Err(missing("there is no connection to it")),
+        };
+        let target = door.target.ok_or_else(|| missing("no address of its instance is known"))?;
+        let socket =
+            host.forward(&target.to_string(), door.port).await.map_err(|error| Box::new(error.diagnostic()))?;
+        let wish = ConnectWish::new(name.clone(), socket, &door.verify_name);
+        let open = Client::connect(&wish, &self.tls).await.map_err(|error| Box::new(error.diagnostic()))?;
+        let open = Arc::new(open);
+        *client = Some(Arc::clone(&open));
+        Ok(open)
+    }
+}
