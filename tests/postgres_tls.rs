@@ -1,5 +1,11 @@
 //! `postgres/` against a real PostgreSQL with certificates of `pki/`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::allow_attributes)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::allow_attributes
+)]
 
 use std::net::TcpListener;
 use std::path::Path;

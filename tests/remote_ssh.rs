@@ -1,5 +1,11 @@
 //! `remote/` against a real sshd.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::allow_attributes)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::allow_attributes
+)]
 
 mod sshd;
 

@@ -165,3 +165,19 @@ fn the_journal_survives_a_torn_line() {
     );
     assert_eq!((runs[1].run.as_str(), runs[1].result), ("r2", None));
 }
+
+#[test]
+fn asking_who_holds_the_lock_is_not_holding_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join("lab"));
+    let holder = Holder::this_process("ops@desk", "bootstrap", Timestamp::now());
+    drop(state.lock(&holder).unwrap());
+    let asker = {
+        let state = state.clone();
+        std::thread::spawn(move || (0..5000).for_each(|_| drop(state.lock_holder().unwrap())))
+    };
+    while !asker.is_finished() {
+        drop(state.lock(&holder).unwrap());
+    }
+    asker.join().unwrap();
+}

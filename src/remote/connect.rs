@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::event::Events;
 use crate::model::topology::Server;
+use crate::model::topology::Ssh as SshWish;
 use crate::remote::classify;
 use crate::remote::classify::ConnectReason;
 use crate::remote::config;
@@ -77,15 +78,17 @@ impl Connector {
     /// # Errors
     /// The connection cannot be made; the reason comes from ssh's own words.
     pub async fn connect(&self, server: &Server) -> Result<Ssh, RemoteError> {
+        self.connect_with(server, &server.ssh).await
+    }
+
+    /// Connects to a server, or to one of its jump hosts dressed as one, with the configuration of `wish`.
+    pub(super) async fn connect_with(&self, server: &Server, wish: &SshWish) -> Result<Ssh, RemoteError> {
         let gate = server.ssh.jump.first().map(|jump| self.gate(jump));
         let _turn = match &gate {
             Some(gate) => gate.acquire().await.ok(),
             None => None,
         };
-        let dir = self.server_directory().map_err(|source| RemoteError::Prepare { source })?;
-        let config = config::render(&self.options, &server.ssh)?;
-        let place = Place { config: dir.join("config"), log: dir.join("log"), control: dir.join("m"), dir };
-        write_private(&place.config, &config).map_err(|source| RemoteError::Prepare { source })?;
+        let place = self.prepare(wish)?;
         self.start_master(server, &place).await?;
         let leash = UnixStream::connect(&place.control).await.map_err(|source| {
             failed(server, ConnectReason::Other, &["its control socket is not there: ", &source.to_string()].concat())
@@ -107,11 +110,17 @@ impl Connector {
         Arc::clone(gate)
     }
 
-    fn server_directory(&self) -> io::Result<PathBuf> {
+    /// Makes the directory and the configuration of one connection.
+    pub(super) fn prepare(&self, wish: &SshWish) -> Result<Place, RemoteError> {
+        let config = config::render(&self.options, wish)?;
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let dir = self.dir.path().join(number.to_string());
-        fs::create_dir(&dir)?; // Its parent is 0700.
-        Ok(dir)
+        let place =
+            Place { config: dir.join("config"), log: dir.join("log"), control: dir.join("m"), dir: dir.clone() };
+        fs::create_dir(&dir) // Its parent is 0700.
+            .and_then(|()| write_private(&place.config, &config))
+            .map_err(|source| RemoteError::Prepare { source })?;
+        Ok(place)
     }
 
     async fn start_master(&self, server: &Server, place: &Place) -> Result<(), RemoteError> {

@@ -10,8 +10,10 @@ mod config;
 mod connect;
 mod error;
 pub mod fake;
+mod known_hosts;
 mod script;
 mod ssh;
+pub mod trust;
 
 use std::path::PathBuf;
 
@@ -22,6 +24,8 @@ pub use crate::remote::config::ConnectOptions;
 pub use crate::remote::connect::Connector;
 pub use crate::remote::connect::close_all;
 pub use crate::remote::error::RemoteError;
+pub use crate::remote::known_hosts::HostKey;
+pub use crate::remote::known_hosts::KeyState;
 pub use crate::remote::ssh::Ssh;
 
 use crate::model::argv::Argv;

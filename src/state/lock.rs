@@ -12,7 +12,6 @@ use std::io::Seek;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -51,25 +50,15 @@ pub struct RunLock {
     file: File,
 }
 
-/// How long [`holder`] may have the file while it asks.
-const ASKING: Duration = Duration::from_millis(20);
+/// How often a lock may seem held only because [`holder`] is asking.
+const ASKERS_MAX: usize = 100;
 
 impl RunLock {
     pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, StateError> {
         let failed = |source| StateError::Lock { path: path.to_owned(), source };
         let mut file = open(path).map_err(failed)?;
-        let mut locked = file.try_lock();
-        if matches!(locked, Err(TryLockError::WouldBlock)) {
-            #[expect(clippy::disallowed_methods, reason = "nothing to wait for: the kernel tells nobody who asks")]
-            std::thread::sleep(ASKING);
-            locked = file.try_lock();
-        }
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StateError::Locked { path: path.to_owned(), holder: content(&mut file) });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        if !try_exclusive(&file).map_err(failed)? {
+            return Err(StateError::Locked { path: path.to_owned(), holder: content(&mut file) });
         }
         let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
@@ -81,6 +70,25 @@ impl Drop for RunLock {
     fn drop(&mut self) {
         let _ = self.file.set_len(0); // The next holder must not be taken for this one.
     }
+}
+
+/// Takes the lock where no run holds it. Whoever only asks has a shared lock for a moment, which a run must not mistake
+/// for another run: where a shared lock can be had, no run holds it.
+fn try_exclusive(file: &File) -> io::Result<bool> {
+    for _ in 0..ASKERS_MAX {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+        std::thread::yield_now();
+    }
+    Ok(false)
 }
 
 /// Returns who holds a lock, where somebody does.

@@ -1,5 +1,12 @@
 //! A real sshd on 127.0.0.1 for tests: own port, own host key, the current user.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::allow_attributes, unreachable_pub)]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    unreachable_pub
+)]
 
 use std::net::TcpListener;
 use std::net::TcpStream;
