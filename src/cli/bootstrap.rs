@@ -111,8 +111,13 @@ async fn over(
     let sessions = session.sessions(&secrets)?;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
-        // Where nobody can be asked, the plan is still worth a log line each.
-        ui.explain(&crate::ui::plan::render(&view, ui.err));
+        // Where nobody is asked, every step is still worth a line in a log.
+        let asked = ui.can_ask && !ui.options.yes;
+        ui.explain(&if asked || ui.err.whole {
+            crate::ui::plan::render(&view, ui.err)
+        } else {
+            crate::ui::plan::render_steps(&view, ui.err)
+        });
         ask::consent(ui, &question(plan))?;
         session
             .state

@@ -22,6 +22,7 @@ use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::ui::Progress;
 use crate::ui::Ui;
+use crate::ui::Verbosity;
 use crate::ui::json::PlanDocument;
 use crate::ui::plan;
 use crate::ui::plan::PlanView;
@@ -31,7 +32,9 @@ use crate::ui::plan::PlanView;
 /// Observes the servers and changes nothing. With refusals it ends with code 5.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  pgstead plan                                     steps, diffs and exact commands
+  pgstead plan                                     steps, diffs and commands
+  pgstead plan -v | less                           every line of every file, script and command
+  pgstead plan -q                                  one line per step
   pgstead plan --exit-code && echo nothing to do   end with code 8 when changes are pending
   pgstead plan --format json | jq .changes")]
 pub(super) struct PlanArgs {
@@ -62,7 +65,9 @@ pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, F
 /// Writes a plan to stdout, and its refusals to stderr.
 pub(super) fn show(topology: &TopologyName, planned: &Planned, ui: &Ui) -> Result<(), Failure> {
     let view = PlanView { topology, plan: planned.plan.as_ref().map_err(Vec::as_slice), logins: &planned.logins };
-    ui.answer(|look| plan::render(&view, look), || PlanDocument::new(&view))?;
+    let steps_alone = ui.options.verbosity == Verbosity::Quiet;
+    let text = |look| if steps_alone { plan::render_steps(&view, look) } else { plan::render(&view, look) };
+    ui.answer(text, || PlanDocument::new(&view))?;
     if let Err(refusals) = &planned.plan {
         ui.diagnostics(refusals);
     }
