@@ -111,13 +111,12 @@ async fn over(
     let sessions = session.sessions(&secrets)?;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
-        // Where nobody is asked, every step is still worth a line in a log.
-        let asked = ui.can_ask && !ui.options.yes;
-        ui.explain(&if asked || ui.err.whole {
-            crate::ui::plan::render(&view, ui.err)
-        } else {
-            crate::ui::plan::render_steps(&view, ui.err)
-        });
+        // With --yes the progress names every step, and "plan" has shown the rest.
+        match (ui.options.yes, ui.can_ask) {
+            (true, _) if !ui.err.whole => {}
+            (false, false) if !ui.err.whole => ui.explain(&crate::ui::plan::render_steps(&view, ui.err)),
+            _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
+        }
         ask::consent(ui, &question(plan))?;
         session
             .state
