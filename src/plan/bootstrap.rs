@@ -158,8 +158,11 @@ impl Steps<'_> {
             let usable = has_slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
             let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
             if !usable {
-                let commands =
-                    vec![sql::psql(upstream.seen.layout, upstream.seen.server, sql::create_slots(&[slot.clone()]))];
+                let commands = vec![sql::psql(
+                    upstream.seen.layout,
+                    upstream.seen.server,
+                    sql::create_slots(std::slice::from_ref(&slot)),
+                )];
                 let step = Step::run(&link.upstream, Risk::Reversible, format!("create slot \"{slot}\""), commands);
                 let made = plan.add(step, waits.iter().copied());
                 waits = vec![made];
