@@ -8,6 +8,8 @@ pub mod links;
 pub mod report;
 pub mod servers;
 
+use std::cmp::Reverse;
+
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
@@ -114,8 +116,7 @@ pub fn check(
     let links = topology.links(primary);
     let mut findings = servers::check_servers(topology, observation, primary, thresholds);
     findings.extend(links::check_links(topology, observation, primary, &links, canaries, thresholds));
-    findings
-        .sort_by(|one, other| (other.verdict, other.diagnostic.severity).cmp(&(one.verdict, one.diagnostic.severity)));
+    findings.sort_by_key(|finding| Reverse((finding.verdict, finding.diagnostic.severity)));
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);
     CheckReport {
         topology: topology.name().clone(),

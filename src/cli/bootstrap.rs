@@ -105,7 +105,7 @@ async fn over(
     }
     let plan = match &planned.plan {
         Ok(plan) => plan,
-        Err(refusals) => return Err(Failure::all(FailureKind::Refused, refusals.clone())),
+        Err(refusals) => return Err(plan::refused(refusals)),
     };
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;

@@ -13,6 +13,7 @@ use super::inventory::Inventory;
 use super::session::Session;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::event::Events;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
@@ -74,9 +75,16 @@ pub(super) fn show(topology: &TopologyName, planned: &Planned, ui: &Ui) -> Resul
     Ok(())
 }
 
+/// Returns the end that refusals mean: a server that could not be looked at is unreachable, not refused.
+pub(super) fn refused(refusals: &[Diagnostic]) -> Failure {
+    let unreachable = refusals.iter().any(|refusal| refusal.code == "unreachable");
+    let kind = if unreachable { FailureKind::Unreachable } else { FailureKind::Refused };
+    Failure::all(kind, refusals.to_vec())
+}
+
 pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
     match &planned.plan {
-        Err(_) => exit::REFUSED,
+        Err(refusals) => refused(refusals).kind.into(),
         Ok(plan) if exit_code && plan.changes() => exit::CHANGES_PENDING,
         Ok(_) => exit::DONE,
     }

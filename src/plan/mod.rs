@@ -86,6 +86,11 @@ impl PlanBuilder {
         self.steps.iter().map(|step| step.id).collect()
     }
 
+    /// Says whether a step proves links.
+    pub fn proves_links(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step.action, Action::ProveLinks { .. }))
+    }
+
     /// Ends the collection.
     pub fn finish(self) -> Vec<PlannedStep> {
         self.steps

@@ -3,5 +3,7 @@
 //! Outcomes are read with psql on the hosts, past SSH and past pgstead's own `check`. They need root for the hosts lab
 //! and fail without it; nothing is skipped. Adding a scenario is adding a function.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bootstrap;
 mod scenario;
