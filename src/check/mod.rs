@@ -4,6 +4,7 @@
 //! healthy. The numbers L1 to L23 are those of hazards.md, section 4.
 
 pub mod canary;
+pub mod files;
 pub mod links;
 pub mod report;
 pub mod servers;

@@ -18,6 +18,7 @@ mod render;
 mod session;
 mod status;
 mod trust;
+mod unlock;
 mod validate;
 
 use std::ffi::OsString;
@@ -62,6 +63,7 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
+    Unlock(unlock::UnlockArgs),
     History(history::HistoryArgs),
     Lab(lab::LabArgs),
     Completions(completions::CompletionsArgs),
@@ -122,6 +124,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),
+        Command::Unlock(args) => unlock::run(globals, args, ui),
         Command::History(args) => history::run(globals, args, ui),
         Command::Lab(args) => lab::run(globals, args, ui),
         Command::Completions(args) => completions::run(args, ui),
@@ -192,11 +195,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
             Diagnostic::error("runtime", "could not start the asynchronous runtime").detail(format!("{error}.")),
         )),
     }
-}
-
-/// The end of a command whose other half is not merged yet.
-fn not_wired<T>(what: &'static str) -> Result<T, Failure> {
-    Err(Failure::one(FailureKind::Bug, Diagnostic::error("not-wired", format!("{what} is not wired yet"))))
 }
 
 #[cfg(test)]
