@@ -228,7 +228,10 @@ mod tests {
     fn every_end_has_its_code() {
         let ui = Ui::new(Options::default());
         assert_eq!(guard(&ui, || Ok(exit::CHANGES_PENDING)), exit::CHANGES_PENDING);
-        assert_eq!(guard(&ui, || not_wired("this test")), exit::BUG);
+        assert_eq!(
+            guard(&ui, || Err(Failure::one(FailureKind::Bug, Diagnostic::error("bug", "this test")))),
+            exit::BUG
+        );
         assert_eq!(guard(&ui, || panic!("this panic is part of a test")), exit::BUG);
     }
 

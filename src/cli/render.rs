@@ -28,8 +28,8 @@ use crate::plan::rendering;
 use crate::state::StateDir;
 use crate::ui::Progress;
 use crate::ui::Ui;
+use crate::ui::changes;
 use crate::ui::json::Versioned;
-use crate::ui::plan;
 
 /// Write every file that would be installed
 ///
@@ -70,7 +70,7 @@ pub(super) fn run(globals: &Globals, args: &RenderArgs, ui: &Ui) -> Result<Exit,
     if args.diff {
         return diff(&inventory, ui);
     }
-    let files: Vec<RenderedFile> = changes(&inventory, &offline::presume(&inventory.topology))?
+    let files: Vec<RenderedFile> = files_of(&inventory, &offline::presume(&inventory.topology))?
         .into_iter()
         .filter_map(|(server, file)| {
             Some(RenderedFile { server: server.to_string(), path: file.path, content: file.after? })
@@ -114,7 +114,7 @@ fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
     let progress = Progress::start(ui);
     let files = block_on(async {
         let session = Session::open(inventory, Wish::default(), progress.events()).await?;
-        let files = session.require_all().and_then(|()| changes(inventory, &session.observation));
+        let files = session.require_all().and_then(|()| files_of(inventory, &session.observation));
         session.close().await;
         files
     });
@@ -123,7 +123,7 @@ fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
         .into_iter()
         .filter(|(_, file)| file.after.is_some() && file.after != file.before)
         .filter_map(|(server, file)| {
-            let diff = plan::unified_diff(&file)?;
+            let diff = changes::unified_diff(&file)?;
             Some(Differing { server: server.to_string(), path: file.path, diff })
         })
         .collect();
@@ -138,7 +138,7 @@ fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
 }
 
 /// Returns every file with what stands there; certificates and other secrets are made in memory and not shown.
-fn changes(inventory: &Inventory, observation: &Observation) -> Result<Vec<(ServerName, FileChange)>, Failure> {
+fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(ServerName, FileChange)>, Failure> {
     let topology = &inventory.topology;
     let failed = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
     let stored = StateDir::at(&inventory.state_dir).load_secrets().map_err(|error| failed(error.diagnostic()))?;

@@ -59,7 +59,8 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
             (server.name.clone(), result.map_err(why))
         })
         .collect();
-    let mut observation = observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
+    let mut observation =
+        observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
     let canaries = match check::current_primary(topology, &observation) {
         None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
         Some(primary) => {
@@ -89,7 +90,10 @@ fn leave_out(observation: &mut Observation) {
         }
         if let Observed::Known(instance) = &mut seen.instance {
             instance.settings.retain(|name, setting| {
-                setting.sourcefile.is_some() || setting.pending_restart || name.starts_with("recovery_") || name.starts_with("max_")
+                setting.sourcefile.is_some()
+                    || setting.pending_restart
+                    || name.starts_with("recovery_")
+                    || name.starts_with("max_")
             });
             for role in instance.roles.values_mut() {
                 role.verifier_sha256 = None;
