@@ -1,6 +1,5 @@
 //! Every file that a finished topology has, for `render`. Secret files are named and not shown.
 
-use crate::check::current_primary;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
 use crate::model::name::ServerName;
@@ -24,7 +23,7 @@ pub fn rendered(
     observation: &Observation,
     material: &Material,
 ) -> Result<Vec<(ServerName, FileChange)>, Diagnostic> {
-    let primary = current_primary(topology, observation).unwrap_or_else(|| topology.preferred_primary());
+    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
     let names = topology.common().replication.synchronous.as_ref().map(synchronous_standby_names).unwrap_or_default();
     let mut files = Vec::new();

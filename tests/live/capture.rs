@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgstead::check;
 use pgstead::check::Canaries;
 use pgstead::check::Thresholds;
 use pgstead::event::Events;
@@ -61,7 +60,7 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
         .collect();
     let mut observation =
         observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
-    let canaries = match check::current_primary(topology, &observation) {
+    let canaries = match observation.current_primary(topology) {
         None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
         Some(primary) => {
             let stored = state.load_secrets().unwrap();
