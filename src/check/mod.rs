@@ -4,6 +4,7 @@
 //! healthy. The numbers L1 to L23 are those of hazards.md, section 4.
 
 pub mod canary;
+pub mod files;
 pub mod links;
 pub mod report;
 pub mod servers;
@@ -96,15 +97,6 @@ impl Finding {
     }
 }
 
-/// Returns the server that accepts writes, where exactly one reachable server does.
-pub fn current_primary<'a>(topology: &'a Topology, observation: &Observation) -> Option<&'a ServerName> {
-    let mut writers = topology.servers().map(|server| &server.name).filter(|name| {
-        observation.server(name).and_then(|seen| seen.instance.known()).is_some_and(|instance| !instance.in_recovery)
-    });
-    let first = writers.next()?;
-    writers.next().is_none().then_some(first)
-}
-
 /// Judges a topology. Without canaries only what was observed is judged: a picture, not a proof.
 pub fn check(
     topology: &Topology,
@@ -112,7 +104,7 @@ pub fn check(
     canaries: Option<&Canaries>,
     thresholds: &Thresholds,
 ) -> CheckReport {
-    let primary = current_primary(topology, observation).unwrap_or_else(|| topology.preferred_primary());
+    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
     let mut findings = servers::check_servers(topology, observation, primary, thresholds);
     findings.extend(links::check_links(topology, observation, primary, &links, canaries, thresholds));

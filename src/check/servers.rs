@@ -3,6 +3,7 @@
 use crate::check::Finding;
 use crate::check::ServerReport;
 use crate::check::Thresholds;
+use crate::check::files;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -107,7 +108,7 @@ pub fn check_servers(
         };
         let mut of_server = configuration(name, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
-        of_server.extend(drift(name, seen, layout));
+        of_server.extend(files::check_files(name, seen, layout));
         if let Some(reference) = reference {
             of_server.extend(same_history(name, primary, instance, reference));
             if name != primary {
@@ -318,27 +319,6 @@ fn role_survives_restart(
         );
     }
     findings
-}
-
-/// A file that differs from what the manifest says was installed: a remark, since it may be meant.
-fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Finding> {
-    let manifest = seen.files.get(&layout.own("manifest")).and_then(Observed::known);
-    let text = manifest.and_then(|fact| fact.content.as_deref()).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.split_once("  "))
-        .filter_map(|(hash, path)| {
-            let (code, what) = match seen.files.get(path)? {
-                Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
-                Observed::Absent => ("file-missing", "is missing"),
-                _ => return None,
-            };
-            Some(Finding::remark(
-                Diagnostic::warning(code, format!("server \"{name}\": {path} {what}"))
-                    .server(name)
-                    .hint("\"pgstead plan\" shows the difference."),
-            ))
-        })
-        .collect()
 }
 
 /// L17, first half: the five parameters are at least as high as on the primary (hazard 38).

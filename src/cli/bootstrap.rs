@@ -16,7 +16,6 @@ use super::session::Session;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
-use crate::check;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::TopologyName;
@@ -166,7 +165,7 @@ async fn prove_unchanged(
     topology: &TopologyName,
     begun: Instant,
 ) -> Result<RunReport, Failure> {
-    if let Some(primary) = check::current_primary(&session.inventory.topology, &session.observation) {
+    if let Some(primary) = session.observation.current_primary(&session.inventory.topology) {
         let links = session.inventory.topology.links(primary);
         prove::prove_links(sessions, primary, &links)
             .await

@@ -172,7 +172,7 @@ fi
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
   active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
-    boot=$(sed -n 's/^ *\([a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
+    boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
     if [ "${boot:-auto}" = auto ] && systemctl -q is-enabled postgresql.service 2>/dev/null; then boot=1; else boot=0; fi
   else
     if systemctl -q is-enabled "$unit" 2>/dev/null; then boot=1; else boot=0; fi

@@ -53,7 +53,7 @@ pub(super) fn render<'a>(
 }
 
 /// Returns the unified diff of a file without its file header; `None` when the file is secret.
-pub(super) fn unified_diff(change: &FileChange) -> Option<String> {
+pub(crate) fn unified_diff(change: &FileChange) -> Option<String> {
     let after = change.after.as_deref()?;
     let Some(before) = change.before.as_deref() else { return Some(added(after.lines())) };
     let diff = TextDiff::from_lines(before, after);

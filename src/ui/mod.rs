@@ -5,7 +5,7 @@
 //! reads no inventory: what it draws is given to it.
 
 pub mod ask;
-mod changes;
+pub(crate) mod changes;
 mod columns;
 pub mod diagnostic;
 pub mod history;

@@ -4,6 +4,9 @@
 //! and fail without it; nothing is skipped. Adding a scenario is adding a function.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
+mod alarms;
 mod bootstrap;
+mod capture;
 mod scenario;

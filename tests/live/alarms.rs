@@ -1,0 +1,500 @@
+//! Every alarm of `check`: a healthy topology, one thing broken, the code that names it, and health again.
+//!
+//! One topology serves all alarms of a release, one after the other. What is restored must be healthy again, or the
+//! next alarm would prove nothing. With `PGSTEAD_CAPTURE=DIR` what was seen is kept there as cases for `tests/check.rs`.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::lab::hosts::Release;
+use serde_json::Value;
+
+use crate::capture;
+use crate::scenario::Ran;
+use crate::scenario::Scenario;
+use crate::scenario::until;
+
+#[test]
+fn every_alarm_is_named_on_15() {
+    every_alarm(Release::Bookworm);
+}
+
+#[test]
+fn every_alarm_is_named_on_17() {
+    every_alarm(Release::Trixie);
+}
+
+/// What `check` must say.
+struct Expected {
+    exit: i32,
+    /// Codes with their servers; others may stand beside them.
+    findings: &'static [(&'static str, Option<&'static str>)],
+    /// The verdicts of a → b and b → c.
+    links: [&'static str; 2],
+    /// The time it may take. Three dials of at most 3 s and a canary of at most 2 s are the worst.
+    seconds: f64,
+}
+
+/// Nothing waits: a second for the probe and half a second for the machine that runs the tests.
+const AT_ONCE: f64 = 2.5;
+/// A canary was waited for.
+const CANARY: f64 = 4.5;
+/// A dial or a login was waited for, then perhaps a canary.
+const SILENCE: f64 = 14.0;
+
+/// A lab and what went wrong with its alarms so far.
+struct Alarms {
+    lab: Scenario,
+    major: u32,
+    wrong: Vec<String>,
+}
+
+fn every_alarm(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    // One region: a canary that does not come is given up after 2 s on every link.
+    lab.edit(|inventory| {
+        for site in inventory["sites"].as_object_mut().unwrap().values_mut() {
+            site["region"] = "华东".into();
+        }
+    });
+    lab.bootstrap();
+    let mut alarms = Alarms { lab, major: release.postgres_major(), wrong: Vec::new() };
+    alarms.quiet("healthy");
+    alarms.standby_stopped();
+    alarms.slot_dropped();
+    alarms.replay_paused();
+    alarms.access_removed();
+    alarms.wrong_authority();
+    alarms.other_upstream();
+    alarms.signal_file_deleted();
+    alarms.service_not_enabled();
+    alarms.garbage_in_files();
+    alarms.restart_pending();
+    alarms.key_exposed();
+    alarms.key_missing();
+    alarms.primary_stopped();
+    alarms.link_cut_silently();
+    alarms.standby_unreachable();
+    alarms.primary_unreachable();
+    alarms.two_primaries();
+    assert!(alarms.wrong.is_empty(), "{} alarms are wrong:\n{}", alarms.wrong.len(), alarms.wrong.join("\n"));
+}
+
+impl Alarms {
+    fn standby_stopped(&mut self) {
+        self.systemctl("c", "stop");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("instance-not-running", Some("c")), ("no-sender", Some("b"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("standby-stopped", &expected);
+        self.systemctl("c", "start");
+        self.quiet("standby-stopped");
+    }
+
+    fn slot_dropped(&mut self) {
+        self.systemctl("c", "stop");
+        self.lab.eventually("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'", "f");
+        self.lab.sql("b", "SELECT pg_drop_replication_slot('c')");
+        self.systemctl("c", "start");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("slot-missing", Some("b")), ("no-sender", Some("b")), ("canary-lost", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: CANARY,
+        };
+        self.alarm("slot-missing", &expected);
+        // What the hint says helps.
+        self.lab.pgstead(&["bootstrap", "--yes"]).expect(0);
+        self.quiet("slot-missing");
+    }
+
+    fn replay_paused(&mut self) {
+        self.lab.sql("c", "SELECT pg_wal_replay_pause()");
+        self.lab.eventually("c", "SELECT pg_get_wal_replay_pause_state() <> 'not paused'", "t");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("replay-paused", Some("c")), ("canary-lost", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: CANARY,
+        };
+        self.alarm("replay-paused", &expected);
+        self.lab.sql("c", "SELECT pg_wal_replay_resume()");
+        self.quiet("replay-paused");
+    }
+
+    fn access_removed(&mut self) {
+        let hba = self.config("pg_hba.conf");
+        let record = format!("/^hostssl replication .*{}.*/d", self.lab.host("b").address());
+        self.keep("a", &hba);
+        self.lab.run("a", &["sed", "-i", &record, &hba]);
+        self.lab.sql("a", "SELECT pg_reload_conf()");
+        self.disconnect("a", "b");
+        let expected = Expected {
+            exit: 7,
+            findings: &[
+                ("dial-failed", Some("b")),
+                ("no-sender", Some("a")),
+                ("canary-lost", Some("b")),
+                ("drift", Some("a")),
+            ],
+            links: ["unhealthy", "unhealthy"],
+            seconds: CANARY,
+        };
+        self.alarm("access-removed", &expected);
+        self.restore("a", &hba);
+        self.lab.sql("a", "SELECT pg_reload_conf()");
+        self.quiet("access-removed");
+    }
+
+    fn wrong_authority(&mut self) {
+        let bundle = self.lab.run("b", &["sh", "-c", "ls /var/lib/pgstead/lab/*/ca.crt"]);
+        self.keep("b", &bundle);
+        // A valid certificate, of somebody else.
+        let made =
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=other -keyout /dev/null";
+        let other = self.lab.host("b").run(&["sh", "-c", made]);
+        let other = other.unwrap_or_else(|_| on_this_machine(made));
+        self.lab.host("b").write_file(&bundle, other.as_bytes()).unwrap();
+        self.disconnect("a", "b");
+        let expected = Expected {
+            exit: 7,
+            findings: &[
+                ("dial-failed", Some("b")),
+                ("no-sender", Some("a")),
+                ("no-receiver", Some("b")),
+                ("drift", Some("b")),
+            ],
+            links: ["unhealthy", "unhealthy"],
+            seconds: CANARY,
+        };
+        self.alarm("wrong-authority", &expected);
+        self.restore("b", &bundle);
+        self.quiet("wrong-authority");
+    }
+
+    fn other_upstream(&mut self) {
+        let conninfo = self.lab.sql("c", "SHOW primary_conninfo");
+        let (a, b) = (self.lab.host("a").address().to_string(), self.lab.host("b").address().to_string());
+        assert!(conninfo.contains(&b), "{conninfo}");
+        let other = conninfo.replace(&b, &a).replace('\'', "''");
+        self.lab.sql("c", &format!("ALTER SYSTEM SET primary_conninfo = '{other}'"));
+        self.lab.sql("c", "ALTER SYSTEM SET primary_slot_name = ''");
+        self.lab.sql("c", "SELECT pg_reload_conf()");
+        self.lab.eventually("c", "SELECT status, sender_host FROM pg_stat_wal_receiver", &format!("streaming|{a}"));
+        let expected = Expected {
+            exit: 7,
+            findings: &[("wrong-upstream", Some("c")), ("setting-overridden", Some("c")), ("no-sender", Some("b"))],
+            links: ["healthy", "unhealthy"],
+            seconds: CANARY,
+        };
+        self.alarm("wrong-upstream", &expected);
+        self.lab.sql("c", "ALTER SYSTEM RESET primary_conninfo");
+        self.lab.sql("c", "ALTER SYSTEM RESET primary_slot_name");
+        self.lab.sql("c", "SELECT pg_reload_conf()");
+        self.quiet("wrong-upstream");
+    }
+
+    fn signal_file_deleted(&mut self) {
+        let signal = format!("/var/lib/postgresql/{}/main/standby.signal", self.major);
+        self.keep("c", &signal);
+        self.lab.run("c", &["rm", &signal]);
+        let expected = Expected {
+            exit: 7,
+            findings: &[("standby-signal-missing", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("standby-signal-missing", &expected);
+        self.restore("c", &signal);
+        self.quiet("standby-signal-missing");
+    }
+
+    fn service_not_enabled(&mut self) {
+        let start = self.config("start.conf");
+        self.keep("c", &start);
+        self.lab.run("c", &["sed", "-i", "s/^auto/manual/", &start]);
+        let expected = Expected {
+            exit: 7,
+            findings: &[("service-not-enabled", Some("c")), ("drift", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("service-not-enabled", &expected);
+        self.restore("c", &start);
+        self.quiet("service-not-enabled");
+    }
+
+    fn garbage_in_files(&mut self) {
+        for (file, name) in [("pg_hba.conf", "garbage-in-hba"), ("postgresql.conf", "garbage-in-conf")] {
+            let path = self.config(file);
+            self.keep("b", &path);
+            self.lab.run("b", &["sh", "-c", "echo 'nobody knows what this is' >> \"$1\"", "sh", &path]);
+            self.hang_up("b");
+            let expected = Expected {
+                exit: 7,
+                findings: &[("configuration-error", Some("b")), ("drift", Some("b"))],
+                links: ["unhealthy", "healthy"],
+                seconds: AT_ONCE,
+            };
+            self.alarm(name, &expected);
+            self.restore("b", &path);
+            self.hang_up("b");
+            self.quiet(name);
+        }
+    }
+
+    fn restart_pending(&mut self) {
+        self.lab.sql("c", "ALTER SYSTEM SET max_connections = 333");
+        self.lab.sql("c", "SELECT pg_reload_conf()");
+        self.lab.eventually("c", "SELECT pending_restart FROM pg_settings WHERE name = 'max_connections'", "t");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("restart-pending", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("restart-pending", &expected);
+        self.lab.sql("c", "ALTER SYSTEM RESET max_connections");
+        self.lab.sql("c", "SELECT pg_reload_conf()");
+        self.quiet("restart-pending");
+    }
+
+    fn key_exposed(&mut self) {
+        self.lab.run("c", &["sh", "-c", "chmod 644 /var/lib/pgstead/lab/*/tls/server.key"]);
+        let expected = Expected {
+            exit: 7,
+            findings: &[("key-exposed", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("key-exposed", &expected);
+        // What the hint says helps.
+        self.lab.pgstead(&["bootstrap", "--yes"]).expect(0);
+        self.quiet("key-exposed");
+    }
+
+    fn key_missing(&mut self) {
+        self.lab.run("c", &["sh", "-c", "cd /var/lib/pgstead/lab/*/tls/ && mv client.key away"]);
+        let expected = Expected {
+            exit: 7,
+            findings: &[("key-missing", Some("c")), ("dial-failed", Some("c"))],
+            links: ["healthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("key-missing", &expected);
+        self.lab.run("c", &["sh", "-c", "cd /var/lib/pgstead/lab/*/tls/ && mv away client.key"]);
+        self.quiet("key-missing");
+    }
+
+    fn primary_stopped(&mut self) {
+        self.systemctl("a", "stop");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("no-primary", None), ("instance-not-running", Some("a"))],
+            links: ["unhealthy", "unknown"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("no-primary", &expected);
+        self.systemctl("a", "start");
+        self.quiet("no-primary");
+    }
+
+    /// Neither side is told; the upstream still calls it streaming, and `check` must not believe that.
+    fn link_cut_silently(&mut self) {
+        let state = "SELECT state FROM pg_stat_replication WHERE application_name = 'c'";
+        self.lab.lab().drop_link(self.lab.host("b"), self.lab.host("c")).unwrap();
+        assert_eq!(self.lab.sql("b", state), "streaming");
+        let expected = Expected {
+            exit: 7,
+            findings: &[("canary-lost", Some("c")), ("dial-failed", Some("c")), ("dial-failed", Some("b"))],
+            links: ["healthy", "unhealthy"],
+            seconds: SILENCE,
+        };
+        self.alarm("link-silent", &expected);
+        self.lab.lab().mend_drop(self.lab.host("b"), self.lab.host("c")).unwrap();
+        self.quiet("link-silent");
+    }
+
+    fn standby_unreachable(&mut self) {
+        let operator = self.lab.host("c").operator_address();
+        self.lab.host("c").drop_arriving_from(operator).unwrap();
+        let expected = Expected {
+            exit: 10,
+            findings: &[("server-unreachable", Some("c")), ("standby-not-seen", Some("c"))],
+            links: ["healthy", "unknown"],
+            seconds: SILENCE,
+        };
+        self.alarm("standby-unreachable", &expected);
+        self.lab.host("c").accept_arriving_from(operator).unwrap();
+        self.quiet("standby-unreachable");
+    }
+
+    fn primary_unreachable(&mut self) {
+        let operator = self.lab.host("a").operator_address();
+        self.lab.host("a").drop_arriving_from(operator).unwrap();
+        let expected = Expected {
+            exit: 10,
+            findings: &[("no-primary-seen", None), ("server-unreachable", Some("a")), ("upstream-not-seen", Some("a"))],
+            links: ["unknown", "unknown"],
+            seconds: SILENCE,
+        };
+        self.alarm("primary-unreachable", &expected);
+        self.lab.host("a").accept_arriving_from(operator).unwrap();
+        self.quiet("primary-unreachable");
+    }
+
+    fn two_primaries(&mut self) {
+        let data = format!("/var/lib/postgresql/{}/main", self.major);
+        let program = format!("/usr/lib/postgresql/{}/bin/pg_ctl", self.major);
+        self.lab.run("b", &["runuser", "-u", "postgres", "--", &program, "-D", &data, "promote", "--wait"]);
+        let expected = Expected {
+            exit: 7,
+            findings: &[("two-primaries", None)],
+            links: ["unhealthy", "unhealthy"],
+            seconds: AT_ONCE,
+        };
+        self.alarm("two-primaries", &expected);
+        let refused = self.lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
+        assert!(refused.codes().iter().any(|code| code == "two-primaries"), "{refused}");
+    }
+}
+
+impl Alarms {
+    /// Checks, and notes everything that is not as expected.
+    fn alarm(&mut self, name: &str, expected: &Expected) {
+        let begun = Instant::now();
+        let ran = self.lab.pgstead(&["check", "--format", "json"]);
+        let seconds = begun.elapsed().as_secs_f64();
+        capture::keep(&self.lab, name, self.major);
+        let mut wrong = Vec::new();
+        if ran.code != expected.exit {
+            wrong.push(format!("exit code {}, not {}", ran.code, expected.exit));
+        }
+        if seconds > expected.seconds {
+            wrong.push(format!("took {seconds:.1} s, not at most {:.1}", expected.seconds));
+        }
+        let document = ran.json();
+        let findings = document["findings"].as_array().cloned().unwrap_or_default();
+        for (code, server) in expected.findings {
+            let is_it = |finding: &Value| finding["code"] == *code && finding["server"].as_str() == *server;
+            if !findings.iter().any(is_it) {
+                wrong.push(format!("no finding {code} on {server:?}"));
+            }
+        }
+        wrong.extend(against_contract(&document, expected));
+        println!("{name} on {}: exit {}, {seconds:.1} s, {}", self.major, ran.code, summary(&findings));
+        if !wrong.is_empty() {
+            self.wrong.push(format!("--- {name}: {}\n{ran}", wrong.join("; ")));
+        }
+    }
+
+    /// Waits for health, which must be without a finding.
+    fn quiet(&mut self, after: &str) {
+        let begun = Instant::now();
+        let mut last: Option<Ran> = None;
+        until(Instant::now() + Duration::from_secs(30), || {
+            let ran = self.lab.pgstead(&["check", "--format", "json"]);
+            let is_quiet = ran.code == 0 && ran.json()["findings"].as_array().is_some_and(Vec::is_empty);
+            last = Some(ran);
+            is_quiet
+        });
+        let last = last.unwrap();
+        println!("{after} on {}: healthy after {:.1} s", self.major, begun.elapsed().as_secs_f64());
+        assert!(
+            last.code == 0 && last.json()["findings"] == Value::Array(Vec::new()),
+            "not healthy again after {after}: {last}\nalarms so far:\n{}",
+            self.wrong.join("\n")
+        );
+        if after == "healthy" {
+            capture::keep(&self.lab, after, self.major);
+        }
+    }
+
+    fn config(&self, file: &str) -> String {
+        format!("/etc/postgresql/{}/main/{file}", self.major)
+    }
+
+    fn systemctl(&self, host: &str, verb: &str) {
+        self.lab.run(host, &["systemctl", verb, &format!("postgresql@{}-main", self.major)]);
+    }
+
+    /// Lets an instance read its files again. Debian's own programs read them, too, and give up on garbage.
+    fn hang_up(&self, host: &str) {
+        let pid = format!("kill -HUP \"$(head -n 1 /var/lib/postgresql/{}/main/postmaster.pid)\"", self.major);
+        self.lab.run(host, &["sh", "-c", &pid]);
+    }
+
+    /// Ends the stream that an upstream sends, so that the standby has to log in again.
+    fn disconnect(&self, upstream: &str, standby: &str) {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication WHERE application_name = '{standby}'"
+        );
+        assert_eq!(self.lab.sql(upstream, &end), "t");
+    }
+
+    fn keep(&self, host: &str, path: &str) {
+        self.lab.run(host, &["cp", "-p", path, "/root/kept"]);
+    }
+
+    fn restore(&self, host: &str, path: &str) {
+        self.lab.run(host, &["cp", "-p", "/root/kept", path]);
+    }
+}
+
+/// The promises about the document itself (design, section 5).
+fn against_contract(document: &Value, expected: &Expected) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let verdict = match expected.exit {
+        7 => "unhealthy",
+        10 => "unknown",
+        _ => "healthy",
+    };
+    if document["version"] != 1 || document["verdict"] != verdict {
+        wrong.push(format!("version {}, verdict {}", document["version"], document["verdict"]));
+    }
+    let links = document["links"].as_array().cloned().unwrap_or_default();
+    let verdicts: Vec<&str> = links.iter().filter_map(|link| link["verdict"].as_str()).collect();
+    if verdicts != expected.links {
+        wrong.push(format!("links are {verdicts:?}, not {:?}", expected.links));
+    }
+    for key in ["upstream", "standby", "state", "sync_state", "slot", "tls", "canary_ms", "lag_bytes"] {
+        if links.iter().any(|link| link.get(key).is_none()) {
+            wrong.push(format!("a link without {key}"));
+        }
+    }
+    for key in ["name", "reachable", "in_recovery", "timeline", "system_identifier"] {
+        if document["servers"].as_array().is_none_or(|servers| servers.iter().any(|server| server.get(key).is_none())) {
+            wrong.push(format!("a server without {key}"));
+        }
+    }
+    for finding in document["findings"].as_array().into_iter().flatten() {
+        let is_told = |key: &str| finding[key].as_str().is_some_and(|text| !text.is_empty());
+        let explains = is_told("hint") || is_told("detail");
+        if !is_told("code")
+            || !is_told("severity")
+            || !is_told("message")
+            || !explains
+            || finding.get("server").is_none()
+        {
+            wrong.push(format!("a finding that does not explain itself: {finding}"));
+        }
+    }
+    wrong
+}
+
+fn summary(findings: &[Value]) -> String {
+    let words = |finding: &Value| {
+        let server = finding["server"].as_str().unwrap_or("-").to_owned();
+        format!("{}@{server}", finding["code"].as_str().unwrap_or("?"))
+    };
+    findings.iter().map(words).collect::<Vec<_>>().join(" ")
+}
+
+fn on_this_machine(command: &str) -> String {
+    let output = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,102 @@
+//! Keeps what was seen on a live topology as cases for `tests/check.rs`: with `PGSTEAD_CAPTURE=DIR`, and not otherwise.
+//!
+//! The texts are the servers' own. Only what no judgement reads is left out: settings that nobody set, and the content
+//! of files other than the role and the manifest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pgstead::check::Canaries;
+use pgstead::check::Thresholds;
+use pgstead::event::Events;
+use pgstead::inventory;
+use pgstead::model::observation::Observation;
+use pgstead::model::observed::Observed;
+use pgstead::model::topology::Topology;
+use pgstead::observe;
+use pgstead::observe::probe::Wish;
+use pgstead::pki::OperatorSecrets;
+use pgstead::postgres::Tls;
+use pgstead::prove;
+use pgstead::prove::Sessions;
+use pgstead::remote::ConnectOptions;
+use pgstead::remote::Connector;
+use pgstead::remote::close_all;
+use pgstead::state::StateDir;
+
+use crate::scenario::Scenario;
+
+/// Keeps what is seen now as case `NAME-MAJOR`.
+pub(crate) fn keep(lab: &Scenario, name: &str, major: u32) {
+    let Some(directory) = std::env::var_os("PGSTEAD_CAPTURE") else { return };
+    let text = serde_json::to_string_pretty(&lab.inventory).unwrap();
+    let (topology, _) = inventory::read(&text, "inventory.yaml").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (observation, canaries) = runtime.block_on(look(lab, &topology));
+    let folder = PathBuf::from(directory).join(format!("{name}-{major}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut inventory = lab.inventory.clone();
+    inventory["ssh"] = serde_json::json!({ "user": "root" });
+    std::fs::write(folder.join("inventory.yaml"), serde_saphyr::to_string(&inventory).unwrap()).unwrap();
+    let write = |file: &str, text: String| std::fs::write(folder.join(file), text + "\n").unwrap();
+    write("observation.json", serde_json::to_string_pretty(&observation).unwrap());
+    write("canaries.json", serde_json::to_string_pretty(&canaries).unwrap());
+}
+
+async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
+    let state = StateDir::at(lab.state());
+    let connector = Connector::new(ConnectOptions::new(state.known_hosts()), Events::silent()).unwrap();
+    let connected = connector.connect_all(topology.servers()).await;
+    let hosts = connected
+        .into_iter()
+        .map(|(server, result)| {
+            let why = |error: pgstead::remote::RemoteError| {
+                let diagnostic = error.diagnostic();
+                diagnostic.detail.unwrap_or(diagnostic.message)
+            };
+            (server.name.clone(), result.map_err(why))
+        })
+        .collect();
+    let mut observation =
+        observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
+    let canaries = match observation.current_primary(topology) {
+        None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
+        Some(primary) => {
+            let stored = state.load_secrets().unwrap();
+            let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap();
+            let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
+            let sessions = Sessions::new(topology, &observation, &hosts, tls);
+            let limit = Duration::from_millis(Thresholds::default().canary_near_ms);
+            prove::watch_canaries(&sessions, primary, &topology.links(primary), |_| limit).await
+        }
+    };
+    close_all(hosts.into_values().filter_map(Result::ok)).await;
+    leave_out(&mut observation);
+    (observation, canaries)
+}
+
+fn leave_out(observation: &mut Observation) {
+    for seen in observation.servers.values_mut() {
+        let Observed::Known(seen) = seen else { continue };
+        for (path, fact) in &mut seen.files {
+            if let Observed::Known(fact) = fact
+                && !path.ends_with("/role")
+                && !path.ends_with("/manifest")
+            {
+                fact.content = None;
+            }
+        }
+        if let Observed::Known(instance) = &mut seen.instance {
+            instance.settings.retain(|name, setting| {
+                setting.sourcefile.is_some()
+                    || setting.pending_restart
+                    || name.starts_with("recovery_")
+                    || name.starts_with("max_")
+            });
+            for role in instance.roles.values_mut() {
+                role.verifier_sha256 = None;
+            }
+        }
+    }
+}
