@@ -6,4 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bootstrap;
+mod changes;
 mod scenario;
+mod secrets;
+mod variants;
