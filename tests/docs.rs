@@ -79,10 +79,8 @@ fn every_code_has_a_row() {
 
 #[test]
 fn exit_codes_are_those_of_the_program() {
-    let rows: Vec<String> = pgstead::cli::exit::TABLE
-        .iter()
-        .map(|(exit, meaning)| format!("| {} | {meaning} |", exit.0))
-        .collect();
+    let rows: Vec<String> =
+        pgstead::cli::exit::TABLE.iter().map(|(exit, meaning)| format!("| {} | {meaning} |", exit.0)).collect();
     for document in ["docs/operations.md", "README.md"] {
         let text = read(document);
         for row in &rows {
