@@ -30,6 +30,7 @@ use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey;
+use crate::plan::tablespaces;
 use crate::render::hba::roles;
 
 /// What the operator consented to beyond the ordinary question.
@@ -115,6 +116,7 @@ pub fn plan_bootstrap(
         let change = change::decide(seen, &comparison.changes);
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
     }
+    refusals.extend(tablespaces::refusals(topology));
     refusals.extend(change::refusals(
         &primary,
         decided.values().map(|server| (server.seen, &server.change)),
@@ -209,6 +211,10 @@ impl Steps<'_> {
             }
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));
+            // Where the primary has tablespaces already, the base backup brings them to the same paths.
+            if upstream.seen.instance.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+                waits.push(plan.add(tablespaces::make_directories(server.seen), []));
+            }
             let copy = seed::base_backup(self.topology, self.material, server.seen, &server.wanted, upstream.seen);
             let copied = plan.add(copy.make, waits);
             let complete = plan.add(copy.complete, [copied]);
@@ -221,6 +227,7 @@ impl Steps<'_> {
         if !prove.is_empty() {
             plan.add(self.prove(prove), before_proof);
         }
+        self.create_tablespaces(&mut plan);
         plan
     }
 
@@ -239,6 +246,19 @@ impl Steps<'_> {
             action: Action::ProveLinks { primary: self.primary.clone(), links },
             files: Vec::new(),
         }
+    }
+
+    fn create_tablespaces(&self, plan: &mut PlanBuilder) {
+        let Some(primary) = self.decided.get(self.primary) else { return };
+        let missing = tablespaces::missing(self.topology, primary.seen);
+        if missing.is_empty() {
+            return;
+        }
+        let mut before = plan.all();
+        for (_, server) in self.in_order() {
+            before.push(plan.add(tablespaces::make_directories(server.seen), []));
+        }
+        plan.add(tablespaces::create(primary.seen, &missing), before);
     }
 
     fn create_roles(&self, plan: &mut PlanBuilder, ready: &BTreeMap<&ServerName, StepId>) -> Option<StepId> {
