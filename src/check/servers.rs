@@ -231,7 +231,7 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
             Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
                 .detail(format!("{}.", instance.stale_files.join(", ")))
-                .hint("\"pgstead bootstrap\" reloads them after it found no error in them."),
+                .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
     let ours = [layout.config_home(), "/postgresql.conf"].concat();

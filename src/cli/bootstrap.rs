@@ -109,6 +109,10 @@ async fn over(
     };
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;
+    lock::release_left(&session.hosts, &session.observation, &state_identity(&session.state), |name| {
+        plan.steps.iter().any(|planned| planned.step.server.as_ref() == Some(name))
+    })
+    .await;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
         // With --yes the progress names every step, and "plan" has shown the rest.

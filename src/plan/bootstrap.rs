@@ -113,7 +113,7 @@ pub fn plan_bootstrap(
         let comparison = files::compare(name, seen.seen, seen.layout, &files_now);
         refusals.extend(comparison.refusals);
         notes.extend(comparison.drift);
-        let change = change::decide(seen, &comparison.changes);
+        let change = change::decide(seen, &comparison.changes, &comparison.edited);
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
     }
     refusals.extend(tablespaces::refusals(topology));
