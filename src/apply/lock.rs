@@ -12,6 +12,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
+use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::plan::files::administrator;
 use crate::plan::files::own_directory_owner;
@@ -104,6 +105,19 @@ impl<H: Host> Locked<'_, H> {
             .stdin_text(audit);
         self.host.run(&[argv], self.login()).await.map(|_| ())
     }
+}
+
+/// Ends a run before it plans when it was seen that another one works on a server: what such a server shows is half done.
+///
+/// # Errors
+/// Another run holds a lock.
+pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
+    let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, seen.known()?.lock.known()?)));
+    // A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock.
+    let mut failures = locks.filter(|(_, text)| !text.contains(state)).map(|(name, text)| held(name, text));
+    let Some(first) = failures.next() else { return Ok(()) };
+    let all = std::iter::once(first).chain(failures).flat_map(|failure| failure.diagnostics).collect();
+    Err(Failure::all(FailureKind::Locked, all))
 }
 
 /// Returns the failure that names the holder of a lock.

@@ -8,4 +8,5 @@
 mod alarms;
 mod bootstrap;
 mod capture;
+mod refusals;
 mod scenario;
