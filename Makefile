@@ -7,14 +7,14 @@ PGSTEAD = cargo run --quiet --release --locked --
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
 
-demo: ## three servers on this machine: bootstrap, a row travels, check, status (KEEP=1 leaves them up)
+demo: ## three servers on this machine: bootstrap, a row's journey, check, status (KEEP=1 leaves them up)
 	@scripts/install-packages demo
 	@scripts/demo
 
 test: ## every test there is: needs root for the hosts lab, says what it skips without
 	@scripts/install-packages test
 	cargo test --locked --doc
-	cargo nextest run --locked
+	@scripts/test
 
 ci: ## what CI runs: format, lints, tests, dependencies, documentation
 	.ci/run

@@ -25,7 +25,9 @@ fn pgstead(args: &[&str], stdout: Stdio) -> Output {
         .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn();
-    child.and_then(std::process::Child::wait_with_output).expect("pgstead runs")
+    child
+        .and_then(std::process::Child::wait_with_output)
+        .unwrap_or_else(|error| panic!("pgstead does not run: {error}"))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Needs root and the packages of `lab/hosts/install-packages`; fails, and says so, without them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stderr, reason = "measurements belong to the test's output")]
+#![expect(clippy::disallowed_methods, reason = "these tests watch other processes come and go")]
 
 use std::fs;
 use std::io::{Read, Write};

@@ -72,10 +72,11 @@ pub async fn run_steps<W: Work>(
                 None => break,
             }
         } else {
-            match select(futures.next(), &mut stop).await {
-                Either::Left((Some(ended), _)) => ended,
-                Either::Left((None, _)) => break,
-                Either::Right(_) => {
+            // The wish to stop is looked at first: it counts even where a step ends at the same moment.
+            match select(&mut stop, futures.next()).await {
+                Either::Right((Some(ended), _)) => ended,
+                Either::Right((None, _)) => break,
+                Either::Left(_) => {
                     stopped = true;
                     let running = running.values().map(|step| titled(step)).collect();
                     events.send(Event::Stopping { running });

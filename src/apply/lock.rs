@@ -21,6 +21,7 @@ use crate::remote::RemoteError;
 
 const LOCK: &str = include_str!("scripts/lock.sh");
 const UNLOCK: &str = include_str!("scripts/unlock.sh");
+const BREAK: &str = include_str!("scripts/break-lock.sh");
 
 /// Exit status of the script: another run holds the lock.
 const HELD: i32 = 9;
@@ -120,21 +121,34 @@ pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure
     Err(Failure::all(FailureKind::Locked, all))
 }
 
-/// Returns the failure that names the holder of a lock.
-pub fn held(server: &ServerName, text: &str) -> Failure {
+impl<H: Host> Locked<'_, H> {
+    /// Breaks a lock that somebody was shown, where it still is that one. `who` and the time go into the audit log.
+    ///
+    /// # Errors
+    /// The lock changed hands meanwhile, or the command failed.
+    pub async fn break_lock(&self, shown: &str, who: &str, time: &str) -> Result<(), RemoteError> {
+        let audit = serde_json::json!({ "event": "lock_broken", "time": time, "operator": who, "lock": shown.trim() });
+        let argv = Argv::new(administrator(self.seen), "sh")
+            .args(["-c", BREAK, "pgstead-break-lock", &self.layout.pgstead_directory, &audit.to_string()])
+            .stdin_text(shown.trim_end());
+        self.host.run(&[argv], self.login()).await.map(|_| ())
+    }
+}
+
+/// Returns who holds a lock, from its text, as a sentence.
+pub fn holder_sentence(text: &str) -> String {
     let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
     let field = |name: &str| holder.get(name).and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
+    format!("{} by {} since {}, run {}.", field("operation"), field("owner"), field("since"), field("run"))
+}
+
+/// Returns the failure that names the holder of a lock.
+pub fn held(server: &ServerName, text: &str) -> Failure {
     Failure::one(
         FailureKind::Locked,
         Diagnostic::error("locked", format!("server \"{server}\" is locked by another run"))
             .server(server)
-            .detail(format!(
-                "{} by {} since {}, run {}.",
-                field("operation"),
-                field("owner"),
-                field("since"),
-                field("run")
-            ))
+            .detail(holder_sentence(text))
             .hint("Wait until it ends. If it is dead, \"pgstead unlock\" shows and breaks the lock."),
     )
 }

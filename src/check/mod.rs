@@ -9,6 +9,8 @@ pub mod links;
 pub mod report;
 pub mod servers;
 
+use std::cmp::Reverse;
+
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
@@ -118,15 +120,6 @@ impl Finding {
     }
 }
 
-/// Returns the server that accepts writes, where exactly one reachable server does.
-pub fn current_primary<'a>(topology: &'a Topology, observation: &Observation) -> Option<&'a ServerName> {
-    let mut writers = topology.servers().map(|server| &server.name).filter(|name| {
-        observation.server(name).and_then(|seen| seen.instance.known()).is_some_and(|instance| !instance.in_recovery)
-    });
-    let first = writers.next()?;
-    writers.next().is_none().then_some(first)
-}
-
 /// Judges a topology. Without canaries only what was observed is judged: a picture, not a proof.
 pub fn check(
     topology: &Topology,
@@ -134,12 +127,11 @@ pub fn check(
     canaries: Option<&Canaries>,
     thresholds: &Thresholds,
 ) -> CheckReport {
-    let primary = current_primary(topology, observation).unwrap_or_else(|| topology.preferred_primary());
+    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
     let mut findings = servers::check_servers(topology, observation, primary, &links, thresholds);
     findings.extend(links::check_links(topology, observation, primary, &links, canaries, thresholds));
-    findings
-        .sort_by(|one, other| (other.verdict, other.diagnostic.severity).cmp(&(one.verdict, one.diagnostic.severity)));
+    findings.sort_by_key(|finding| Reverse((finding.verdict, finding.diagnostic.severity)));
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);
     CheckReport {
         topology: topology.name().clone(),

@@ -16,7 +16,6 @@ use super::session::Session;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
-use crate::check;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::TopologyName;
@@ -108,14 +107,18 @@ async fn over(
     }
     let plan = match &planned.plan {
         Ok(plan) => plan,
-        Err(refusals) => return Err(Failure::all(FailureKind::Refused, refusals.clone())),
+        Err(refusals) => return Err(plan::refused(refusals)),
     };
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
-        // Where nobody can be asked, the plan is still worth a log line each.
-        ui.explain(&crate::ui::plan::render(&view, ui.err));
+        // With --yes the progress names every step, and "plan" has shown the rest.
+        match (ui.options.yes, ui.can_ask) {
+            (true, _) if !ui.err.whole => {}
+            (false, false) if !ui.err.whole => ui.explain(&crate::ui::plan::render_steps(&view, ui.err)),
+            _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
+        }
         ask::consent(ui, &question(plan))?;
         session
             .state
@@ -165,7 +168,7 @@ async fn prove_unchanged(
     topology: &TopologyName,
     begun: Instant,
 ) -> Result<RunReport, Failure> {
-    if let Some(primary) = check::current_primary(&session.inventory.topology, &session.observation) {
+    if let Some(primary) = session.observation.current_primary(&session.inventory.topology) {
         let links = session.inventory.topology.links(primary);
         prove::prove_links(sessions, primary, &links)
             .await

@@ -38,7 +38,7 @@ pub struct Globals {
     /// Confirm the change beforehand; restarts and losses keep their own options
     #[arg(long, global = true)]
     pub yes: bool,
-    /// Show every round trip with its commands
+    /// Show every round trip with its commands, and every line of scripts and certificates
     #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Show warnings and errors alone

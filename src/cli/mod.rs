@@ -18,6 +18,7 @@ mod render;
 mod session;
 mod status;
 mod trust;
+mod unlock;
 mod validate;
 
 use std::ffi::OsString;
@@ -62,6 +63,7 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
+    Unlock(unlock::UnlockArgs),
     History(history::HistoryArgs),
     Lab(lab::LabArgs),
     Completions(completions::CompletionsArgs),
@@ -122,6 +124,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),
+        Command::Unlock(args) => unlock::run(globals, args, ui),
         Command::History(args) => history::run(globals, args, ui),
         Command::Lab(args) => lab::run(globals, args, ui),
         Command::Completions(args) => completions::run(args, ui),
@@ -194,11 +197,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     }
 }
 
-/// The end of a command whose other half is not merged yet.
-fn not_wired<T>(what: &'static str) -> Result<T, Failure> {
-    Err(Failure::one(FailureKind::Bug, Diagnostic::error("not-wired", format!("{what} is not wired yet"))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,7 +228,10 @@ mod tests {
     fn every_end_has_its_code() {
         let ui = Ui::new(Options::default());
         assert_eq!(guard(&ui, || Ok(exit::CHANGES_PENDING)), exit::CHANGES_PENDING);
-        assert_eq!(guard(&ui, || not_wired("this test")), exit::BUG);
+        assert_eq!(
+            guard(&ui, || Err(Failure::one(FailureKind::Bug, Diagnostic::error("bug", "this test")))),
+            exit::BUG
+        );
         assert_eq!(guard(&ui, || panic!("this panic is part of a test")), exit::BUG);
     }
 

@@ -13,6 +13,7 @@ use super::inventory::Inventory;
 use super::session::Session;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::event::Events;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
@@ -22,6 +23,7 @@ use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::ui::Progress;
 use crate::ui::Ui;
+use crate::ui::Verbosity;
 use crate::ui::json::PlanDocument;
 use crate::ui::plan;
 use crate::ui::plan::PlanView;
@@ -31,7 +33,9 @@ use crate::ui::plan::PlanView;
 /// Observes the servers and changes nothing. With refusals it ends with code 5.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  pgstead plan                                     steps, diffs and exact commands
+  pgstead plan                                     steps, diffs and commands
+  pgstead plan -v | less                           every line of every file, script and command
+  pgstead plan -q                                  one line per step
   pgstead plan --exit-code && echo nothing to do   end with code 8 when changes are pending
   pgstead plan --format json | jq .changes")]
 pub(super) struct PlanArgs {
@@ -62,16 +66,25 @@ pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, F
 /// Writes a plan to stdout, and its refusals to stderr.
 pub(super) fn show(topology: &TopologyName, planned: &Planned, ui: &Ui) -> Result<(), Failure> {
     let view = PlanView { topology, plan: planned.plan.as_ref().map_err(Vec::as_slice), logins: &planned.logins };
-    ui.answer(|look| plan::render(&view, look), || PlanDocument::new(&view))?;
+    let steps_alone = ui.options.verbosity == Verbosity::Quiet;
+    let text = |look| if steps_alone { plan::render_steps(&view, look) } else { plan::render(&view, look) };
+    ui.answer(text, || PlanDocument::new(&view))?;
     if let Err(refusals) = &planned.plan {
         ui.diagnostics(refusals);
     }
     Ok(())
 }
 
+/// Returns the end that refusals mean: a server that could not be looked at is unreachable, not refused.
+pub(super) fn refused(refusals: &[Diagnostic]) -> Failure {
+    let unreachable = refusals.iter().any(|refusal| refusal.code == "unreachable");
+    let kind = if unreachable { FailureKind::Unreachable } else { FailureKind::Refused };
+    Failure::all(kind, refusals.to_vec())
+}
+
 pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
     match &planned.plan {
-        Err(_) => exit::REFUSED,
+        Err(refusals) => refused(refusals).kind.into(),
         Ok(plan) if exit_code && plan.changes() => exit::CHANGES_PENDING,
         Ok(_) => exit::DONE,
     }

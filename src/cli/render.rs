@@ -4,18 +4,31 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::block_on;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
-use super::not_wired;
+use super::session::Session;
+use crate::apply::material;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::observe::probe::Wish;
+use crate::pki::OperatorSecrets;
+use crate::plan::FileChange;
+use crate::plan::offline;
+use crate::plan::rendering;
+use crate::state::StateDir;
+use crate::ui::Progress;
 use crate::ui::Ui;
+use crate::ui::changes;
 use crate::ui::json::Versioned;
 
 /// Write every file that would be installed
@@ -24,11 +37,15 @@ use crate::ui::json::Versioned;
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead render             print every file
-  pgstead render -o files    write files/SERVER/PATH")]
+  pgstead render -o files    write files/SERVER/PATH
+  pgstead render --diff      what differs on the servers")]
 pub(super) struct RenderArgs {
     /// Write the files under DIR, as DIR/SERVER/PATH, instead of printing them
     #[arg(short = 'o', long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Show how the files on the servers differ; looks at the servers and changes nothing
+    #[arg(long, conflicts_with = "output")]
+    diff: bool,
 }
 
 /// One rendered file.
@@ -50,7 +67,15 @@ struct Rendered<'a> {
 
 pub(super) fn run(globals: &Globals, args: &RenderArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let files = files(&inventory)?;
+    if args.diff {
+        return diff(&inventory, ui);
+    }
+    let files: Vec<RenderedFile> = files_of(&inventory, &offline::presume(&inventory.topology))?
+        .into_iter()
+        .filter_map(|(server, file)| {
+            Some(RenderedFile { server: server.to_string(), path: file.path, content: file.after? })
+        })
+        .collect();
     if let Some(dir) = &args.output {
         for file in &files {
             write(dir, file)?;
@@ -70,6 +95,62 @@ pub(super) fn run(globals: &Globals, args: &RenderArgs, ui: &Ui) -> Result<Exit,
     Ok(exit::DONE)
 }
 
+/// One file that differs on a server.
+#[derive(Debug, Serialize)]
+struct Differing {
+    server: String,
+    path: String,
+    diff: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Differences<'a> {
+    topology: &'a str,
+    differences: &'a [Differing],
+}
+
+/// Compares with what stands on the servers.
+fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
+    let progress = Progress::start(ui);
+    let files = block_on(async {
+        let session = Session::open(inventory, Wish::default(), progress.events()).await?;
+        let files = session.require_all().and_then(|()| files_of(inventory, &session.observation));
+        session.close().await;
+        files
+    });
+    progress.finish();
+    let differences: Vec<Differing> = files?
+        .into_iter()
+        .filter(|(_, file)| file.after.is_some() && file.after != file.before)
+        .filter_map(|(server, file)| {
+            let diff = changes::unified_diff(&file)?;
+            Some(Differing { server: server.to_string(), path: file.path, diff })
+        })
+        .collect();
+    ui.answer(
+        |_| match differences.as_slice() {
+            [] => "Every file on the servers is as it would be rendered.\n".to_owned(),
+            some => some.iter().map(|file| format!("--- {}:{}\n{}", file.server, file.path, file.diff)).collect(),
+        },
+        || Versioned::new(Differences { topology: inventory.topology.name().as_str(), differences: &differences }),
+    )?;
+    Ok(exit::DONE)
+}
+
+/// Returns every file with what stands there; certificates and other secrets are made in memory and not shown.
+fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(ServerName, FileChange)>, Failure> {
+    let topology = &inventory.topology;
+    let failed = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
+    let stored = StateDir::at(&inventory.state_dir).load_secrets().map_err(|error| failed(error.diagnostic()))?;
+    let pki = |error: crate::pki::PkiError| failed(Diagnostic::error("certificates", error.to_string()));
+    let now = Timestamp::now();
+    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), now).map_err(pki)?;
+    let mut material = material::prepare(topology, observation, &secrets, now).map_err(pki)?;
+    // Certificates are issued by a bootstrap; a picture of the files does without.
+    material.certificates_to_replace.clear();
+    rendering::rendered(topology, observation, &material).map_err(failed)
+}
+
 fn write(dir: &Path, file: &RenderedFile) -> Result<(), Failure> {
     let relative = Path::new(&file.path);
     let relative = relative.strip_prefix("/").unwrap_or(relative);
@@ -79,9 +160,4 @@ fn write(dir: &Path, file: &RenderedFile) -> Result<(), Failure> {
         let message = format!("could not write \"{}\"", path.display());
         Failure::one(FailureKind::StepFailed, Diagnostic::error("write-file", message).detail(format!("{error}.")))
     })
-}
-
-// SEAM: `crate::render` for every server, secret files left out.
-fn files(_inventory: &Inventory) -> Result<Vec<RenderedFile>, Failure> {
-    not_wired("rendering")
 }

@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
     pub(super) async fn check(&self, canaries: bool) -> Result<CheckReport, Failure> {
         let topology = &self.inventory.topology;
         let thresholds = Thresholds::default();
-        let seen = match (canaries, check::current_primary(topology, &self.observation)) {
+        let seen = match (canaries, self.observation.current_primary(topology)) {
             (true, Some(primary)) => {
                 let secrets = self.secrets()?;
                 let sessions = self.sessions(&secrets)?;

@@ -1,5 +1,7 @@
 //! `trust`: shows SSH host keys and records the new ones on consent. A changed key is refused, always.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -9,10 +11,17 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
-use super::not_wired;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::event::Events;
+use crate::model::name::ServerName;
+use crate::remote;
+use crate::remote::ConnectOptions;
+use crate::remote::Connector;
+use crate::remote::trust;
+use crate::remote::trust::Scan;
+use crate::state::StateDir;
 use crate::ui::Ui;
 use crate::ui::ask;
 use crate::ui::ask::Gravity;
@@ -41,31 +50,47 @@ struct Trusted<'a> {
 
 pub(super) fn run(globals: &Globals, _args: &TrustArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let keys = block_on(scan(&inventory))?;
-    let (changed, new): (Vec<&HostKey>, Vec<&HostKey>) = {
-        let of = |state| keys.iter().filter(|key| key.state == state).collect();
-        (of(KeyState::Changed), of(KeyState::New))
-    };
-    // The table is what the question is about, so it stands before it, and not on stdout, where results go.
-    if !changed.is_empty() || !new.is_empty() {
-        ui.say(&keys::render(&keys, ui.err));
-    }
-    if !changed.is_empty() {
-        return Err(Failure::all(FailureKind::Refused, changed.into_iter().map(refuse).collect()));
-    }
-    if !new.is_empty() {
-        let change = format!("Record {} new host keys", new.len());
-        ask::consent(ui, &Question { gravity: Gravity::Ordinary, change })?;
-        record(&inventory, &new)?;
-    }
-    ui.answer(
-        |look| match new.len() {
-            0 => format!("{}\nEvery host key is recorded already.\n", keys::render(&keys, look)),
-            recorded => format!("{recorded} host keys are recorded.\n"),
-        },
-        || Versioned::new(Trusted { keys: &keys, recorded: new.len() }),
-    )?;
-    Ok(exit::DONE)
+    block_on(async {
+        let mut recorded = 0;
+        // A server behind a jump host shows its keys only once the jump host's own are recorded.
+        loop {
+            let scans = scan(&inventory).await?;
+            let keys: Vec<HostKey> = scans.iter().flat_map(shown).collect();
+            let (changed, new): (Vec<&HostKey>, Vec<&HostKey>) = {
+                let of = |state| keys.iter().filter(|key| key.state == state).collect();
+                (of(KeyState::Changed), of(KeyState::New))
+            };
+            // The table is what the question is about, so it stands before it, and not on stdout, where results go.
+            if !changed.is_empty() || !new.is_empty() {
+                ui.say(&keys::render(&keys, ui.err));
+            }
+            if !changed.is_empty() {
+                return Err(Failure::all(FailureKind::Refused, changed.into_iter().map(refuse).collect()));
+            }
+            if !new.is_empty() {
+                let change = format!("Record {} new host keys", new.len());
+                ask::consent(ui, &Question { gravity: Gravity::Ordinary, change })?;
+                record(&inventory, &scans)?;
+                recorded += new.len();
+            }
+            if !new.is_empty() && scans.iter().any(Scan::waits_for_jump_host) {
+                continue;
+            }
+            let failures: Vec<Diagnostic> =
+                scans.iter().filter_map(|scan| Some(scan.keys.as_ref().err()?.diagnostic())).collect();
+            if !failures.is_empty() {
+                return Err(Failure::all(FailureKind::Unreachable, failures));
+            }
+            ui.answer(
+                |look| match recorded {
+                    0 => format!("{}\nEvery host key is recorded already.\n", keys::render(&keys, look)),
+                    recorded => format!("{recorded} host keys are recorded.\n"),
+                },
+                || Versioned::new(Trusted { keys: &keys, recorded }),
+            )?;
+            return Ok(exit::DONE);
+        }
+    })
 }
 
 fn refuse(key: &HostKey) -> Diagnostic {
@@ -81,12 +106,53 @@ fn refuse(key: &HostKey) -> Diagnostic {
     }
 }
 
-// SEAM: asks every server and jump host for its host keys and compares them with the recorded ones.
-async fn scan(_inventory: &Inventory) -> Result<Vec<HostKey>, Failure> {
-    not_wired("the scan of host keys")
+/// Asks every server and jump host for its host keys.
+async fn scan(inventory: &Inventory) -> Result<Vec<Scan>, Failure> {
+    let known_hosts = recorded_keys(inventory, None);
+    let connector = Connector::new(ConnectOptions::new(known_hosts), Events::silent())
+        .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
+    Ok(trust::scan(&connector, inventory.topology.servers()).await)
 }
 
-// SEAM: adds keys to the known_hosts file of the topology's state.
-fn record(_inventory: &Inventory, _keys: &[&HostKey]) -> Result<(), Failure> {
-    not_wired("recording host keys")
+/// Adds the new keys to the file that the inventory names, or else to the topology's own.
+fn record(inventory: &Inventory, scans: &[Scan]) -> Result<(), Failure> {
+    let failed = |diagnostic| Failure::one(FailureKind::StepFailed, diagnostic);
+    let state = StateDir::at(&inventory.state_dir);
+    for scan in scans {
+        let Ok(keys) = &scan.keys else { continue };
+        let new: Vec<&remote::HostKey> = keys.iter().filter(|key| key.state == remote::KeyState::New).collect();
+        if new.is_empty() {
+            continue;
+        }
+        let file = recorded_keys(inventory, scan.server.as_ref());
+        if file == state.known_hosts() {
+            state.create().map_err(|error| failed(error.diagnostic()))?;
+        }
+        trust::record(&file, new).map_err(|error| failed(error.diagnostic()))?;
+    }
+    Ok(())
+}
+
+fn recorded_keys(inventory: &Inventory, server: Option<&ServerName>) -> PathBuf {
+    let named = server.and_then(|name| inventory.topology.server(name)?.ssh.known_hosts.clone());
+    let known_hosts = named.unwrap_or_else(|| StateDir::at(&inventory.state_dir).known_hosts());
+    std::path::absolute(&known_hosts).unwrap_or(known_hosts)
+}
+
+/// Returns the keys of one scan as they are shown.
+fn shown(scan: &Scan) -> Vec<HostKey> {
+    let keys = scan.keys.as_deref().unwrap_or_default();
+    keys.iter()
+        .map(|key| HostKey {
+            server: scan.server.clone(),
+            endpoint: scan.endpoint.clone(),
+            key_type: key.key_type.clone(),
+            fingerprint: key.fingerprint.clone(),
+            state: match key.state {
+                remote::KeyState::Known => KeyState::Known,
+                remote::KeyState::New => KeyState::New,
+                remote::KeyState::Changed => KeyState::Changed,
+            },
+        })
+        .collect()
 }

@@ -13,6 +13,7 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
 
 /// What was seen on every server. A server that could not be reached is `Unreadable` with the reason.
@@ -26,6 +27,19 @@ impl Observation {
     /// Returns what was seen on a server, where it was reached.
     pub fn server(&self, name: &ServerName) -> Option<&ServerObservation> {
         self.servers.get(name).and_then(Observed::known)
+    }
+}
+
+impl Observation {
+    /// Returns the server that accepts writes, where exactly one reachable server does.
+    pub fn current_primary<'a>(&self, topology: &'a Topology) -> Option<&'a ServerName> {
+        let accepts_writes = |name: &&ServerName| {
+            let instance = self.server(name).and_then(|seen| seen.instance.known());
+            instance.is_some_and(|instance| !instance.in_recovery)
+        };
+        let mut writers = topology.servers().map(|server| &server.name).filter(accepts_writes);
+        let first = writers.next()?;
+        writers.next().is_none().then_some(first)
     }
 }
 

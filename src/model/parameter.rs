@@ -113,6 +113,68 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("wal_log_hints", "it is always on"),
 ];
 
+/// Says whether a value as written in a file is what `pg_settings` shows in its base unit.
+///
+/// `32MB` is `4096` of unit `8kB`, `yes` is `on`; what is not understood counts as different (manual, 20.1.1).
+pub fn is_same_value(written: &str, setting: &str, unit: Option<&str>) -> bool {
+    if written == setting {
+        return true;
+    }
+    if let (Some(one), Some(other)) = (boolean(written), boolean(setting)) {
+        return one == other;
+    }
+    let base = unit.and_then(scaled);
+    match (quantity(written, base), setting.parse::<i64>()) {
+        (Some(value), Ok(setting)) => value == i128::from(setting),
+        _ => false,
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" => Some(true),
+        "off" | "false" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// A kind of quantity and its size: bytes, or milliseconds.
+type Scale = (bool, i128);
+
+/// Reads a unit with an optional factor, such as `8kB` or `min`.
+fn scaled(text: &str) -> Option<Scale> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let factor: i128 = if digits == 0 { 1 } else { text[..digits].parse().ok()? };
+    let (is_bytes, size) = match &text[digits..] {
+        "B" => (true, 1),
+        "kB" => (true, 1 << 10),
+        "MB" => (true, 1 << 20),
+        "GB" => (true, 1 << 30),
+        "TB" => (true, 1 << 40),
+        "ms" => (false, 1),
+        "s" => (false, 1_000),
+        "min" => (false, 60_000),
+        "h" => (false, 3_600_000),
+        "d" => (false, 86_400_000),
+        _ => return None,
+    };
+    Some((is_bytes, factor * size))
+}
+
+/// Reads a whole number with an optional unit and returns it in the base unit.
+fn quantity(text: &str, base: Option<Scale>) -> Option<i128> {
+    let text = text.trim();
+    let sign = usize::from(text.starts_with('-'));
+    let digits = text[sign..].len() - text[sign..].trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: i128 = text[..sign + digits].parse().ok()?;
+    let unit = text[sign + digits..].trim_start();
+    if unit.is_empty() {
+        return Some(number);
+    }
+    let ((is_bytes, size), (base_is_bytes, base_size)) = (scaled(unit)?, base?);
+    (is_bytes == base_is_bytes && number * size % base_size == 0).then(|| number * size / base_size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +185,27 @@ mod tests {
         assert!("pg_stat_statements.max".parse::<ParameterName>().is_ok());
         for text in ["", "a b", "a=b", "a\nb", "a.b.c", "-a", "1a"] {
             assert!(text.parse::<ParameterName>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn values_in_other_units_are_the_same() {
+        for (written, setting, unit) in [
+            ("32MB", "4096", Some("8kB")),
+            ("1GB", "64", Some("16MB")),
+            ("30s", "30000", Some("ms")),
+            ("5min", "300", Some("s")),
+            ("-1", "-1", Some("kB")),
+            ("100", "100", None),
+            ("yes", "on", None),
+            ("latest", "latest", None),
+        ] {
+            assert!(is_same_value(written, setting, unit), "{written} {setting} {unit:?}");
+        }
+        for (written, setting, unit) in
+            [("33MB", "4096", Some("8kB")), ("30s", "30", Some("8kB")), ("banana", "1", None)]
+        {
+            assert!(!is_same_value(written, setting, unit), "{written} {setting} {unit:?}");
         }
     }
 }

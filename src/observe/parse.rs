@@ -60,12 +60,12 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         os: parse_os(records, asked),
         layout,
         other_installations: lines(&records.text("installations")),
-        version: records.get("version").map_parsed(|text| parse_version(text)),
+        version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
         beside: lines(&records.text("beside")),
         disks: records
             .with_prefix("disk.")
-            .map(|(path, value)| (path.to_owned(), value.clone().map_parsed(|text| parse_disk(text))))
+            .map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk)))
             .collect(),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
@@ -169,7 +169,7 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
             mode: words.next()?.to_owned(),
             is_mount_point: words.next()? == "1",
             pg_version: records.get("data.PG_VERSION").map(|text| text.trim().to_owned()),
-            control: records.get("control").map_parsed(|text| parse_control(text)),
+            control: records.get("control").map_parsed(parse_control),
             standby_signal: there("data.standby.signal"),
             recovery_signal: there("data.recovery.signal"),
             backup_label: there("data.backup_label"),

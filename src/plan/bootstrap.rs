@@ -47,6 +47,29 @@ pub(super) struct Decided<'a> {
     pub(super) change: Change,
 }
 
+impl Decided<'_> {
+    /// Returns the step that installs the server's changed files, where any changed.
+    pub(super) fn install_step(&self) -> Option<Step> {
+        let Seen { server, seen, layout, .. } = self.seen;
+        let manifest = layout.own("manifest");
+        let paths: Vec<&str> = self
+            .install
+            .iter()
+            .filter_map(|entry| match entry {
+                files::Entry::File { path, .. } if *path != manifest => path.rsplit('/').next(),
+                _ => None,
+            })
+            .collect();
+        let title = match paths.as_slice() {
+            [] if self.install.is_empty() => return None,
+            [] => "install the list of files".to_owned(),
+            few if few.len() <= 3 => format!("install {}", few.join(", ")),
+            many => format!("install {} files", many.len()),
+        };
+        Some(files::install(&server.name, seen, layout, title, &self.install, None))
+    }
+}
+
 /// Plans a bootstrap.
 ///
 /// # Errors
@@ -123,10 +146,11 @@ impl Steps<'_> {
         let mut plan = PlanBuilder::default();
         let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for (name, server) in self.in_order() {
-            if !server.install.is_empty() {
-                let count = server.install.iter().filter(|entry| matches!(entry, files::Entry::File { .. })).count();
-                let title = if count == 1 { "install 1 file".to_owned() } else { format!("install {count} files") };
-                let step = files::install(name, server.seen.seen, server.seen.layout, title, &server.install, None);
+            // What a restart brings into force is installed right before it, in the safe order.
+            if matches!(server.change, Change::Restart { .. }) {
+                continue;
+            }
+            if let Some(step) = server.install_step() {
                 installed.insert(name, plan.add(step, []));
             }
         }
@@ -158,15 +182,19 @@ impl Steps<'_> {
             let usable = has_slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
             let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
             if !usable {
-                let commands =
-                    vec![sql::psql(upstream.seen.layout, upstream.seen.server, sql::create_slots(&[slot.clone()]))];
+                let commands = vec![sql::psql(
+                    upstream.seen.layout,
+                    upstream.seen.server,
+                    sql::create_slots(std::slice::from_ref(&slot)),
+                )];
                 let step = Step::run(&link.upstream, Risk::Reversible, format!("create slot \"{slot}\""), commands);
                 let made = plan.add(step, waits.iter().copied());
                 waits = vec![made];
                 before_proof.push(made);
             }
             if server.seen.data.is_some() {
-                if !usable || server.change != Change::None {
+                // What restarts is proven link by link on the way.
+                if !usable || matches!(server.change, Change::Start | Change::Reload) {
                     prove.push(link.clone());
                 }
                 continue;
@@ -253,6 +281,13 @@ impl Steps<'_> {
             return;
         };
         let entries = desired::configuration_only(&wanted, server.seen.layout);
+        // A standby that commits are to wait for must stream before they do (hazard 49).
+        if !plan.proves_links() {
+            let of_wish = |link: &&Link| names.contains(&crate::quote::sql::identifier(link.standby.as_str()));
+            let links = self.links.iter().filter(of_wish).cloned().collect();
+            let before = plan.all();
+            plan.add(self.prove(links), before);
+        }
         let after: Vec<StepId> = plan.all();
         let title = format!("install synchronous_standby_names = '{names}'");
         let step = files::install(self.primary, server.seen.seen, server.seen.layout, title, &entries, None);

@@ -14,6 +14,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Setting;
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::parameter::is_same_value;
 use crate::model::topology::Link;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
@@ -106,7 +107,7 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry]) -> Change {
 }
 
 fn same_value(setting: &Setting, wanted: Option<&String>) -> bool {
-    wanted.is_some_and(|wanted| *wanted == setting.setting)
+    wanted.is_some_and(|wanted| is_same_value(wanted, &setting.setting, setting.unit.as_deref()))
 }
 
 fn direction(name: &str, setting: &Setting, wanted: Option<&String>) -> Direction {
@@ -201,6 +202,9 @@ pub(super) fn steps<'a>(
         let Some((name, server)) = decided.get_key_value(name) else { continue };
         if !matches!(server.change, Change::Restart { .. }) {
             continue;
+        }
+        if let Some(install) = server.install_step() {
+            previous = vec![plan.add(install, previous)];
         }
         let restarted = plan.add(restart(server.seen), previous);
         ready.insert(name, restarted);

@@ -155,17 +155,34 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
     if result.changes.is_empty() && (recorded_already || !result.drift.is_empty()) {
         return result;
     }
-    // Directories first, links behind the files they show, the manifest last.
-    let of = |link: bool| {
-        wanted.iter().filter(move |entry| match entry {
-            Entry::Directory { .. } => !link,
-            Entry::Link { .. } => link,
-            Entry::File { .. } => false,
+    // Directories first, links behind the files they show, the manifest last. Only those that a new file needs.
+    let is_new = |path: &str| seen.files.get(path).and_then(Observed::known).is_none();
+    let new_below = |prefix: &str| {
+        result.changes.iter().any(|entry| {
+            entry.path().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')) && is_new(entry.path())
         })
     };
-    let mut changes: Vec<Entry> = of(false).cloned().collect();
+    let mut changes: Vec<Entry> = Vec::new();
+    let mut links: Vec<Entry> = Vec::new();
+    for entry in wanted {
+        match entry {
+            // An empty directory such as conf.d comes with the new files beside it.
+            Entry::Directory { path, .. }
+                if new_below(path) || path.rsplit_once('/').is_some_and(|(home, _)| new_below(home)) =>
+            {
+                changes.push(entry.clone());
+            }
+            Entry::Link { path, target } => {
+                let home = path.rsplit_once('/').map_or("", |(home, _)| home);
+                if new_below(&[home, "/", target].concat()) {
+                    links.push(entry.clone());
+                }
+            }
+            _ => {}
+        }
+    }
     changes.append(&mut result.changes);
-    changes.extend(of(true).cloned());
+    changes.append(&mut links);
     changes.extend(manifest);
     result.changes = changes;
     result
@@ -228,6 +245,9 @@ pub fn install(
         .iter()
         .filter_map(|entry| {
             let Entry::File { path, content, .. } = entry else { return None };
+            if *path == layout.own("manifest") {
+                return None; // It follows from the others.
+            }
             let before = seen.files.get(path).and_then(Observed::known).and_then(|fact| fact.content.clone());
             let after = match content {
                 Piece::Text(text) => Some(text.clone()),

@@ -11,7 +11,9 @@ pub mod desired;
 pub mod files;
 pub mod material;
 pub mod network;
+pub mod offline;
 pub mod parameters;
+pub mod rendering;
 pub mod scripts;
 pub mod seed;
 pub mod sql;
@@ -84,6 +86,11 @@ impl PlanBuilder {
     /// Returns the numbers of all steps so far.
     pub fn all(&self) -> Vec<StepId> {
         self.steps.iter().map(|step| step.id).collect()
+    }
+
+    /// Says whether a step proves links.
+    pub fn proves_links(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step.action, Action::ProveLinks { .. }))
     }
 
     /// Ends the collection.

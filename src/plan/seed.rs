@@ -80,7 +80,10 @@ pub fn base_backup(
             title: format!("take a base backup from \"{}\"", upstream.server.name),
             server: Some(server.name.clone()),
             risk: Risk::Reversible,
-            action: Action::BaseBackup { command, upstream: upstream.server.name.clone() },
+            action: Action::BaseBackup {
+                commands: vec![ensure_parent(seen), command],
+                upstream: upstream.server.name.clone(),
+            },
             files: Vec::new(),
         },
         complete: complete(seen, wanted, &seed, vec![verify], "verify the base backup and make it the data directory"),

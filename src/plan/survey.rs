@@ -378,6 +378,13 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
     survey.refusals.extend(refusals);
 }
 
+/// Says whether a stopped server's role file calls it a standby although no signal file does (hazard 34).
+fn is_fallen_standby(seen: &Seen<'_>) -> bool {
+    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
+    seen.instance.is_none()
+        && role.and_then(|fact| fact.content.as_deref()).is_some_and(|role| role.trim() == "standby")
+}
+
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
 fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     if !survey.refusals.is_empty() {
@@ -415,6 +422,23 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
                     ),
                 ));
             }
+        }
+        several if several.iter().filter(|seen| is_fallen_standby(seen)).count() + 1 == several.len() => {
+            let refusals = several.iter().filter(|seen| is_fallen_standby(seen)).map(|seen| {
+                let name = &seen.server.name;
+                let path = &seen.layout.data_directory;
+                Diagnostic::error(
+                    "standby-signal-missing",
+                    format!("server \"{name}\" was a standby and has no standby.signal: started like this it would be a second primary"),
+                )
+                .server(name)
+                .detail("It is stopped, and its role file says standby. Nothing was changed.")
+                .hint(format!(
+                    "If it is still meant to be a standby: touch {path}/standby.signal && chown {user}: {path}/standby.signal",
+                    user = seen.layout.os_user
+                ))
+            });
+            survey.refusals.extend(refusals.collect::<Vec<_>>());
         }
         several => survey.refusals.push(
             Diagnostic::error("two-primaries", "more than one server is a primary")

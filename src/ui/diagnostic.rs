@@ -1,10 +1,11 @@
 //! Diagnostics as text, in the form of PostgreSQL's own messages.
 //!
 //! `ERROR [code]: message`, then `at`, `DETAIL`, `COMMAND` and `HINT`, each where there is one. The command stays on
-//! one line and as it is, so that it can be copied. Foreign text never reaches the terminal raw.
+//! one line and as it is, so that it can be copied; a script in it is shown with `-v` alone. Foreign text never reaches the terminal raw.
 
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+use crate::ui::changes;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::one_line;
@@ -35,7 +36,8 @@ pub fn render(diagnostic: &Diagnostic, look: Look) -> String {
         out.push_str(&field("DETAIL", detail, look));
     }
     if let Some(command) = &diagnostic.command {
-        out.push_str(&format!("{} {}\n", look.paint(Style::Bold, "COMMAND:"), visible(command.trim_end())));
+        let command = changes::command(command.trim_end(), look);
+        out.push_str(&format!("{} {command}\n", look.paint(Style::Bold, "COMMAND:")));
     }
     if let Some(hint) = &diagnostic.hint {
         out.push_str(&field("HINT", hint, look));

@@ -155,7 +155,7 @@ fn step<'a>(planned: &'a PlannedStep, view: &PlanView<'_>) -> PlanStepJson<'a> {
         path: &change.path,
         exists: change.after.as_ref().map(|_| change.before.is_some()),
         secret: change.after.is_none(),
-        diff: crate::ui::plan::unified_diff(change),
+        diff: crate::ui::changes::unified_diff(change),
     };
     PlanStepJson {
         id: planned.id,

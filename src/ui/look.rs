@@ -22,6 +22,8 @@ pub struct Look {
     pub unicode: bool,
     /// The width in columns.
     pub width: usize,
+    /// Whether scripts, certificates and what servers share are shown line by line (`-v`).
+    pub whole: bool,
 }
 
 /// What a piece of text means, for colour.
@@ -45,7 +47,8 @@ pub enum Style {
 
 impl Look {
     /// A file or pipe: no colour, no redrawing, the default width.
-    pub const PLAIN: Look = Look { terminal: false, colour: false, redraw: false, unicode: true, width: DEFAULT_WIDTH };
+    pub const PLAIN: Look =
+        Look { terminal: false, colour: false, redraw: false, unicode: true, width: DEFAULT_WIDTH, whole: false };
 
     /// Decides how a stream looks, from the environment (`NO_COLOR`, `CLICOLOR_FORCE`, `TERM`, the locale) and the
     /// stream itself.
@@ -61,6 +64,7 @@ impl Look {
             redraw: terminal && !dumb,
             unicode: locale.contains("utf-8") || locale.contains("utf8"),
             width: width.filter(|&width| width >= 20).unwrap_or(DEFAULT_WIDTH),
+            whole: false,
         }
     }
 

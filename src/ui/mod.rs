@@ -5,6 +5,7 @@
 //! reads no inventory: what it draws is given to it.
 
 pub mod ask;
+pub(crate) mod changes;
 mod columns;
 pub mod diagnostic;
 pub mod history;
@@ -52,7 +53,7 @@ pub enum Verbosity {
     /// Progress, notes, warnings and errors.
     #[default]
     Normal,
-    /// In addition every round trip with its commands.
+    /// In addition every round trip with its commands, and scripts and certificates line by line.
     Verbose,
 }
 
@@ -95,6 +96,8 @@ impl Ui {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let out = Look::of_stream(&env, io::stdout().is_terminal(), look::terminal_width(&io::stdout()));
         let err = Look::of_stream(&env, io::stderr().is_terminal(), look::terminal_width(&io::stderr()));
+        let whole = options.verbosity == Verbosity::Verbose;
+        let (out, err) = (Look { whole, ..out }, Look { whole, ..err });
         Self { options, out, err, can_ask: io::stdin().is_terminal() && err.terminal }
     }
 

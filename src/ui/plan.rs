@@ -1,10 +1,9 @@
 //! The plan as text: every step with its server, risk, order, file diffs and exact commands.
 //!
-//! It shows what the plan holds and adds no judgement. Secret files and secret input are named, never shown.
+//! It shows what the plan holds and adds no judgement. Secret files and secret input are named, never shown. What is long
+//! and says little (scripts, certificates, what servers share) is named too; `-v` shows it.
 
 use std::collections::BTreeMap;
-
-use similar::TextDiff;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
@@ -14,12 +13,13 @@ use crate::model::argv::RootAccess;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::plan::Action;
-use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
 use crate::plan::Step;
 use crate::plan::StepId;
+use crate::ui::changes;
+use crate::ui::changes::Shown;
 use crate::ui::diagnostic;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
@@ -29,7 +29,7 @@ use crate::ui::look::pad;
 use crate::ui::look::visible;
 use crate::ui::quantity::count;
 
-/// How many lines of a command's input are shown.
+/// How many lines of a command's input are shown without `-v`.
 const STDIN_LINES: usize = 12;
 
 /// What is shown of a plan.
@@ -55,6 +55,15 @@ impl PlanView<'_> {
 
 /// Renders a plan or its refusals' summary. The refusals themselves are diagnostics and go to stderr.
 pub fn render(view: &PlanView<'_>, look: Look) -> String {
+    text(view, look, true)
+}
+
+/// Renders a plan with one line per step, without files and commands.
+pub fn render_steps(view: &PlanView<'_>, look: Look) -> String {
+    text(view, look, false)
+}
+
+fn text(view: &PlanView<'_>, look: Look, with_details: bool) -> String {
     let plan = match view.plan {
         Ok(plan) => plan,
         Err(refusals) => {
@@ -74,10 +83,17 @@ pub fn render(view: &PlanView<'_>, look: Look) -> String {
         );
         out.push_str(&format!("{}\n\n", look.paint(Style::Bold, &heading)));
         let widths = Widths::of(plan);
+        let mut shown = Shown::default();
         for planned in &plan.steps {
-            step(&mut out, planned, view, widths, look);
+            heading_of_step(&mut out, planned, widths, look);
+            if with_details {
+                details(&mut out, &planned.step, view, &mut shown, &" ".repeat(widths.id + 2), look);
+            }
         }
         out.push_str(&format!("\n{}\n", summary(plan)));
+        if with_details && !look.whole {
+            out.push_str("Comments, scripts, certificates and what servers share are left out; -v shows every line.\n");
+        }
     }
     for note in &plan.notes {
         out.push_str(&diagnostic::render(note, look));
@@ -130,7 +146,7 @@ fn server_word(step: &Step) -> &str {
     step.server.as_ref().map_or("(all)", ServerName::as_str)
 }
 
-fn step(out: &mut String, planned: &PlannedStep, view: &PlanView<'_>, widths: Widths, look: Look) {
+fn heading_of_step(out: &mut String, planned: &PlannedStep, widths: Widths, look: Look) {
     let step = &planned.step;
     let risk = match step.risk {
         Risk::Read | Risk::Reversible => Style::Dim,
@@ -146,18 +162,28 @@ fn step(out: &mut String, planned: &PlannedStep, view: &PlanView<'_>, widths: Wi
         waits(planned),
         id = widths.id,
     ));
-    let indent = " ".repeat(widths.id + 2);
+}
+
+fn details<'a>(out: &mut String, step: &'a Step, view: &PlanView<'_>, shown: &mut Shown<'a>, indent: &str, look: Look) {
     for change in &step.files {
-        file(out, change, &indent, look);
+        changes::render(out, change, server_word(step), shown, indent, look);
     }
     for (line, argv) in view.command_lines(step).iter().zip(step.commands()) {
-        out.push_str(&format!("{indent}{} {}\n", look.paint(Style::Dim, "$"), visible(line)));
+        // The script that installs files has their paths, owners and modes as arguments, and would repeat them.
+        if !step.files.is_empty() && !look.whole && line.contains('\n') {
+            continue;
+        }
+        let line = changes::command(line, look);
+        out.push_str(&format!("{indent}{} {line}\n", look.paint(Style::Dim, "$")));
         // Where a step has files, their diffs have shown its input already.
         if step.files.is_empty() {
-            stdin(out, argv, &indent, look);
+            stdin(out, argv, indent, look);
         }
     }
-    if let Action::ProveLinks { links, .. } = &step.action {
+    // The title of such a step names its links, where they are few.
+    if let Action::ProveLinks { links, .. } = &step.action
+        && look.whole
+    {
         for link in links {
             out.push_str(&format!("{indent}{} {} {}\n", link.upstream, look.or_ascii("→", "->"), link.standby));
         }
@@ -171,41 +197,12 @@ fn waits(planned: &PlannedStep) -> String {
         [] if previous.is_none() => String::new(),
         [] => ", at once".to_owned(),
         [one] if Some(*one) == previous => String::new(),
-        several => {
-            let numbers: Vec<String> = several.iter().map(|id| id.0.to_string()).collect();
-            format!(", after {}", numbers.join(" and "))
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(|id| id.0.to_string()).collect();
+            let and = if first.is_empty() { "" } else { " and " };
+            format!(", after {}{and}{}", first.join(", "), last.0)
         }
     }
-}
-
-fn file(out: &mut String, change: &FileChange, indent: &str, look: Look) {
-    let path = look.paint(Style::Bold, &one_line(&change.path));
-    let Some(diff) = unified_diff(change) else {
-        // Whether a secret file is there already is not shown either.
-        out.push_str(&format!("{indent}* {path} (secret, not shown)\n"));
-        return;
-    };
-    let sign = if change.before.is_none() { "+" } else { "~" };
-    out.push_str(&format!("{indent}{sign} {path}\n"));
-    for line in diff.lines() {
-        let style = match line.as_bytes().first() {
-            Some(b'+') => Style::Good,
-            Some(b'-') => Style::Bad,
-            Some(b'@') => Style::Accent,
-            _ => Style::Plain,
-        };
-        out.push_str(&format!("{indent}  {}\n", look.paint(style, &visible(line))));
-    }
-}
-
-/// Returns the unified diff of a file without its file header; `None` when the file is secret.
-pub(crate) fn unified_diff(change: &FileChange) -> Option<String> {
-    let after = change.after.as_deref()?;
-    let Some(before) = change.before.as_deref() else {
-        return Some(after.lines().map(|line| format!("+{line}\n")).collect());
-    };
-    let diff = TextDiff::from_lines(before, after);
-    Some(diff.unified_diff().context_radius(3).to_string())
 }
 
 fn stdin(out: &mut String, argv: &Argv, indent: &str, look: Look) {
@@ -218,7 +215,11 @@ fn stdin(out: &mut String, argv: &Argv, indent: &str, look: Look) {
         })
         .collect();
     let lines: Vec<&str> = text.lines().collect();
-    let (shown, more) = lines.split_at(lines.len().min(STDIN_LINES));
+    // The settings at the head of each SQL text are always the same.
+    let settings = lines.iter().take_while(|line| line.starts_with("SET ")).count();
+    let (settings, limit) = if look.whole { (0, lines.len()) } else { (settings, STDIN_LINES) };
+    let lines = lines.get(settings..).unwrap_or_default();
+    let (shown, more) = lines.split_at(lines.len().min(limit));
     for line in shown {
         out.push_str(&format!("{indent}{} {}\n", look.paint(Style::Dim, "<"), visible(line)));
     }
@@ -239,6 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn one_line_per_step() {
+        let plan = samples::plan();
+        let text = render_steps(&samples::view(Ok(&plan)), Look::PLAIN);
+        assert_eq!(text.lines().count(), 2 + plan.steps.len() + 2 + plan.notes.len());
+    }
+
+    #[test]
     fn empty_plan_and_refusals() {
         let empty = Plan { steps: Vec::new(), ..samples::plan() };
         let text = render(&samples::view(Ok(&empty)), Look::PLAIN);
@@ -251,8 +259,9 @@ mod tests {
     fn secrets_are_never_shown() {
         let plan = samples::plan();
         let view = samples::view(Ok(&plan));
-        let shown =
-            render(&view, Look::PLAIN) + &crate::ui::json::text(&crate::ui::json::PlanDocument::new(&view)).unwrap();
+        let shown = render(&view, Look { whole: true, ..Look::PLAIN })
+            + &render(&view, Look::PLAIN)
+            + &crate::ui::json::text(&crate::ui::json::PlanDocument::new(&view)).unwrap();
         assert!(!shown.contains(samples::SECRET));
     }
 }

@@ -135,7 +135,12 @@ impl Alarms {
         self.disconnect("a", "b");
         let expected = Expected {
             exit: 7,
-            findings: &[("dial-failed", Some("b")), ("no-sender", Some("a")), ("canary-lost", Some("b")), ("drift", Some("a"))],
+            findings: &[
+                ("dial-failed", Some("b")),
+                ("no-sender", Some("a")),
+                ("canary-lost", Some("b")),
+                ("drift", Some("a")),
+            ],
             links: ["unhealthy", "unhealthy"],
             seconds: CANARY,
         };
@@ -149,14 +154,20 @@ impl Alarms {
         let bundle = self.lab.run("b", &["sh", "-c", "ls /var/lib/pgstead/lab/*/ca.crt"]);
         self.keep("b", &bundle);
         // A valid certificate, of somebody else.
-        let made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=other -keyout /dev/null";
+        let made =
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=other -keyout /dev/null";
         let other = self.lab.host("b").run(&["sh", "-c", made]);
         let other = other.unwrap_or_else(|_| on_this_machine(made));
         self.lab.host("b").write_file(&bundle, other.as_bytes()).unwrap();
         self.disconnect("a", "b");
         let expected = Expected {
             exit: 7,
-            findings: &[("dial-failed", Some("b")), ("no-sender", Some("a")), ("no-receiver", Some("b")), ("drift", Some("b"))],
+            findings: &[
+                ("dial-failed", Some("b")),
+                ("no-sender", Some("a")),
+                ("no-receiver", Some("b")),
+                ("drift", Some("b")),
+            ],
             links: ["unhealthy", "unhealthy"],
             seconds: CANARY,
         };
@@ -420,7 +431,9 @@ impl Alarms {
 
     /// Ends the stream that an upstream sends, so that the standby has to log in again.
     fn disconnect(&self, upstream: &str, standby: &str) {
-        let end = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication WHERE application_name = '{standby}'");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication WHERE application_name = '{standby}'"
+        );
         assert_eq!(self.lab.sql(upstream, &end), "t");
     }
 
@@ -462,7 +475,12 @@ fn against_contract(document: &Value, expected: &Expected) -> Vec<String> {
     for finding in document["findings"].as_array().into_iter().flatten() {
         let is_told = |key: &str| finding[key].as_str().is_some_and(|text| !text.is_empty());
         let explains = is_told("hint") || is_told("detail");
-        if !is_told("code") || !is_told("severity") || !is_told("message") || !explains || finding.get("server").is_none() {
+        if !is_told("code")
+            || !is_told("severity")
+            || !is_told("message")
+            || !explains
+            || finding.get("server").is_none()
+        {
             wrong.push(format!("a finding that does not explain itself: {finding}"));
         }
     }

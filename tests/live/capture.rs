@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pgstead::check;
 use pgstead::check::Canaries;
 use pgstead::check::Thresholds;
 use pgstead::event::Events;
@@ -59,8 +58,9 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
             (server.name.clone(), result.map_err(why))
         })
         .collect();
-    let mut observation = observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
-    let canaries = match check::current_primary(topology, &observation) {
+    let mut observation =
+        observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
+    let canaries = match observation.current_primary(topology) {
         None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
         Some(primary) => {
             let stored = state.load_secrets().unwrap();
@@ -89,7 +89,10 @@ fn leave_out(observation: &mut Observation) {
         }
         if let Observed::Known(instance) = &mut seen.instance {
             instance.settings.retain(|name, setting| {
-                setting.sourcefile.is_some() || setting.pending_restart || name.starts_with("recovery_") || name.starts_with("max_")
+                setting.sourcefile.is_some()
+                    || setting.pending_restart
+                    || name.starts_with("recovery_")
+                    || name.starts_with("max_")
             });
             for role in instance.roles.values_mut() {
                 role.verifier_sha256 = None;

@@ -8,5 +8,8 @@
 mod alarms;
 mod bootstrap;
 mod capture;
+mod changes;
 mod refusals;
 mod scenario;
+mod secrets;
+mod variants;

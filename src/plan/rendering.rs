@@ -1,0 +1,50 @@
+//! Every file that a finished topology has, for `render`. Secret files are named and not shown.
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Piece;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::topology::Topology;
+use crate::plan::FileChange;
+use crate::plan::Material;
+use crate::plan::desired;
+use crate::plan::files::Entry;
+use crate::plan::parameters::ConfRole;
+use crate::plan::parameters::synchronous_standby_names;
+use crate::plan::survey::Seen;
+
+/// Returns the files of all servers that have a known layout, with what stands there now.
+///
+/// # Errors
+/// A template is broken.
+pub fn rendered(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+) -> Result<Vec<(ServerName, FileChange)>, Diagnostic> {
+    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let links = topology.links(primary);
+    let names = topology.common().replication.synchronous.as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let mut files = Vec::new();
+    for server in topology.servers() {
+        let Some(seen) = observation.server(&server.name) else { continue };
+        let Observed::Known(layout) = &seen.layout else { continue };
+        let seen = Seen { server, seen, layout, data: None, instance: seen.instance.known() };
+        let role = match links.iter().find(|link| link.standby == server.name) {
+            None => ConfRole::Primary(names.clone()),
+            Some(link) => desired::standby_role(topology, seen, &link.upstream),
+        };
+        let wanted = desired::wanted(topology, observation, material, seen, role)?;
+        for entry in wanted.outside.into_iter().chain(wanted.inside) {
+            let Entry::File { path, content, .. } = entry else { continue };
+            let before = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.clone());
+            let after = match content {
+                Piece::Text(text) => Some(text),
+                Piece::Secret(_) => None,
+            };
+            files.push((server.name.clone(), FileChange { path, before, after }));
+        }
+    }
+    Ok(files)
+}

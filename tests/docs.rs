@@ -1,0 +1,152 @@
+//! The documents say what the program says: every code, every exit code, every command, the smallest inventory.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Returns the text from a heading to the next of its rank.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let start = document.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
+    let body = &document[start + heading.len() + 2..];
+    &body[..body.find("\n## ").unwrap_or(body.len())]
+}
+
+/// Returns the codes in the first column of a section's table.
+fn listed(document: &str, heading: &str) -> BTreeSet<String> {
+    let rows = section(document, heading).lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_owned).collect()
+}
+
+/// Returns the codes that the sources of a module hand to diagnostics. Tests at the end of a file are left out.
+fn codes(directory: &str) -> BTreeSet<String> {
+    // What stands before a code: a constructor, a helper of check/, or a tuple of code and wording.
+    const BEFORE: [&str; 6] =
+        ["Diagnostic::error(", "Diagnostic::warning(", "Diagnostic::note(", "wrong(", "unhealthy(", "=> ("];
+    let mut found = BTreeSet::new();
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(directory)];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|ending| ending != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            for before in BEFORE {
+                for (at, _) in text.match_indices(before) {
+                    let rest = text[at + before.len()..].trim_start();
+                    let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
+                    if !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
+                        found.insert(code.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn same(heading: &str, listed: &BTreeSet<String>, used: &BTreeSet<String>) {
+    let missing: Vec<_> = used.difference(listed).collect();
+    let stale: Vec<_> = listed.difference(used).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/operations.md, {heading:?}: rows are missing for {missing:?}; no source knows {stale:?}"
+    );
+}
+
+#[test]
+fn every_code_has_a_row() {
+    let document = read("docs/operations.md");
+    let check = codes("check");
+    assert!(check.len() > 40 && check.contains("drift"), "the search lost its words: {check:?}");
+    same("## Findings of check", &listed(&document, "## Findings of check"), &check);
+
+    let (refusals, failures) = (listed(&document, "## Refusals"), listed(&document, "## Failures of a step"));
+    let used: BTreeSet<String> = ["plan", "apply", "prove"].into_iter().flat_map(codes).collect();
+    same("## Refusals and ## Failures of a step", &refusals.union(&failures).cloned().collect(), &used);
+}
+
+#[test]
+fn exit_codes_are_those_of_the_program() {
+    let rows: Vec<String> = pgstead::cli::exit::TABLE
+        .iter()
+        .map(|(exit, meaning)| format!("| {} | {meaning} |", exit.0))
+        .collect();
+    for document in ["docs/operations.md", "README.md"] {
+        let text = read(document);
+        for row in &rows {
+            assert!(text.contains(row), "{document} lacks: {row}");
+        }
+    }
+}
+
+/// Returns the fenced blocks of a document with their first words (the language).
+fn blocks(document: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = document.split("```").collect();
+    parts.iter().skip(1).step_by(2).map(|part| part.split_once('\n').unwrap()).collect()
+}
+
+#[test]
+fn every_command_that_is_shown_exists() {
+    let command = pgstead::cli::command();
+    let mut shown = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/operations.md", "docs/demo.txt"] {
+        let text = read(document);
+        for (at, _) in text.match_indices("pgstead ") {
+            // A command line begins a code span or a line of a transcript.
+            if !text[..at].ends_with(['`', '\n']) && !text[..at].ends_with("$ ") {
+                continue;
+            }
+            let line = text[at..].split(['\n', '`', '|', '#', '&']).next().unwrap();
+            let words = line.split_whitespace().map(|word| word.trim_end_matches([',', '.']));
+            // A place-holder stands for something that is there.
+            let words: Vec<String> = words
+                .map(|word| if word == "COMMAND" { "plan" } else { word })
+                .filter(|word| !word.starts_with('['))
+                .map(str::to_owned)
+                .collect();
+            if words.len() < 2 {
+                continue;
+            }
+            shown += 1;
+            if let Err(error) = command.clone().try_get_matches_from(&words) {
+                use clap::error::ErrorKind::*;
+                let fine = matches!(error.kind(), DisplayHelp | DisplayVersion | MissingSubcommand)
+                    || matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand);
+                assert!(fine, "{document} shows {words:?}, which the program refuses: {error}");
+            }
+        }
+    }
+    assert!(shown > 20, "only {shown} commands were found");
+}
+
+#[test]
+fn the_smallest_inventory_of_the_readme_is_valid() {
+    let readme = read("README.md");
+    let (_, yaml) = *blocks(&readme).iter().find(|(language, _)| *language == "yaml").unwrap();
+    assert!(yaml.lines().count() <= 10, "it is said to have ten lines");
+    let (topology, warnings) = pgstead::inventory::read(yaml, "pgstead.yaml").unwrap();
+    assert_eq!((topology.servers().count(), warnings), (3, vec![]));
+}
+
+#[test]
+fn the_transcript_of_the_readme_is_the_demos() {
+    let (readme, demo) = (read("README.md"), read("docs/demo.txt"));
+    let (_, transcript) = *blocks(&readme).iter().find(|(language, _)| *language == "console").unwrap();
+    // Every line of it stands in the demo, in the same order; what was left out is marked.
+    let mut rest = demo.lines();
+    for line in transcript.lines().filter(|line| !line.is_empty() && *line != "…") {
+        assert!(rest.any(|other| other == line), "docs/demo.txt has no such line, or not in this order: {line}");
+    }
+}

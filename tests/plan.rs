@@ -1,0 +1,236 @@
+//! The plan's cases: one folder each. To add a case, add a folder with a `case.json` and run with `PGSTEAD_BLESS=1`;
+//! then read the `expected.txt` that it wrote.
+//!
+//! A case names a base, `bare` or `running` (both captured from real hosts), and what differs from it: a JSON merge patch
+//! (RFC 7386) for the inventory and one for the observation. The files of a running base are those that the plan itself
+//! wants for the unpatched inventory, so that templates can change without a new capture.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use pgstead::diagnostic::Diagnostic;
+use pgstead::model::Secret;
+use pgstead::model::ServerName;
+use pgstead::model::Topology;
+use pgstead::model::observation::FileFact;
+use pgstead::model::observation::Observation;
+use pgstead::model::observed::Observed;
+use pgstead::plan::Consent;
+use pgstead::plan::Leaf;
+use pgstead::plan::Material;
+use pgstead::plan::Plan;
+use pgstead::plan::plan_bootstrap;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plan"))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Default::default());
+    }
+    let Value::Object(target) = target else { unreachable!() };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn topology(inventory: &Value) -> Topology {
+    pgstead::inventory::read(&inventory.to_string(), "inventory")
+        .map_err(|problems| format!("{problems:#?}"))
+        .unwrap()
+        .0
+}
+
+fn material(replace: BTreeSet<ServerName>) -> Material {
+    let leaf = |name: &ServerName| Leaf {
+        server_certificate: format!("server certificate of {name}\n"),
+        server_key: Secret::new("s3cret"),
+        client_certificate: format!("client certificate of {name}\n"),
+        client_key: Secret::new("s3cret"),
+        id: "0123456789abcdef".to_owned(),
+    };
+    Material {
+        run: "20260101000000abcd".to_owned(),
+        ca_certificate: "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned(),
+        leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
+        certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
+        replication_password: Secret::new("s3cret"),
+        replication_verifier: Secret::new("SCRAM-SHA-256$s3cret"),
+        replication_verifier_sha256: "00".repeat(32),
+    }
+}
+
+/// Puts the files of a plan into an observation, as if they had been installed.
+fn settle(observation: &mut Observation, plan: &Plan) {
+    let mut manifests: BTreeMap<ServerName, String> = BTreeMap::new();
+    for step in &plan.steps {
+        let Some(server) = &step.step.server else { continue };
+        let Some(Observed::Known(seen)) = observation.servers.get_mut(server) else { continue };
+        for file in &step.step.files {
+            let Some(after) = &file.after else { continue };
+            let sha256 = pgstead::plan::files::sha256(after);
+            manifests.entry(server.clone()).or_default().push_str(&format!("{sha256}  {}\n", file.path));
+            let fact = FileFact {
+                owner: "postgres:postgres".into(),
+                mode: "640".into(),
+                content: Some(after.clone()),
+                sha256,
+            };
+            seen.files.insert(file.path.clone(), Observed::Known(fact));
+        }
+    }
+    for (server, manifest) in manifests {
+        let Some(Observed::Known(seen)) = observation.servers.get_mut(&server) else { continue };
+        let mut lines: Vec<&str> = manifest.lines().collect();
+        lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path));
+        let content = lines.join("\n") + "\n";
+        let path = seen.layout.known().unwrap().own("manifest");
+        let sha256 = pgstead::plan::files::sha256(&content);
+        let fact = FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256 };
+        seen.files.insert(path, Observed::Known(fact));
+    }
+}
+
+fn diagnostics(text: &mut String, word: &str, all: &[Diagnostic]) {
+    for one in all {
+        let _ = writeln!(text, "{word} [{}]: {}", one.code, one.message);
+        for (label, line) in [("  DETAIL: ", &one.detail), ("  HINT: ", &one.hint)] {
+            if let Some(line) = line {
+                let _ = writeln!(text, "{label}{line}");
+            }
+        }
+    }
+}
+
+fn show(plan: &Plan) -> String {
+    let mut text = String::new();
+    for planned in &plan.steps {
+        let step = &planned.step;
+        let server = step.server.as_ref().map_or("-", ServerName::as_str);
+        let after: Vec<String> = planned.after.iter().map(|id| id.0.to_string()).collect();
+        let _ = write!(text, "{} {server} {:?}: {}", planned.id.0, step.risk, step.title);
+        let _ = writeln!(
+            text,
+            "{}",
+            if after.is_empty() { String::new() } else { format!(" [after {}]", after.join(", ")) }
+        );
+        for file in &step.files {
+            match (&file.before, &file.after) {
+                (Some(before), Some(after)) => {
+                    let _ = writeln!(text, "    ~ {}", file.path);
+                    let diff = similar::TextDiff::from_lines(before, after);
+                    for change in diff.iter_all_changes().filter(|change| change.tag() != similar::ChangeTag::Equal) {
+                        let _ = write!(text, "      {}{}", change.tag(), change.value());
+                    }
+                }
+                (None, Some(after)) => drop(writeln!(text, "    + {} ({} lines)", file.path, after.lines().count())),
+                (_, None) => drop(writeln!(text, "    * {} (secret)", file.path)),
+            }
+        }
+        for command in step.commands() {
+            // Scripts are fixed texts of their own; a case is about who runs what with which arguments.
+            let words: Vec<&str> =
+                command.args.iter().map(|word| if word.contains('\n') { "…" } else { word.as_str() }).collect();
+            let _ = writeln!(text, "    $ {:?} {} {}", command.run_as, command.program, words.join(" "));
+        }
+    }
+    if plan.steps.is_empty() {
+        text.push_str("no changes\n");
+    }
+    diagnostics(&mut text, "NOTE", &plan.notes);
+    text
+}
+
+fn run(case: &Value) -> String {
+    let base = case["base"].as_str().unwrap();
+    let mut inventory = json(&root().join("base/inventory.json"));
+    let mut observation: Observation = serde_json::from_value(json(&root().join(format!("base/{base}.json")))).unwrap();
+    let all: BTreeSet<ServerName> = observation.servers.keys().cloned().collect();
+    let mut replace = if base == "bare" { all.clone() } else { BTreeSet::new() };
+    if base == "running" {
+        let settled = plan_bootstrap(
+            &topology(&inventory),
+            &observation,
+            &material(BTreeSet::new()),
+            Consent { allow_restart: true },
+        );
+        settle(&mut observation, &settled.unwrap());
+    }
+    if !case["inventory"].is_null() {
+        merge(&mut inventory, &case["inventory"]);
+    }
+    let mut patched = serde_json::to_value(&observation).unwrap();
+    if !case["observation"].is_null() {
+        merge(&mut patched, &case["observation"]);
+    }
+    let observation: Observation = serde_json::from_value(patched).unwrap();
+    replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
+    let consent = Consent { allow_restart: case["allow_restart"] == true };
+    match plan_bootstrap(&topology(&inventory), &observation, &material(replace), consent) {
+        Ok(plan) => show(&plan),
+        Err(refusals) => {
+            let mut text = String::from("refused\n");
+            diagnostics(&mut text, "ERROR", &refusals);
+            text
+        }
+    }
+}
+
+#[test]
+fn cases() {
+    let bless = std::env::var_os("PGSTEAD_BLESS").is_some();
+    let folders: BTreeMap<String, std::path::PathBuf> = std::fs::read_dir(root().join("cases"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .collect();
+    assert!(folders.len() >= 20, "only {} cases were found", folders.len());
+    let mut wrong = String::new();
+    for (name, folder) in folders {
+        let found = run(&json(&folder.join("case.json")));
+        assert!(!found.contains("s3cret"), "{name} shows a secret:\n{found}");
+        let expected = folder.join("expected.txt");
+        if bless {
+            std::fs::write(&expected, &found).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != found {
+            let _ = writeln!(wrong, "--- {name} says now\n{found}");
+        }
+    }
+    assert!(wrong.is_empty(), "PGSTEAD_BLESS=1 accepts these:\n{wrong}");
+}
+
+/// Whatever fails at whatever step, planning again from what is left asks for no step twice that would destroy, since
+/// no step destroys: every command of every case is one of those that make, install, start, stop or look.
+#[test]
+fn no_plan_removes_anything() {
+    for entry in std::fs::read_dir(root().join("cases")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path().join("expected.txt")).unwrap();
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("$ ")) {
+            for word in line.split_whitespace() {
+                assert!(
+                    !matches!(word, "rm" | "rmdir" | "dropdb" | "pg_dropcluster" | "mkfs" | "dd" | "shred"),
+                    "{line}"
+                );
+            }
+        }
+    }
+}
