@@ -98,7 +98,9 @@ fn cases() {
         let report = judge(&name);
         for finding in &report.findings {
             let explains = finding.detail.is_some() || finding.hint.is_some();
-            assert!(explains && !finding.message.is_empty(), "{name}: it says too little: {finding:?}");
+            if !explains || finding.message.is_empty() {
+                wrong.push(format!("--- {name}: it says too little: {finding:?}"));
+            }
         }
         let found = render(&report);
         let expected_file = root().join(&name).join("expected.txt");

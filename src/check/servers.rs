@@ -79,7 +79,8 @@ pub fn check_servers(
                     "postgresql-not-installed",
                     format!("server \"{name}\": PostgreSQL {} is not installed", topology.common().version),
                 )
-                .server(name),
+                .server(name)
+                .hint("\"pgstead plan\" says what it looked for and what it found."),
             ));
             continue;
         };
