@@ -111,6 +111,19 @@ impl<H: Host> Locked<'_, H> {
     }
 }
 
+/// Ends a run before it plans when it was seen that another one works on a server: what such a server shows is half done.
+///
+/// # Errors
+/// Another run holds a lock.
+pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
+    let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, seen.known()?.lock.known()?)));
+    // A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock.
+    let mut failures = locks.filter(|(_, text)| !text.contains(state)).map(|(name, text)| held(name, text));
+    let Some(first) = failures.next() else { return Ok(()) };
+    let all = std::iter::once(first).chain(failures).flat_map(|failure| failure.diagnostics).collect();
+    Err(Failure::all(FailureKind::Locked, all))
+}
+
 impl<H: Host> Locked<'_, H> {
     /// Breaks a lock that somebody was shown, where it still is that one. `who` and the time go into the audit log.
     ///

@@ -95,6 +95,9 @@ async fn over(
 ) -> Result<Exit, Failure> {
     progress.finish();
     session.require_all()?;
+    if !args.dry_run {
+        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+    }
     let secrets = session.secrets()?;
     let (plan, material) = session.plan(&secrets, Consent { allow_restart: args.allow_restart })?;
     let planned = Planned { plan, logins: session.logins() };
