@@ -56,7 +56,7 @@ impl<H: Host> Run<'_, H> {
     ///
     /// # Errors
     /// A lock could not be taken; nothing was changed.
-    pub async fn carry_out(self, stop: impl Future<Output = ()>) -> Result<RunReport, Failure> {
+    pub async fn carry_out(self, stop: impl AsyncFnMut()) -> Result<RunReport, Failure> {
         let locked: Vec<Locked<'_, H>> = self.servers().filter_map(|name| self.locked(name)).collect();
         let taken = join_all(locked.iter().map(|server| server.take(&self.holder))).await;
         if taken.iter().any(Result::is_err) {

@@ -43,8 +43,8 @@ impl<H: Host> Work for Worker<'_, H> {
         match &step.action {
             Action::Run(commands) => self.run(step, commands).await,
             Action::ProveLinks { primary, links } => prove::prove_links(self.sessions, primary, links).await,
-            Action::BaseBackup { command, upstream } => {
-                let copy = Box::pin(self.run(step, std::slice::from_ref(command)));
+            Action::BaseBackup { commands, upstream } => {
+                let copy = Box::pin(self.run(step, commands));
                 match select(copy, Box::pin(self.report_progress(id, step, upstream))).await {
                     Either::Left((result, _)) => result,
                     // Progress is a courtesy: where it cannot be asked, the copy goes on alone.

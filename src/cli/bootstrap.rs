@@ -9,6 +9,7 @@ use super::block_on;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
+use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan;
 use super::plan::Planned;
@@ -141,7 +142,8 @@ async fn over(
             events: &events,
             begun,
         };
-        let report = run.carry_out(async { drop(tokio::signal::ctrl_c().await) }).await;
+        let mut interrupts = Interrupts::listen()?;
+        let report = run.carry_out(async || interrupts.next().await).await;
         drop(events);
         progress.finish();
         report?

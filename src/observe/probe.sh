@@ -173,11 +173,13 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
   active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
     boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
-    if [ "${boot:-auto}" = auto ] && systemctl -q is-enabled postgresql.service 2>/dev/null; then boot=1; else boot=0; fi
+    systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
+    if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
   else
-    if systemctl -q is-enabled "$unit" 2>/dev/null; then boot=1; else boot=0; fi
+    systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
+    boot=$enabled
   fi
-  put service "$active $boot"
+  put service "$active $enabled $boot"
   put jobs "$(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'pgstead-*' 2>/dev/null | awk '{ print $1 }')"
 else
   absent service

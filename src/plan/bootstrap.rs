@@ -154,6 +154,11 @@ impl Steps<'_> {
                 installed.insert(name, plan.add(step, []));
             }
         }
+        for (_, server) in self.in_order() {
+            if let Some(step) = seed::enable_service(server.seen) {
+                plan.add(step, []);
+            }
+        }
         // "ready" is the step after which a server's instance serves with its new files.
         let mut ready: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         let mut prove: Vec<Link> = Vec::new();

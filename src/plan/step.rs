@@ -34,10 +34,10 @@ pub struct FileChange {
 pub enum Action {
     /// Commands on the step's server, one after the other in one execution; the last may read standard input.
     Run(Vec<Argv>),
-    /// A base backup: one command, with progress asked of the upstream.
+    /// A base backup, with progress asked of the upstream.
     BaseBackup {
-        /// The command on the standby.
-        command: Argv,
+        /// The commands on the standby; the last one copies.
+        commands: Vec<Argv>,
         /// The server that sends.
         upstream: ServerName,
     },
@@ -80,8 +80,7 @@ impl Step {
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {
-            Action::Run(commands) => commands,
-            Action::BaseBackup { command, .. } => std::slice::from_ref(command),
+            Action::Run(commands) | Action::BaseBackup { commands, .. } => commands,
             Action::ProveLinks { .. } => &[],
         }
     }

@@ -100,7 +100,7 @@ pub(crate) fn plan() -> Plan {
     let hba = builder.add(hba, []);
     let mut backup = step("take base backup from \"a\"", Some("b"), Risk::Destructive);
     backup.action = Action::BaseBackup {
-        command: Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"]),
+        commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
         upstream: server("a"),
     };
     let backup = builder.add(backup, [roles, hba]);

@@ -3,10 +3,12 @@
 //! Outcomes are read with psql on the hosts, past SSH and past pgstead's own `check`. They need root for the hosts lab
 //! and fail without it; nothing is skipped. Adding a scenario is adding a function.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
 mod alarms;
 mod bootstrap;
 mod capture;
+mod changes;
 mod scenario;
+mod secrets;
+mod variants;

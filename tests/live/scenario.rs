@@ -67,6 +67,31 @@ impl std::fmt::Display for Ran {
     }
 }
 
+/// A run of pgstead that goes on.
+pub(crate) struct Started {
+    /// Its process.
+    pub(crate) child: std::process::Child,
+}
+
+impl Started {
+    /// Sends a signal to pgstead alone, or to its whole process group as a terminal does.
+    pub(crate) fn signal(&self, signal: &str, group: bool) {
+        let id = self.child.id();
+        let target = if group { format!("-{id}") } else { id.to_string() };
+        assert!(Command::new("kill").args(["-s", signal, "--", &target]).status().unwrap().success());
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn end(self) -> Ran {
+        let output = self.child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
 impl Scenario {
     /// Boots ordinary hosts of one release.
     pub(crate) fn boot(release: Release, names: &[&str]) -> Self {
@@ -133,6 +158,39 @@ impl Scenario {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Starts pgstead in a process group of its own, as a terminal would.
+    pub(crate) fn start(&self, args: &[&str]) -> Started {
+        use std::os::unix::process::CommandExt;
+        let mut command = self.command(args);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).process_group(0);
+        Started { child: command.spawn().unwrap() }
+    }
+
+    /// Demands that nothing is left to do: the second run changes nothing, the plan is empty, the check is healthy.
+    #[track_caller]
+    pub(crate) fn settled(&self) {
+        let again = self.pgstead(&["bootstrap", "--format", "json"]).expect(0);
+        assert_eq!(again.json()["changed"], false, "{again}");
+        self.pgstead(&["plan", "--exit-code"]).expect(0);
+        let check = self.pgstead(&["check", "--format", "json"]).expect(0);
+        assert_eq!(check.json()["verdict"], "healthy", "{check}");
+    }
+
+    /// Demands that standbys stream over TLS with their own certificates through their own slots.
+    #[track_caller]
+    pub(crate) fn streams(&self, upstream: &str, standbys: &[&str]) {
+        let links = self.sql(
+            upstream,
+            "SELECT string_agg(concat_ws(' ', r.application_name, s.ssl, r.state, s.client_dn, l.slot_name), ', ' \
+             ORDER BY r.application_name) FROM pg_stat_replication r JOIN pg_stat_ssl s USING (pid) \
+             JOIN pg_replication_slots l ON l.active_pid = r.pid",
+        );
+        let topology = self.inventory["topology"].as_str().unwrap();
+        let wanted: Vec<String> =
+            standbys.iter().map(|name| format!("{name} t streaming /CN={name}/O={topology} {name}")).collect();
+        assert_eq!(links, wanted.join(", "), "on {upstream}");
     }
 
     /// Bootstraps and demands success.

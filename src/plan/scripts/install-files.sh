@@ -5,42 +5,76 @@
 #   l PATH TARGET            a symbolic link, switched in one rename
 #   check POSTGRES FILE      FILE is a postgresql.conf, which this server binary must be able to read
 #   move FROM TO             at the very end: a finished directory gets its name; TO must be absent or empty
-set -eu
+# Processes are what costs time here: one program serves all files wherever it can.
+set -u
 umask 077
 new=.pgstead-new
-each() { # FUNCTION-PREFIX, arguments...
+line='
+'
+sizes='' owners='' left=0
+each() { # FUNCTION, arguments: calls FUNCTION with one group after the other
   pass=$1
   shift
   while [ $# -gt 0 ]; do
     case $1 in
-      d | check | move | l) "${pass}_$1" "$2" "$3" "${4-}"; [ "$1" = d ] && shift 4 || shift 3 ;;
-      f) "${pass}_f" "$2" "$3" "$4" "$5"; shift 5 ;;
+      d) "$pass" "$1" "$2" "$3" "$4"; shift 4 ;;
+      f) "$pass" "$1" "$2" "$3" "$4" "$5"; shift 5 ;;
+      l | check | move) "$pass" "$1" "$2" "$3"; shift 3 ;;
       *) echo "unknown word: $1" >&2; exit 64 ;;
     esac
   done
 }
-nothing() { :; }
-write_d() { [ -d "$1" ] || { mkdir -p -- "$1"; chown -- "$2" "$1"; chmod -- "$3" "$1"; }; }
-write_f() {
-  head -c "$4" >"$1$new"
-  [ "$(stat -c %s "$1$new")" = "$4" ] || { echo "$1: standard input ended early" >&2; exit 74; }
-  chown -- "$2" "$1$new"
-  chmod -- "$3" "$1$new"
-  sync -- "$1$new"
+write() {
+  case $1 in
+    d) [ -d "$2" ] || { mkdir -p -m "$4" -- "$2"; chown -- "$3" "$2"; } ;;
+    f)
+      if [ -e "$2$new" ] || [ -L "$2$new" ]; then rm -f -- "$2$new"; fi
+      # The file is made with its mode, so that it is never more open than at the end.
+      case $4 in 0600) umask 177 ;; 0640) umask 137 ;; 0644) umask 133 ;; esac
+      head -c "$5" >"$2$new"
+      umask 077
+      case $4 in 0600 | 0640 | 0644) ;; *) chmod -- "$4" "$2$new" ;; esac
+      sizes=$sizes$5$line
+      left=$((left + 1))
+      case $line$owners in *"$line$3$line"*) ;; *) owners=$owners$3$line ;; esac ;;
+    l) rm -f -- "$2$new"; ln -s -- "$3" "$2$new" ;;
+    move) [ ! -e "$3" ] || [ -z "$(ls -A "$3")" ] || { echo "$3 is not empty" >&2; exit 73; } ;;
+  esac
 }
-write_l() { rm -f -- "$1$new"; ln -s -- "$2" "$1$new"; }
-write_check() { "$1" -C port -D "$(dirname "$2")" -c config_file="$2$new" >/dev/null; }
-write_move() { [ ! -e "$2" ] || [ -z "$(ls -A "$2")" ] || { echo "$2 is not empty" >&2; exit 73; }; }
-rename_d() { :; }
-rename_f() { mv -fT -- "$1$new" "$1"; sync -- "$(dirname "$1")"; }
-rename_l() { mv -fT -- "$1$new" "$1"; sync -- "$(dirname "$1")"; }
-rename_check() { :; }
-rename_move() { sync -- "$1"; mv -T -- "$1" "$2"; sync -- "$(dirname "$2")"; }
-discard_d() { :; }
-discard_f() { rm -f -- "$1$new"; }
-discard_l() { rm -f -- "$1$new"; }
-discard_check() { :; }
-discard_move() { :; }
-trap 'each discard "$@"' EXIT
-each write "$@"
-each rename "$@"
+written() { [ "$1" != f ] || printf '%s\0' "$2$new"; }
+written_for_owner() { [ "$1" != f ] || [ "$3" != "$owner" ] || printf '%s\0' "$2$new"; }
+leftover() { case $1 in f | l) printf '%s\0' "$2$new" ;; esac; }
+directory() { case $1 in d | f | l) parent=${2%/*}; printf '%s\0' "${parent:-/}" ;; esac; }
+check() { [ "$1" != check ] || "$2" -C port -D "${3%/*}" -c config_file="$3$new" >/dev/null; }
+# What a rename relies on is on disk before it: the files that a link shows, and all that the last file, the manifest, tells of.
+settle() { each directory "$@" | xargs -0 -r sync --; }
+rename() { mv -fT -- "$2$new" "$2"; }
+install() {
+  each write "$@"
+  [ "$(each written "$@" | xargs -0 -r stat -c %s --)" = "${sizes%"$line"}" ] || { echo "standard input ended early" >&2; exit 74; }
+  for owner in $owners; do each written_for_owner "$@" | xargs -0 -r chown -- "$owner"; done
+  each written "$@" | xargs -0 -r sync --
+  each check "$@"
+  all=$left
+  for turn in files links last; do
+    left=$all
+    each turn "$@"
+    settle "$@"
+  done
+  each move "$@"
+}
+turn() {
+  case $turn.$1 in
+    files.f) left=$((left - 1)); [ "$left" = 0 ] || rename "$@" ;;
+    links.l) rename "$@" ;;
+    last.f) left=$((left - 1)); [ "$left" != 0 ] || rename "$@" ;;
+  esac
+}
+move() { [ "$1" != move ] || { sync -- "$2"; mv -T -- "$2" "$3"; sync -- "${3%/*}"; }; }
+(
+  set -e
+  install "$@"
+)
+status=$?
+[ "$status" = 0 ] || each leftover "$@" | xargs -0 -r rm -f --
+exit "$status"
