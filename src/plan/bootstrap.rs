@@ -179,25 +179,21 @@ impl Steps<'_> {
         let roles_ready = self.create_roles(&mut plan, &ready);
 
         // The standbys, upstreams first.
+        let mut slots_made: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for link in self.links {
             let (Some(server), Some(upstream)) = (self.decided.get(&link.standby), self.decided.get(&link.upstream))
             else {
                 continue;
             };
-            let slot = link.standby.slot_name();
-            let has_slot = upstream.seen.instance.and_then(|instance| instance.slots.get(&slot));
-            let usable = has_slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
+            let usable = self.has_slot(link);
             let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
             if !usable {
-                let commands = vec![sql::psql(
-                    upstream.seen.layout,
-                    upstream.seen.server,
-                    sql::create_slots(std::slice::from_ref(&slot)),
-                )];
-                let step = Step::run(&link.upstream, Risk::Reversible, format!("create slot \"{slot}\""), commands);
-                let made = plan.add(step, waits.iter().copied());
+                let made = *slots_made.entry(&link.upstream).or_insert_with(|| {
+                    let made = plan.add(self.create_slots(upstream.seen), waits.iter().copied());
+                    before_proof.push(made);
+                    made
+                });
                 waits = vec![made];
-                before_proof.push(made);
             }
             if server.seen.data.is_some() {
                 // What restarts is proven link by link on the way.
@@ -229,6 +225,23 @@ impl Steps<'_> {
         }
         self.create_tablespaces(&mut plan);
         plan
+    }
+
+    /// Says whether the slot of a link is there and holds its WAL.
+    fn has_slot(&self, link: &Link) -> bool {
+        let instance = self.decided.get(&link.upstream).and_then(|upstream| upstream.seen.instance);
+        let slot = instance.and_then(|instance| instance.slots.get(&link.standby.slot_name()));
+        slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+    }
+
+    /// One step for all slots that an upstream lacks.
+    fn create_slots(&self, upstream: Seen<'_>) -> Step {
+        let links = self.links.iter().filter(|link| link.upstream == upstream.server.name && !self.has_slot(link));
+        let slots: Vec<String> = links.map(|link| link.standby.slot_name()).collect();
+        let names: Vec<String> = slots.iter().map(|slot| format!("\"{slot}\"")).collect();
+        let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
+        let commands = vec![sql::psql(upstream.layout, upstream.server, sql::create_slots(&slots))];
+        Step::run(&upstream.server.name, Risk::Reversible, title, commands)
     }
 
     /// The primary first, then standbys behind their upstreams.
