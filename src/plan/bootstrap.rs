@@ -117,6 +117,19 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
     }
     refusals.extend(tablespaces::refusals(topology));
+    if first_names != final_names
+        && let Some(server) = decided.get(&primary)
+    {
+        // The same file is replaced once more at the end; a hand edit stands in the way of that as well.
+        let role = ConfRole::Primary(final_names.clone());
+        if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, role) {
+            let entries = desired::configuration_only(&wanted, server.seen.layout);
+            let later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
+            let known: Vec<String> = refusals.iter().map(|refusal| refusal.message.clone()).collect();
+            let edited = |refusal: &Diagnostic| refusal.code == "edited-by-hand" && !known.contains(&refusal.message);
+            refusals.extend(later.into_iter().filter(edited));
+        }
+    }
     refusals.extend(change::refusals(
         &primary,
         decided.values().map(|server| (server.seen, &server.change)),

@@ -118,6 +118,10 @@ fn a_hot_standby_parameter_rises_and_falls_in_the_safe_order() {
         }
         let written = writer.end();
         assert!(written.lines().filter(|line| *line == "written").count() > 20, "{written}");
+        for name in ["b", "c"] {
+            let log = lab.run(name, &["cat", "/var/log/postgresql/postgresql-15-main.log"]);
+            assert!(!log.contains("insufficient parameter settings"), "{log}");
+        }
         assert_eq!(shown(&lab), [value.to_string(), value.to_string(), value.to_string()]);
         let begun = order.map(|name| started(&lab, name));
         assert!(begun.is_sorted(), "{order:?} restarted at {begun:?}");
@@ -192,6 +196,17 @@ fn hba_records_follow_the_inventory_and_hand_edits_stand() {
     assert!(refused.codes().contains(&"edited-by-hand".to_owned()), "{refused}");
     assert_eq!(lab.run("b", &["cat", &path]), edited);
     assert_eq!(lab.run("a", &["cat", &path]), on_a);
+
+    // The same holds for the file that changes last of all, when commits begin to wait.
+    lab.edit(|inventory| inventory["postgres"]["hba"] = record("10.1.0.0/16"));
+    lab.pgstead(&["plan", "--exit-code"]).expect(0);
+    let path = configuration(release, "postgresql.conf");
+    lab.run("a", &["sh", "-c", "echo 'work_mem = 9MB' >> \"$1\"", "sh", &path]);
+    let edited = lab.run("a", &["cat", &path]);
+    lab.edit(|inventory| inventory["replication"]["synchronous"] = json!({ "standbys": ["b"] }));
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"edited-by-hand".to_owned()), "{refused}");
+    assert_eq!(lab.run("a", &["cat", &path]), edited);
 }
 
 #[test]
