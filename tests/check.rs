@@ -35,7 +35,8 @@ fn load(name: &str) -> (String, Value, Value) {
         merge(&mut canaries, &patch["canaries"]);
         return (inventory, observation, canaries);
     }
-    let inventory = std::fs::read_to_string(folder.join("inventory.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let inventory =
+        std::fs::read_to_string(folder.join("inventory.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
     (inventory, json("observation.json").unwrap(), json("canaries.json").unwrap())
 }
 

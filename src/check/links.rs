@@ -60,7 +60,12 @@ pub fn report(
             .and_then(|canary| canary.arrived_ms),
         // The two positions are read at slightly different moments; a standby seen later may look ahead.
         lag_bytes: position.zip(replayed).map(|(position, replayed)| position.bytes_ahead_of(replayed).max(0)),
-        verdict: findings.iter().filter(|finding| finding.decides(link)).map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy),
+        verdict: findings
+            .iter()
+            .filter(|finding| finding.decides(link))
+            .map(|finding| finding.verdict)
+            .max()
+            .unwrap_or(Verdict::Healthy),
     }
 }
 
@@ -317,6 +322,8 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             findings
         }
         Some(Observed::Unreadable(why)) => vec![unknown(why)],
-        Some(Observed::Absent) | None => vec![unknown("No row was written: not exactly one server is known to accept writes.")],
+        Some(Observed::Absent) | None => {
+            vec![unknown("No row was written: not exactly one server is known to accept writes.")]
+        }
     }
 }

@@ -324,7 +324,8 @@ mod tests {
 
     #[test]
     fn real_words_of_df() {
-        let disk = |text| parse_disk(text).map(|disk| (disk.mount, disk.free_bytes, disk.total_bytes, disk.free_inodes));
+        let disk =
+            |text| parse_disk(text).map(|disk| (disk.mount, disk.free_bytes, disk.total_bytes, disk.free_inodes));
         let expected = |mount: &str| Some((mount.to_owned(), 52_428_800, 59_793_408, 16_371));
         assert_eq!(disk("/var/lib/postgresql 52428800 59793408 16371\n"), expected("/var/lib/postgresql"));
         assert_eq!(disk("/var/lib/postgresql  52428800   59793408     16371"), expected("/var/lib/postgresql"));

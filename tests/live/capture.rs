@@ -90,11 +90,13 @@ fn leave_out(observation: &mut Observation) {
         }
         if let Observed::Known(instance) = &mut seen.instance {
             let is_judged = |name: &str| {
-                HOT_STANDBY_PARAMETERS.contains(&name) || name == "max_replication_slots" || name.starts_with("recovery_target")
+                HOT_STANDBY_PARAMETERS.contains(&name)
+                    || name == "max_replication_slots"
+                    || name.starts_with("recovery_target")
             };
-            instance.settings.retain(|name, setting| {
-                setting.sourcefile.is_some() || setting.pending_restart || is_judged(name)
-            });
+            instance
+                .settings
+                .retain(|name, setting| setting.sourcefile.is_some() || setting.pending_restart || is_judged(name));
             for role in instance.roles.values_mut() {
                 role.verifier_sha256 = None;
             }
