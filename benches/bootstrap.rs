@@ -112,7 +112,12 @@ fn run(options: &Options) -> Result<bool> {
     let ratios: Vec<f64> = ours.iter().zip(&bare).map(|(ours, bare)| ours / bare).collect();
     table.seconds("bare commands, three servers", &bare, None);
     table.seconds("`pgstead bootstrap --yes`, three servers", &ours, None);
-    table.row("ratio of the medians (of the pairs)", &format!("{ratio:.2}"), &range(&ratios), Some((ratio <= 1.1, "≤ 1.1")));
+    table.row(
+        "ratio of the medians (of the pairs)",
+        &format!("{ratio:.2}"),
+        &range(&ratios),
+        Some((ratio <= 1.1, "≤ 1.1")),
+    );
     table.memory("peak memory of that", peak, Some(50.0));
     bench.without_change(&mut table, "three servers", true)?;
     drop(bench);

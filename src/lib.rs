@@ -11,8 +11,9 @@
 //!
 //! - layer 0: [`model`] the words, [`quote`] the grammars
 //! - layer 1: [`inventory`], [`render`], [`pki`], [`plan`], [`check`]: pure; [`diagnostic`] and [`event`]
-//! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS, [`state`] the operator's own files
-//! - layer 3: [`observe`] and [`apply`], the only code that touches servers; [`lab`] makes servers to touch
+//! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS; [`wait`] looks again until a deadline
+//! - layer 3: [`observe`], [`prove`] and [`apply`], the only code that touches servers; [`state`] the operator's own
+//!   files; [`lab`] makes servers to touch
 //! - layer 4: [`ui`] and [`cli`]
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]

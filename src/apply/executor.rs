@@ -1,9 +1,10 @@
 //! Runs the steps of a plan: each as soon as those it waits for are done, all of a failure's rest not at all.
 //!
-//! It decides nothing. The first Ctrl-C lets running steps finish and starts no new one.
+//! It decides nothing. The first Ctrl-C lets running steps finish and starts no new one; the second leaves at once.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::StreamExt;
@@ -34,12 +35,13 @@ pub trait Work {
 
 /// Runs all steps of a plan.
 ///
-/// `stop` resolves when the operator asks to stop.
+/// `stop` resolves at each wish of the operator to stop (Ctrl-C): after the first, running steps are finished and none
+/// is started; after the second, nothing is waited for.
 pub async fn run_steps<W: Work>(
     plan: &Plan,
     work: &W,
     events: &Events,
-    stop: impl Future<Output = ()>,
+    mut stop: impl AsyncFnMut(),
 ) -> (Vec<StepReport>, Option<Failure>) {
     events.send(Event::RunStarted { steps: plan.steps.len() });
     let mut waiting: Vec<&PlannedStep> = plan.steps.iter().collect();
@@ -49,7 +51,7 @@ pub async fn run_steps<W: Work>(
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let mut stopped = false;
     let mut futures = FuturesUnordered::new();
-    let mut stop = Box::pin(stop);
+    let mut left: Vec<String> = Vec::new();
     loop {
         if !stopped && diagnostics.is_empty() {
             let (ready, rest): (Vec<_>, Vec<_>) =
@@ -66,22 +68,22 @@ pub async fn run_steps<W: Work>(
                 });
             }
         }
-        let (id, result, seconds) = if stopped {
-            match futures.next().await {
-                Some(ended) => ended,
-                None => break,
+        // The wish to stop is looked at first: it counts even where a step ends at the same moment.
+        let next = match select(pin!(stop()), futures.next()).await {
+            Either::Left(_) => None,
+            Either::Right((ended, _)) => Some(ended),
+        };
+        let (id, result, seconds) = match next {
+            Some(Some(ended)) => ended,
+            Some(None) => break,
+            None if stopped => {
+                left = running.values().map(|step| titled(step)).collect();
+                break;
             }
-        } else {
-            // The wish to stop is looked at first: it counts even where a step ends at the same moment.
-            match select(&mut stop, futures.next()).await {
-                Either::Right((Some(ended), _)) => ended,
-                Either::Right((None, _)) => break,
-                Either::Left(_) => {
-                    stopped = true;
-                    let running = running.values().map(|step| titled(step)).collect();
-                    events.send(Event::Stopping { running });
-                    continue;
-                }
+            None => {
+                stopped = true;
+                events.send(Event::Stopping { running: running.values().map(|step| titled(step)).collect() });
+                continue;
             }
         };
         running.remove(&id);
@@ -111,7 +113,13 @@ pub async fn run_steps<W: Work>(
             }
         })
         .collect();
-    if stopped && diagnostics.is_empty() && done.len() < plan.steps.len() {
+    if !left.is_empty() {
+        diagnostics.push(
+            Diagnostic::error("left-running", "left before running steps ended; they may go on, on the servers")
+                .detail(format!("Running when left: {}.", left.join("; ")))
+                .hint("Run the same command again: it looks at what is there, cancels what is half done and goes on."),
+        );
+    } else if stopped && diagnostics.is_empty() && done.len() < plan.steps.len() {
         diagnostics.push(
             Diagnostic::error("stopped", format!("stopped after {} of {} steps", done.len(), plan.steps.len()))
                 .detail("Running steps were finished; nothing half-built can start.")
@@ -173,7 +181,7 @@ mod tests {
         Plan { topology: "t".parse().unwrap(), steps: builder.finish(), notes: vec![] }
     }
 
-    async fn run(fail: Option<u32>, stop: impl Future<Output = ()>) -> (Vec<Outcome>, Vec<u32>, Option<Failure>) {
+    async fn run(fail: Option<u32>, stop: impl AsyncFnMut()) -> (Vec<Outcome>, Vec<u32>, Option<Failure>) {
         let work = Scripted { fail, order: RefCell::default() };
         let (reports, failure) = run_steps(&plan(), &work, &Events::silent(), stop).await;
         (reports.iter().map(|report| report.outcome).collect(), work.order.into_inner(), failure)
@@ -181,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_step_runs_once_behind_those_it_waits_for() {
-        let (outcomes, order, failure) = run(None, std::future::pending()).await;
+        let (outcomes, order, failure) = run(None, async || std::future::pending().await).await;
         assert_eq!((outcomes, failure), (vec![Outcome::Done; 4], None));
         assert_eq!(order[2..], [3, 4]);
     }
@@ -189,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_failed_step_is_never_started() {
         for fail in 1..=4 {
-            let (outcomes, order, failure) = run(Some(fail), std::future::pending()).await;
+            let (outcomes, order, failure) = run(Some(fail), async || std::future::pending().await).await;
             assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Failed).count(), 1);
             assert!(!order.iter().any(|id| *id > fail.max(2)), "step {fail} failed, and {order:?} ran");
             assert_eq!(failure.unwrap().kind, FailureKind::StepFailed);
@@ -198,9 +206,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_wish_to_stop_starts_nothing_new() {
-        let (outcomes, order, failure) = run(None, std::future::ready(())).await;
+        let mut wishes = 0;
+        let stop = async || {
+            wishes += 1;
+            if wishes > 1 {
+                std::future::pending().await
+            }
+        };
+        let (outcomes, order, failure) = run(None, stop).await;
         assert!(outcomes.contains(&Outcome::NotStarted), "{outcomes:?}");
         assert!(!order.contains(&4));
         assert_eq!(failure.unwrap().diagnostics[0].code, "stopped");
+    }
+
+    #[tokio::test]
+    async fn a_second_wish_leaves_at_once_and_names_what_runs() {
+        struct Endless;
+        impl Work for Endless {
+            async fn work(&self, _: StepId, _: &Step) -> Result<(), Box<Diagnostic>> {
+                std::future::pending().await
+            }
+        }
+        let (_, failure) = run_steps(&plan(), &Endless, &Events::silent(), async || {}).await;
+        let diagnostic = &failure.unwrap().diagnostics[0];
+        assert_eq!(diagnostic.code, "left-running");
+        assert_eq!(diagnostic.detail.as_deref(), Some("Running when left: a: one; a: two."));
     }
 }

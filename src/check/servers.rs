@@ -239,7 +239,7 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
             Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
                 .detail(format!("{}.", instance.stale_files.join(", ")))
-                .hint("\"pgstead plan\" shows what differs from what was installed. The running instance does not know it yet."),
+                .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
     let ours = [layout.config_home(), "/postgresql.conf"].concat();

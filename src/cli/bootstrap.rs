@@ -9,6 +9,7 @@ use super::block_on;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
+use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan;
 use super::plan::Planned;
@@ -111,6 +112,10 @@ async fn over(
     };
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;
+    lock::release_left(&session.hosts, &session.observation, &state_identity(&session.state), |name| {
+        plan.steps.iter().any(|planned| planned.step.server.as_ref() == Some(name))
+    })
+    .await;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
         // With --yes the progress names every step, and "plan" has shown the rest.
@@ -144,7 +149,8 @@ async fn over(
             events: &events,
             begun,
         };
-        let report = run.carry_out(async { drop(tokio::signal::ctrl_c().await) }).await;
+        let mut interrupts = Interrupts::listen()?;
+        let report = run.carry_out(async || interrupts.next().await).await;
         drop(events);
         progress.finish();
         report?

@@ -45,7 +45,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead init", "write an annotated inventory"),
     ("pgstead validate", "check it, offline"),
     ("pgstead trust", "record the SSH host keys"),
-    ("pgstead plan", "see every step, diff and command"),
+    ("pgstead plan", "see every step, diff and command; changes nothing"),
     ("pgstead bootstrap", "carry the plan out"),
     ("pgstead check", "prove every link"),
     ("pgstead status --watch", "watch the topology"),
@@ -58,11 +58,20 @@ const FILES: &[(&str, &str)] = &[
         "State beside the inventory: certificate authority, certificates, role passwords, known_hosts, journal.jsonl. \
          Only its owner can read it. Losing it is survivable: the servers are the truth.",
     ),
-    ("/var/lib/pgstead/", "On each server: the lock, the manifest of owned files, the audit log."),
+    (
+        "/var/lib/pgstead/TOPOLOGY/SERVER/",
+        "On each server: CA, certificates and keys, role file, manifest of owned files, audit log, lock. DATA.pgstead/ \
+         beside the data directory where pg_ctl runs the instance.",
+    ),
+    (
+        "DATA.seed.RUN",
+        "On a server: a new data directory before it is complete. Nothing starts it; nothing removes it.",
+    ),
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("PGSTEAD_INVENTORY", "The inventory, when -i is not given and pgstead.yaml is not there."),
+    ("PGSTEAD_CACHE", "Where the hosts lab keeps the systems that it boots, instead of /var/cache/pgstead."),
     ("NO_COLOR", "When set, no colour is used."),
     ("CLICOLOR_FORCE", "When set and not 0, colour is used even without a terminal."),
     ("TERM", "When \"dumb\", neither colour nor redrawing is used."),

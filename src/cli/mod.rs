@@ -10,6 +10,7 @@ pub mod exit;
 pub mod globals;
 mod history;
 mod init;
+mod interrupts;
 mod inventory;
 mod lab;
 mod man;

@@ -176,7 +176,9 @@ pub struct Listener {
 pub struct Service {
     /// `ActiveState`.
     pub active: String,
-    /// Whether the instance starts when the machine boots.
+    /// Whether the service manager starts it, or all instances of its kind, at boot.
+    pub enabled: bool,
+    /// Whether this instance starts when the machine boots: enabled, and not excepted (`start.conf`).
     pub starts_at_boot: bool,
 }
 

@@ -70,7 +70,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
             let (active, boot) = text.rsplit_once(' ')?;
-            Some(Service { active: active.to_owned(), starts_at_boot: boot == "1" })
+            let (active, enabled) = active.rsplit_once(' ')?;
+            Some(Service { active: active.to_owned(), enabled: enabled == "1", starts_at_boot: boot == "1" })
         }),
         files: parse_files(records),
         jobs: lines(&records.text("jobs")),

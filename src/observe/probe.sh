@@ -91,7 +91,13 @@ as_instance() {
   fi
 }
 # Whether a path is visible at all: a parent that may not be entered would make everything look absent.
-visible() { [ -e "$1" ] || [ -L "$1" ] || { parent=$(dirname "$1"); [ ! -e "$parent" ] && { [ "$parent" = / ] || visible "$parent"; } || { [ -x "$parent" ] && [ -r "$parent" ]; }; }; }
+visible() {
+  if [ -e "$1" ] || [ -L "$1" ]; then return 0; fi
+  above "$1"
+  if [ -e "$parent" ]; then [ -x "$parent" ] && [ -r "$parent" ]; else visible "$parent"; fi
+}
+# Sets "parent" as dirname prints it, without a process: this is asked for every file that is not there.
+above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; esac; }
 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
 scratch=$(mktemp -d) || scratch=''
@@ -157,7 +163,7 @@ done
 put beside "$beside"
 for path in "$data" "$own"; do
   at=$path
-  while [ ! -e "$at" ] && [ "$at" != / ]; do at=$(dirname "$at"); done
+  while [ ! -e "$at" ]; do above "$at"; at=$parent; done
   if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$path" "$disk"; else unreadable "disk.$path" "$disk"; fi
 done
 
@@ -173,11 +179,13 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
   active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
     boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
-    if [ "${boot:-auto}" = auto ] && systemctl -q is-enabled postgresql.service 2>/dev/null; then boot=1; else boot=0; fi
+    systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
+    if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
   else
-    if systemctl -q is-enabled "$unit" 2>/dev/null; then boot=1; else boot=0; fi
+    systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
+    boot=$enabled
   fi
-  put service "$active $boot"
+  put service "$active $enabled $boot"
   put jobs "$(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'pgstead-*' 2>/dev/null | awk '{ print $1 }')"
 else
   absent service

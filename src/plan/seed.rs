@@ -8,6 +8,7 @@ use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::conninfo::primary_conninfo;
@@ -180,6 +181,20 @@ fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, 
     step
 }
 
+/// Returns the step that makes the instance start with the machine, where its service is not enabled yet.
+pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
+    let Observed::Known(service) = &seen.seen.service else { return None };
+    let unit = match (seen.layout.kind, &seen.layout.unit) {
+        // Debian's generator starts every instance whose start.conf says so with this one.
+        (LayoutKind::Debian, Some(_)) => "postgresql.service",
+        (_, Some(unit)) => unit,
+        (_, None) => return None,
+    };
+    let enable = Argv::new(files::administrator(seen.seen), "systemctl").args(["--quiet", "enable", unit]);
+    (!service.enabled)
+        .then(|| Step::run(&seen.server.name, Risk::Reversible, "start the service with the machine", vec![enable]))
+}
+
 /// Returns the step that starts an instance and waits for it.
 ///
 /// The service manager is not waited for: `pg_ctlcluster` sleeps two seconds after the server answers (performance.md, 0a).
@@ -193,9 +208,6 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
     let administrator = files::administrator(seen.seen);
     let mut commands = Vec::new();
     if let Some(unit) = &layout.unit {
-        if layout.kind == LayoutKind::Rhel {
-            commands.push(Argv::new(administrator.clone(), "systemctl").args(["--quiet", "enable", unit]));
-        }
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
         commands.push(
