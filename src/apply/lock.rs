@@ -118,7 +118,11 @@ impl<H: Host> Locked<'_, H> {
 pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
     let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, seen.known()?.lock.known()?)));
     // A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock.
-    let mut failures = locks.filter(|(_, text)| !text.contains(state)).map(|(name, text)| held(name, text));
+    let is_ours = |text: &str| {
+        let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
+        holder["state"] == state
+    };
+    let mut failures = locks.filter(|(_, text)| !is_ours(text)).map(|(name, text)| held(name, text));
     let Some(first) = failures.next() else { return Ok(()) };
     let all = std::iter::once(first).chain(failures).flat_map(|failure| failure.diagnostics).collect();
     Err(Failure::all(FailureKind::Locked, all))

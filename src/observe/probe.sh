@@ -14,7 +14,7 @@ cd / || exit 1
 
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
-unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ' | cut -c 1-400)"; }
+unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 
 put clock "$(date +%s%N)"
 me=$(id -un)

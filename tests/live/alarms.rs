@@ -166,7 +166,7 @@ impl Alarms {
                 ("dial-failed", Some("b")),
                 ("no-sender", Some("a")),
                 ("no-receiver", Some("b")),
-                ("drift", Some("b")),
+                ("authority-replaced", Some("b")),
             ],
             links: ["unhealthy", "unhealthy"],
             seconds: CANARY,
