@@ -4,6 +4,7 @@
 //! every standby streaming and a row that was written on the primary. Ends with 1 when a budget of the design's section
 //! 11 is missed. Needs root. Options, behind `--`: `--release bookworm|trixie`, `--pairs N`, `--many N` (standbys of the
 //! large topology; 0 leaves it out), `--verbose` (pgstead's own words of every run).
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark tells its result by printing")]
 
 use std::error::Error;
 use std::fs;
@@ -112,7 +113,12 @@ fn run(options: &Options) -> Result<bool> {
     let ratios: Vec<f64> = ours.iter().zip(&bare).map(|(ours, bare)| ours / bare).collect();
     table.seconds("bare commands, three servers", &bare, None);
     table.seconds("`pgstead bootstrap --yes`, three servers", &ours, None);
-    table.row("ratio of the medians (of the pairs)", &format!("{ratio:.2}"), &range(&ratios), Some((ratio <= 1.1, "≤ 1.1")));
+    table.row(
+        "ratio of the medians (of the pairs)",
+        &format!("{ratio:.2}"),
+        &range(&ratios),
+        Some((ratio <= 1.1, "≤ 1.1")),
+    );
     table.memory("peak memory of that", peak, Some(50.0));
     bench.without_change(&mut table, "three servers", true)?;
     drop(bench);
