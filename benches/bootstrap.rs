@@ -4,6 +4,7 @@
 //! every standby streaming and a row that was written on the primary. Ends with 1 when a budget of the design's section
 //! 11 is missed. Needs root. Options, behind `--`: `--release bookworm|trixie`, `--pairs N`, `--many N` (standbys of the
 //! large topology; 0 leaves it out), `--verbose` (pgstead's own words of every run).
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark tells its result by printing")]
 
 use std::error::Error;
 use std::fs;

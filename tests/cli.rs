@@ -90,3 +90,31 @@ fn one_manual_page_per_command_is_written() {
         assert!(page.contains(".SH \"EXIT STATUS\""), "{name}");
     }
 }
+
+/// Every inventory that is wrong ends every command the same way, before any server is asked.
+#[test]
+fn an_invalid_inventory_is_exit_code_3() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventory/cases");
+    let mut invalid = 0;
+    for case in std::fs::read_dir(root).expect("there are cases") {
+        let folder = case.expect("a case").path();
+        let expected = std::fs::read_to_string(folder.join("expected.txt")).expect("it was blessed");
+        let Some(first) = expected.strip_prefix("ERROR [") else { continue };
+        let code = first.split(']').next().expect("a code");
+        invalid += 1;
+        let inventory = folder.join("inventory.yaml");
+        let inventory = inventory.to_str().expect("a path");
+        for command in ["validate", "bootstrap"] {
+            let output = pgstead(&["-i", inventory, "--format", "json", command], Stdio::piped());
+            assert_eq!(output.status.code(), Some(3), "{inventory}: {output:?}");
+            let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
+            assert_eq!(document["version"], 1, "{document:#}");
+            assert_eq!(document["error"]["code"], code, "{document:#}");
+            for key in ["message", "detail", "hint", "server", "command", "at"] {
+                assert!(document["error"].get(key).is_some(), "no {key}: {document:#}");
+            }
+            assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+        }
+    }
+    assert!(invalid > 20, "only {invalid} cases are invalid");
+}

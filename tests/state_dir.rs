@@ -53,7 +53,7 @@ fn write_everything_where_told() {
     let Some(dir) = std::env::var_os("PGSTEAD_TEST_STATE") else { return };
     let state = StateDir::at(dir);
     state.save_secrets(&secrets()).unwrap();
-    state.append_journal(&started("r1")).unwrap();
+    state.append_journal(&[started("r1")]).unwrap();
     drop(state.lock(&Holder::this_process("ops@desk", "bootstrap", Timestamp::now())).unwrap());
 }
 
@@ -130,9 +130,9 @@ fn the_journal_survives_a_torn_line() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::at(dir.path().join("lab"));
     let time: Timestamp = "2030-01-01T00:00:01Z".parse().unwrap();
-    state.append_journal(&started("r1")).unwrap();
+    state.append_journal(&[started("r1")]).unwrap();
     state
-        .append_journal(&Entry::Step {
+        .append_journal(&[Entry::Step {
             run: "r1".into(),
             time,
             title: "start the instance".into(),
@@ -140,22 +140,22 @@ fn the_journal_survives_a_torn_line() {
             outcome: StepOutcome::Done,
             seconds: 0.5,
             commands: vec!["systemctl start postgresql@15-main".into()],
-        })
+        }])
         .unwrap();
     let path = state.path().join("journal.jsonl");
     let mut text = fs::read(&path).unwrap();
     text.extend(b"{\"event\":\"step\",\"run\":\"r1\",\"ti\xc3");
     fs::write(&path, text).unwrap();
     state
-        .append_journal(&Entry::RunEnded {
+        .append_journal(&[Entry::RunEnded {
             run: "r1".into(),
             time,
             result: RunResult::Failed,
             seconds: 1.5,
             message: Some("disk full".into()),
-        })
+        }])
         .unwrap();
-    state.append_journal(&started("r2")).unwrap();
+    state.append_journal(&[started("r2")]).unwrap();
     let journal = state.read_journal().unwrap();
     assert_eq!((journal.entries.len(), journal.unreadable_lines), (4, 1));
     let runs = journal.runs();

@@ -3,6 +3,9 @@
 //! It is taken on all servers before the first step and given back with the lines for the servers' audit logs. The
 //! same round trip checks that no server changed between the observation and the lock.
 
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
@@ -12,6 +15,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
+use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::plan::files::administrator;
 use crate::plan::files::own_directory_owner;
@@ -74,7 +78,7 @@ impl<H: Host> Locked<'_, H> {
                 &self.layout.pgstead_directory,
                 &own_directory_owner(self.seen, self.layout),
             ])
-            .args([self.seen.generation.to_string(), holder.state.clone()])
+            .args([self.seen.generation.to_string(), serde_json::to_string(&holder.state).unwrap_or_default()])
             .stdin_text(text);
         match self.host.run(&[argv], self.login()).await {
             Ok(_) => Ok(()),
@@ -107,6 +111,23 @@ impl<H: Host> Locked<'_, H> {
     }
 }
 
+/// Ends a run before it plans when it was seen that another one works on a server: what such a server shows is half done.
+///
+/// # Errors
+/// Another run holds a lock.
+pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
+    let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, seen.known()?.lock.known()?)));
+    // A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock.
+    let is_ours = |text: &str| {
+        let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
+        holder["state"] == state
+    };
+    let mut failures = locks.filter(|(_, text)| !is_ours(text)).map(|(name, text)| held(name, text));
+    let Some(first) = failures.next() else { return Ok(()) };
+    let all = std::iter::once(first).chain(failures).flat_map(|failure| failure.diagnostics).collect();
+    Err(Failure::all(FailureKind::Locked, all))
+}
+
 impl<H: Host> Locked<'_, H> {
     /// Breaks a lock that somebody was shown, where it still is that one. `who` and the time go into the audit log.
     ///
@@ -119,6 +140,30 @@ impl<H: Host> Locked<'_, H> {
             .stdin_text(shown.trim_end());
         self.host.run(&[argv], self.login()).await.map(|_| ())
     }
+}
+
+/// Gives back the locks that a dead run of the same state directory left on servers this run does not lock itself.
+///
+/// Only a run that holds the state directory's own lock may do this: then no other run with that name lives.
+pub async fn release_left<H: Host>(
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    observation: &Observation,
+    state: &str,
+    is_locked_anyway: impl Fn(&ServerName) -> bool,
+) {
+    let left = observation.servers.iter().filter_map(|(name, seen)| {
+        let (seen, host) = (seen.known()?, hosts.get(name)?.as_ref().ok()?);
+        let run = run_of(seen.lock.known()?, state).filter(|_| !is_locked_anyway(name))?;
+        Some((Locked { host, layout: seen.layout.known()?, seen }, run))
+    });
+    // One that stays is taken over, or given back, by the next run.
+    join_all(left.map(async |(server, run)| server.release(&run, "").await)).await;
+}
+
+/// Returns the run that holds a lock, where it is one of this state directory.
+fn run_of(lock: &str, state: &str) -> Option<String> {
+    let holder: serde_json::Value = serde_json::from_str(lock).ok()?;
+    (holder["state"].as_str() == Some(state)).then(|| holder["run"].as_str().map(str::to_owned))?
 }
 
 /// Returns who holds a lock, from its text, as a sentence.
@@ -137,4 +182,19 @@ pub fn held(server: &ServerName, text: &str) -> Failure {
             .detail(holder_sentence(text))
             .hint("Wait until it ends. If it is dead, \"pgstead unlock\" shows and breaks the lock."),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lock_of_the_very_same_state_directory_is_ours() {
+        let lock = r#"{"run":"r1","operation":"bootstrap","state":"ops@desk:/inv/.pgstead/lab"}"#;
+        assert_eq!(run_of(lock, "ops@desk:/inv/.pgstead/lab"), Some("r1".to_owned()));
+        for state in ["ops@desk:/inv/.pgstead/la", "ops@desk:/inv/.pgstead/lab2", ""] {
+            assert_eq!(run_of(lock, state), None, "{state}");
+        }
+        assert_eq!(run_of("half a li", "ops@desk:/inv/.pgstead/lab"), None);
+    }
 }

@@ -67,21 +67,21 @@ impl<H: Host> Run<'_, H> {
             return Err(Failure::all(kind, failures.into_iter().flat_map(|failure| failure.diagnostics).collect()));
         }
         let mut troubles = Vec::new();
-        let mut journal = |entry: Entry| {
-            if let Err(error) = self.state.append_journal(&entry) {
+        let mut journal = |entries: &[Entry]| {
+            if let Err(error) = self.state.append_journal(entries) {
                 troubles.push(error.diagnostic());
             }
         };
         let run = self.holder.run.clone();
-        journal(Entry::RunStarted {
+        journal(&[Entry::RunStarted {
             run: run.clone(),
             time: Timestamp::now(),
             operator: self.holder.owner.clone(),
             operation: self.holder.operation.clone(),
-        });
+        }]);
         let worker = Worker { hosts: self.hosts, logins: self.logins, sessions: self.sessions, events: self.events };
         let (steps, failure) = run_steps(self.plan, &worker, self.events, stop).await;
-        let entries: Vec<Entry> = steps.iter().filter_map(|step| self.entry(step)).collect();
+        let mut entries: Vec<Entry> = steps.iter().filter_map(|step| self.entry(step)).collect();
         let released = locked.iter().map(async |server| {
             let audit: String = entries
                 .iter()
@@ -92,7 +92,6 @@ impl<H: Host> Run<'_, H> {
             server.release(&run, &audit).await
         });
         let released = join_all(released).await;
-        entries.into_iter().for_each(&mut journal);
         let message = failure.as_ref().map(ToString::to_string);
         let result = match &failure {
             None => RunResult::Done,
@@ -102,7 +101,8 @@ impl<H: Host> Run<'_, H> {
             Some(_) => RunResult::Failed,
         };
         let seconds = self.begun.elapsed().as_secs_f64();
-        journal(Entry::RunEnded { run, time: Timestamp::now(), result, seconds, message });
+        entries.push(Entry::RunEnded { run, time: Timestamp::now(), result, seconds, message });
+        journal(&entries);
         let unreleased = released.into_iter().filter_map(Result::err).map(|error| {
             let diagnostic = error.diagnostic();
             Diagnostic { severity: crate::diagnostic::Severity::Warning, ..diagnostic }

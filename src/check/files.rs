@@ -44,14 +44,24 @@ fn check_key(name: &ServerName, seen: &ServerObservation, path: &str) -> Option<
     }
 }
 
-/// A file that differs from what the manifest says was installed: a remark, since it may be meant.
+/// A file that differs from what the manifest says was installed: a remark, since it may be meant. Another authority is
+/// not meant.
 fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Finding> {
     let manifest = seen.files.get(&layout.own("manifest")).and_then(Observed::known);
     let text = manifest.and_then(|fact| fact.content.as_deref()).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_once("  "))
         .filter_map(|(hash, path)| {
-            let (code, what) = match seen.files.get(path)? {
+            let fact = seen.files.get(path)?;
+            if path == layout.own("ca.crt") && fact.known().is_none_or(|fact| fact.sha256 != hash) {
+                return Some(Finding::unhealthy(
+                    Diagnostic::error("authority-replaced", format!("server \"{name}\": {path} is not what was installed"))
+                        .server(name)
+                        .detail("By it the server verifies its upstream, its standbys and pgstead.")
+                        .hint("\"pgstead plan\" shows the difference."),
+                ));
+            }
+            let (code, what) = match fact {
                 Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
                 Observed::Absent => ("file-missing", "is missing"),
                 _ => return None,

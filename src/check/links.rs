@@ -20,6 +20,17 @@ fn instance<'a>(observation: &'a Observation, name: &ServerName) -> Option<&'a I
     observation.server(name)?.instance.known()
 }
 
+/// Says why an instance could not be asked.
+fn why_not_seen(observation: &Observation, name: &ServerName) -> String {
+    let of_server = observation.servers.get(name);
+    let of_instance = of_server.and_then(Observed::known).map(|seen| &seen.instance);
+    if matches!(of_instance, Some(Observed::Absent)) {
+        return "No instance runs there.".to_owned();
+    }
+    let why = of_server.and_then(Observed::unreadable).or(of_instance.and_then(Observed::unreadable));
+    why.unwrap_or("It was not observed.").to_owned()
+}
+
 /// The walsender of a link: of a name there must be one, and `pg_basebackup` is not one (L4).
 fn senders<'a>(upstream: &'a Instance, link: &Link) -> Vec<&'a Sender> {
     upstream.senders.iter().filter(|sender| sender.application_name == link.standby.as_str()).collect()
@@ -36,10 +47,6 @@ pub fn report(
     let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
     let position = instance(observation, primary).and_then(|instance| instance.positions.current);
     let replayed = instance(observation, &link.standby).and_then(|instance| instance.positions.replay);
-    let about = |finding: &&Finding| {
-        finding.link.as_ref() == Some(&link.standby)
-            || finding.diagnostic.server.as_deref().is_some_and(|server| server == link.standby.as_str())
-    };
     LinkReport {
         upstream: link.upstream.clone(),
         standby: link.standby.clone(),
@@ -53,7 +60,12 @@ pub fn report(
             .and_then(|canary| canary.arrived_ms),
         // The two positions are read at slightly different moments; a standby seen later may look ahead.
         lag_bytes: position.zip(replayed).map(|(position, replayed)| position.bytes_ahead_of(replayed).max(0)),
-        verdict: findings.iter().filter(about).map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy),
+        verdict: findings
+            .iter()
+            .filter(|finding| finding.decides(link))
+            .map(|finding| finding.verdict)
+            .max()
+            .unwrap_or(Verdict::Healthy),
     }
 }
 
@@ -87,7 +99,8 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
                 "upstream-not-seen",
                 format!("link {upstream} → {standby}: \"{upstream}\" could not be asked"),
             )
-            .server(upstream),
+            .server(upstream)
+            .detail(why_not_seen(observation, upstream)),
         )];
     };
     let mut findings = Vec::new();
@@ -113,7 +126,8 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
                     "no-sender",
                     format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\""),
                 )
-                .server(upstream),
+                .server(upstream)
+                .hint(format!("The log of \"{standby}\" says why: it tries again every few seconds.")),
             ));
             return findings;
         }
@@ -131,7 +145,8 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
     };
     let mut wrong = |code, what: String| {
         let message = format!("link {upstream} → {standby}: {what}");
-        findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(upstream)));
+        let diagnostic = Diagnostic::error(code, message).server(upstream);
+        findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_replication on \"{upstream}\" says so."))));
     };
     if sender.state != "streaming" {
         wrong("not-streaming", format!("its state is {}", sender.state));
@@ -182,16 +197,18 @@ fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -
                 "standby-not-seen",
                 format!("link {upstream} → {standby}: \"{standby}\" could not be asked"),
             )
-            .server(standby),
+            .server(standby)
+            .detail(why_not_seen(observation, standby)),
         )];
     };
     let mut findings = Vec::new();
     let mut wrong = |code, what: String| {
         let message = format!("link {upstream} → {standby}: {what}");
-        findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(standby)));
+        let diagnostic = Diagnostic::error(code, message).server(standby);
+        findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_wal_receiver on \"{standby}\" says so."))));
     };
     let Some(receiver) = &seen.receiver else {
-        wrong("no-receiver", format!("\"{standby}\" has no WAL receiver"));
+        wrong("no-receiver", format!("\"{standby}\" receives no WAL"));
         return findings;
     };
     if receiver.status != "streaming" {
@@ -239,10 +256,17 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
     if let Some((position, replayed)) = position.zip(seen.positions.replay) {
         let behind = position.bytes_ahead_of(replayed);
         let message = format!("link {upstream} → {standby}: \"{standby}\" is {} MB behind", behind >> 20);
+        let lag = |diagnostic: Diagnostic| {
+            let replay = seen.positions.receive.map(|received| received.bytes_ahead_of(replayed) >> 20);
+            let of_those = replay.map(|behind| format!("{behind} MB of it arrived and wait for replay."));
+            Diagnostic { detail: of_those, ..diagnostic }
+                .server(standby)
+                .hint("Waiting for replay: look for long queries there. Not arrived: look at the network.")
+        };
         if behind >= thresholds.lag_error_bytes {
-            findings.push(Finding::unhealthy(Diagnostic::error("lag", message).server(standby)));
+            findings.push(Finding::unhealthy(lag(Diagnostic::error("lag", message))));
         } else if behind >= thresholds.lag_warning_bytes {
-            findings.push(Finding::remark(Diagnostic::warning("lag", message).server(standby)));
+            findings.push(Finding::remark(lag(Diagnostic::warning("lag", message))));
         }
     }
     findings
@@ -251,8 +275,12 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
 /// L6 and L7: a row written now is read there, and the upstream heard from it.
 fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<Finding> {
     let Link { upstream, standby } = link;
-    let unhealthy = |code, what: String| {
-        Finding::unhealthy(Diagnostic::error(code, format!("link {upstream} → {standby}: {what}")).server(standby))
+    let lost = |name: &ServerName| {
+        canaries.get(name).and_then(Observed::known).is_some_and(|canary| canary.arrived_ms.is_none())
+    };
+    let unhealthy = |code, what: String, hint: String| {
+        let diagnostic = Diagnostic::error(code, format!("link {upstream} → {standby}: {what}"));
+        Finding::unhealthy(diagnostic.server(standby).hint(hint))
     };
     let unknown = |why: &str| {
         Finding::unknown(
@@ -271,22 +299,31 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                 None => findings.push(unhealthy(
                     "canary-lost",
                     format!("a row written on \"{primary}\" did not arrive within {:.1} s", canary.waited_ms / 1000.0),
+                    if lost(upstream) {
+                        format!("It did not arrive on \"{upstream}\" either: begin there.")
+                    } else {
+                        format!("Whatever pg_stat_replication on \"{upstream}\" says, no data arrives: replay waits, or the network lets nothing through.")
+                    },
                 )),
                 Some(_) if !canary.same_row => findings.push(unhealthy(
                     "canary-differs",
                     format!(
                         "the row on \"{standby}\" is not the one that was written on \"{primary}\": their data differ"
                     ),
+                    format!("\"{standby}\" needs a re-seed. Until then let nobody promote it."),
                 )),
                 Some(_) if !canary.replied => findings.push(unhealthy(
                     "no-reply",
                     format!("\"{upstream}\" has not heard from \"{standby}\" since the row was written"),
+                    format!("The row came on another way than from \"{upstream}\", or the way back is closed."),
                 )),
                 Some(_) => {}
             }
             findings
         }
         Some(Observed::Unreadable(why)) => vec![unknown(why)],
-        Some(Observed::Absent) | None => vec![unknown("No server accepts writes.")],
+        Some(Observed::Absent) | None => {
+            vec![unknown("No row was written: not exactly one server is known to accept writes.")]
+        }
     }
 }

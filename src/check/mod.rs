@@ -70,30 +70,53 @@ pub struct Finding {
     pub diagnostic: Diagnostic,
     /// What it says about the server or link.
     pub verdict: Verdict,
-    /// The standby of the link that it is about, where it is about one.
-    pub link: Option<ServerName>,
+    /// What it is about.
+    pub scope: Scope,
+}
+
+/// What a finding is about, and so whose verdict it decides besides the topology's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The server that the diagnostic names; a standby's own fault is a fault of the link towards it.
+    Server,
+    /// The link towards this standby.
+    Link(ServerName),
+    /// The topology: no single link.
+    Topology,
 }
 
 impl Finding {
     /// A finding that proves something wrong.
     fn unhealthy(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Unhealthy, link: None }
+        Self { diagnostic, verdict: Verdict::Unhealthy, scope: Scope::Server }
     }
 
     /// A finding that says something could not be looked at.
     fn unknown(mut diagnostic: Diagnostic) -> Self {
         diagnostic.severity = Severity::Warning;
-        Self { diagnostic, verdict: Verdict::Unknown, link: None }
+        Self { diagnostic, verdict: Verdict::Unknown, scope: Scope::Server }
     }
 
     /// A finding that is worth knowing while everything works.
     fn remark(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Healthy, link: None }
+        Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server }
     }
 
-    fn on(mut self, link: &Link) -> Self {
-        self.link = Some(link.standby.clone());
-        self
+    fn on(self, link: &Link) -> Self {
+        Self { scope: Scope::Link(link.standby.clone()), ..self }
+    }
+
+    fn of_topology(self) -> Self {
+        Self { scope: Scope::Topology, ..self }
+    }
+
+    /// Says whether it decides the verdict of a link.
+    fn decides(&self, link: &Link) -> bool {
+        match &self.scope {
+            Scope::Server => self.diagnostic.server.as_deref() == Some(link.standby.as_str()),
+            Scope::Link(standby) => *standby == link.standby,
+            Scope::Topology => false,
+        }
     }
 }
 
@@ -106,7 +129,7 @@ pub fn check(
 ) -> CheckReport {
     let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
-    let mut findings = servers::check_servers(topology, observation, primary, thresholds);
+    let mut findings = servers::check_servers(topology, observation, primary, &links, thresholds);
     findings.extend(links::check_links(topology, observation, primary, &links, canaries, thresholds));
     findings.sort_by_key(|finding| Reverse((finding.verdict, finding.diagnostic.severity)));
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);

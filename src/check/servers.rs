@@ -12,6 +12,7 @@ use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::topology::Link;
 use crate::model::topology::Topology;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
@@ -52,6 +53,7 @@ pub fn check_servers(
     topology: &Topology,
     observation: &Observation,
     primary: &ServerName,
+    links: &[Link],
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
     let mut findings = one_writer(topology, observation);
@@ -77,7 +79,8 @@ pub fn check_servers(
                     "postgresql-not-installed",
                     format!("server \"{name}\": PostgreSQL {} is not installed", topology.common().version),
                 )
-                .server(name),
+                .server(name)
+                .hint("\"pgstead plan\" says what it looked for and what it found."),
             ));
             continue;
         };
@@ -116,7 +119,7 @@ pub fn check_servers(
             }
         }
         of_server.extend(headroom(name, instance, thresholds));
-        of_server.extend(dials(name, topology, seen, instance));
+        of_server.extend(dials(name, links, seen, instance));
         findings.extend(of_server);
     }
     findings
@@ -177,7 +180,12 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
                     instance.timeline, reference.timeline
                 ),
             )
-            .server(name),
+            .server(name)
+            .detail(if instance.in_recovery {
+                "It follows a server that was promoted, or it did not follow the promotion of the primary."
+            } else {
+                "It accepts writes itself: it was promoted."
+            }),
         ));
     } else if instance.timeline > 1 && instance.history != reference.history {
         findings.push(Finding::unhealthy(
@@ -231,7 +239,7 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
             Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
                 .detail(format!("{}.", instance.stale_files.join(", ")))
-                .hint("\"pgstead bootstrap\" reloads them after it found no error in them."),
+                .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
     let ours = [layout.config_home(), "/postgresql.conf"].concat();
@@ -371,33 +379,40 @@ fn headroom(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> 
 }
 
 /// L15: a fresh replication login from this server to every other, with the production certificate.
-fn dials(name: &ServerName, topology: &Topology, seen: &ServerObservation, instance: &Instance) -> Vec<Finding> {
+fn dials(name: &ServerName, links: &[Link], seen: &ServerObservation, instance: &Instance) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (peer, facts) in &seen.peers {
-        if topology.server(peer).is_none() {
-            continue;
-        }
+        // What a standby cannot open to its upstream decides about its link; anything else about a link of tomorrow.
+        let link = links.iter().find(|link| link.standby == *name && link.upstream == *peer);
+        let about = |finding: Finding| match link {
+            Some(link) => finding.on(link),
+            None => finding.of_topology(),
+        };
         match &facts.dial {
             Observed::Known(dial) if dial.system_identifier == instance.system_identifier => {}
-            Observed::Known(dial) => findings.push(Finding::unhealthy(
+            Observed::Known(dial) => findings.push(about(Finding::unhealthy(
                 Diagnostic::error(
                     "dial-wrong-server",
                     format!("server \"{name}\" dials \"{peer}\" and reaches another instance"),
                 )
                 .server(name)
                 .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
-            )),
+            ))),
             Observed::Absent => {}
             Observed::Unreadable(why) if why == "not looked at" => {}
-            Observed::Unreadable(why) => findings.push(Finding::unhealthy(
+            Observed::Unreadable(why) => findings.push(about(Finding::unhealthy(
                 Diagnostic::error(
                     "dial-failed",
                     format!("server \"{name}\" cannot open a replication connection to \"{peer}\""),
                 )
                 .server(name)
                 .detail(why.clone())
-                .hint("After a role change this link would be needed."),
-            )),
+                .hint(if link.is_some() {
+                    "The standby's next reconnect fails for the same reason."
+                } else {
+                    "No link needs this now; a role change would."
+                }),
+            ))),
         }
     }
     findings

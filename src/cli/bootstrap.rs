@@ -95,6 +95,9 @@ async fn over(
 ) -> Result<Exit, Failure> {
     progress.finish();
     session.require_all()?;
+    if !args.dry_run {
+        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+    }
     let secrets = session.secrets()?;
     let (plan, material) = session.plan(&secrets, Consent { allow_restart: args.allow_restart })?;
     let planned = Planned { plan, logins: session.logins() };
@@ -109,6 +112,10 @@ async fn over(
     };
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;
+    lock::release_left(&session.hosts, &session.observation, &state_identity(&session.state), |name| {
+        plan.steps.iter().any(|planned| planned.step.server.as_ref() == Some(name))
+    })
+    .await;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
         // With --yes the progress names every step, and "plan" has shown the rest.

@@ -195,12 +195,16 @@ fn parse_control(text: &str) -> Option<ControlFile> {
 }
 
 fn parse_disk(text: &str) -> Option<Disk> {
-    // The mount point may hold spaces; the three numbers behind it do not.
-    let mut words = text.trim().rsplitn(4, char::is_whitespace);
-    let mut number = || words.next().map(str::trim);
+    // The mount point may hold spaces; the three numbers behind it do not. Columns are aligned with several spaces.
+    let mut rest = text.trim();
+    let mut number = || {
+        let (before, word) = rest.rsplit_once(char::is_whitespace)?;
+        rest = before.trim_end();
+        Some(word)
+    };
     let (inodes, size, free) = (number()?, number()?, number()?);
     Some(Disk {
-        mount: words.next()?.trim().to_owned(),
+        mount: rest.to_owned(),
         free_bytes: free.parse().ok()?,
         total_bytes: size.parse().ok()?,
         free_inodes: inodes.parse().unwrap_or(0),
@@ -312,5 +316,22 @@ impl From<InstanceJson> for Instance {
             canary: json.canary,
             tablespaces: json.tablespaces,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_words_of_df() {
+        let disk =
+            |text| parse_disk(text).map(|disk| (disk.mount, disk.free_bytes, disk.total_bytes, disk.free_inodes));
+        let expected = |mount: &str| Some((mount.to_owned(), 52_428_800, 59_793_408, 16_371));
+        assert_eq!(disk("/var/lib/postgresql 52428800 59793408 16371\n"), expected("/var/lib/postgresql"));
+        assert_eq!(disk("/var/lib/postgresql  52428800   59793408     16371"), expected("/var/lib/postgresql"));
+        assert_eq!(disk("/srv/two  words  52428800 59793408 16371"), expected("/srv/two  words"));
+        assert_eq!(disk("/boot/efi 52428800 59793408 -"), Some(("/boot/efi".to_owned(), 52_428_800, 59_793_408, 0)));
+        assert_eq!(disk("df: no such file"), None);
     }
 }

@@ -14,7 +14,7 @@ cd / || exit 1
 
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
-unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ' | cut -c 1-400)"; }
+unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 
 put clock "$(date +%s%N)"
 me=$(id -un)
@@ -91,7 +91,13 @@ as_instance() {
   fi
 }
 # Whether a path is visible at all: a parent that may not be entered would make everything look absent.
-visible() { [ -e "$1" ] || [ -L "$1" ] || { parent=$(dirname "$1"); [ ! -e "$parent" ] && { [ "$parent" = / ] || visible "$parent"; } || { [ -x "$parent" ] && [ -r "$parent" ]; }; }; }
+visible() {
+  if [ -e "$1" ] || [ -L "$1" ]; then return 0; fi
+  above "$1"
+  if [ -e "$parent" ]; then [ -x "$parent" ] && [ -r "$parent" ]; else visible "$parent"; fi
+}
+# Sets "parent" as dirname prints it, without a process: this is asked for every file that is not there.
+above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; esac; }
 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
 scratch=$(mktemp -d) || scratch=''
@@ -157,7 +163,7 @@ done
 put beside "$beside"
 for path in "$data" "$own"; do
   at=$path
-  while [ ! -e "$at" ] && [ "$at" != / ]; do at=$(dirname "$at"); done
+  while [ ! -e "$at" ]; do above "$at"; at=$parent; done
   if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$path" "$disk"; else unreadable "disk.$path" "$disk"; fi
 done
 

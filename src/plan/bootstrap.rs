@@ -30,6 +30,7 @@ use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey;
+use crate::plan::tablespaces;
 use crate::render::hba::roles;
 
 /// What the operator consented to beyond the ordinary question.
@@ -112,8 +113,22 @@ pub fn plan_bootstrap(
         let comparison = files::compare(name, seen.seen, seen.layout, &files_now);
         refusals.extend(comparison.refusals);
         notes.extend(comparison.drift);
-        let change = change::decide(seen, &comparison.changes);
+        let change = change::decide(seen, &comparison.changes, &comparison.edited);
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
+    }
+    refusals.extend(tablespaces::refusals(topology));
+    if first_names != final_names
+        && let Some(server) = decided.get(&primary)
+    {
+        // The same file is replaced once more at the end; a hand edit stands in the way of that as well.
+        let role = ConfRole::Primary(final_names.clone());
+        if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, role) {
+            let entries = desired::configuration_only(&wanted, server.seen.layout);
+            let later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
+            let known: Vec<String> = refusals.iter().map(|refusal| refusal.message.clone()).collect();
+            let edited = |refusal: &Diagnostic| refusal.code == "edited-by-hand" && !known.contains(&refusal.message);
+            refusals.extend(later.into_iter().filter(edited));
+        }
     }
     refusals.extend(change::refusals(
         &primary,
@@ -177,25 +192,21 @@ impl Steps<'_> {
         let roles_ready = self.create_roles(&mut plan, &ready);
 
         // The standbys, upstreams first.
+        let mut slots_made: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for link in self.links {
             let (Some(server), Some(upstream)) = (self.decided.get(&link.standby), self.decided.get(&link.upstream))
             else {
                 continue;
             };
-            let slot = link.standby.slot_name();
-            let has_slot = upstream.seen.instance.and_then(|instance| instance.slots.get(&slot));
-            let usable = has_slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
+            let usable = self.has_slot(link);
             let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
             if !usable {
-                let commands = vec![sql::psql(
-                    upstream.seen.layout,
-                    upstream.seen.server,
-                    sql::create_slots(std::slice::from_ref(&slot)),
-                )];
-                let step = Step::run(&link.upstream, Risk::Reversible, format!("create slot \"{slot}\""), commands);
-                let made = plan.add(step, waits.iter().copied());
+                let made = *slots_made.entry(&link.upstream).or_insert_with(|| {
+                    let made = plan.add(self.create_slots(upstream.seen), waits.iter().copied());
+                    before_proof.push(made);
+                    made
+                });
                 waits = vec![made];
-                before_proof.push(made);
             }
             if server.seen.data.is_some() {
                 // What restarts is proven link by link on the way.
@@ -209,6 +220,10 @@ impl Steps<'_> {
             }
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));
+            // Where the primary has tablespaces already, the base backup brings them to the same paths.
+            if upstream.seen.instance.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+                waits.push(plan.add(tablespaces::make_directories(server.seen), []));
+            }
             let copy = seed::base_backup(self.topology, self.material, server.seen, &server.wanted, upstream.seen);
             let copied = plan.add(copy.make, waits);
             let complete = plan.add(copy.complete, [copied]);
@@ -221,7 +236,25 @@ impl Steps<'_> {
         if !prove.is_empty() {
             plan.add(self.prove(prove), before_proof);
         }
+        self.create_tablespaces(&mut plan);
         plan
+    }
+
+    /// Says whether the slot of a link is there and holds its WAL.
+    fn has_slot(&self, link: &Link) -> bool {
+        let instance = self.decided.get(&link.upstream).and_then(|upstream| upstream.seen.instance);
+        let slot = instance.and_then(|instance| instance.slots.get(&link.standby.slot_name()));
+        slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+    }
+
+    /// One step for all slots that an upstream lacks.
+    fn create_slots(&self, upstream: Seen<'_>) -> Step {
+        let links = self.links.iter().filter(|link| link.upstream == upstream.server.name && !self.has_slot(link));
+        let slots: Vec<String> = links.map(|link| link.standby.slot_name()).collect();
+        let names: Vec<String> = slots.iter().map(|slot| format!("\"{slot}\"")).collect();
+        let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
+        let commands = vec![sql::psql(upstream.layout, upstream.server, sql::create_slots(&slots))];
+        Step::run(&upstream.server.name, Risk::Reversible, title, commands)
     }
 
     /// The primary first, then standbys behind their upstreams.
@@ -239,6 +272,19 @@ impl Steps<'_> {
             action: Action::ProveLinks { primary: self.primary.clone(), links },
             files: Vec::new(),
         }
+    }
+
+    fn create_tablespaces(&self, plan: &mut PlanBuilder) {
+        let Some(primary) = self.decided.get(self.primary) else { return };
+        let missing = tablespaces::missing(self.topology, primary.seen);
+        if missing.is_empty() {
+            return;
+        }
+        let mut before = plan.all();
+        for (_, server) in self.in_order() {
+            before.push(plan.add(tablespaces::make_directories(server.seen), []));
+        }
+        plan.add(tablespaces::create(primary.seen, &missing), before);
     }
 
     fn create_roles(&self, plan: &mut PlanBuilder, ready: &BTreeMap<&ServerName, StepId>) -> Option<StepId> {

@@ -56,8 +56,9 @@ pub enum Direction {
     Free,
 }
 
-/// Decides what one server needs for its changed files.
-pub fn decide(seen: &Seen<'_>, install: &[Entry]) -> Change {
+/// Decides what one server needs for its changed files. What someone edited by hand, and did not put into effect, is not
+/// a reason to reload or restart.
+pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> Change {
     if seen.data.is_none() {
         return Change::None;
     }
@@ -82,10 +83,9 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry]) -> Change {
             }
         }
     }
-    for (name, setting) in &instance.settings {
+    let path = [seen.layout.config_home(), "/postgresql.conf"].concat();
+    for (name, setting) in instance.settings.iter().filter(|_| !edited.contains(&path)) {
         if setting.pending_restart && !restart.iter().any(|(known, _)| known == name) {
-            let home = seen.layout.config_home();
-            let path = [home, "/postgresql.conf"].concat();
             let wanted = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
             let value = parse_settings(wanted.unwrap_or_default()).get(name).cloned();
             restart.push((name.clone(), direction(name, setting, value.as_ref())));
@@ -99,7 +99,7 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry]) -> Change {
     };
     if !restart.is_empty() {
         Change::Restart { parameters: restart }
-    } else if install.iter().any(is_read) || !instance.stale_files.is_empty() {
+    } else if install.iter().any(is_read) || instance.stale_files.iter().any(|file| !edited.contains(file)) {
         Change::Reload
     } else {
         Change::None

@@ -3,6 +3,7 @@
 //! A file is replaced only when pgstead wrote what stands there; a hand edit is shown, never overwritten (design, section 6).
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use sha2::Digest;
 use sha2::Sha256;
@@ -101,6 +102,8 @@ pub struct Comparison {
     pub refusals: Vec<Diagnostic>,
     /// Hand edits that do not.
     pub drift: Vec<Diagnostic>,
+    /// The files of these: what pgstead does not write it does not put into effect either.
+    pub edited: BTreeSet<String>,
 }
 
 /// Compares wanted files with what is on the server, and adds the manifest of all of them where anything changes.
@@ -145,7 +148,12 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
                 };
                 let diagnostic =
                     diagnostic.server(server).detail(first_difference(found, shown.map_or("", String::as_str)));
-                if unchanged_wish { result.drift.push(diagnostic) } else { result.refusals.push(diagnostic) }
+                if unchanged_wish {
+                    result.drift.push(diagnostic);
+                    result.edited.insert(path.clone());
+                } else {
+                    result.refusals.push(diagnostic);
+                }
             }
             _ => result.changes.push(entry.clone()),
         }

@@ -19,6 +19,7 @@ pub mod seed;
 pub mod sql;
 pub mod step;
 pub mod survey;
+pub mod tablespaces;
 
 use serde::Serialize;
 

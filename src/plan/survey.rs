@@ -165,9 +165,11 @@ fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'
         survey_jobs(survey, topology, server, job);
     }
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
+    let mut is_foreign = false;
     let data = match survey_data_directory(topology, server, seen, layout) {
         Ok(data) => data,
         Err(diagnostic) => {
+            is_foreign = true;
             refuse(diagnostic);
             None
         }
@@ -186,8 +188,10 @@ fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'
         }
         _ => None,
     };
+    // The instance of a foreign data directory is that directory's refusal, not a second one.
     if instance.is_none()
         && let Observed::Known(listener) = &seen.listener
+        && !(is_foreign && listener.process == "postgres")
     {
         refuse(
             Diagnostic::error("port-taken", format!("server \"{name}\": port {} is taken", server.port))
@@ -267,6 +271,16 @@ fn survey_data_directory<'a>(
         return Ok(None);
     }
     let ours = format!("topology {}\n", topology.name());
+    let its_server = data.identity.known().and_then(|text| text.strip_prefix(&ours)?.trim().strip_prefix("server "));
+    if let Some(other) = its_server.filter(|other| *other != name.as_str()) {
+        // The right command on the wrong server: addresses of the inventory are mixed up (hazards 1, 2).
+        return Err(Diagnostic::error(
+            "data-directory-of-another-server",
+            format!("server \"{name}\": data directory \"{path}\" is that of server \"{other}\""),
+        )
+        .detail(format!("{} leads to server \"{other}\" of topology \"{}\".", server.address, topology.name()))
+        .hint(format!("Correct the addresses of \"{name}\" and \"{other}\" in the inventory.")));
+    }
     match &data.identity {
         Observed::Known(text) if text.starts_with(&ours) => match &data.control {
             Observed::Known(_) => Ok(Some(data)),
@@ -327,6 +341,18 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             Some(_) => {}
         }
         if seen.data.is_none()
+            && let Some(Observed::Unreadable(why)) = seen.seen.disks.get(&seen.layout.data_directory)
+        {
+            refusals.push(
+                Diagnostic::error(
+                    "disk-unreadable",
+                    format!("server \"{name}\": could not see how much is free for {}", seen.layout.data_directory),
+                )
+                .server(name)
+                .detail(why.clone()),
+            );
+        }
+        if seen.data.is_none()
             && let Some(Observed::Known(disk)) = seen.seen.disks.get(&seen.layout.data_directory)
         {
             // Data and WAL of the source, and a fifth more (hazard 16).
@@ -343,7 +369,8 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                         disk.mount,
                         disk.free_bytes >> 20,
                         needed >> 20
-                    )),
+                    ))
+                    .hint(format!("Free space there, or choose another place: servers.{name}.data_directory.")),
                 );
             }
         }

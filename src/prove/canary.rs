@@ -1,6 +1,7 @@
 //! One row, written once, and its way to every standby.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -83,6 +84,10 @@ pub async fn prove_links<H: Host>(
     primary: &ServerName,
     links: &[Link],
 ) -> Result<(), Box<Diagnostic>> {
+    // All sessions are opened at once; whoever needs one below says why it is not there.
+    let names: BTreeSet<&ServerName> =
+        std::iter::once(primary).chain(links.iter().flat_map(|link| [&link.upstream, &link.standby])).collect();
+    join_all(names.into_iter().map(|name| sessions.session(name))).await;
     let writer = sessions.session(primary).await?;
     let written = write(&writer).await.map_err(|why| {
         Box::new(

@@ -176,7 +176,14 @@ impl ConnectReason {
                 Some("sshd does that when too many logins are under way (MaxStartups) or when it blocks an address.")
             }
             ConnectReason::NoClient => Some("Install the OpenSSH client."),
-            _ => None,
+            ConnectReason::TimedOut | ConnectReason::Unreachable => {
+                Some("Is the server up, is its address right, and does every firewall on the way let SSH through?")
+            }
+            ConnectReason::Refused => Some("Does sshd run there, and on the port that \"ssh.port\" says?"),
+            ConnectReason::NotResolved => {
+                Some("Check \"address\" in the inventory, or this machine's name resolution.")
+            }
+            ConnectReason::Jump | ConnectReason::Other => None,
         }
     }
 }

@@ -89,7 +89,7 @@ impl StateError {
             StateError::OpenDirectory { path, .. } => Diagnostic::error("state-exposed", message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
             StateError::Locked { holder, .. } => {
-                let diagnostic = Diagnostic::error("locked", message);
+                let diagnostic = Diagnostic::error("locked", message).hint("Wait until it ends.");
                 match holder {
                     Some(holder) => diagnostic.detail(holder.sentence()),
                     None => diagnostic,

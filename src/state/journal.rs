@@ -168,17 +168,19 @@ pub fn operator() -> String {
     text
 }
 
-pub(super) fn append(path: &Path, entry: &Entry) -> Result<(), StateError> {
+pub(super) fn append(path: &Path, entries: &[Entry]) -> Result<(), StateError> {
     let write = || -> io::Result<()> {
         let new = !path.exists();
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let mut line = Vec::new();
+        let mut lines = Vec::new();
         if ends_torn(&mut file)? {
-            line.push(b'\n');
+            lines.push(b'\n');
         }
-        line.extend(serde_json::to_vec(entry)?);
-        line.push(b'\n');
-        file.write_all(&line)?;
+        for entry in entries {
+            lines.extend(serde_json::to_vec(entry)?);
+            lines.push(b'\n');
+        }
+        file.write_all(&lines)?;
         file.sync_data()?;
         if new { files::sync_parent(path) } else { Ok(()) }
     };

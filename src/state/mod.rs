@@ -112,13 +112,13 @@ impl StateDir {
         lock::holder(&self.path.join(LOCK))
     }
 
-    /// Adds an entry to the journal and waits until it is on disk.
+    /// Adds entries to the journal and waits, once, until they are on disk.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn append_journal(&self, entry: &journal::Entry) -> Result<(), StateError> {
+    pub fn append_journal(&self, entries: &[journal::Entry]) -> Result<(), StateError> {
         self.create()?;
-        journal::append(&self.path.join(JOURNAL), entry)
+        journal::append(&self.path.join(JOURNAL), entries)
     }
 
     /// Reads the journal; none there is an empty one.

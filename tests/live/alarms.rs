@@ -31,16 +31,16 @@ struct Expected {
     findings: &'static [(&'static str, Option<&'static str>)],
     /// The verdicts of a → b and b → c.
     links: [&'static str; 2],
-    /// The time it may take. Three dials of at most 3 s and a canary of at most 2 s are the worst.
+    /// The time that it may take.
     seconds: f64,
 }
 
-/// Nothing waits: a second for the probe and half a second for the machine that runs the tests.
-const AT_ONCE: f64 = 2.5;
-/// A canary was waited for.
-const CANARY: f64 = 4.5;
-/// A dial or a login was waited for, then perhaps a canary.
-const SILENCE: f64 = 14.0;
+/// Nothing is waited for; the rest is for a machine that runs several labs.
+const AT_ONCE: f64 = 6.0;
+/// A canary is waited for, 2 s.
+const CANARY: f64 = 8.0;
+/// A dial is waited for, 5 s, then a canary; or an SSH login, 10 s.
+const SILENCE: f64 = 16.0;
 
 /// A lab and what went wrong with its alarms so far.
 struct Alarms {
@@ -101,7 +101,8 @@ impl Alarms {
         self.systemctl("c", "start");
         let expected = Expected {
             exit: 7,
-            findings: &[("slot-missing", Some("b")), ("no-sender", Some("b")), ("canary-lost", Some("c"))],
+            // Whether the standby is just trying again is chance.
+            findings: &[("slot-missing", Some("b")), ("canary-lost", Some("c"))],
             links: ["healthy", "unhealthy"],
             seconds: CANARY,
         };
@@ -165,7 +166,7 @@ impl Alarms {
                 ("dial-failed", Some("b")),
                 ("no-sender", Some("a")),
                 ("no-receiver", Some("b")),
-                ("drift", Some("b")),
+                ("authority-replaced", Some("b")),
             ],
             links: ["unhealthy", "unhealthy"],
             seconds: CANARY,
@@ -247,9 +248,10 @@ impl Alarms {
     }
 
     fn restart_pending(&mut self) {
-        self.lab.sql("c", "ALTER SYSTEM SET max_connections = 333");
+        // One that a file of ours sets: PostgreSQL forgets to clear the flag of one that no file sets.
+        self.lab.sql("c", "ALTER SYSTEM SET shared_buffers = '48MB'");
         self.lab.sql("c", "SELECT pg_reload_conf()");
-        self.lab.eventually("c", "SELECT pending_restart FROM pg_settings WHERE name = 'max_connections'", "t");
+        self.lab.eventually("c", "SELECT pending_restart FROM pg_settings WHERE name = 'shared_buffers'", "t");
         let expected = Expected {
             exit: 7,
             findings: &[("restart-pending", Some("c"))],
@@ -257,7 +259,7 @@ impl Alarms {
             seconds: AT_ONCE,
         };
         self.alarm("restart-pending", &expected);
-        self.lab.sql("c", "ALTER SYSTEM RESET max_connections");
+        self.lab.sql("c", "ALTER SYSTEM RESET shared_buffers");
         self.lab.sql("c", "SELECT pg_reload_conf()");
         self.quiet("restart-pending");
     }

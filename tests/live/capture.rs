@@ -13,6 +13,7 @@ use pgstead::event::Events;
 use pgstead::inventory;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
+use pgstead::model::parameter::HOT_STANDBY_PARAMETERS;
 use pgstead::model::topology::Topology;
 use pgstead::observe;
 use pgstead::observe::probe::Wish;
@@ -88,12 +89,14 @@ fn leave_out(observation: &mut Observation) {
             }
         }
         if let Observed::Known(instance) = &mut seen.instance {
-            instance.settings.retain(|name, setting| {
-                setting.sourcefile.is_some()
-                    || setting.pending_restart
-                    || name.starts_with("recovery_")
-                    || name.starts_with("max_")
-            });
+            let is_judged = |name: &str| {
+                HOT_STANDBY_PARAMETERS.contains(&name)
+                    || name == "max_replication_slots"
+                    || name.starts_with("recovery_target")
+            };
+            instance
+                .settings
+                .retain(|name, setting| setting.sourcefile.is_some() || setting.pending_restart || is_judged(name));
             for role in instance.roles.values_mut() {
                 role.verifier_sha256 = None;
             }

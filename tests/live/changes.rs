@@ -1,1 +1,306 @@
 //! A topology that already runs: what changes, what stays, what heals, what is refused.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::lab::hosts::Release;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::scenario::Scenario;
+use crate::scenario::until;
+
+/// When the postmaster started, as seconds of the epoch; the clock of all hosts is this machine's.
+fn started(lab: &Scenario, host: &str) -> f64 {
+    lab.sql(host, "SELECT extract(epoch FROM pg_postmaster_start_time())").parse().unwrap()
+}
+
+fn configuration(release: Release, file: &str) -> String {
+    format!("/etc/postgresql/{}/main/{file}", release.postgres_major())
+}
+
+/// Everything of a server that a change elsewhere must leave alone: process, data directory, inode.
+fn untouched(lab: &Scenario, release: Release, host: &str) -> (String, String) {
+    let data = format!("/var/lib/postgresql/{}/main", release.postgres_major());
+    (lab.sql(host, "SELECT pg_postmaster_start_time()"), lab.run(host, &["stat", "--format=%i %W", &data]))
+}
+
+fn parameter(lab: &mut Scenario, name: &str, value: Value) {
+    lab.edit(|inventory| inventory["postgres"]["parameters"][name] = value);
+}
+
+#[test]
+fn a_run_without_changes_takes_two_round_trips() {
+    let lab = Scenario::boot(Release::Trixie, &["a", "b", "c"]);
+    lab.bootstrap();
+    // sshd itself counts: commands and subsystems as sessions, and what is forwarded.
+    for name in ["a", "b", "c"] {
+        lab.host(name).write_file("/etc/ssh/sshd_config.d/20-count.conf", b"LogLevel DEBUG1\n").unwrap();
+        lab.run(name, &["systemctl", "reload", "ssh"]);
+    }
+    let now = |name: &str| {
+        let text = lab.run(name, &["journalctl", "--lines=1", "--output=cat", "--show-cursor", "--quiet"]);
+        text.lines().last().unwrap().trim_start_matches("-- cursor: ").to_owned()
+    };
+    let trips = |name: &str, cursor: &str| {
+        let since = format!("--after-cursor={cursor}");
+        let log = lab.run(name, &["journalctl", "--unit=ssh", "--output=cat", "--no-pager", "--quiet", &since]);
+        let with = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(with("Accepted publickey"), 1, "{name}: {log}");
+        (with("Starting session:"), with("server_request_direct_tcpip:"))
+    };
+    for args in [&["bootstrap", "--yes", "--format", "json"][..], &["plan", "--exit-code"]] {
+        let before = ["a", "b", "c"].map(now);
+        let ran = lab.pgstead(args).expect(0);
+        if args[0] == "bootstrap" {
+            assert_eq!(ran.json()["changed"], false);
+        }
+        for (name, cursor) in ["a", "b", "c"].iter().zip(&before) {
+            let (sessions, forwards) = trips(name, cursor);
+            assert!(sessions >= 1, "sshd's log says nothing about {args:?} on {name}");
+            assert!(sessions + forwards <= 2, "{args:?} on {name}: {sessions} sessions, {forwards} forwards");
+        }
+    }
+}
+
+#[test]
+fn a_new_standby_touches_no_other() {
+    let release = Release::Bookworm;
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    let whole = lab.inventory.clone();
+    lab.edit(|inventory| {
+        inventory["servers"].as_object_mut().unwrap().remove("c");
+    });
+    lab.bootstrap();
+    lab.sql("a", "CREATE TABLE t AS SELECT 42 AS answer");
+    let before = ["a", "b"].map(|name| untouched(&lab, release, name));
+    lab.edit(|inventory| *inventory = whole);
+    let report = lab.bootstrap().json();
+    assert_eq!(report["changed"], true);
+    lab.eventually("c", "SELECT answer FROM t", "42");
+    lab.streams("a", &["b"]);
+    lab.streams("b", &["c"]);
+    assert_eq!(["a", "b"].map(|name| untouched(&lab, release, name)), before);
+    lab.settled();
+}
+
+#[test]
+fn a_hot_standby_parameter_rises_and_falls_in_the_safe_order() {
+    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
+    lab.bootstrap();
+    lab.sql("a", "CREATE TABLE t (at timestamptz DEFAULT clock_timestamp())");
+    let all = ["a", "b", "c"];
+    let shown = |lab: &Scenario| all.map(|name| lab.sql(name, "SHOW max_connections"));
+    let times = |lab: &Scenario| all.map(|name| started(lab, name));
+
+    // Without consent nothing happens.
+    let before = times(&lab);
+    parameter(&mut lab, "max_connections", json!(200));
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"restart-needs-consent".to_owned()), "{refused}");
+    assert_eq!((times(&lab), shown(&lab)), (before, ["100"; 3].map(str::to_owned)));
+    let file = lab.run("a", &["cat", &configuration(Release::Bookworm, "postgresql.conf")]);
+    assert!(!file.contains("max_connections"), "{file}");
+
+    for (value, order) in [(200, ["c", "b", "a"]), (120, ["a", "b", "c"])] {
+        parameter(&mut lab, "max_connections", json!(value));
+        let writer = lab.watch("a", "INSERT INTO t DEFAULT VALUES RETURNING 'written'");
+        let watches = ["b", "c"].map(|name| {
+            lab.watch(name, "SELECT pg_get_wal_replay_pause_state() || ',' || current_setting('max_connections')")
+        });
+        lab.pgstead(&["bootstrap", "--yes", "--allow-restart", "--format", "json"]).expect(0);
+        for watch in watches {
+            let lines = watch.end();
+            let states: Vec<&str> = lines.lines().filter(|line| line.contains("paus")).collect();
+            assert!(states.len() > 20, "{lines}");
+            assert!(states.iter().all(|state| state.starts_with("not paused,")), "{lines}");
+            assert!(states.iter().any(|state| state.ends_with(&format!(",{value}"))), "{lines}");
+        }
+        let written = writer.end();
+        assert!(written.lines().filter(|line| *line == "written").count() > 20, "{written}");
+        for name in ["b", "c"] {
+            let log = lab.run(name, &["cat", "/var/log/postgresql/postgresql-15-main.log"]);
+            assert!(!log.contains("insufficient parameter settings"), "{log}");
+        }
+        assert_eq!(shown(&lab), [value.to_string(), value.to_string(), value.to_string()]);
+        let begun = order.map(|name| started(&lab, name));
+        assert!(begun.is_sorted(), "{order:?} restarted at {begun:?}");
+        lab.settled();
+    }
+}
+
+#[test]
+fn a_reload_is_enough_for_work_mem_and_a_bad_value_changes_nothing() {
+    let release = Release::Trixie;
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    lab.bootstrap();
+    let before = ["a", "b"].map(|name| untouched(&lab, release, name));
+    parameter(&mut lab, "work_mem", json!("7MB"));
+    lab.bootstrap();
+    for name in ["a", "b"] {
+        lab.eventually(name, "SHOW work_mem", "7MB");
+    }
+    assert_eq!(["a", "b"].map(|name| untouched(&lab, release, name)), before);
+    lab.settled();
+
+    let files = |lab: &Scenario| {
+        let path = configuration(release, "");
+        ["a", "b"]
+            .map(|name| lab.run(name, &["sh", "-c", "find \"$1\" -type f -exec sha256sum {} + | sort", "sh", &path]))
+    };
+    let before_files = files(&lab);
+    parameter(&mut lab, "work_mem", json!("banana"));
+    let failed = lab.pgstead(&["bootstrap", "--yes"]).expect(6);
+    assert!(failed.stderr.contains("work_mem") && failed.stderr.contains("banana"), "{failed}");
+    assert_eq!(files(&lab), before_files);
+    assert_eq!(["a", "b"].map(|name| untouched(&lab, release, name)), before);
+    for name in ["a", "b"] {
+        assert_eq!(lab.sql(name, "SHOW work_mem"), "7MB");
+    }
+    parameter(&mut lab, "work_mem", json!("7MB"));
+    lab.settled();
+}
+
+#[test]
+fn hba_records_follow_the_inventory_and_hand_edits_stand() {
+    let release = Release::Bookworm;
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    lab.bootstrap();
+    let record = |address: &str| json!([{ "database": "demo", "user": "crawler", "address": address }]);
+    lab.edit(|inventory| inventory["postgres"]["hba"] = record("10.1.0.0/16"));
+    lab.bootstrap();
+    for name in ["a", "b"] {
+        let served =
+            "SELECT type, address, netmask, auth_method FROM pg_hba_file_rules WHERE 'crawler' = ANY (user_name)";
+        assert_eq!(lab.sql(name, served), "hostssl|10.1.0.0|255.255.0.0|scram-sha-256");
+        // Read after the file was last changed: it is served and not only there.
+        let file = configuration(release, "pg_hba.conf");
+        let loaded = "SELECT pg_conf_load_time() >= (pg_stat_file(current_setting('hba_file'))).modification";
+        assert_eq!(lab.sql(name, loaded), "t", "{file}");
+    }
+    lab.settled();
+
+    // A hand edit is shown, and neither overwritten nor taken for a change.
+    let path = configuration(release, "pg_hba.conf");
+    lab.run("b", &["sh", "-c", "echo 'hostssl demo guest 10.9.0.1/32 scram-sha-256' >> \"$1\"", "sh", &path]);
+    let edited = lab.run("b", &["cat", &path]);
+    let plan = lab.pgstead(&["plan", "--exit-code"]).expect(0);
+    assert!(plan.to_string().contains("drift") && plan.to_string().contains(&path), "{plan}");
+    lab.pgstead(&["bootstrap", "--yes"]).expect(0);
+    assert_eq!(lab.run("b", &["cat", &path]), edited);
+
+    // A wish that needs this very file is refused as a whole.
+    lab.edit(|inventory| inventory["postgres"]["hba"] = record("10.2.0.0/16"));
+    let on_a = lab.run("a", &["cat", &path]);
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"edited-by-hand".to_owned()), "{refused}");
+    assert_eq!(lab.run("b", &["cat", &path]), edited);
+    assert_eq!(lab.run("a", &["cat", &path]), on_a);
+
+    // The same holds for the file that changes last of all, when commits begin to wait.
+    lab.edit(|inventory| inventory["postgres"]["hba"] = record("10.1.0.0/16"));
+    lab.pgstead(&["plan", "--exit-code"]).expect(0);
+    let path = configuration(release, "postgresql.conf");
+    lab.run("a", &["sh", "-c", "echo 'work_mem = 9MB' >> \"$1\"", "sh", &path]);
+    let edited = lab.run("a", &["cat", &path]);
+    lab.edit(|inventory| inventory["replication"]["synchronous"] = json!({ "standbys": ["b"] }));
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"edited-by-hand".to_owned()), "{refused}");
+    assert_eq!(lab.run("a", &["cat", &path]), edited);
+}
+
+#[test]
+fn what_stopped_starts_and_what_was_dropped_comes_back() {
+    let release = Release::Trixie;
+    let lab = Scenario::boot(release, &["a", "b"]);
+    lab.bootstrap();
+    let unit = format!("postgresql@{}-main", release.postgres_major());
+    lab.run("b", &["systemctl", "stop", &unit]);
+    lab.sql("a", "SELECT pg_drop_replication_slot('b')");
+    lab.pgstead(&["check"]).expect(7);
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    lab.settled();
+
+    // After a power cut of everything the servers come back by themselves, in their roles.
+    for name in ["a", "b"] {
+        lab.host(name).power_cut().unwrap();
+    }
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            scope.spawn(|| lab.host(name).boot().unwrap());
+        }
+    });
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    lab.eventually("b", "SELECT pg_is_in_recovery()", "t");
+    lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
+    lab.settled();
+}
+
+/// Two hosts, b behind so slow a link that its base backup takes its time.
+fn in_the_middle_of_a_base_backup() -> (Scenario, crate::scenario::Started) {
+    let lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
+    lab.host("b").limit_rate(12).unwrap();
+    let run = lab.start(&["bootstrap", "--yes"]);
+    lab.copies(1);
+    (lab, run)
+}
+
+const SEEDS: &str = "ls -d /var/lib/postgresql/15/main.seed.* 2>/dev/null || true";
+
+impl Scenario {
+    /// Waits until a base backup is under way on a, with this many seed directories on b.
+    fn copies(&self, seeds: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut seen = (String::new(), 0);
+        until(deadline, || {
+            let phase = "SELECT phase FROM pg_stat_progress_basebackup";
+            let phase = self.host("a").psql(self.port, "postgres", phase).unwrap_or_default();
+            seen = (phase, self.run("b", &["sh", "-c", SEEDS]).lines().count());
+            seen.0 == "streaming database files" && seen.1 == seeds
+        });
+        assert_eq!(seen, ("streaming database files".to_owned(), seeds));
+    }
+}
+
+#[test]
+fn ctrl_c_stops_at_a_safe_point() {
+    let (lab, run) = in_the_middle_of_a_base_backup();
+    run.signal("INT", true);
+    lab.host("b").unlimit().unwrap();
+    let stopped = run.end().expect(6);
+    assert!(stopped.codes().contains(&"stopped".to_owned()), "{stopped}");
+    assert!(stopped.stderr.contains("same command again"), "{stopped}");
+    assert_eq!(lab.run("b", &["sh", "-c", "find /var/lib/pgstead -name lock"]), "");
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    lab.settled();
+}
+
+#[test]
+fn a_killed_run_is_finished_by_the_next() {
+    let (lab, run) = in_the_middle_of_a_base_backup();
+    let left = lab.run("b", &["sh", "-c", SEEDS]);
+    run.signal("KILL", false);
+    run.end();
+    // The copy is detached: it goes on without us, and the lock still stands.
+    let units = ["systemctl", "show", "--property=InvocationID", "--value", "pgstead-seed-lab-b.service"];
+    let orphan = lab.run("b", &units);
+    assert_ne!(orphan, "");
+    let locks = ["sh", "-c", "find /var/lib/pgstead -name lock"];
+    assert_ne!(lab.run("b", &locks), "");
+
+    let again = lab.start(&["bootstrap", "--yes"]);
+    lab.copies(2);
+    assert_ne!(lab.run("b", &units), orphan);
+    assert_eq!(lab.sql("a", "SELECT count(*) FROM pg_stat_progress_basebackup"), "1");
+    lab.host("b").unlimit().unwrap();
+    again.end().expect(0);
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.sql("a", "SELECT slot_name, active FROM pg_replication_slots"), "b|t");
+    // What the dead run left is neither started nor deleted.
+    assert_eq!(lab.run("b", &["sh", "-c", SEEDS]), left);
+    assert_eq!(lab.run("b", &locks), "");
+    assert_eq!(lab.run("a", &locks), "");
+    lab.settled();
+}

@@ -67,6 +67,22 @@ impl std::fmt::Display for Ran {
     }
 }
 
+/// A question that is asked over and over on a host.
+pub(crate) struct Watch<'a> {
+    host: &'a Host,
+    child: std::process::Child,
+    path: PathBuf,
+}
+
+impl Watch<'_> {
+    /// Stops asking and returns all answers and errors, a line each.
+    pub(crate) fn end(mut self) -> String {
+        self.host.run(&["rm", "/run/watch"]).unwrap();
+        self.child.wait().unwrap();
+        std::fs::read_to_string(&self.path).unwrap()
+    }
+}
+
 /// A run of pgstead that goes on.
 pub(crate) struct Started {
     /// Its process.
@@ -205,6 +221,18 @@ impl Scenario {
         self.host(host)
             .psql(self.port, "postgres", sql)
             .unwrap_or_else(|error| panic!("{host}: {sql}: {}", chain(&error)))
+    }
+
+    /// Asks the same every 20 ms on a host, and connects again whenever the connection is lost, until told to end.
+    pub(crate) fn watch(&self, host: &str, sql: &str) -> Watch<'_> {
+        const LOOP: &str = "while [ -e /run/watch ]; do \
+            while [ -e /run/watch ]; do printf '%s;\\n' \"$2\"; sleep 0.02; done | \
+            runuser -u postgres -- psql -XAtq -p \"$1\" 2>&1; done";
+        self.run(host, &["touch", "/run/watch"]);
+        let mut command = self.host(host).command(&["sh", "-c", LOOP, "sh", &self.port.to_string(), sql]).unwrap();
+        let path = self.dir.path().join(format!("watch-{host}"));
+        command.stdout(std::fs::File::create(&path).unwrap()).stdin(std::process::Stdio::null());
+        Watch { host: self.host(host), child: command.spawn().unwrap(), path }
     }
 
     /// Runs a command on a host, past SSH, and demands success.

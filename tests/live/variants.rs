@@ -100,6 +100,9 @@ fn ten_standbys_in_a_mixed_cascade() {
     });
     let report = run.end().expect(0).json();
     println!("11 servers: {:.1} s, peak memory {peak_kilobytes} kB", begun.elapsed().as_secs_f64());
+    for step in report["steps"].as_array().unwrap() {
+        println!("{:>6.1} s  {}: {}", step["seconds"].as_f64().unwrap(), step["server"], step["title"]);
+    }
     assert_eq!(report["changed"], true);
     assert!((5_000..50_000).contains(&peak_kilobytes), "{peak_kilobytes} kB");
 

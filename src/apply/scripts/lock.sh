@@ -1,4 +1,4 @@
-# Takes the lock of one server: DIRECTORY OWNER GENERATION STATE; standard input is the lock's text.
+# Takes the lock of one server: DIRECTORY OWNER GENERATION STATE (as in the JSON text); standard input is the lock's text.
 # The directory is made for OWNER where it is absent.
 # Exit 9: another run holds it, and its text is printed. Exit 10: the server changed since it was observed.
 # A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock (hazard 4).
