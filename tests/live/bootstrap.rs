@@ -49,3 +49,49 @@ fn cascade(release: Release) {
     assert_eq!(check["verdict"], "healthy");
     assert_eq!(check["findings"].as_array().unwrap().len(), 0, "{check:#}");
 }
+
+/// The servers are the truth: the operator's machine can be lost (design, section 6).
+#[test]
+fn a_lost_state_directory_is_made_anew() {
+    let mut lab = Scenario::boot(Release::Trixie, &["a", "b"]);
+    lab.edit(|inventory| inventory["replication"]["authentication"] = "scram-sha-256".into());
+    lab.bootstrap();
+    let writes = lab.sql("a", "SELECT count(*) FROM pgstead.canary");
+    let started = lab.sql("b", "SELECT pg_postmaster_start_time()");
+    std::fs::rename(lab.state(), lab.state().with_extension("lost")).unwrap();
+
+    // A new CA, new certificates and a new password, without a restart and without a new copy.
+    let report = lab.bootstrap().json();
+    assert_eq!(report["changed"], true);
+    assert!(!report["steps"].to_string().contains("base backup"), "{report:#}");
+    assert_eq!(lab.sql("b", "SELECT pg_postmaster_start_time()"), started);
+    assert_ne!(lab.sql("a", "SELECT count(*) FROM pgstead.canary"), writes);
+
+    // What is new serves, also for a link that connects afresh.
+    lab.sql("a", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
+    assert_eq!(lab.pgstead(&["bootstrap", "--format", "json"]).expect(0).json()["changed"], false);
+    lab.pgstead(&["check"]).expect(0);
+}
+
+/// Tablespaces exist on every server before the primary's WAL asks for them; a later standby copies them.
+#[test]
+fn tablespaces_are_created_and_copied() {
+    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
+    lab.edit(|inventory| {
+        for name in ["a", "b", "c"] {
+            inventory["servers"][name]["tablespaces"] = serde_json::json!({ "fast": "/srv/pg/fast" });
+        }
+    });
+    let all = lab.inventory.clone();
+    lab.edit(|inventory| drop(inventory["servers"].as_object_mut().unwrap().remove("c")));
+    lab.bootstrap();
+    lab.sql("a", "CREATE TABLE t TABLESPACE fast AS SELECT 42 AS answer");
+    lab.eventually("b", "SELECT answer FROM t", "42");
+    lab.edit(|inventory| *inventory = all);
+    lab.bootstrap();
+    lab.eventually("c", "SELECT answer FROM t", "42");
+    let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
+    assert_eq!(lab.sql("c", location), "/srv/pg/fast");
+    assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
+}
