@@ -44,7 +44,12 @@ write() {
 written() { [ "$1" != f ] || printf '%s\0' "$2$new"; }
 written_for_owner() { [ "$1" != f ] || [ "$3" != "$owner" ] || printf '%s\0' "$2$new"; }
 leftover() { case $1 in f | l) printf '%s\0' "$2$new" ;; esac; }
-directory() { case $1 in d | f | l) parent=${2%/*}; printf '%s\0' "${parent:-/}" ;; esac; }
+directory() { # The directories of all groups; neighbours are told once.
+  case $1 in d | f | l) ;; *) return 0 ;; esac
+  parent=${2%/*}
+  [ "${told-}" = "${parent:-/}" ] || printf '%s\0' "${parent:-/}"
+  told=${parent:-/}
+}
 check() { [ "$1" != check ] || "$2" -C port -D "${3%/*}" -c config_file="$3$new" >/dev/null; }
 # What a rename relies on is on disk before it: the files that a link shows, and all that the last file, the manifest, tells of.
 settle() { each directory "$@" | xargs -0 -r sync --; }
