@@ -116,7 +116,7 @@ fn pure(criterion: &mut Criterion) {
         let logins =
             fresh.servers.iter().map(|(name, seen)| (name.clone(), seen.known().unwrap().login.clone())).collect();
         criterion.bench_function(&format!("print the plan of {servers} servers"), |b| {
-            let look = Look { terminal: false, colour: false, redraw: false, unicode: true, width: 120 };
+            let look = Look { terminal: false, colour: false, redraw: false, unicode: true, whole: true, width: 120 };
             b.iter(|| {
                 pgstead::ui::plan::render(
                     &PlanView { topology: topology.name(), plan: Ok(&plan), logins: &logins },

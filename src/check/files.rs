@@ -55,10 +55,13 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
             let fact = seen.files.get(path)?;
             if path == layout.own("ca.crt") && fact.known().is_none_or(|fact| fact.sha256 != hash) {
                 return Some(Finding::unhealthy(
-                    Diagnostic::error("authority-replaced", format!("server \"{name}\": {path} is not what was installed"))
-                        .server(name)
-                        .detail("By it the server verifies its upstream, its standbys and pgstead.")
-                        .hint("\"pgstead plan\" shows the difference."),
+                    Diagnostic::error(
+                        "authority-replaced",
+                        format!("server \"{name}\": {path} is not what was installed"),
+                    )
+                    .server(name)
+                    .detail("By it the server verifies its upstream, its standbys and pgstead.")
+                    .hint("\"pgstead plan\" shows the difference."),
                 ));
             }
             let (code, what) = match fact {

@@ -16,9 +16,9 @@ use crate::plan::Plan;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
 use crate::plan::change;
-use crate::plan::change::Change;
+use crate::plan::decided::Change;
+use crate::plan::decided::Decided;
 use crate::plan::desired;
-use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
@@ -38,37 +38,6 @@ use crate::render::hba::roles;
 pub struct Consent {
     /// A serving primary may be restarted.
     pub allow_restart: bool,
-}
-
-/// What is decided about one server before its steps are listed.
-pub(super) struct Decided<'a> {
-    pub(super) seen: Seen<'a>,
-    wanted: Wanted,
-    install: Vec<files::Entry>,
-    pub(super) change: Change,
-}
-
-impl Decided<'_> {
-    /// Returns the step that installs the server's changed files, where any changed.
-    pub(super) fn install_step(&self) -> Option<Step> {
-        let Seen { server, seen, layout, .. } = self.seen;
-        let manifest = layout.own("manifest");
-        let paths: Vec<&str> = self
-            .install
-            .iter()
-            .filter_map(|entry| match entry {
-                files::Entry::File { path, .. } if *path != manifest => path.rsplit('/').next(),
-                _ => None,
-            })
-            .collect();
-        let title = match paths.as_slice() {
-            [] if self.install.is_empty() => return None,
-            [] => "install the list of files".to_owned(),
-            few if few.len() <= 3 => format!("install {}", few.join(", ")),
-            many => format!("install {} files", many.len()),
-        };
-        Some(files::install(&server.name, seen, layout, title, &self.install, None))
-    }
 }
 
 /// Plans a bootstrap.

@@ -18,7 +18,9 @@ use crate::model::parameter::is_same_value;
 use crate::model::topology::Link;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
-use crate::plan::bootstrap::Decided;
+use crate::plan::decided::Change;
+use crate::plan::decided::Decided;
+use crate::plan::decided::Direction;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::seed;
@@ -28,33 +30,6 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::render::postgresql_conf::parse_settings;
-
-/// What a running or stopped instance needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// It does not run: start it.
-    Start,
-    /// It reads its files again.
-    Reload,
-    /// It restarts.
-    Restart {
-        /// The parameters that need it, with the direction of the five that must not be lower on a standby.
-        parameters: Vec<(String, Direction)>,
-    },
-}
-
-/// Whether a hot-standby parameter rises or falls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// It rises: standbys first.
-    Rises,
-    /// It falls: the primary first.
-    Falls,
-    /// Any order will do.
-    Free,
-}
 
 /// Decides what one server needs for its changed files. What someone edited by hand, and did not put into effect, is not
 /// a reason to reload or restart.

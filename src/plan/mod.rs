@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod certificates;
 pub mod change;
 pub mod conninfo;
+pub mod decided;
 pub mod desired;
 pub mod files;
 pub mod material;

@@ -1,5 +1,7 @@
 //! What every scenario stands on: hosts, an inventory that can be edited, the built pgstead, and looking past it.
 
+use std::fs::File;
+use std::io::Seek;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -87,6 +89,8 @@ impl Watch<'_> {
 pub(crate) struct Started {
     /// Its process.
     pub(crate) child: std::process::Child,
+    stdout: File,
+    stderr: File,
 }
 
 impl Started {
@@ -98,13 +102,13 @@ impl Started {
     }
 
     /// Waits until it ends.
-    pub(crate) fn end(self) -> Ran {
-        let output = self.child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+    pub(crate) fn end(mut self) -> Ran {
+        let status = self.child.wait().unwrap();
+        let [stdout, stderr] = [self.stdout, self.stderr].map(|mut file| {
+            file.rewind().unwrap();
+            std::io::read_to_string(file).unwrap()
+        });
+        Ran { code: status.code().unwrap_or(-1), stdout, stderr }
     }
 }
 
@@ -180,8 +184,10 @@ impl Scenario {
     pub(crate) fn start(&self, args: &[&str]) -> Started {
         use std::os::unix::process::CommandExt;
         let mut command = self.command(args);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).process_group(0);
-        Started { child: command.spawn().unwrap() }
+        // Files and not pipes: nobody reads while it runs, and a full pipe would hold it up.
+        let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap()).process_group(0);
+        Started { child: command.spawn().unwrap(), stdout, stderr }
     }
 
     /// Demands that nothing is left to do: the second run changes nothing, the plan is empty, the check is healthy.
@@ -231,7 +237,7 @@ impl Scenario {
         self.run(host, &["touch", "/run/watch"]);
         let mut command = self.host(host).command(&["sh", "-c", LOOP, "sh", &self.port.to_string(), sql]).unwrap();
         let path = self.dir.path().join(format!("watch-{host}"));
-        command.stdout(std::fs::File::create(&path).unwrap()).stdin(std::process::Stdio::null());
+        command.stdout(File::create(&path).unwrap()).stdin(std::process::Stdio::null());
         Watch { host: self.host(host), child: command.spawn().unwrap(), path }
     }
 

@@ -92,7 +92,7 @@ fn ten_standbys_in_a_mixed_cascade() {
     let mut run = lab.start(&["bootstrap", "--yes", "--format", "json"]);
     let status = format!("/proc/{}/status", run.child.id());
     let mut peak_kilobytes = 0;
-    until(begun + Duration::from_secs(180), || {
+    until(begun + Duration::from_secs(240), || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak_kilobytes = peak.unwrap_or(peak_kilobytes);
@@ -100,9 +100,6 @@ fn ten_standbys_in_a_mixed_cascade() {
     });
     let report = run.end().expect(0).json();
     println!("11 servers: {:.1} s, peak memory {peak_kilobytes} kB", begun.elapsed().as_secs_f64());
-    for step in report["steps"].as_array().unwrap() {
-        println!("{:>6.1} s  {}: {}", step["seconds"].as_f64().unwrap(), step["server"], step["title"]);
-    }
     assert_eq!(report["changed"], true);
     assert!((5_000..50_000).contains(&peak_kilobytes), "{peak_kilobytes} kB");
 
