@@ -31,7 +31,10 @@ write() {
       if [ -e "$2$new" ] || [ -L "$2$new" ]; then rm -f -- "$2$new"; fi
       # The file is made with its mode, so that it is never more open than at the end.
       case $4 in 0600) umask 177 ;; 0640) umask 137 ;; 0644) umask 133 ;; esac
+      # Only a file that is not there is opened: a link that someone puts there meanwhile leads nowhere.
+      set -C
       head -c "$5" >"$2$new"
+      set +C
       umask 077
       case $4 in 0600 | 0640 | 0644) ;; *) chmod -- "$4" "$2$new" ;; esac
       sizes=$sizes$5$line
@@ -57,7 +60,7 @@ rename() { mv -fT -- "$2$new" "$2"; }
 install() {
   each write "$@"
   [ "$(each written "$@" | xargs -0 -r stat -c %s --)" = "${sizes%"$line"}" ] || { echo "standard input ended early" >&2; exit 74; }
-  for owner in $owners; do each written_for_owner "$@" | xargs -0 -r chown -- "$owner"; done
+  for owner in $owners; do each written_for_owner "$@" | xargs -0 -r chown -h -- "$owner"; done
   each written "$@" | xargs -0 -r sync --
   each check "$@"
   all=$left
