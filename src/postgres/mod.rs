@@ -2,7 +2,7 @@
 //!
 //! One [`Client`] is one session of role `pgstead` on one server, through a local socket that `remote/` forwards. The
 //! transport's path says nothing about who answers: TLS does, with `verify-full` against the topology's CA. SQL text and
-//! the decoding of its rows stand together in [`queries`](crate::postgres::queries). This is the only module that knows
+//! the decoding of its rows stand together in [`queries`]. This is the only module that knows
 //! `tokio_postgres` and `rustls`. It changes nothing but rows of `pgstead.canary`, and retries nothing.
 
 mod client;
