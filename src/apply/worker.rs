@@ -42,7 +42,9 @@ impl<H: Host> Work for Worker<'_, H> {
     async fn work(&self, id: StepId, step: &Step) -> Result<(), Box<Diagnostic>> {
         match &step.action {
             Action::Run(commands) => self.run(step, commands).await,
-            Action::ProveLinks { primary, links } => prove::prove_links(self.sessions, primary, links).await,
+            Action::ProveLinks { primary, links } => {
+                prove::prove_links(self.sessions, primary, links, prove::NEW_LINK).await
+            }
             Action::BaseBackup { commands, upstream } => {
                 let copy = Box::pin(self.run(step, commands));
                 match select(copy, Box::pin(self.report_progress(id, step, upstream))).await {

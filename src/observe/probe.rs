@@ -29,6 +29,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("own", "role"),
     ("own", "wait-ready"),
     ("own", "manifest"),
+    ("own", "data-directory"),
 ];
 
 /// What a probe should look at besides what it always does.

@@ -25,6 +25,9 @@ use crate::render::hba::roles;
 /// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
 const START_SECONDS: u32 = 300;
 
+/// The file in pgstead's own directory that says: here was a complete data directory.
+pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
+
 /// The steps that make a data directory and start it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seed {
@@ -166,6 +169,14 @@ fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, 
     for (name, text) in &wanted.marks {
         entries.push(Entry::text([seed, "/", name].concat(), &group, "0600", text.clone()));
     }
+    // Outside, so that it is still there when a disk is not mounted.
+    let record = [&layout.data_directory, "\n"].concat();
+    entries.push(Entry::text(
+        layout.own(DATA_DIRECTORY_RECORD),
+        &files::own_directory_owner(seen.seen, layout),
+        "0644",
+        record,
+    ));
     // The manifest names the files by their final places.
     if !wanted.inside.is_empty() {
         let owned: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();

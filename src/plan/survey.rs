@@ -16,6 +16,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::seed::DATA_DIRECTORY_RECORD;
 
 /// Bytes that a new instance needs at the least: template databases, a few WAL segments, and some air.
 const MINIMUM_BYTES: u64 = 256 << 20;
@@ -249,7 +250,7 @@ fn survey_data_directory<'a>(
 ) -> Result<Option<&'a DataDirectory>, Diagnostic> {
     let (name, path) = (&server.name, &layout.data_directory);
     let data = match &seen.data_directory {
-        Observed::Absent => return Ok(None),
+        Observed::Absent => return nothing_there(server, seen, layout),
         Observed::Unreadable(why) => {
             return Err(Diagnostic::error(
                 "data-directory-unreadable",
@@ -268,7 +269,7 @@ fn survey_data_directory<'a>(
         .hint(format!("Use a directory below it: servers.{name}.data_directory: {path}/data")));
     }
     if data.entries == 0 {
-        return Ok(None);
+        return nothing_there(server, seen, layout);
     }
     let ours = format!("topology {}\n", topology.name());
     let its_server = data.identity.known().and_then(|text| text.strip_prefix(&ours)?.trim().strip_prefix("server "));
@@ -299,6 +300,27 @@ fn survey_data_directory<'a>(
                 .hint("Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory."))
         }
     }
+}
+
+/// An empty place is free only where no data directory was: a disk that is not mounted looks the same (hazard 6).
+fn nothing_there<'a>(
+    server: &Server,
+    seen: &ServerObservation,
+    layout: &Layout,
+) -> Result<Option<&'a DataDirectory>, Diagnostic> {
+    let record = layout.own(DATA_DIRECTORY_RECORD);
+    let recorded = seen.files.get(&record).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    if recorded.map(str::trim) != Some(layout.data_directory.as_str()) {
+        return Ok(None);
+    }
+    Err(Diagnostic::error(
+        "data-directory-gone",
+        format!("server \"{}\": its data directory is not there any more", server.name),
+    )
+    .detail(format!("{} was complete once. A disk that is not mounted looks like this.", layout.data_directory))
+    .hint(format!(
+        "Mount it. If the data is really gone and is to be copied anew, remove {record} there and run again."
+    )))
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.

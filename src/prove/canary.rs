@@ -22,7 +22,10 @@ use crate::wait;
 use crate::wait::Look;
 
 /// How long a new link may take until it moves data. A standby first replays the WAL of its base backup.
-const PROOF_LIMIT: Duration = Duration::from_secs(120);
+pub const NEW_LINK: Duration = Duration::from_secs(120);
+
+/// How long a link may take that should have been streaming all along.
+pub const OLD_LINK: Duration = Duration::from_secs(15);
 
 /// A row that was written.
 struct Written {
@@ -83,6 +86,7 @@ pub async fn prove_links<H: Host>(
     sessions: &Sessions<'_, H>,
     primary: &ServerName,
     links: &[Link],
+    limit: Duration,
 ) -> Result<(), Box<Diagnostic>> {
     // All sessions are opened at once; whoever needs one below says why it is not there.
     let names: BTreeSet<&ServerName> =
@@ -96,7 +100,7 @@ pub async fn prove_links<H: Host>(
                 .detail(why),
         )
     })?;
-    for proof in join_all(links.iter().map(|link| prove_link(sessions, link, &written))).await {
+    for proof in join_all(links.iter().map(|link| prove_link(sessions, link, &written, limit))).await {
         proof?;
     }
     Ok(())
@@ -106,10 +110,11 @@ async fn prove_link<H: Host>(
     sessions: &Sessions<'_, H>,
     link: &Link,
     written: &Written,
+    limit: Duration,
 ) -> Result<(), Box<Diagnostic>> {
     let Link { upstream, standby } = link;
     let (sender, receiver) = (sessions.session(upstream).await?, sessions.session(standby).await?);
-    let proof = wait::until(PROOF_LIMIT, wait::LOOK_AGAIN, async || {
+    let proof = wait::until(limit, wait::LOOK_AGAIN, async || {
         match receiver.canary_state(written.seq).await {
             Ok(state) if state.nonce.as_ref() == Some(&written.nonce) => {}
             Ok(state) if state.nonce.is_some() => return Look::NotYet("another row stands in its place".to_owned()),
@@ -126,7 +131,7 @@ async fn prove_link<H: Host>(
         Box::new(
             Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
                 .server(standby)
-                .detail(format!("Waited {} s. Last seen: {seen}.", PROOF_LIMIT.as_secs()))
+                .detail(format!("Waited {} s. Last seen: {seen}.", limit.as_secs()))
                 .hint(format!("The log of \"{standby}\" says why it cannot stream.")),
         )
     })

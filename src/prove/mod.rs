@@ -6,6 +6,8 @@
 mod canary;
 mod sessions;
 
+pub use canary::NEW_LINK;
+pub use canary::OLD_LINK;
 pub use canary::prove_links;
 pub use canary::watch_canaries;
 pub use sessions::Sessions;
