@@ -1,6 +1,8 @@
 //! The main job: bare servers become a proven topology.
 
+use pgstead::lab::hosts::HostSpec;
 use pgstead::lab::hosts::Release;
+use pgstead::lab::hosts::SmallDisk;
 
 use crate::scenario::Scenario;
 
@@ -94,4 +96,24 @@ fn tablespaces_are_created_and_copied() {
     let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
     assert_eq!(lab.sql("c", location), "/srv/pg/fast");
     assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
+}
+
+/// A disk that is not mounted is no reason to make its data anew, below the mount point (hazard 6).
+#[test]
+fn a_disk_that_is_not_mounted_is_noticed() {
+    let disk = SmallDisk { mount_point: "/var/lib/postgresql".into(), mebibytes: 700 };
+    let of = |name: &str, small_disk| HostSpec { small_disk, ..HostSpec::new(name, Release::Bookworm) };
+    let lab = Scenario::of(vec![of("a", None), of("b", Some(disk))]);
+    lab.bootstrap();
+    lab.run("b", &["systemctl", "stop", "postgresql@15-main"]);
+    lab.run("b", &["umount", "/var/lib/postgresql"]);
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"data-directory-gone".to_owned()), "{refused}");
+    assert_eq!(lab.run("b", &["find", "/var/lib/postgresql", "-name", "main*"]), "");
+
+    // With the disk the instance is back as it was.
+    lab.host("b").shut_down().unwrap();
+    lab.host("b").boot().unwrap();
+    lab.eventually("b", "SELECT pg_is_in_recovery()", "t");
+    assert_eq!(lab.pgstead(&["bootstrap", "--format", "json"]).expect(0).json()["changed"], false);
 }
