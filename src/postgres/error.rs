@@ -112,7 +112,7 @@ impl PostgresError {
             PostgresError::Socket { source, .. } => diagnostic.detail(sentence(&source.to_string())),
             PostgresError::Certificate { detail, .. } => diagnostic
                 .detail(sentence(detail))
-                .hint("Run \"pgstead rotate certificates\" if the certificate expired or the address changed."),
+                .hint("If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."),
             PostgresError::Connect { source, .. } | PostgresError::Query { source, .. } => {
                 diagnostic.detail(sentence(&words(source)))
             }
