@@ -17,14 +17,14 @@ while :; do
     case $status in ready*) exit 0 ;; esac
   fi
   turn=$((turn + 1))
-  if [ $((turn % 25)) = 0 ]; then
+  if [ $((turn % 50)) = 0 ]; then
     if [ -n "$unit" ] && [ ! -e "$data/postmaster.pid" ]; then
       state=$(systemctl show -P ActiveState "$unit")
       case $state in active | activating | reloading) ;; *) status="unit $unit is $state"; break ;; esac
     fi
     [ "$(date +%s)" -lt "$end" ] || break
   fi
-  sleep 0.02
+  sleep 0.01
 done
 echo "the instance in $data does not accept connections after $seconds s at most; last seen: $status" >&2
 [ -r "$log" ] && { echo "the end of $log:"; tail -n 12 "$log"; } >&2
