@@ -29,6 +29,11 @@ impl Major {
         self.0 >= 17
     }
 
+    /// Says whether `initdb` and `pg_basebackup` of this version can make everything durable with one `syncfs` (new in 17).
+    pub fn has_sync_method(self) -> bool {
+        self.0 >= 17
+    }
+
     /// Says whether libpq of this version knows `require_auth` (new in 16).
     pub fn has_require_auth(self) -> bool {
         self.0 >= 16
