@@ -355,16 +355,16 @@ ssh: { user: ops, port: 22, jump: bastion, identity_file: ~/.ssh/ops, known_host
 
     #[test]
     fn a_server_overrides_ssh_key_by_key_and_paths_are_resolved() {
-        let places = Places { base: "/work/inventories".into(), home: Some("/home/op".into()) };
+        let places = Places { base: "/srv/inventories".into(), home: Some("/home/op".into()) };
         let (topology, _) = read_at(TEXT, "i", &places).unwrap();
         let shown: Vec<String> = topology.servers().map(|server| format!("{} {:?}", server.port, server.ssh)).collect();
         assert_eq!(
             shown,
             [
                 "5433 Ssh { user: Some(\"ops\"), port: Some(2222), jump: [], identity_file: Some(\"/etc/key\"), \
-                 known_hosts: Some(\"/work/inventories/known_hosts\") }",
+                 known_hosts: Some(\"/srv/inventories/known_hosts\") }",
                 "5434 Ssh { user: Some(\"ops\"), port: Some(22), jump: [\"bastion\"], identity_file: \
-                 Some(\"/home/op/.ssh/ops\"), known_hosts: Some(\"/work/inventories/../hosts\") }"
+                 Some(\"/home/op/.ssh/ops\"), known_hosts: Some(\"/srv/inventories/../hosts\") }"
             ]
         );
         let (as_written, _) = read(TEXT, "i").unwrap();
