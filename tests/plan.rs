@@ -94,6 +94,7 @@ fn settle(observation: &mut Observation, plan: &Plan) {
                 mode: "640".into(),
                 content: Some(after.clone()),
                 sha256,
+                is_link: false,
             };
             seen.files.insert(file.path.clone(), Observed::Known(fact));
         }
@@ -105,7 +106,8 @@ fn settle(observation: &mut Observation, plan: &Plan) {
         let content = lines.join("\n") + "\n";
         let path = seen.layout.known().unwrap().own("manifest");
         let sha256 = pgstead::plan::files::sha256(&content);
-        let fact = FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256 };
+        let fact =
+            FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256, is_link: false };
         seen.files.insert(path, Observed::Known(fact));
     }
 }

@@ -14,6 +14,10 @@ use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::plan::identity;
+use crate::plan::identity::Configuration;
+use crate::plan::kept;
+use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
 const MANAGED: [&str; 8] = [
@@ -109,7 +113,7 @@ pub fn check_servers(
                 continue;
             }
         };
-        let mut of_server = configuration(name, layout, instance);
+        let mut of_server = configuration(name, seen, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
         of_server.extend(files::check_files(name, seen, layout));
         if let Some(reference) = reference {
@@ -201,7 +205,7 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
 }
 
 /// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
-fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, instance: &Instance) -> Vec<Finding> {
     let mut findings: Vec<Finding> = instance
         .file_errors
         .iter()
@@ -242,9 +246,16 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
-    let ours = [layout.config_home(), "/postgresql.conf"].concat();
+    // Where the configuration is the operator's, ours is what our included file sets.
+    let keeper = identity::configuration(seen);
+    let ours = kept::settings_file(layout, keeper);
+    let text = seen.files.get(&ours).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let included = parse_settings(text.unwrap_or_default());
     for parameter in MANAGED {
         let Some(setting) = instance.settings.get(parameter) else { continue };
+        if keeper == Configuration::Kept && !included.contains_key(parameter) {
+            continue;
+        }
         if let Some(file) = setting.sourcefile.as_ref().filter(|file| **file != ours) {
             findings.push(Finding::unhealthy(
                 Diagnostic::error("setting-overridden", format!("server \"{name}\": {parameter} comes from {file}"))

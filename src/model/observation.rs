@@ -80,6 +80,9 @@ pub struct ServerObservation {
     pub peers: BTreeMap<ServerName, Peer>,
     /// What the instance says of itself over its local socket. Absent when it does not run.
     pub instance: Observed<Instance>,
+    /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
+    #[serde(default)]
+    pub libraries: Observed<Vec<String>>,
 }
 
 /// The operating system of a server.
@@ -193,6 +196,9 @@ pub struct FileFact {
     pub content: Option<String>,
     /// The SHA-256 of its content, hexadecimal.
     pub sha256: String,
+    /// Whether the path is a symbolic link to it; a rename onto it would replace the link.
+    #[serde(default)]
+    pub is_link: bool,
 }
 
 /// What a server knows about another server.
@@ -252,6 +258,29 @@ pub struct Instance {
     pub canary: bool,
     /// Tablespaces outside the data directory: name to location.
     pub tablespaces: BTreeMap<String, String>,
+    /// Every setting that a configuration file holds, in the order in which they are read; the last of a name counts.
+    #[serde(default)]
+    pub file_settings: Vec<FileSetting>,
+    /// Configuration files that others include, by path: neither the main one, nor `postgresql.auto.conf`, nor ours.
+    #[serde(default)]
+    pub included_files: BTreeMap<String, String>,
+    /// The text of `ssl_cert_file`, where it is there.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// The text of `ssl_ca_file`, where one is set and there.
+    #[serde(default)]
+    pub authorities: Option<String>,
+}
+
+/// A row of `pg_file_settings` without an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSetting {
+    /// The file.
+    pub file: String,
+    /// The parameter.
+    pub name: String,
+    /// The value as it is written, unquoted.
+    pub setting: String,
 }
 
 /// Positions in the write-ahead log.
@@ -278,6 +307,12 @@ pub struct Setting {
     pub sourcefile: Option<String>,
     /// `pending_restart`.
     pub pending_restart: bool,
+    /// `source`, such as `default`, `configuration file` or `command line`.
+    #[serde(default)]
+    pub source: String,
+    /// `boot_val`, in base units: the value where no file sets one.
+    #[serde(default)]
+    pub boot: Option<String>,
 }
 
 /// A row of `pg_roles`.
@@ -291,6 +326,9 @@ pub struct Role {
     pub login: bool,
     /// The SHA-256 of the stored SCRAM verifier, hexadecimal; absent when the role has no password.
     pub verifier_sha256: Option<String>,
+    /// Its comment; roles that pgstead made for an adopted primary say so there.
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 /// A row of `pg_replication_slots`.

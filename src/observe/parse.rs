@@ -16,6 +16,7 @@ use crate::model::observation::Dial;
 use crate::model::observation::Disk;
 use crate::model::observation::FileError;
 use crate::model::observation::FileFact;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Listener;
 use crate::model::observation::Os;
@@ -49,7 +50,11 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
     let kind = records.text("layout");
     let layout = match records.get("layout") {
         Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
-            Some(layout) => Observed::Known(Layout { os_user: records.text("instance_user"), ..layout.clone() }),
+            Some(layout) => Observed::Known(Layout {
+                os_user: records.text("instance_user"),
+                socket_directory: records.text("socket"),
+                ..layout.clone()
+            }),
             None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
         },
         Observed::Absent => Observed::Absent,
@@ -87,6 +92,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
+        libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
     }
 }
 
@@ -246,6 +252,7 @@ fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {
                 mode: mode.to_owned(),
                 sha256: sha256.to_owned(),
                 content: records.get(&["content.", number].concat()).known().cloned(),
+                is_link: records.get(&["link.", number].concat()).known().is_some(),
             }),
             _ => Observed::Unreadable(facts.to_owned()),
         };
@@ -293,6 +300,10 @@ struct InstanceJson {
     database_bytes: u64,
     canary: bool,
     tablespaces: BTreeMap<String, String>,
+    file_settings: Vec<FileSetting>,
+    included_files: BTreeMap<String, Option<String>>,
+    certificate: Option<String>,
+    authorities: Option<String>,
 }
 
 impl From<InstanceJson> for Instance {
@@ -315,6 +326,10 @@ impl From<InstanceJson> for Instance {
             database_bytes: json.database_bytes,
             canary: json.canary,
             tablespaces: json.tablespaces,
+            file_settings: json.file_settings,
+            included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
+            certificate: json.certificate,
+            authorities: json.authorities,
         }
     }
 }

@@ -15,6 +15,7 @@ pub static SCRIPT: LazyLock<String> =
 /// The files that a probe reports, as (where, name): what pgstead installs, so that a plan can compare.
 pub const FILES: &[(&str, &str)] = &[
     ("config", "postgresql.conf"),
+    ("config", "pgstead.conf"),
     ("config", "pg_hba.conf"),
     ("config", "pg_ident.conf"),
     ("config", "start.conf"),

@@ -77,10 +77,18 @@ if [ -z "$kind" ]; then
   return 0
 fi
 
-# A plain instance belongs to "postgres" where someone here can become that user, and to the login user otherwise.
-if [ -z "$user" ]; then if [ "$me" = root ]; then user=postgres; else user=$me; fi; fi
+# A plain instance belongs to whoever owns its data directory; one that is yet to be made to "postgres" where someone here
+# can become that user, and to the login user otherwise.
+if [ -z "$user" ]; then
+  if [ -e "$data/PG_VERSION" ]; then user=$(stat -L -c %U "$data"); elif [ "$me" = root ]; then user=postgres; else user=$me; fi
+fi
 put layout "$kind"
 put instance_user "$user"
+libraries=''
+for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
+  if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
+done
+if [ -n "$libraries" ]; then put libraries "$(ls "$libraries" | sed -n 's/\.so$//p')"; else absent libraries; fi
 put version "$("$bin/postgres" --version 2>&1)"
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
@@ -90,6 +98,18 @@ as_instance() {
     return 126
   fi
 }
+# A running instance says itself where its socket is (manual, "Database File Layout": postmaster.pid, line 5), and the
+# configuration of one that does not run says where it will be.
+if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
+  if [ -e "$data/postmaster.pid" ]; then
+    its=$(sed -n 5p "$data/postmaster.pid" 2>/dev/null)
+  else
+    its=$(as_instance "$bin/postgres" -C unix_socket_directories -D "${config:-$data}" 2>/dev/null)
+    its=${its%%,*}
+  fi
+  case $its in /*) socket=$its ;; esac
+fi
+put socket "$socket"
 # Whether a path is visible at all: a parent that may not be entered would make everything look absent.
 visible() {
   if [ -e "$1" ] || [ -L "$1" ]; then return 0; fi
@@ -203,6 +223,7 @@ report() { # LABEL PATH WITH_CONTENT
     if hash=$(sha256sum <"$2" 2>/dev/null); then
       put "file.$1" "$2
 $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
+      if [ -L "$2" ]; then put "link.$1" 1; fi
       if [ "$3" = 1 ]; then
         # The dot keeps trailing line feeds, which a command substitution would drop.
         text=$(cat "$2"; printf .)

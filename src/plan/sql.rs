@@ -6,6 +6,7 @@ use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::secret::Secret;
 use crate::model::topology::Server;
+use crate::plan::kept;
 use crate::quote::sql::Sql;
 use crate::render::hba::roles;
 
@@ -34,12 +35,14 @@ pub struct Missing {
     pub canary: bool,
     /// Databases to create.
     pub databases: Vec<String>,
+    /// Whether roles say in a comment that pgstead made them, where others exist beside them.
+    pub comments: bool,
 }
 
 impl Missing {
     /// Says whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        *self == Missing::default()
+        *self == Missing { comments: self.comments, ..Missing::default() }
     }
 
     /// Returns the SQL that creates what is missing. Roles and tables come into being together or not at all.
@@ -51,6 +54,10 @@ impl Missing {
                 sql = sql.text(" REPLICATION");
             }
             sql = sql.text(";\n").then(grants(role));
+            if self.comments {
+                sql =
+                    sql.text("COMMENT ON ROLE ").identifier(role).text(" IS ").literal(kept::ROLE_COMMENT).text(";\n");
+            }
         }
         if let Some(verifier) = &self.verifier {
             sql = sql.text("ALTER ROLE ").identifier(roles::REPLICATOR).text(" PASSWORD ").secret(verifier).text(";\n");

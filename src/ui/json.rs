@@ -22,6 +22,7 @@ use crate::model::name::TopologyName;
 use crate::model::topology::Topology;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::StepId;
 use crate::ui::plan::PlanView;
 use crate::ui::topology::RoleView;
@@ -103,6 +104,8 @@ pub struct PlanDocument<'a> {
     topology: &'a TopologyName,
     changes: bool,
     steps: Vec<PlanStepJson<'a>>,
+    /// The effective settings of running instances that change.
+    settings: &'a [SettingChange],
     refusals: Vec<DiagnosticJson<'a>>,
     notes: Vec<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +145,7 @@ impl<'a> PlanDocument<'a> {
             topology: view.topology,
             changes: !steps.is_empty(),
             steps: steps.iter().map(|planned| step(planned, view)).collect(),
+            settings: view.plan.map_or(&[], |plan| &plan.settings),
             refusals: diagnostics(refusals),
             notes: diagnostics(notes),
             error: first_error(refusals),

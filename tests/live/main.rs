@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
+mod adoption;
 mod alarms;
 mod bootstrap;
 mod capture;
