@@ -41,6 +41,8 @@ pub const ROLE_COMMENT: &str = "made by pgstead";
 pub struct Base<'a> {
     values: BTreeMap<&'a str, &'a str>,
     settings: &'a BTreeMap<String, Setting>,
+    /// Whether the data has page checksums, which every copy shares.
+    checksums: bool,
 }
 
 impl<'a> Base<'a> {
@@ -49,7 +51,9 @@ impl<'a> Base<'a> {
         let instance = primary.instance?;
         let operators = instance.file_settings.iter().filter(|setting| !setting.file.ends_with("/pgstead.conf"));
         let values = operators.map(|setting| (setting.name.as_str(), setting.setting.as_str())).collect();
-        Some(Self { values, settings: &instance.settings })
+        let control = primary.data.and_then(|data| data.control.known());
+        let checksums = control.is_some_and(|control| control.checksum_version > 0);
+        Some(Self { values, settings: &instance.settings, checksums })
     }
 
     /// Returns the value that holds without our file, as written or in base units.
@@ -209,7 +213,7 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
     };
     let mut places = parameters::places(layout);
     places.push(("port", server.port.to_string()));
-    places.push(("unix_socket_directories", layout.socket_directory.clone()));
+    places.push(("unix_socket_directories", socket_directories(base, layout)));
     let settings = places.iter().map(|(name, value)| ConfSetting::new(*name, value)).collect();
     let said: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut connections = unless_said(settings, &said);
@@ -231,8 +235,7 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
     if base.says("wal_level", "minimal") {
         replication.push(ConfSetting::new("wal_level", "replica"));
     }
-    let checksums = source_checksums(seen, base);
-    if !checksums && !base.says("wal_log_hints", "on") {
+    if !base.checksums && !base.says("wal_log_hints", "on") {
         replication.push(ConfSetting::because("wal_log_hints", "on", "without data checksums pg_rewind needs it"));
     }
     let needed = 2 * topology.servers().count() + 4;
@@ -277,10 +280,18 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
     }
 }
 
-/// Says whether the data has checksums: that of the primary, which every copy shares.
-fn source_checksums(seen: Seen<'_>, base: &Base<'_>) -> bool {
-    let of_data = seen.data.and_then(|data| data.control.known()).map(|control| control.checksum_version > 0);
-    of_data.unwrap_or_else(|| base.settings.get("data_checksums").is_some_and(|setting| setting.setting == "on"))
+/// Local clients find the socket where the operator's files put it; pgstead where the layout has it.
+fn socket_directories(base: &Base<'_>, layout: &Layout) -> String {
+    let value = base.value("unix_socket_directories").unwrap_or_default();
+    // /var/run is a link to /run wherever systemd runs.
+    let real = |path: &str| path.trim().replacen("/var/run/", "/run/", 1);
+    let has = value.split(',').any(|directory| real(directory) == real(&layout.socket_directory));
+    let added = [value, &layout.socket_directory];
+    if has {
+        value.to_owned()
+    } else {
+        added.iter().filter(|one| !one.is_empty()).copied().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// What must be listened on besides what is: `None` where the operator's own value has it all. Nothing is taken away but,

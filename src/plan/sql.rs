@@ -110,9 +110,12 @@ pub fn create_slots(slots: &[String]) -> Sql {
 }
 
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).
+///
+/// That records for TLS match nothing while it is off is none: this reload turns it on, before the records are read.
 pub fn reload() -> Sql {
     Sql::new().text(
-        "DO $do$
+        "SET lc_messages = 'C';
+DO $do$
 DECLARE
   problem text;
 BEGIN
@@ -120,6 +123,7 @@ BEGIN
     SELECT format('%s line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error) AS error FROM pg_file_settings f
       WHERE f.error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = f.name AND s.context = 'postmaster')
     UNION ALL SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL
+      AND NOT (current_setting('ssl') = 'off' AND error = 'hostssl record cannot match because SSL is disabled')
     UNION ALL SELECT format('pg_ident.conf line %s: %s', line_number, error) FROM pg_ident_file_mappings WHERE error IS NOT NULL
   ) e;
   IF problem IS NOT NULL THEN

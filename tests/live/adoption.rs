@@ -139,6 +139,112 @@ fn an_adoption_that_needs_a_restart_asks_for_it() {
     lab.settled();
 }
 
+/// As the packages of PGDG lay it out on Red Hat's systems: unit `postgresql-15`, programs in `/usr/pgsql-15/bin`, data and
+/// configuration below `/var/lib/pgsql`. The programs are Debian's: no such packages can be installed on these hosts.
+#[test]
+fn a_primary_laid_out_as_pgdg_does_is_adopted_on_15() {
+    laid_out_as_pgdg(Release::Bookworm);
+}
+
+#[test]
+fn a_primary_laid_out_as_pgdg_does_is_adopted_on_17() {
+    laid_out_as_pgdg(Release::Trixie);
+}
+
+fn laid_out_as_pgdg(release: Release) {
+    const LAY_OUT: &str = "set -e; v=$1
+        mkdir -p /usr/pgsql-$v /var/lib/pgsql/$v; mv /usr/lib/postgresql/$v/bin /usr/pgsql-$v/bin
+        ln -s /usr/lib/postgresql/$v/lib /usr/pgsql-$v/lib; ln -sf /usr/pgsql-$v/bin/psql /usr/bin/psql
+        chown -R postgres: /var/lib/pgsql
+        cat >/etc/systemd/system/postgresql-$v.service <<END
+[Service]
+Type=notify
+User=postgres
+Group=postgres
+Environment=PGDATA=/var/lib/pgsql/$v/data/
+RuntimeDirectory=postgresql
+ExecStart=/usr/pgsql-$v/bin/postgres -D \\${PGDATA}
+ExecReload=/bin/kill -HUP \\$MAINPID
+KillMode=mixed
+KillSignal=SIGINT
+TimeoutSec=0
+[Install]
+WantedBy=multi-user.target
+END
+        systemctl daemon-reload";
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    own_wishes_only(&mut lab);
+    let version = release.postgres_major().to_string();
+    for name in ["a", "b", "c"] {
+        lab.run(name, &["sh", "-c", LAY_OUT, "sh", &version]);
+    }
+    let home = format!("/var/lib/pgsql/{version}/data");
+    let existing = Existing { unit: format!("postgresql-{version}"), bin: format!("/usr/pgsql-{version}/bin"), home };
+    existing.initialize(&lab, &["--data-checksums"]);
+    lab.run("a", &["systemctl", "enable", "--quiet", "--now", &existing.unit]);
+    existing.prepare(&lab);
+    existing.fill(&lab, SMALL);
+    adopted_unnoticed(&lab, &existing);
+    let active = lab.run("b", &["systemctl", "is-active", &existing.unit]);
+    assert_eq!(active.trim(), "active");
+}
+
+/// No service at all: `initdb`, a socket in /tmp, `pg_ctl`, and a user of its own.
+#[test]
+fn a_primary_run_by_pg_ctl_is_adopted_on_15() {
+    run_by_pg_ctl(Release::Bookworm);
+}
+
+#[test]
+fn a_primary_run_by_pg_ctl_is_adopted_on_17() {
+    run_by_pg_ctl(Release::Trixie);
+}
+
+fn run_by_pg_ctl(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    own_wishes_only(&mut lab);
+    let version = release.postgres_major().to_string();
+    let bin = format!("/usr/lib/postgresql/{version}/bin");
+    let home = "/srv/databases/main".to_owned();
+    lab.edit(|inventory| {
+        for name in ["a", "b", "c"] {
+            let server = inventory["servers"][name].as_object_mut().unwrap();
+            server.insert("service".into(), "pg_ctl".into());
+            server.insert("data_directory".into(), home.clone().into());
+            server.insert("bin_directory".into(), bin.clone().into());
+        }
+    });
+    let existing = Existing { unit: String::new(), home, bin };
+    lab.run("a", &["install", "-d", "-o", "postgres", "/srv/databases"]);
+    existing.initialize(&lab, &["--data-checksums"]);
+    let pg_ctl = format!("{}/pg_ctl", existing.bin);
+    let log = format!("{}/../postgresql.log", existing.home);
+    lab.run("a", &["runuser", "-u", "postgres", "--", &pg_ctl, "start", "-s", "-w", "-D", &existing.home, "-l", &log]);
+    existing.prepare(&lab);
+    existing.fill(&lab, SMALL);
+    adopted_unnoticed(&lab, &existing);
+}
+
+/// The application sees nothing, and every server has the operator's data and settings.
+fn adopted_unnoticed(lab: &Scenario, existing: &Existing) {
+    let before = existing.dump(lab, "a");
+    let settings = lab.sql("a", SETTINGS);
+    let app = Application::start(lab);
+    assert_eq!(lab.bootstrap().json()["changed"], true);
+    app.end(lab, 0);
+    assert_eq!(lab.sql("a", SETTINGS), settings, "the operator's settings");
+    for name in ["a", "b", "c"] {
+        let socket = lab.host(name).exec(&["test", "-S", "/var/run/postgresql/.s.PGSQL.5432"]).unwrap();
+        assert!(socket.status.success(), "{name}: the socket is where clients look for it");
+        assert_eq!(existing.dump(lab, name), before, "{name}");
+        assert_eq!(lab.sql(name, "SHOW work_mem"), "7MB", "{name}");
+        assert_eq!(lab.sql(name, "SHOW maintenance_work_mem"), "77MB", "{name}");
+    }
+    lab.streams("a", &["b"]);
+    lab.streams("b", &["c"]);
+    lab.settled();
+}
+
 const SETTINGS: &str = "SELECT string_agg(name || '=' || setting, E'\\n' ORDER BY name) FROM pg_settings WHERE name IN \
     ('work_mem', 'max_connections', 'random_page_cost', 'maintenance_work_mem', 'shared_preload_libraries', 'timezone', \
      'listen_addresses', 'password_encryption', 'shared_buffers', 'cluster_name')";
@@ -185,6 +291,14 @@ impl Existing {
         lab.run("a", &["systemctl", "start", &existing.unit]);
         existing.prepare(lab);
         existing
+    }
+
+    /// Made by `initdb` in the data directory's place, then edited by hand.
+    fn initialize(&self, lab: &Scenario, options: &[&str]) {
+        let initdb = format!("{}/initdb", self.bin);
+        let words = ["runuser", "-u", "postgres", "--", &initdb, "--no-instructions", "-D", &self.home];
+        lab.run("a", &[&words, options].concat());
+        self.edit_by_hand(lab);
     }
 
     fn edit_by_hand(&self, lab: &Scenario) {
