@@ -1,7 +1,8 @@
 //! The plan's cases: one folder each. To add a case, add a folder with a `case.json` and run with `PGSTEAD_BLESS=1`;
 //! then read the `expected.txt` that it wrote.
 //!
-//! A case names a base, `bare` or `running` (both captured from real hosts), and what differs from it: a JSON merge patch
+//! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
+//! hosts), and what differs from it: a JSON merge patch
 //! (RFC 7386) for the inventory and one for the observation. The files of a running base are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
 
@@ -23,6 +24,7 @@ use pgstead::plan::Consent;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
+use pgstead::plan::SettingChange;
 use pgstead::plan::plan_bootstrap;
 use serde_json::Value;
 
@@ -155,6 +157,12 @@ fn show(plan: &Plan) -> String {
             let _ = writeln!(text, "    $ {:?} {} {}", command.run_as, command.program, words.join(" "));
         }
     }
+    for change in &plan.settings {
+        let needs = if change.restart { "restart" } else { "reload" };
+        let after = change.after.as_deref().unwrap_or("(not set)");
+        let SettingChange { server, name, before, source, .. } = change;
+        let _ = writeln!(text, "setting {server} {name}: '{before}' ({source}) -> '{after}', {needs}");
+    }
     if plan.steps.is_empty() {
         text.push_str("no changes\n");
     }
@@ -167,7 +175,11 @@ fn run(case: &Value) -> String {
     let mut inventory = json(&root().join("base/inventory.json"));
     let mut observation: Observation = serde_json::from_value(json(&root().join(format!("base/{base}.json")))).unwrap();
     let all: BTreeSet<ServerName> = observation.servers.keys().cloned().collect();
-    let mut replace = if base == "bare" { all.clone() } else { BTreeSet::new() };
+    let mut replace = if base == "running" { BTreeSet::new() } else { all.clone() };
+    if base == "adoptable" {
+        // Who adopts a primary wishes no database and no parameter for a start.
+        merge(&mut inventory, &serde_json::json!({ "postgres": { "databases": null, "parameters": null } }));
+    }
     if base == "running" {
         let settled = plan_bootstrap(
             &topology(&inventory),

@@ -125,7 +125,7 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
                     format!("server \"{name}\": {parameter} is {}", found.setting),
                 )
                 .detail(format!("In this layout it is {expected}, and so it will be on every standby."))
-                .hint("Move the file there, or link the old place to it, and restart the instance once."),
+                .hint("Move the file there and restart the instance once without that setting."),
             );
         }
     }

@@ -140,9 +140,7 @@ fn not_ours(
     let (name, path) = (&server.name, &layout.data_directory);
     let instance = seen.instance.known();
     let Observed::Known(control) = &data.control else {
-        return refuse("data-directory-not-ours", topology, server, path)
-            .detail("It holds no control file. Nothing was changed.")
-            .hint(LOOK);
+        return refuse(topology, server, path).detail("It holds no control file. Nothing was changed.").hint(LOOK);
     };
     let preferred = topology.preferred_primary();
     let primary = observation.server(preferred).filter(|_| preferred != name);
@@ -179,8 +177,8 @@ fn not_ours(
     if preferred == name {
         return match instance {
             // It cannot be adopted since standbys of this topology are there, or since it follows another server.
-            Some(_) => refuse("data-directory-not-ours", topology, server, path).detail(detail).hint(LOOK),
-            None => refuse("data-directory-not-ours", topology, server, path).detail(detail).hint(
+            Some(_) => refuse(topology, server, path).detail(detail).hint(LOOK),
+            None => refuse(topology, server, path).detail(detail).hint(
                 "To adopt it, start its instance: what it is and how it is set is read from the running instance. If it is not needed, rename it; pgstead never deletes or overwrites a data directory.",
             ),
         };
@@ -195,23 +193,24 @@ fn not_ours(
     }
     if is_copy {
         let message = format!(
-            "server \"{name}\": data directory \"{path}\" is a standby of \"{preferred}\" that pgstead did not make"
+            "server \"{name}\": data directory \"{path}\" is a copy of that of \"{preferred}\" and was not made for topology \"{}\"",
+            topology.name()
         );
         let hint = format!(
             "A standby is taken over by copying it anew: stop its instance and rename {path}. That its data is the primary's cannot be proven otherwise."
         );
         return Diagnostic::error("unmanaged-standby", message).detail(detail).hint(hint);
     }
-    refuse("data-directory-not-ours", topology, server, path).detail(detail).hint(LOOK)
+    refuse(topology, server, path).detail(detail).hint(LOOK)
 }
 
 const LOOK: &str = "Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory.";
 
-fn refuse(code: &'static str, topology: &Topology, server: &Server, path: &str) -> Diagnostic {
+fn refuse(topology: &Topology, server: &Server, path: &str) -> Diagnostic {
     let name = &server.name;
     let topology = topology.name();
     Diagnostic::error(
-        code,
+        "data-directory-not-ours",
         format!(
             "server \"{name}\": data directory \"{path}\" is not empty and was not made for topology \"{topology}\""
         ),

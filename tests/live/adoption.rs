@@ -73,7 +73,7 @@ fn hand_edits_are_shown_and_stay(lab: &mut Scenario, existing: &Existing) {
     let conf = existing.path("postgresql.conf");
     let hba = existing.path("pg_hba.conf");
     lab.run("a", &["sed", "-i", "s/^work_mem = .*/work_mem = '9MB'/", &conf]);
-    lab.run("a", &["sed", "-i", "2i # a note of the operator", &hba]);
+    lab.run("a", &["sed", "-i", "/^host app app/i # a note of the operator", &hba]);
     let edited = [&conf, &hba].map(|path| lab.run("a", &["cat", path]));
     let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
     let drift = |plan: &Value| -> Vec<String> {
