@@ -27,6 +27,7 @@ use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::history;
 use crate::plan::plan_bootstrap;
 use crate::postgres::Tls;
 use crate::prove;
@@ -91,6 +92,14 @@ impl<'a> Session<'a> {
     /// Looks again over the same connections.
     pub(super) async fn observe(&mut self, wish: Wish) {
         self.observation = observe::observe(&self.inventory.topology, &self.hosts, wish, &self.events).await;
+    }
+
+    /// Reads what a plan must compare before it attaches a server: one more round trip, to just the servers concerned.
+    pub(super) async fn compare_histories(&mut self) {
+        let questions = history::questions(&self.inventory.topology, &self.observation);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
     }
 
     /// Ends a command that needs every server when one could not be reached.

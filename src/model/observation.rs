@@ -15,12 +15,16 @@ use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
+use crate::model::wal::WalComparison;
 
 /// What was seen on every server. A server that could not be reached is `Unreadable` with the reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// By server name.
     pub servers: BTreeMap<ServerName, Observed<ServerObservation>>,
+    /// What was read of the WAL of servers that are to join, and of their upstreams; by joining server.
+    #[serde(default)]
+    pub histories: BTreeMap<ServerName, WalComparison>,
 }
 
 impl Observation {
@@ -145,6 +149,15 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// The data page checksum version; 0 is off (hazard 12).
     pub checksum_version: u32,
+    /// What recovery must replay to before the data are consistent; none outside recovery.
+    #[serde(default)]
+    pub minimum_recovery_end: Option<Lsn>,
+    /// The timeline of that position.
+    #[serde(default)]
+    pub minimum_recovery_timeline: Option<u32>,
+    /// Bytes of a WAL segment.
+    #[serde(default)]
+    pub segment_bytes: Option<u64>,
 }
 
 /// Free space of a file system.

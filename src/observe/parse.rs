@@ -191,6 +191,13 @@ fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        minimum_recovery_end: field("Minimum recovery ending location")
+            .and_then(|text| text.parse().ok())
+            .filter(|lsn: &Lsn| lsn.0 > 0),
+        minimum_recovery_timeline: field("Min recovery ending loc's timeline")
+            .and_then(|text| text.parse().ok())
+            .filter(|timeline| *timeline > 0),
+        segment_bytes: field("Bytes per WAL segment").and_then(|text| text.parse().ok()),
     })
 }
 

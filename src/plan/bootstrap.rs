@@ -20,6 +20,7 @@ use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::files;
+use crate::plan::history;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
@@ -86,6 +87,7 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
     }
     refusals.extend(tablespaces::refusals(topology));
+    refusals.extend(history::refusals(topology, observation, &servers, &links));
     if first_names != final_names
         && let Some(server) = decided.get(&primary)
     {

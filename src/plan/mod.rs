@@ -10,6 +10,7 @@ pub mod conninfo;
 pub mod decided;
 pub mod desired;
 pub mod files;
+pub mod history;
 pub mod material;
 pub mod network;
 pub mod offline;
