@@ -263,6 +263,9 @@ pub struct Instance {
     pub database_bytes: u64,
     /// Whether the canary table is there.
     pub canary: bool,
+    /// Whether its rows form a chain; those of earlier releases do not (L11).
+    #[serde(default)]
+    pub canary_chain: bool,
     /// Tablespaces outside the data directory: name to location.
     pub tablespaces: BTreeMap<String, String>,
 }

@@ -299,6 +299,7 @@ struct InstanceJson {
     stale_files: Vec<String>,
     database_bytes: u64,
     canary: bool,
+    canary_chain: bool,
     tablespaces: BTreeMap<String, String>,
 }
 
@@ -321,6 +322,7 @@ impl From<InstanceJson> for Instance {
             stale_files: json.stale_files,
             database_bytes: json.database_bytes,
             canary: json.canary,
+            canary_chain: json.canary_chain,
             tablespaces: json.tablespaces,
         }
     }

@@ -272,6 +272,7 @@ impl Steps<'_> {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
             verifier,
             canary: !instance.is_some_and(|instance| instance.canary),
+            canary_chain: instance.is_some_and(|instance| instance.canary && !instance.canary_chain),
             databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
         };
         if missing.is_empty() {
@@ -286,6 +287,9 @@ impl Steps<'_> {
         }
         if missing.canary {
             what.push("the canary table".to_owned());
+        }
+        if missing.canary_chain {
+            what.push("the hash chain of the canary table".to_owned());
         }
         if !missing.databases.is_empty() {
             what.push(format!("databases {}", missing.databases.join(", ")));

@@ -32,9 +32,22 @@ pub struct Missing {
     pub verifier: Option<Secret>,
     /// Whether the canary table is missing.
     pub canary: bool,
+    /// Whether the canary table is there, and its rows do not form a chain yet.
+    pub canary_chain: bool,
     /// Databases to create.
     pub databases: Vec<String>,
 }
+
+/// Makes every canary name the one before it (L11). The server computes the hash, so that nobody can write another.
+///
+/// Each row has a page of its own, which the filler and the fill factor see to: what a standby missed of a page that
+/// others share would come back to it with the next full-page image, and with it the row that should be missing.
+const CANARY_CHAIN: &str = "ALTER TABLE pgstead.canary SET (fillfactor = 10);
+ALTER TABLE pgstead.canary ADD COLUMN prev_hash text NOT NULL DEFAULT '',
+  ADD COLUMN hash text NOT NULL GENERATED ALWAYS AS
+    (encode(sha256(decode(prev_hash, 'hex') || int8send(seq) || decode(nonce, 'hex')), 'hex')) STORED,
+  ADD COLUMN filler text NOT NULL DEFAULT repeat('-', 400);
+";
 
 impl Missing {
     /// Says whether nothing is missing.
@@ -65,6 +78,9 @@ impl Missing {
                 .text(";\nGRANT SELECT, INSERT, DELETE ON pgstead.canary TO ")
                 .identifier(roles::OPERATOR)
                 .text(";\n");
+        }
+        if self.canary || self.canary_chain {
+            sql = sql.text(CANARY_CHAIN);
         }
         sql = sql.text("COMMIT;\n");
         for database in &self.databases {
