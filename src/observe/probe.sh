@@ -235,7 +235,13 @@ if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; els
 
 wait
 if [ "$asked" = 1 ]; then
-  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then put instance "$(cat "$scratch/sql")"; else unreadable instance "$(cat "$scratch/sql.err" 2>/dev/null)"; fi
+  said=$(cat "$scratch/sql.err" 2>/dev/null)
+  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then
+    put instance "$(cat "$scratch/sql")"
+  else
+    # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
+    case $said in *'Connection refused'*) absent instance ;; *) unreadable instance "$said" ;; esac
+  fi
 else
   absent instance
 fi

@@ -295,7 +295,9 @@ impl Steps<'_> {
             what.push(format!("databases {}", missing.databases.join(", ")));
         }
         let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
-        let step = Step::run(self.primary, Risk::Reversible, format!("create {}", what.join("; ")), commands);
+        // What a stopped instance has, nobody could ask.
+        let verb = if server.seen.data.is_some() && instance.is_none() { "make sure of" } else { "create" };
+        let step = Step::run(self.primary, Risk::Reversible, format!("{verb} {}", what.join("; ")), commands);
         Some(plan.add(step, ready.get(self.primary).copied()))
     }
 
