@@ -215,8 +215,25 @@ pub struct Peer {
     pub resolved: Vec<IpAddr>,
     /// The source address that a connection from here to there has, before any translation on the way.
     pub source: Option<IpAddr>,
+    /// The way to each of those addresses.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// The address that the other server sees connections from here come from, where it was asked.
+    #[serde(default)]
+    pub seen_as: Observed<IpAddr>,
     /// What a fresh replication-protocol login from here, with the production certificate, answered (L15).
     pub dial: Observed<Dial>,
+}
+
+/// The way from a server to an address, as its kernel chooses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address.
+    pub to: IpAddr,
+    /// The gateway, where the address is not on a network of the server's own.
+    pub via: Option<IpAddr>,
+    /// The source address that a connection has when it leaves the server.
+    pub source: IpAddr,
 }
 
 /// The answer to `IDENTIFY_SYSTEM`.

@@ -1,6 +1,7 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
 pub mod history;
+pub mod meet;
 pub mod parse;
 pub mod probe;
 pub mod records;

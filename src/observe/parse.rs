@@ -23,6 +23,7 @@ use crate::model::observation::Peer;
 use crate::model::observation::Positions;
 use crate::model::observation::Receiver;
 use crate::model::observation::Role;
+use crate::model::observation::Route;
 use crate::model::observation::Sender;
 use crate::model::observation::ServerObservation;
 use crate::model::observation::Service;
@@ -273,9 +274,19 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
                 Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
             });
             let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
-            Some((name, Peer { resolved, source: source.trim().parse().ok(), dial }))
+            let routes = records.text(&["routes.", name.as_str()].concat());
+            let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
+            let source = source.trim().parse().ok();
+            Some((name, Peer { resolved, source, routes, seen_as: Observed::default(), dial }))
         })
         .collect()
+}
+
+/// Parses a way: to, gateway or a hyphen, source.
+fn parse_route(line: &str) -> Option<Route> {
+    let mut words = line.split_whitespace();
+    let (to, via, source) = (words.next()?, words.next()?, words.next()?);
+    Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
 /// The JSON that `instance.sql` returns.

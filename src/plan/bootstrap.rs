@@ -21,6 +21,7 @@ use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::files;
 use crate::plan::history;
+use crate::plan::network;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
@@ -87,6 +88,7 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
     }
     refusals.extend(tablespaces::refusals(topology));
+    notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     if first_names != final_names
         && let Some(server) = decided.get(&primary)
