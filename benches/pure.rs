@@ -81,7 +81,7 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
             .collect();
         servers.insert(server.name.clone(), Observed::Known(seen));
     }
-    Observation { servers }
+    Observation { servers, ..Observation::default() }
 }
 
 fn secrets(topology: &Topology, directory: &Path) -> OperatorSecrets {

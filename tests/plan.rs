@@ -2,8 +2,9 @@
 //! then read the `expected.txt` that it wrote.
 //!
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
-//! hosts), and what differs from it: a JSON merge patch
-//! (RFC 7386) for the inventory and one for the observation. The files of a running base are those that the plan itself
+//! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
+//! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
+//! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -125,6 +126,20 @@ fn diagnostics(text: &mut String, word: &str, all: &[Diagnostic]) {
     }
 }
 
+/// Returns the lines of new files that a case is about: whatever begins with one of its words.
+fn lines(plan: &Plan, words: &[&str]) -> String {
+    let mut text = String::new();
+    for planned in &plan.steps {
+        let Some(server) = &planned.step.server else { continue };
+        for after in planned.step.files.iter().filter_map(|file| file.after.as_deref()) {
+            for line in after.lines().filter(|line| words.iter().any(|word| line.starts_with(word))) {
+                let _ = writeln!(text, "{server}: {line}");
+            }
+        }
+    }
+    text
+}
+
 fn show(plan: &Plan) -> String {
     let mut text = String::new();
     for planned in &plan.steps {
@@ -200,7 +215,15 @@ fn run(case: &Value) -> String {
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
     let consent = Consent { allow_restart: case["allow_restart"] == true };
     match plan_bootstrap(&topology(&inventory), &observation, &material(replace), consent) {
-        Ok(plan) => show(&plan),
+        Ok(plan) => match case["lines"].as_array() {
+            None => show(&plan),
+            Some(words) => {
+                let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
+                let mut text = lines(&plan, &words);
+                diagnostics(&mut text, "NOTE", &plan.notes);
+                text
+            }
+        },
         Err(refusals) => {
             let mut text = String::from("refused\n");
             diagnostics(&mut text, "ERROR", &refusals);

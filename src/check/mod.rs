@@ -20,6 +20,8 @@ use crate::model::topology::Topology;
 
 pub use canary::Canaries;
 pub use canary::Canary;
+pub use canary::Chain;
+pub use canary::first_difference;
 pub use report::CheckReport;
 pub use report::LinkReport;
 pub use report::ServerReport;

@@ -17,6 +17,7 @@ use crate::model::topology::Topology;
 use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
+use crate::plan::network;
 use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
@@ -418,10 +419,12 @@ fn dials(name: &ServerName, links: &[Link], seen: &ServerObservation, instance: 
                 )
                 .server(name)
                 .detail(why.clone())
-                .hint(if link.is_some() {
-                    "The standby's next reconnect fails for the same reason."
-                } else {
-                    "No link needs this now; a role change would."
+                .hint(match network::not_admitted(why) {
+                    Some(ip) if !facts.routes.is_empty() && facts.routes.iter().all(|route| route.source != ip) => {
+                        format!("\"{peer}\" sees it come from {ip}: something on the way translates the address. \"pgstead bootstrap\" finds that out and admits it.")
+                    }
+                    _ if link.is_some() => "The standby's next reconnect fails for the same reason.".to_owned(),
+                    _ => "No link needs this now; a role change would.".to_owned(),
                 }),
             ))),
         }

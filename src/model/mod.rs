@@ -14,6 +14,7 @@ pub mod parameter;
 pub mod secret;
 pub mod topology;
 pub mod version;
+pub mod wal;
 
 pub use address::Address;
 pub use argv::Argv;

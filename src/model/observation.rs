@@ -15,12 +15,16 @@ use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
+use crate::model::wal::WalComparison;
 
 /// What was seen on every server. A server that could not be reached is `Unreadable` with the reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// By server name.
     pub servers: BTreeMap<ServerName, Observed<ServerObservation>>,
+    /// What was read of the WAL of servers that are to join, and of their upstreams; by joining server.
+    #[serde(default)]
+    pub histories: BTreeMap<ServerName, WalComparison>,
 }
 
 impl Observation {
@@ -148,6 +152,15 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// The data page checksum version; 0 is off (hazard 12).
     pub checksum_version: u32,
+    /// What recovery must replay to before the data are consistent; none outside recovery.
+    #[serde(default)]
+    pub minimum_recovery_end: Option<Lsn>,
+    /// The timeline of that position.
+    #[serde(default)]
+    pub minimum_recovery_timeline: Option<u32>,
+    /// Bytes of a WAL segment.
+    #[serde(default)]
+    pub segment_bytes: Option<u64>,
 }
 
 /// Free space of a file system.
@@ -208,8 +221,25 @@ pub struct Peer {
     pub resolved: Vec<IpAddr>,
     /// The source address that a connection from here to there has, before any translation on the way.
     pub source: Option<IpAddr>,
+    /// The way to each of those addresses.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// The address that the other server sees connections from here come from, where it was asked.
+    #[serde(default)]
+    pub seen_as: Observed<IpAddr>,
     /// What a fresh replication-protocol login from here, with the production certificate, answered (L15).
     pub dial: Observed<Dial>,
+}
+
+/// The way from a server to an address, as its kernel chooses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address.
+    pub to: IpAddr,
+    /// The gateway, where the address is not on a network of the server's own.
+    pub via: Option<IpAddr>,
+    /// The source address that a connection has when it leaves the server.
+    pub source: IpAddr,
 }
 
 /// The answer to `IDENTIFY_SYSTEM`.
@@ -256,6 +286,9 @@ pub struct Instance {
     pub database_bytes: u64,
     /// Whether the canary table is there.
     pub canary: bool,
+    /// Whether its rows form a chain; those of earlier releases do not (L11).
+    #[serde(default)]
+    pub canary_chain: bool,
     /// Tablespaces outside the data directory: name to location.
     pub tablespaces: BTreeMap<String, String>,
     /// Every setting that a configuration file holds, in the order in which they are read; the last of a name counts.

@@ -52,6 +52,8 @@ SELECT json_build_object(
       WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
   'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
   'canary', to_regclass('pgstead.canary') IS NOT NULL,
+  'canary_chain', EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgstead.canary') AND attname = 'hash'
+      AND NOT attisdropped),
   'tablespaces', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{}')
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
   'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'name', name, 'setting', setting)

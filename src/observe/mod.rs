@@ -1,5 +1,7 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
+pub mod history;
+pub mod meet;
 pub mod parse;
 pub mod probe;
 pub mod records;
@@ -44,7 +46,7 @@ pub async fn observe<H: Host>(
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
         (server.name.clone(), seen)
     });
-    Observation { servers: join_all(looks).await.into_iter().collect() }
+    Observation { servers: join_all(looks).await.into_iter().collect(), ..Observation::default() }
 }
 
 async fn observe_server<H: Host>(

@@ -24,6 +24,7 @@ use crate::model::observation::Peer;
 use crate::model::observation::Positions;
 use crate::model::observation::Receiver;
 use crate::model::observation::Role;
+use crate::model::observation::Route;
 use crate::model::observation::Sender;
 use crate::model::observation::ServerObservation;
 use crate::model::observation::Service;
@@ -197,6 +198,13 @@ fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        minimum_recovery_end: field("Minimum recovery ending location")
+            .and_then(|text| text.parse().ok())
+            .filter(|lsn: &Lsn| lsn.0 > 0),
+        minimum_recovery_timeline: field("Min recovery ending loc's timeline")
+            .and_then(|text| text.parse().ok())
+            .filter(|timeline| *timeline > 0),
+        segment_bytes: field("Bytes per WAL segment").and_then(|text| text.parse().ok()),
     })
 }
 
@@ -273,9 +281,19 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
                 Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
             });
             let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
-            Some((name, Peer { resolved, source: source.trim().parse().ok(), dial }))
+            let routes = records.text(&["routes.", name.as_str()].concat());
+            let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
+            let source = source.trim().parse().ok();
+            Some((name, Peer { resolved, source, routes, seen_as: Observed::default(), dial }))
         })
         .collect()
+}
+
+/// Parses a way: to, gateway or a hyphen, source.
+fn parse_route(line: &str) -> Option<Route> {
+    let mut words = line.split_whitespace();
+    let (to, via, source) = (words.next()?, words.next()?, words.next()?);
+    Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
 /// The JSON that `instance.sql` returns.
@@ -299,6 +317,7 @@ struct InstanceJson {
     stale_files: Vec<String>,
     database_bytes: u64,
     canary: bool,
+    canary_chain: bool,
     tablespaces: BTreeMap<String, String>,
     file_settings: Vec<FileSetting>,
     included_files: BTreeMap<String, Option<String>>,
@@ -325,6 +344,7 @@ impl From<InstanceJson> for Instance {
             stale_files: json.stale_files,
             database_bytes: json.database_bytes,
             canary: json.canary,
+            canary_chain: json.canary_chain,
             tablespaces: json.tablespaces,
             file_settings: json.file_settings,
             included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),

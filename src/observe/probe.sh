@@ -55,13 +55,21 @@ put installations "$others"
 
 peer_facts() { # NAME ADDRESS
   resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
-  source=''
+  source='' routes=''
   for ip in $resolved; do
-    source=$(ip -o route get "$ip" 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p')
-    [ -n "$source" ] && break
+    # "IP via GATEWAY dev NAME src SOURCE …", or without "via" where the address is on a network of this server's own.
+    route=$(ip -o route get "$ip" 2>/dev/null) || continue
+    case $route in *' src '*) ;; *) continue ;; esac
+    from=${route#* src }
+    from=${from%% *}
+    case $route in *' via '*) via=${route#* via }; via=${via#inet6 }; via=${via%% *} ;; *) via=- ;; esac
+    routes="$routes$ip $via $from
+"
+    source=${source:-$from}
   done
   put "peer.$1" "$source
 $resolved"
+  put "routes.$1" "$routes"
 }
 
 if [ -z "$kind" ]; then
@@ -256,7 +264,13 @@ if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; els
 
 wait
 if [ "$asked" = 1 ]; then
-  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then put instance "$(cat "$scratch/sql")"; else unreadable instance "$(cat "$scratch/sql.err" 2>/dev/null)"; fi
+  said=$(cat "$scratch/sql.err" 2>/dev/null)
+  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then
+    put instance "$(cat "$scratch/sql")"
+  else
+    # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
+    case $said in *'Connection refused'*) absent instance ;; *) unreadable instance "$said" ;; esac
+  fi
 else
   absent instance
 fi

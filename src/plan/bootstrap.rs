@@ -23,7 +23,9 @@ use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::effects;
 use crate::plan::files;
+use crate::plan::history;
 use crate::plan::identity::Configuration;
+use crate::plan::network;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
@@ -100,6 +102,8 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install, change });
     }
     refusals.extend(tablespaces::refusals(topology));
+    notes.extend(network::notes(topology, observation));
+    refusals.extend(history::refusals(topology, observation, &servers, &links));
     if first_names != final_names
         && let Some(server) = decided.get(&primary)
     {
@@ -289,6 +293,7 @@ impl Steps<'_> {
             verifier,
             canary: !instance.is_some_and(|instance| instance.canary),
             comments: server.seen.configuration == Configuration::Kept,
+            canary_chain: instance.is_some_and(|instance| instance.canary && !instance.canary_chain),
             databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
         };
         if missing.is_empty() {
@@ -304,11 +309,16 @@ impl Steps<'_> {
         if missing.canary {
             what.push("the canary table".to_owned());
         }
+        if missing.canary_chain {
+            what.push("the hash chain of the canary table".to_owned());
+        }
         if !missing.databases.is_empty() {
             what.push(format!("databases {}", missing.databases.join(", ")));
         }
         let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
-        let step = Step::run(self.primary, Risk::Reversible, format!("create {}", what.join("; ")), commands);
+        // What a stopped instance has, nobody could ask.
+        let verb = if server.seen.data.is_some() && instance.is_none() { "make sure of" } else { "create" };
+        let step = Step::run(self.primary, Risk::Reversible, format!("{verb} {}", what.join("; ")), commands);
         Some(plan.add(step, ready.get(self.primary).copied()))
     }
 

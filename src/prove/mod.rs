@@ -4,6 +4,7 @@
 //! `check/`; nothing here decides.
 
 mod canary;
+mod chain;
 mod sessions;
 
 pub use canary::NEW_LINK;

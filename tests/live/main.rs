@@ -10,6 +10,7 @@ mod alarms;
 mod bootstrap;
 mod capture;
 mod changes;
+mod history;
 mod refusals;
 mod scenario;
 mod secrets;
