@@ -39,8 +39,8 @@ pub(super) fn run(globals: &Globals, _args: &CheckArgs, ui: &Ui) -> Result<Exit,
 }
 
 async fn check(inventory: &Inventory, events: Events) -> Result<CheckReport, Failure> {
-    let session = Session::open(inventory, Wish { dials: true, size: false }, events).await?;
-    let report = session.check(true).await;
+    let session = Session::open(inventory, Wish { dials: false, size: false }, events).await?;
+    let report = session.check(Some(&crate::check::Selection::default())).await;
     session.close().await;
     report
 }

@@ -67,7 +67,7 @@ pub fn render_check(report: &CheckReport, look: Look) -> String {
         out.push('\n');
     }
     for finding in &report.findings {
-        out.push_str(&diagnostic::render(finding, look));
+        out.push_str(&diagnostic::render(&finding.diagnostic, look));
     }
     if !report.findings.is_empty() {
         out.push('\n');

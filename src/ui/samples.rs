@@ -263,6 +263,7 @@ pub(crate) fn topology() -> Topology {
             synchronous: None,
             max_slot_wal_keep_size: "64GB".into(),
         },
+        thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {
         let server = Server {

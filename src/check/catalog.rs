@@ -1,0 +1,143 @@
+//! The checks by number, and to which of them every code belongs. A table; it judges nothing.
+
+/// Every check with its title, in order. The numbers are those of hazards.md, section 4.
+pub const CHECKS: [(&str, &str); 23] = [
+    ("L1", "one server accepts writes, and every server was looked at"),
+    ("L2", "every server is a copy of the primary"),
+    ("L3", "one timeline with one history"),
+    ("L4", "the upstream's view: the right peer, encrypted, streaming"),
+    ("L5", "the standby's view: the right upstream, verified"),
+    ("L6", "the upstream hears from the standby now"),
+    ("L7", "a row written now is read on the standby"),
+    ("L8", "replay is near, and does not fall behind"),
+    ("L9", "replay is not paused"),
+    ("L10", "slots: active, with their WAL, and none left over"),
+    ("L11", "the data have one history"),
+    ("L12", "pages and indexes are sound"),
+    ("L13", "the files are free of errors, ours, and in force"),
+    ("L14", "the role survives a restart"),
+    ("L15", "every server can open a link to every other"),
+    ("L16", "certificates are served, named right, and last"),
+    ("L17", "parameters and room for a role change"),
+    ("L18", "every server sorts alike"),
+    ("L19", "commits wait for the standbys that were promised"),
+    ("L20", "WAL arrives in the archive"),
+    ("L21", "disks have room, clocks agree"),
+    ("L22", "a standby survives a restart"),
+    ("L23", "failover slots are on the standbys"),
+];
+
+/// Every code and the check that tells it.
+pub const CODES: &[(&str, &str)] = &[
+    ("amcheck-damage", "L12"),
+    ("amcheck-failed", "L12"),
+    ("amcheck-missing", "L12"),
+    ("archive-backlog", "L20"),
+    ("archive-copy-not-seen", "L20"),
+    ("archive-differs", "L20"),
+    ("archive-failing", "L20"),
+    ("archive-late", "L20"),
+    ("archive-unknown", "L20"),
+    ("authority-replaced", "L13"),
+    ("canary-differs", "L11"),
+    ("canary-lost", "L7"),
+    ("canary-unknown", "L7"),
+    ("certificate-expired", "L16"),
+    ("certificate-expiring", "L16"),
+    ("certificate-name", "L16"),
+    ("certificate-not-seen", "L16"),
+    ("certificate-not-served", "L16"),
+    ("certificate-unreadable", "L16"),
+    ("checksum-failures", "L12"),
+    ("checksums-off", "L12"),
+    ("clock-skew", "L21"),
+    ("collation-differs", "L18"),
+    ("collation-version", "L18"),
+    ("configuration-error", "L13"),
+    ("crl-expired", "L16"),
+    ("crl-expiring", "L16"),
+    ("crl-unreadable", "L16"),
+    ("dial-failed", "L15"),
+    ("dial-unknown", "L15"),
+    ("dial-wrong-server", "L15"),
+    ("disk-nearly-full", "L21"),
+    ("disk-unreadable", "L21"),
+    ("drift", "L13"),
+    ("failover-slot-not-synced", "L23"),
+    ("file-missing", "L13"),
+    ("history-differs", "L3"),
+    ("hot-standby-parameter", "L17"),
+    ("instance-not-running", "L1"),
+    ("instance-unreadable", "L1"),
+    ("key-exposed", "L13"),
+    ("key-missing", "L13"),
+    ("key-unreadable", "L13"),
+    ("lag", "L8"),
+    ("lag-growing", "L8"),
+    ("libc-differs", "L18"),
+    ("link-silent", "L6"),
+    ("minor-version-differs", "L18"),
+    ("no-headroom", "L17"),
+    ("no-primary", "L1"),
+    ("no-primary-seen", "L1"),
+    ("no-receiver", "L5"),
+    ("no-reply", "L6"),
+    ("no-sender", "L4"),
+    ("not-encrypted", "L4"),
+    ("not-served", "L13"),
+    ("not-streaming", "L4"),
+    ("not-verified", "L5"),
+    ("postgresql-not-installed", "L1"),
+    ("receiver-not-streaming", "L5"),
+    ("recovery-signal", "L14"),
+    ("recovery-target", "L14"),
+    ("reload-pending", "L13"),
+    ("replay-paused", "L9"),
+    ("restart-pending", "L13"),
+    ("role-file", "L14"),
+    ("server-unreachable", "L1"),
+    ("service-not-enabled", "L14"),
+    ("setting-overridden", "L13"),
+    ("several-senders", "L4"),
+    ("slot-inactive", "L10"),
+    ("slot-lost", "L10"),
+    ("slot-missing", "L10"),
+    ("slot-outage-short", "L10"),
+    ("slot-taken", "L10"),
+    ("slot-unreserved", "L10"),
+    ("standby-not-seen", "L5"),
+    ("standby-signal-missing", "L14"),
+    ("standby-signal-stale", "L14"),
+    ("sync-names-wildcard", "L19"),
+    ("sync-override", "L19"),
+    ("sync-standby-missing", "L19"),
+    ("sync-waiting", "L19"),
+    ("synchronized-slot-missing", "L23"),
+    ("system-identifier-differs", "L2"),
+    ("timeline-differs", "L3"),
+    ("two-primaries", "L1"),
+    ("upstream-not-seen", "L4"),
+    ("wrong-address", "L4"),
+    ("wrong-certificate", "L4"),
+    ("wrong-role", "L4"),
+    ("wrong-slot", "L4"),
+    ("wrong-upstream", "L5"),
+];
+
+/// Returns the check that tells a code.
+pub fn check_of(code: &str) -> Option<&'static str> {
+    CODES.iter().find(|(known, _)| *known == code).map(|(_, check)| *check)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_belongs_to_a_check_that_exists() {
+        for (code, check) in CODES {
+            assert!(CHECKS.iter().any(|(id, _)| id == check), "{code}: {check}");
+        }
+        assert!(CODES.windows(2).all(|pair| pair[0].0 < pair[1].0), "codes stand in order, and once");
+    }
+}
