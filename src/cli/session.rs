@@ -96,6 +96,11 @@ impl<'a> Session<'a> {
         self.observation = observe::observe(&self.inventory.topology, &self.hosts, wish, &self.events).await;
     }
 
+    /// Says whether a server could not be looked at: its connection may be worth opening anew.
+    pub(super) fn lost_one(&self) -> bool {
+        self.observation.servers.values().any(|seen| seen.known().is_none())
+    }
+
     /// Ends a command that needs every server when one could not be reached.
     pub(super) fn require_all(&self) -> Result<(), Failure> {
         if self.unreachable.is_empty() {
