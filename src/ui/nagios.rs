@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(
             render(&sick),
             "PGSTEAD CRITICAL - crawler: [canary-lost] a write on \"a\" did not reach \"c\" within 5 s (and 1 \
-             more)|canary_b=12ms lag_b=0B lag_c=17825792B\n"
+             more)|canary_b=12ms lag_b=0B lag_c=5242880B\n"
         );
         let well = CheckReport { verdict: Verdict::Healthy, findings: Vec::new(), ..samples::check() };
         assert!(render(&well).starts_with("PGSTEAD OK - crawler: 1 of 3 links are proven|"), "{}", render(&well));
