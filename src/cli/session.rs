@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use jiff::Unit;
 
 use super::inventory::Inventory;
 use crate::apply::material;
 use crate::check;
 use crate::check::CheckReport;
-use crate::check::Thresholds;
+use crate::check::Evidence;
+use crate::check::Selection;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -22,6 +24,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::observe;
+use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
@@ -118,6 +121,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Says whether a server could not be looked at: its connection may be worth opening anew.
+    pub(super) fn lost_one(&self) -> bool {
+        self.observation.servers.values().any(|seen| seen.known().is_none())
+    }
+
     /// Ends a command that needs every server when one could not be reached.
     pub(super) fn require_all(&self) -> Result<(), Failure> {
         if self.unreachable.is_empty() {
@@ -160,25 +168,33 @@ impl<'a> Session<'a> {
         Ok(Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls))
     }
 
-    /// Judges the topology; with canaries where they are wanted, else from what was observed alone.
-    pub(super) async fn check(&self, canaries: bool) -> Result<CheckReport, Failure> {
+    /// Judges the topology: after trying what a selection wants, or from what was observed alone.
+    pub(super) async fn check(&self, selection: Option<&Selection>) -> Result<CheckReport, Failure> {
         let topology = &self.inventory.topology;
-        let thresholds = Thresholds::default();
-        let seen = match (canaries, self.observation.current_primary(topology)) {
-            (true, Some(primary)) => {
-                let secrets = self.secrets()?;
-                let sessions = self.sessions(&secrets)?;
-                let links = topology.links(primary);
-                prove::watch_canaries(&sessions, primary, &links, |link| {
-                    std::time::Duration::from_millis(thresholds.canary_ms(topology, primary, &link.standby))
-                })
-                .await
-            }
-            (true, None) => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
-            (false, _) => Default::default(),
+        let now = Timestamp::now();
+        let at = now.round(Unit::Millisecond).unwrap_or(now);
+        let Some(selection) = selection else {
+            let evidence = Evidence { at, ..Evidence::default() };
+            return Ok(check::check(topology, &self.observation, &evidence, &Selection::default()));
         };
-        let seen = canaries.then_some(&seen);
-        Ok(check::check(topology, &self.observation, seen, &thresholds))
+        let secrets = self.secrets()?;
+        let sessions = self.sessions(&secrets)?;
+        let dials = async {
+            match selection.wants("L15") {
+                true => Some(observe::look_again(topology, &self.hosts, &self.observation).await),
+                false => None,
+            }
+        };
+        let (mut evidence, dials) =
+            tokio::join!(prove::gather(&sessions, &self.hosts, topology, &self.observation, selection, at), dials);
+        let mut observation = self.observation.clone();
+        evidence.dialled = dials.is_some();
+        for (name, records) in dials.into_iter().flatten() {
+            if let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) {
+                parse::add_second_look(seen, &records);
+            }
+        }
+        Ok(check::check(topology, &observation, &evidence, selection))
     }
 
     /// Closes the connections.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::argv::Login;
+use crate::model::health::Health;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -303,6 +304,9 @@ pub struct Instance {
     /// The text of `ssl_ca_file`, where one is set and there.
     #[serde(default)]
     pub authorities: Option<String>,
+    /// What only `check` judges.
+    #[serde(default)]
+    pub health: Health,
 }
 
 /// A row of `pg_file_settings` without an error.
@@ -379,6 +383,21 @@ pub struct Slot {
     pub restart_lsn: Option<Lsn>,
     /// `safe_wal_size`, in bytes.
     pub safe_wal_size: Option<i64>,
+    /// `temporary`: it goes away with its session.
+    #[serde(default)]
+    pub temporary: bool,
+    /// `failover`: standbys are to keep a copy (17 and later).
+    #[serde(default)]
+    pub failover: bool,
+    /// `synced`: it is such a copy.
+    #[serde(default)]
+    pub synced: bool,
+    /// `invalidation_reason` (17 and later).
+    #[serde(default)]
+    pub invalidation_reason: Option<String>,
+    /// Seconds since `inactive_since` (17 and later).
+    #[serde(default)]
+    pub inactive_s: Option<u64>,
 }
 
 /// A row of `pg_stat_replication`, joined with `pg_stat_ssl` and the slot it uses.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
+use crate::model::health::Health;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -69,10 +70,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
         beside: lines(&records.text("beside")),
-        disks: records
-            .with_prefix("disk.")
-            .map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk)))
-            .collect(),
+        disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
             let (active, boot) = text.rsplit_once(' ')?;
@@ -208,6 +206,26 @@ fn parse_control(text: &str) -> Option<ControlFile> {
     })
 }
 
+fn parse_disks(records: &Records) -> BTreeMap<String, Observed<Disk>> {
+    let disks = records.with_prefix("disk.");
+    disks.map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk))).collect()
+}
+
+/// Puts what a second look found into what the first one saw.
+pub fn add_second_look(seen: &mut ServerObservation, records: &Records) {
+    seen.disks.extend(parse_disks(records));
+    for (name, peer) in &mut seen.peers {
+        peer.dial = parse_dial(records, name);
+    }
+}
+
+fn parse_dial(records: &Records, peer: &ServerName) -> Observed<Dial> {
+    records.get(&["dial.", peer.as_str()].concat()).map_parsed(|text| {
+        let mut fields = text.trim().split('|');
+        Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
+    })
+}
+
 fn parse_disk(text: &str) -> Option<Disk> {
     // The mount point may hold spaces; the three numbers behind it do not. Columns are aligned with several spaces.
     let mut rest = text.trim();
@@ -276,10 +294,7 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
             let name: ServerName = name.parse().ok()?;
             let text = value.known()?;
             let (source, resolved) = text.split_once('\n').unwrap_or((text, ""));
-            let dial = records.get(&["dial.", name.as_str()].concat()).map_parsed(|text| {
-                let mut fields = text.trim().split('|');
-                Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
-            });
+            let dial = parse_dial(records, &name);
             let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
             let routes = records.text(&["routes.", name.as_str()].concat());
             let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
@@ -323,6 +338,7 @@ struct InstanceJson {
     included_files: BTreeMap<String, Option<String>>,
     certificate: Option<String>,
     authorities: Option<String>,
+    health: Health,
 }
 
 impl From<InstanceJson> for Instance {
@@ -350,6 +366,7 @@ impl From<InstanceJson> for Instance {
             included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
             certificate: json.certificate,
             authorities: json.authorities,
+            health: json.health,
         }
     }
 }

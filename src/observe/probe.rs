@@ -55,6 +55,34 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     if wish.size {
         words.push("size".to_owned());
     }
+    layout_words(topology, server, &mut words);
+    for (place, name) in FILES {
+        words.extend([(*place).to_owned(), (*name).to_owned()]);
+    }
+    for peer in topology.servers().filter(|peer| peer.name != server.name) {
+        for verb in if wish.dials { &["peer", "dial"][..] } else { &["peer"][..] } {
+            words.extend([(*verb).to_owned(), peer.name.to_string(), peer.address.to_string(), peer.port.to_string()]);
+        }
+    }
+    words
+}
+
+/// Returns the arguments of a second look: dials to every other server, and the room at some paths.
+pub fn second_look(topology: &Topology, server: &Server, paths: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(["version".to_owned(), topology.common().version.to_string()]);
+    words.extend(["port".to_owned(), server.port.to_string(), "second-look".to_owned()]);
+    layout_words(topology, server, &mut words);
+    for path in paths {
+        words.extend(["disk".to_owned(), path.clone()]);
+    }
+    for peer in topology.servers().filter(|peer| peer.name != server.name) {
+        words.extend(["dial".to_owned(), peer.name.to_string(), peer.address.to_string(), peer.port.to_string()]);
+    }
+    words
+}
+
+fn layout_words(topology: &Topology, server: &Server, words: &mut Vec<String>) {
     for layout in layouts(topology, server) {
         words.push("layout".to_owned());
         words.push(kind_word(&layout).to_owned());
@@ -66,15 +94,6 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
         words.push(layout.os_user);
         words.push(layout.pgstead_directory);
     }
-    for (place, name) in FILES {
-        words.extend([(*place).to_owned(), (*name).to_owned()]);
-    }
-    for peer in topology.servers().filter(|peer| peer.name != server.name) {
-        for verb in if wish.dials { &["peer", "dial"][..] } else { &["peer"][..] } {
-            words.extend([(*verb).to_owned(), peer.name.to_string(), peer.address.to_string(), peer.port.to_string()]);
-        }
-    }
-    words
 }
 
 /// Returns the word by which the probe names a layout's kind.

@@ -2,7 +2,8 @@
 # It runs as root where the login allows that. Its arguments are words in groups:
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
-#   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory)
+#   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
+#   second-look (nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -32,12 +33,14 @@ put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
+second_look=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
+    second-look) second_look=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -149,6 +152,28 @@ while [ "$index" -lt "$count" ]; do
   esac
 done
 
+# How much room is where a path is, or would be.
+disk() { # PATH
+  at=$1
+  while [ ! -e "$at" ]; do above "$at"; at=$parent; done
+  if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$1" "$disk"; else unreadable "disk.$1" "$disk"; fi
+}
+put_dials() {
+  for name in $dials; do
+    if [ "$(cat "$scratch/status.$name" 2>/dev/null)" = 0 ]; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
+  done
+}
+if [ "$second_look" = 1 ]; then
+  while [ $# -gt 0 ]; do
+    [ "$1" = disk ] && disk "$2"
+    shift 2
+  done
+  wait
+  put_dials
+  put end ok
+  return 0
+fi
+
 # --- The instance itself, in the background too.
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
@@ -189,10 +214,11 @@ for path in "$data".seed.* "$data".aside.*; do
 "
 done
 put beside "$beside"
-for path in "$data" "$own"; do
-  at=$path
-  while [ ! -e "$at" ]; do above "$at"; at=$parent; done
-  if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$path" "$disk"; else unreadable "disk.$path" "$disk"; fi
+disk "$data"
+disk "$own"
+if [ -L "$data/pg_wal" ]; then disk "$data/pg_wal"; fi
+for path in "$data"/pg_tblspc/*; do
+  [ -L "$path" ] && disk "$(readlink "$path")"
 done
 
 # --- Who listens on the port.
@@ -274,9 +300,7 @@ if [ "$asked" = 1 ]; then
 else
   absent instance
 fi
-for name in $dials; do
-  if [ "$(cat "$scratch/status.$name" 2>/dev/null)" = 0 ]; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
-done
+put_dials
 put end ok
 }
 main "$@" </dev/null

@@ -7,6 +7,7 @@ use sha2::Digest;
 use sha2::Sha256;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_crl;
 use x509_parser::pem::Pem;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
@@ -121,6 +122,27 @@ pub fn split_bundle(bundle: &str) -> Result<Vec<String>, PkiError> {
         certificates.push(encode(&pem.contents));
     }
     Ok(certificates)
+}
+
+/// Returns when a revocation list (PEM) promises its next update, where it does.
+///
+/// # Errors
+/// The text holds no list that can be read.
+pub fn crl_next_update(text: &str) -> Result<Option<Timestamp>, PkiError> {
+    let refuse = |detail: String| PkiError::ReadRevocations { detail };
+    let pem = match Pem::iter_from_buffer(text.as_bytes()).next() {
+        Some(Ok(pem)) if pem.label == "X509 CRL" => pem,
+        Some(Ok(pem)) => return Err(refuse(["the block is a ", &pem.label].concat())),
+        Some(Err(error)) => return Err(refuse(error.to_string())),
+        None => return Err(refuse("there is no PEM block".to_owned())),
+    };
+    let (_, list) = parse_x509_crl(&pem.contents).map_err(|error| refuse(error.to_string()))?;
+    list.next_update().map(timestamp).transpose()
+}
+
+/// Returns a certificate as it came over the wire (DER) as PEM.
+pub fn pem_of(der: &[u8]) -> String {
+    encode(der)
 }
 
 fn first(text: &str) -> Result<Pem, PkiError> {

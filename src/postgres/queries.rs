@@ -234,6 +234,28 @@ impl Client {
             .transpose()
     }
 
+    /// Returns where the server is: its own WAL position on a primary, what it has replayed on a standby.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn position(&self) -> Result<Option<Lsn>, PostgresError> {
+        const WHAT: &str = "read its WAL position";
+        const SQL: &str =
+            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text";
+        let row = self.one(WHAT, self.query(WHAT, SQL, &[]).await?)?;
+        self.optional_lsn(WHAT, &row, 0)
+    }
+
+    /// Returns the last file that was archived, of `pg_stat_archiver`.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn last_archived(&self) -> Result<Option<String>, PostgresError> {
+        const WHAT: &str = "read pg_stat_archiver";
+        let row = self.one(WHAT, self.query(WHAT, "SELECT last_archived_wal FROM pg_stat_archiver", &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
     /// Says whether the server is in recovery.
     ///
     /// # Errors

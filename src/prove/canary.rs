@@ -19,6 +19,7 @@ use crate::postgres::Client;
 use crate::postgres::queries::SenderState;
 use crate::prove::Sessions;
 use crate::prove::chain;
+use crate::prove::sessions::explain;
 use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;
@@ -209,12 +210,5 @@ fn senders_text(states: &Result<Vec<SenderState>, crate::postgres::PostgresError
             several => format!("{} walsenders carry the standby's name", several.len()),
         },
         Err(error) => explain(&error.diagnostic()),
-    }
-}
-
-fn explain(diagnostic: &Diagnostic) -> String {
-    match &diagnostic.detail {
-        Some(detail) => format!("{}: {detail}", diagnostic.message),
-        None => diagnostic.message.clone(),
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! The mirror types here are the only place where a key gets its name. No text for people is made here.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::apply::RunReport;
 use crate::apply::StepReport;
+use crate::check::CheckEntry;
 use crate::check::CheckReport;
+use crate::check::Finding;
 use crate::check::LinkReport;
 use crate::check::ServerReport;
 use crate::check::Verdict;
@@ -210,7 +213,24 @@ pub struct CheckDocument<'a> {
     verdict: Verdict,
     servers: &'a [ServerReport],
     links: &'a [LinkReport],
-    findings: Vec<DiagnosticJson<'a>>,
+    findings: Vec<FindingJson<'a>>,
+    checked_at: Timestamp,
+    checks: &'a [CheckEntry],
+}
+
+/// A diagnostic of a check: with the check it belongs to, and what it says about the health.
+#[derive(Debug, Serialize)]
+struct FindingJson<'a> {
+    #[serde(flatten)]
+    diagnostic: DiagnosticJson<'a>,
+    check: &'static str,
+    verdict: Verdict,
+}
+
+impl<'a> From<&'a Finding> for FindingJson<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self { diagnostic: (&finding.diagnostic).into(), check: finding.check(), verdict: finding.verdict }
+    }
 }
 
 impl<'a> CheckDocument<'a> {
@@ -222,7 +242,9 @@ impl<'a> CheckDocument<'a> {
             verdict: report.verdict,
             servers: &report.servers,
             links: &report.links,
-            findings: diagnostics(&report.findings),
+            findings: report.findings.iter().map(FindingJson::from).collect(),
+            checked_at: report.checked_at,
+            checks: &report.checks,
         }
     }
 }

@@ -6,8 +6,11 @@ use std::sync::LazyLock;
 use crate::apply::Outcome;
 use crate::apply::RunReport;
 use crate::apply::StepReport;
+use crate::check::CheckEntry;
 use crate::check::CheckReport;
+use crate::check::Finding;
 use crate::check::LinkReport;
+use crate::check::Scope;
 use crate::check::ServerReport;
 use crate::check::Verdict;
 use crate::diagnostic::Diagnostic;
@@ -211,10 +214,30 @@ pub(crate) fn check() -> CheckReport {
         ],
         links: links(),
         findings: vec![
-            Diagnostic::error("canary-not-replayed", "a write on \"a\" did not reach \"c\" within 5 s")
-                .server("c")
-                .hint("Look at the server log of \"c\"."),
-            Diagnostic::error("unreachable", "server \"d\" could not be reached").server("d"),
+            Finding {
+                diagnostic: Diagnostic::error("canary-lost", "a write on \"a\" did not reach \"c\" within 5 s")
+                    .server("c")
+                    .hint("Look at the server log of \"c\"."),
+                verdict: Verdict::Unhealthy,
+                scope: Scope::Link(server("c")),
+            },
+            Finding {
+                diagnostic: Diagnostic::warning("server-unreachable", "server \"d\" could not be looked at")
+                    .server("d"),
+                verdict: Verdict::Unknown,
+                scope: Scope::Server,
+            },
+        ],
+        checked_at: "2026-11-23T19:30:00.125Z".parse().unwrap(),
+        checks: vec![
+            CheckEntry { id: "L7", title: "a row arrives", verdict: Some(Verdict::Unhealthy), skipped: None },
+            CheckEntry {
+                id: "L8",
+                title: "replay is near",
+                verdict: Some(Verdict::Unknown),
+                skipped: Some("whether lag grows takes samples over time (--quick)"),
+            },
+            CheckEntry { id: "L20", title: "WAL is archived", verdict: None, skipped: Some("archiving is off") },
         ],
     }
 }
@@ -277,6 +300,7 @@ pub(crate) fn topology() -> Topology {
             synchronous: None,
             max_slot_wal_keep_size: "64GB".into(),
         },
+        thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {
         let server = Server {
