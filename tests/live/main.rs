@@ -5,7 +5,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
+mod alarm;
 mod alarms;
+mod alarms_promises;
 mod bootstrap;
 mod capture;
 mod changes;
