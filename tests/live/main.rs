@@ -6,7 +6,9 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
 mod adoption;
+mod alarm;
 mod alarms;
+mod alarms_promises;
 mod bootstrap;
 mod capture;
 mod changes;
