@@ -39,7 +39,7 @@ pub(super) fn run(globals: &Globals, _args: &CheckArgs, ui: &Ui) -> Result<Exit,
 }
 
 async fn check(inventory: &Inventory, events: Events) -> Result<CheckReport, Failure> {
-    let session = Session::open(inventory, Wish { dials: true, size: false }, events).await?;
+    let session = Session::open(inventory, Wish { dials: true, size: false, ..Wish::default() }, events).await?;
     let report = session.check(true).await;
     session.close().await;
     report

@@ -13,6 +13,7 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::readiness::Readiness;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
 
@@ -80,6 +81,9 @@ pub struct ServerObservation {
     pub peers: BTreeMap<ServerName, Peer>,
     /// What the instance says of itself over its local socket. Absent when it does not run.
     pub instance: Observed<Instance>,
+    /// What a preflight looks at besides.
+    #[serde(default)]
+    pub readiness: Observed<Readiness>,
 }
 
 /// The operating system of a server.

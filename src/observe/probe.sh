@@ -2,7 +2,8 @@
 # It runs as root where the login allows that. Its arguments are words in groups:
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
-#   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory)
+#   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
+#   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -32,12 +33,14 @@ put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
+want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
+    readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -64,8 +67,13 @@ peer_facts() { # NAME ADDRESS
 $resolved"
 }
 
+scratch=$(mktemp -d) || scratch=''
+trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
+if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
+# @@READINESS@@
 if [ -z "$kind" ]; then
   absent layout
+  if [ "$want_readiness" = 1 ]; then readiness_host; fi
   while [ $# -gt 0 ]; do
     case $1 in
       peer) peer_facts "$2" "$3"; shift 4 ;;
@@ -73,6 +81,7 @@ if [ -z "$kind" ]; then
       *) shift 2 ;;
     esac
   done
+  put clock_end "$(date +%s%N)"
   put end ok
   return 0
 fi
@@ -100,9 +109,6 @@ visible() {
 above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; esac; }
 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
-scratch=$(mktemp -d) || scratch=''
-trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
-if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
 dial() { # NAME ADDRESS PORT
   PGHOST=$2 PGPORT=$3 PGUSER=replicator PGSSLMODE=verify-full PGSSLROOTCERT=$own/ca.crt PGSSLCERT=$own/tls/client.crt \
     PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=5 PGAPPNAME=pgstead_dial \
@@ -128,9 +134,12 @@ if [ -S "$socket/.s.PGSQL.$port" ]; then
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"; } &
+  if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
 fi
+
+if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
 # --- The data directory.
 if [ -d "$data" ]; then
@@ -226,6 +235,7 @@ while [ $# -gt 0 ]; do
     own) report "$number" "$own/$2" 1; shift 2 ;;
     config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
     secret) report "$number" "$own/$2" 0; shift 2 ;;
+    place) place_facts "$number" "$2"; shift 2 ;;
     peer) peer_facts "$2" "$3"; shift 4 ;;
     *) shift 2 ;;
   esac
@@ -239,9 +249,11 @@ if [ "$asked" = 1 ]; then
 else
   absent instance
 fi
+if [ "$want_readiness" = 1 ]; then readiness_answer; fi
 for name in $dials; do
   if [ "$(cat "$scratch/status.$name" 2>/dev/null)" = 0 ]; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
 done
+put clock_end "$(date +%s%N)"
 put end ok
 }
 main "$@" </dev/null

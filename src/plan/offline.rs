@@ -58,5 +58,6 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         addresses: server.address.ip().into_iter().collect(),
         peers: BTreeMap::new(),
         instance: Observed::Absent,
+        readiness: Observed::default(),
     }
 }

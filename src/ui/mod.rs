@@ -14,8 +14,8 @@ pub mod keys;
 pub mod lab;
 pub mod look;
 pub mod plan;
+pub mod preflight;
 pub mod progress;
-mod quantity;
 pub mod report;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -60,7 +60,8 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
         })
         .collect();
     let mut observation =
-        observe::observe(topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
+        observe::observe(topology, &hosts, Wish { dials: true, size: false, ..Wish::default() }, &Events::silent())
+            .await;
     let canaries = match observation.current_primary(topology) {
         None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
         Some(primary) => {
