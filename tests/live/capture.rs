@@ -3,6 +3,7 @@
 //! The texts are the servers' own. Only what no judgement reads is left out: settings that nobody set, and the content
 //! of files other than the role and the manifest.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use pgstead::check::Canaries;
 use pgstead::check::Thresholds;
 use pgstead::event::Events;
 use pgstead::inventory;
+use pgstead::model::ServerName;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
 use pgstead::model::parameter::HOT_STANDBY_PARAMETERS;
@@ -23,6 +25,7 @@ use pgstead::prove;
 use pgstead::prove::Sessions;
 use pgstead::remote::ConnectOptions;
 use pgstead::remote::Connector;
+use pgstead::remote::Ssh;
 use pgstead::remote::close_all;
 use pgstead::state::StateDir;
 
@@ -45,11 +48,36 @@ pub(crate) fn keep(lab: &Scenario, name: &str, major: u32) {
     write("canaries.json", serde_json::to_string_pretty(&canaries).unwrap());
 }
 
-async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
-    let state = StateDir::at(lab.state());
-    let connector = Connector::new(ConnectOptions::new(state.known_hosts()), Events::silent()).unwrap();
+/// Keeps what a preflight sees now as case `NAME-MAJOR` of `tests/preflight.rs`.
+pub(crate) fn keep_preflight(lab: &Scenario, name: &str, major: u32) {
+    let Some(directory) = std::env::var_os("PGSTEAD_CAPTURE") else { return };
+    let text = serde_json::to_string_pretty(&lab.inventory).unwrap();
+    let (topology, _) = inventory::read(&text, "inventory.yaml").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut observation, pairs) = runtime.block_on(async {
+        let hosts = connect(lab, &topology).await;
+        let wish = Wish { readiness: true, ..Wish::default() };
+        let observation = observe::observe(&topology, &hosts, wish, &Events::silent()).await;
+        let pairs = observe::pairs::measure(&topology, &observation, &hosts, 0.3, &Events::silent()).await;
+        close_all(hosts.into_values().filter_map(Result::ok)).await;
+        (observation, pairs)
+    });
+    leave_out(&mut observation);
+    let folder = PathBuf::from(directory).join(format!("{name}-{major}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut inventory = lab.inventory.clone();
+    inventory["ssh"] = serde_json::json!({ "user": "root" });
+    std::fs::write(folder.join("inventory.yaml"), serde_saphyr::to_string(&inventory).unwrap()).unwrap();
+    let write = |file: &str, text: String| std::fs::write(folder.join(file), text + "\n").unwrap();
+    write("observation.json", serde_json::to_string_pretty(&observation).unwrap());
+    write("pairs.json", serde_json::to_string_pretty(&pairs).unwrap());
+}
+
+async fn connect(lab: &Scenario, topology: &Topology) -> BTreeMap<ServerName, Result<Ssh, String>> {
+    let known_hosts = StateDir::at(lab.state()).known_hosts();
+    let connector = Connector::new(ConnectOptions::new(known_hosts), Events::silent()).unwrap();
     let connected = connector.connect_all(topology.servers()).await;
-    let hosts = connected
+    connected
         .into_iter()
         .map(|(server, result)| {
             let why = |error: pgstead::remote::RemoteError| {
@@ -58,7 +86,12 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
             };
             (server.name.clone(), result.map_err(why))
         })
-        .collect();
+        .collect()
+}
+
+async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
+    let state = StateDir::at(lab.state());
+    let hosts = connect(lab, topology).await;
     let mut observation =
         observe::observe(topology, &hosts, Wish { dials: true, size: false, ..Wish::default() }, &Events::silent())
             .await;
@@ -93,6 +126,8 @@ fn leave_out(observation: &mut Observation) {
             let is_judged = |name: &str| {
                 HOT_STANDBY_PARAMETERS.contains(&name)
                     || name == "max_replication_slots"
+                    || ["shared_buffers", "huge_pages", "wal_level", "wal_log_hints"].contains(&name)
+                    || name.ends_with("_preload_libraries")
                     || name.starts_with("recovery_target")
             };
             instance

@@ -9,6 +9,7 @@ mod alarms;
 mod bootstrap;
 mod capture;
 mod changes;
+mod preflight;
 mod refusals;
 mod scenario;
 mod secrets;
