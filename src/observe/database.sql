@@ -15,7 +15,7 @@ SELECT json_build_object(
   'stale_collations', (SELECT coalesce(json_agg(collname || ': ' || collversion || ', now ' || pg_collation_actual_version(oid)), '[]')
       FROM pg_collation WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion IS NOT NULL),
   'extensions', (SELECT json_object_agg(extname, extversion) FROM pg_extension),
-  'libraries', (SELECT coalesce(json_agg(DISTINCT probin), '[]') FROM pg_proc WHERE probin IS NOT NULL AND probin <> ''),
+  'libraries', (SELECT coalesce(json_agg(DISTINCT probin), '[]') FROM pg_proc WHERE probin <> '' AND oid >= 16384),
   'unlogged_tables', (SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'),
   'files', (SELECT sum(1 + CASE WHEN relkind IN ('r', 't', 'm') THEN 2 ELSE 0 END + relpages / 131072)::bigint
       FROM pg_class WHERE relkind IN ('r', 't', 'm', 'i', 'S'))

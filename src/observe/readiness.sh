@@ -73,7 +73,8 @@ readiness_host() {
 
   # Only what is there already is asked: to list some packet filters would load them into the kernel.
   firewalls=''
-  if [ -d /sys/module/nf_tables ] && [ "$me" = root ] && command -v nft >/dev/null 2>&1; then
+  if [ "$me" = root ] && command -v nft >/dev/null 2>&1 \
+    && { [ -d /sys/module/nf_tables ] || ! modinfo -F filename nf_tables 2>/dev/null | grep -q '\.ko'; }; then
     firewalls=$(nft list ruleset 2>/dev/null | awk '
       $1 == "table" { table = $2 " " $3 }
       $1 == "chain" { chain = $2 }

@@ -111,9 +111,26 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
     (observation, canaries)
 }
 
+/// Extensions and libraries that cases name; a package brings a hundred more.
+const NAMED: [&str; 4] = ["hstore", "libpqwalreceiver", "pg_stat_statements", "plpgsql"];
+
 fn leave_out(observation: &mut Observation) {
     for seen in observation.servers.values_mut() {
         let Observed::Known(seen) = seen else { continue };
+        if let Observed::Known(ready) = &mut seen.readiness {
+            ready.mounts.retain(|mount, _| !["/dev", "/run", "/sys"].iter().any(|other| mount.starts_with(other)));
+            for mount in ready.mounts.values_mut() {
+                // Where this machine keeps the layers of an overlay is nobody's business.
+                mount.options = mount.options.split(',').filter(|o| !o.contains('=')).collect::<Vec<_>>().join(",");
+            }
+            let installed = &mut ready.installed;
+            if let Observed::Known(libraries) = &mut installed.libraries {
+                libraries.retain(|name| NAMED.contains(&name.as_str()));
+            }
+            if let Observed::Known(extensions) = &mut installed.extensions {
+                extensions.retain(|name, _| NAMED.contains(&name.as_str()));
+            }
+        }
         for (path, fact) in &mut seen.files {
             if let Observed::Known(fact) = fact
                 && !path.ends_with("/role")
