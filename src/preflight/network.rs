@@ -15,13 +15,15 @@ use crate::preflight::facts::Facts;
 use crate::preflight::facts::list;
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = names(facts).into_iter().map(Finding::from).collect();
+    let mut found: Vec<Finding> = names(facts).into_iter().chain(local_instances(facts)).map(Finding::from).collect();
     for (from, others) in facts.pairs {
         for (to, way) in others {
             let pair = Pair::new(from, to);
             let diagnostics = match way {
                 Observed::Known(way) => of_way(facts, from, to, way),
                 Observed::Absent => Vec::new(),
+                // That a server could not be reached is told once.
+                Observed::Unreadable(_) if facts.server(from).is_none() || facts.server(to).is_none() => Vec::new(),
                 Observed::Unreadable(why) => vec![
                     Diagnostic::warning(
                         "way-not-measured",
@@ -86,7 +88,11 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
                 .detail(format!("Packets vanish on the way. {}", firewalls(facts, from, to)))
                 .hint(format!("Let \"{from}\" connect to port {port} of \"{to}\", in the firewall that drops it.")),
         ),
-        Reach::Refused => found.extend(refused(facts, from, to, port, &grave, way)),
+        Reach::Refused => found.push(
+            grave("port-refused", format!("\"{from}\" is refused by \"{to}\" on port {port}"))
+                .detail(format!("A firewall rejects it, or nothing listens there. {}", firewalls(facts, from, to)))
+                .hint(format!("Let \"{from}\" connect to port {port} of \"{to}\".")),
+        ),
         Reach::NotResolved => {
             let address = facts.topology.server(to).map(|server| server.address.to_string()).unwrap_or_default();
             found.push(
@@ -150,34 +156,27 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
     found
 }
 
-fn refused(
-    facts: &Facts<'_>,
-    from: &ServerName,
-    to: &ServerName,
-    port: u16,
-    grave: &impl Fn(&'static str, String) -> Diagnostic,
-    way: &Way,
-) -> Option<Diagnostic> {
-    let target = facts.server(to)?;
-    if let Observed::Known(listener) = &target.seen.listener
-        && listener.process == "postgres"
-        && way.listen_error.is_none()
-        && listener.addresses.iter().all(|address| is_local(address))
-    {
-        return Some(
+/// Instances that nobody reaches yet, whatever the network lets through: the listener of the measurement stands beside
+/// them on the other addresses.
+fn local_instances(facts: &Facts<'_>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for seen in facts.servers().filter(|_| !facts.is_loopback()) {
+        let Observed::Known(listener) = &seen.seen.listener else { continue };
+        if listener.process != "postgres" || !listener.addresses.iter().all(|address| is_local(address)) {
+            continue;
+        }
+        let name = seen.name;
+        found.push(
             Diagnostic::warning(
                 "instance-listens-locally",
-                format!("the instance of \"{to}\" listens on local addresses alone"),
+                format!("server \"{name}\": the instance listens on local addresses alone"),
             )
-            .detail(format!("It listens on {}; \"{from}\" was refused on port {port}.", listener.addresses.join(", ")))
-            .hint("A bootstrap sets listen_addresses, which needs a restart of that instance."),
+            .server(name)
+            .detail(format!("It listens on {}; no other server reaches it.", listener.addresses.join(", ")))
+            .hint("A bootstrap sets listen_addresses, which needs a restart of that instance: --allow-restart."),
         );
     }
-    Some(
-        grave("port-refused", format!("\"{from}\" is refused by \"{to}\" on port {port}"))
-            .detail(format!("A firewall rejects it, or nothing listens there. {}", firewalls(facts, from, to)))
-            .hint(format!("Let \"{from}\" connect to port {port} of \"{to}\".")),
-    )
+    found
 }
 
 fn is_local(address: &str) -> bool {

@@ -102,3 +102,89 @@ fn seeds(seeds: &[Seed], look: Look) -> String {
         .collect();
     table(&["BASE BACKUP", "BYTES", "SPEED", "TIME", "WAL MEANWHILE"], &rows, look)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Diagnostic;
+    use crate::model::pair::Answer;
+    use crate::model::pair::Pair;
+    use crate::model::pair::Way;
+    use crate::preflight::Finding;
+    use crate::preflight::Skipped;
+    use crate::ui::json;
+    use crate::ui::json::PreflightDocument;
+
+    fn report() -> PreflightReport {
+        let name = |text: &str| text.parse::<crate::model::ServerName>().unwrap();
+        let way = Way {
+            port: Reach::Open,
+            answer: Some(Answer::Tls),
+            side_port: Some(Reach::Open),
+            listen_error: None,
+            source_here: "10.0.0.1".parse().ok(),
+            source_there: "10.0.0.1".parse().ok(),
+            echo_ms: Some([0.21, 0.28, 0.9]),
+            echo_segments: 25,
+            echo_retransmits: 1,
+            bytes_per_second: Some(11_500_000.0),
+            path_mtu: Some(1500),
+        };
+        let blocked = Way {
+            port: Reach::TimedOut,
+            answer: None,
+            side_port: Some(Reach::TimedOut),
+            source_there: None,
+            echo_ms: None,
+            echo_segments: 0,
+            echo_retransmits: 0,
+            bytes_per_second: None,
+            path_mtu: None,
+            ..way.clone()
+        };
+        let measured = |from, to, measured: Option<Way>| WayReport {
+            from: name(from),
+            to: name(to),
+            loss: measured.as_ref().filter(|way| way.echo_segments > 0).map(|_| 0.04),
+            measured,
+        };
+        PreflightReport {
+            topology: "crawler".parse().unwrap(),
+            ready: false,
+            findings: vec![
+                Finding {
+                    diagnostic: Diagnostic::error("port-blocked", "\"b\" gets no answer from \"a\" on port 5432")
+                        .detail("Packets vanish on the way.")
+                        .hint("Open the port."),
+                    pair: Some(Pair::new(&name("b"), &name("a"))),
+                },
+                Finding::from(
+                    Diagnostic::warning("checksums-off", "server \"a\": its data pages have no checksums").server("a"),
+                ),
+            ],
+            only: Vec::new(),
+            skipped: vec![Skipped { code: "same-subnet", reason: "one room, known".to_owned() }],
+            ways: vec![measured("a", "b", Some(way)), measured("b", "a", Some(blocked)), measured("b", "c", None)],
+            seeds: vec![Seed {
+                upstream: name("a"),
+                standby: name("b"),
+                bytes: 120 << 30,
+                tablespaces: Vec::new(),
+                files: 2_000,
+                bytes_per_second: 11_500_000.0,
+                measured: true,
+                seconds: 11_204.1,
+                wal_bytes_per_second: 300_000.0,
+                wal_bytes: 3_361_230_000,
+            }],
+        }
+    }
+
+    #[test]
+    fn preflight() {
+        insta::assert_snapshot!(render(&report(), Look::PLAIN));
+        let one = PreflightReport { only: vec!["space-short"], ready: true, findings: Vec::new(), ..report() };
+        insta::assert_snapshot!(render(&one, Look { unicode: false, ..Look::PLAIN }));
+        insta::assert_snapshot!(json::text(&PreflightDocument::new(&report())).unwrap());
+    }
+}
