@@ -23,6 +23,8 @@ pub struct Readiness {
     pub mounts: BTreeMap<String, Mount>,
     /// Places that the instance will use, by path as asked.
     pub places: BTreeMap<String, Observed<Place>>,
+    /// Where the instance's WAL is, links followed; none where there is no data directory.
+    pub wal_directory: Option<String>,
     /// What stands where the new instance would: left by an earlier installation.
     pub leftovers: Vec<String>,
     /// Programs that pgstead runs there and that are missing.

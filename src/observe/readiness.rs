@@ -33,6 +33,7 @@ pub fn parse_readiness(records: &Records) -> Observed<Readiness> {
         },
         mounts: parse_mounts(&records.text("r.df"), &records.text("r.mounts")),
         places: records.with_prefix("place.").filter_map(|(_, value)| parse_place(value.known()?)).collect(),
+        wal_directory: records.get("r.wal_directory").known().cloned(),
         leftovers: lines(&records.text("r.leftovers")),
         missing_programs: lines(&records.text("r.missing_programs")),
         firewalls: lines(&records.text("r.firewalls")),

@@ -127,7 +127,11 @@ user $me may not look into its directory"
 }
 
 readiness_installation() {
-  if [ -d "$data/pg_wal" ]; then place_facts wal "$(readlink -f "$data/pg_wal")"; fi
+  if [ -d "$data/pg_wal" ]; then
+    wal=$(readlink -f "$data/pg_wal")
+    put r.wal_directory "$wal"
+    place_facts wal "$wal"
+  fi
   left=''
   if [ -z "$(ls -A "$data" 2>/dev/null)" ] && visible "$data"; then
     for place in "$config" "$own"; do

@@ -50,9 +50,18 @@ fn depends(database: &Database, library: Library) -> bool {
 }
 
 fn compare(source: Seen<'_>, standby: Seen<'_>, library: Library) -> Option<Diagnostic> {
+    // Where there is none, as on a system of another C library, that is a difference too.
     let version = |seen: Seen<'_>| match library {
-        Library::Libc => seen.seen.os.libc.known().cloned(),
-        Library::Icu => seen.ready.installed.icu.known().map(|version| format!("ICU {version}")),
+        Library::Libc => match &seen.seen.os.libc {
+            Observed::Known(version) => Some(version.clone()),
+            Observed::Absent => Some("another C library than GNU's".to_owned()),
+            Observed::Unreadable(_) => None,
+        },
+        Library::Icu => match &seen.ready.installed.icu {
+            Observed::Known(version) => Some(["ICU ", version].concat()),
+            Observed::Absent => Some("no ICU".to_owned()),
+            Observed::Unreadable(_) => None,
+        },
     };
     let (its, own) = (version(source)?, version(standby)?);
     if its == own {

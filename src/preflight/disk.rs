@@ -291,13 +291,8 @@ fn retention(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>) -> Vec<Diagnostic
         );
     }
     let Some(layout) = source.layout() else { return found };
-    // The directory of WAL may be a link to another disk; the server says where it leads.
-    let wal_place = source
-        .ready
-        .places
-        .iter()
-        .find(|(path, _)| path.ends_with("pg_wal") && !path.starts_with(&layout.data_directory));
-    let path = wal_place.map_or(layout.data_directory.as_str(), |(path, _)| path.as_str());
+    // The directory of WAL may be a link to another disk.
+    let path = source.ready.wal_directory.as_deref().unwrap_or(&layout.data_directory);
     if let Some((at, mount)) = mount_of(source, path) {
         let kept = cap.map_or(wal, |cap| wal.min(cap));
         if kept > mount.free_bytes {

@@ -18,6 +18,7 @@ mod replication;
 pub mod report;
 mod seed;
 mod sites;
+mod unseen;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -130,16 +131,21 @@ pub fn preflight(
     let survey = survey::survey(topology, observation);
     let mut findings: Vec<Finding> = unreachable.iter().cloned().map(Finding::from).collect();
     // The reason why a server could not be reached says more than that it was not observed.
-    let told = |refusal: &Diagnostic| refusal.code == "unreachable" && !unreachable.is_empty();
+    let told = |refusal: &Diagnostic| {
+        refusal.code == "unreachable" && unreachable.iter().any(|reason| reason.server == refusal.server)
+    };
     let refusals = survey.refusals.into_iter().filter(|refusal| !told(refusal));
     findings.extend(refusals.chain(tablespaces::refusals(topology)).map(Finding::from));
     let refused: BTreeSet<(String, &str)> = findings
         .iter()
         .map(|finding| (finding.diagnostic.server.clone().unwrap_or_default(), finding.diagnostic.code))
         .collect();
-    findings.extend(survey.notes.into_iter().map(Finding::from));
+    if choice.only.is_empty() {
+        findings.extend(survey.notes.into_iter().map(Finding::from));
+    }
 
     let mut own = Vec::new();
+    own.extend(unseen::judge(&facts));
     own.extend(host::judge(&facts));
     own.extend(clock::judge(&facts));
     own.extend(sites::judge(&facts));

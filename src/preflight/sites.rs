@@ -52,10 +52,18 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         false => seen.ready.identity.product_uuid.known().cloned().into_iter().collect(),
     };
     for (uuid, names) in shared(facts, of_machine) {
+        let product = facts.servers().find_map(|seen| {
+            let is_it = seen.ready.identity.product_uuid.known() == Some(&uuid);
+            seen.ready.identity.product.known().filter(|_| is_it).cloned()
+        });
+        let product = product.unwrap_or("unknown product".to_owned());
         found.push(
             Diagnostic::warning("same-product-uuid", format!("servers {} have the same product UUID", list(&names)))
                 .server(&names[0])
-                .detail(format!("The firmware of each says {uuid}: one is a clone of the other's virtual machine."))
+                .detail(format!(
+                    "The firmware of each says {uuid} ({}): one is a clone of the other's virtual machine.",
+                    product.trim()
+                ))
                 .hint("Give the clone a UUID of its own, and check its machine id and host keys."),
         );
     }
