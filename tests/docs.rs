@@ -76,6 +76,8 @@ fn every_code_has_a_row() {
     assert!(check.len() > 40 && check.contains("drift"), "the search lost its words: {check:?}");
     same("## Findings of check", &listed(&document, "## Findings of check"), &check);
 
+    same("## Findings of preflight", &listed(&document, "## Findings of preflight"), &codes("preflight"));
+
     let (refusals, failures) = (listed(&document, "## Refusals"), listed(&document, "## Failures of a step"));
     let used: BTreeSet<String> =
         ["plan", "apply", "prove", "remote", "postgres", "state"].into_iter().flat_map(codes).collect();

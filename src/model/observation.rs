@@ -14,6 +14,7 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::readiness::Readiness;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
 use crate::model::wal::WalComparison;
@@ -88,6 +89,9 @@ pub struct ServerObservation {
     /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
     #[serde(default)]
     pub libraries: Observed<Vec<String>>,
+    /// What a preflight looks at besides.
+    #[serde(default)]
+    pub readiness: Observed<Readiness>,
 }
 
 /// The operating system of a server.

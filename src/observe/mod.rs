@@ -2,8 +2,10 @@
 
 pub mod history;
 pub mod meet;
+pub mod pairs;
 pub mod parse;
 pub mod probe;
+pub mod readiness;
 pub mod records;
 
 use std::collections::BTreeMap;
@@ -76,7 +78,7 @@ async fn observe_server<H: Host>(
     wish: Wish,
 ) -> Observed<ServerObservation> {
     let sent_ms = Timestamp::now().as_millisecond();
-    let answer = host.probe(&probe::SCRIPT, &probe::arguments(topology, server, wish)).await;
+    let answer = host.probe(probe::script(wish), &probe::arguments(topology, server, wish)).await;
     let asked = Asked { sent_ms, answered_ms: Timestamp::now().as_millisecond() };
     let output = match answer {
         Ok(output) => output,

@@ -92,6 +92,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
         libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
+        readiness: crate::observe::readiness::parse_readiness(records),
     }
 }
 
@@ -133,10 +134,13 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         Observed::Known(text) => Observed::Known(text.trim().to_owned()),
         other => other,
     };
-    // The probe reads its clock first of all, so the reading belongs near the middle of the connection's own round trip;
-    // the whole time until the answer bounds the error.
-    let server_ms = records.text("clock").trim().parse::<i64>().unwrap_or(0) / 1_000_000;
-    let (early, late) = (server_ms - asked.answered_ms, server_ms - asked.sent_ms);
+    // The probe reads its clock first of all and once more at its end. What lies between is its work, by its own clock;
+    // the rest is the round trip, which bounds the error.
+    let clock = |name: &str| records.text(name).trim().parse::<i64>().ok().map(|nanoseconds| nanoseconds / 1_000_000);
+    let server_ms = clock("clock").unwrap_or(0);
+    let worked_ms = clock("clock_end").map_or(0, |end| (end - server_ms).min(asked.answered_ms - asked.sent_ms).max(0));
+    let answered_ms = asked.answered_ms - worked_ms;
+    let (early, late) = (server_ms - answered_ms, server_ms - asked.sent_ms);
     let clock_skew_ms = if early <= 0 && late >= 0 {
         0
     } else if early > 0 {
@@ -152,7 +156,7 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         libc: trimmed("libc"),
         systemd: records.text("systemd") == "1",
         clock_skew_ms,
-        clock_error_ms: (asked.answered_ms - asked.sent_ms) / 2,
+        clock_error_ms: (answered_ms - asked.sent_ms) / 2,
         os_user_exists: records.text("os_user") == "1",
     }
 }

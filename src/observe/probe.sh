@@ -4,6 +4,7 @@
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
 #   second-look (nothing but dials and "disk PATH": what waits for others, or follows from the first look)
+#   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -34,6 +35,7 @@ put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a
 version='' port='' kind='' own='' later=0
 want_size=0
 second_look=0
+want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
     second-look) second_look=1; shift ;;
+    readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -75,8 +78,13 @@ $resolved"
   put "routes.$1" "$routes"
 }
 
+scratch=$(mktemp -d) || scratch=''
+trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
+if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
+# @@READINESS@@
 if [ -z "$kind" ]; then
   absent layout
+  if [ "$want_readiness" = 1 ]; then readiness_host; fi
   while [ $# -gt 0 ]; do
     case $1 in
       peer) peer_facts "$2" "$3"; shift 4 ;;
@@ -84,6 +92,7 @@ if [ -z "$kind" ]; then
       *) shift 2 ;;
     esac
   done
+  put clock_end "$(date +%s%N)"
   put end ok
   return 0
 fi
@@ -131,9 +140,6 @@ visible() {
 above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; esac; }
 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
-scratch=$(mktemp -d) || scratch=''
-trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
-if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
 dial() { # NAME ADDRESS PORT
   PGHOST=$2 PGPORT=$3 PGUSER=replicator PGSSLMODE=verify-full PGSSLROOTCERT=$own/ca.crt PGSSLCERT=$own/tls/client.crt \
     PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=5 PGAPPNAME=pgstead_dial \
@@ -181,9 +187,12 @@ if [ -S "$socket/.s.PGSQL.$port" ]; then
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"; } &
+  if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
 fi
+
+if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
 # --- The data directory.
 if [ -d "$data" ]; then
@@ -281,6 +290,7 @@ while [ $# -gt 0 ]; do
     own) report "$number" "$own/$2" 1; shift 2 ;;
     config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
     secret) report "$number" "$own/$2" 0; shift 2 ;;
+    place) place_facts "$number" "$2"; shift 2 ;;
     peer) peer_facts "$2" "$3"; shift 4 ;;
     *) shift 2 ;;
   esac
@@ -301,6 +311,8 @@ else
   absent instance
 fi
 put_dials
+if [ "$want_readiness" = 1 ]; then readiness_answer; fi
+put clock_end "$(date +%s%N)"
 put end ok
 }
 main "$@" </dev/null

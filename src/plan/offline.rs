@@ -59,5 +59,6 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         peers: BTreeMap::new(),
         instance: Observed::Absent,
         libraries: Observed::Absent,
+        readiness: Observed::default(),
     }
 }

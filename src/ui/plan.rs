@@ -12,6 +12,7 @@ use crate::model::argv::Piece;
 use crate::model::argv::RootAccess;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
+use crate::model::quantity::count;
 use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
@@ -32,7 +33,6 @@ use crate::ui::look::columns;
 use crate::ui::look::one_line;
 use crate::ui::look::pad;
 use crate::ui::look::visible;
-use crate::ui::quantity::count;
 
 /// How many lines of a command's input are shown without `-v`.
 const STDIN_LINES: usize = 12;

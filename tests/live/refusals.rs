@@ -254,7 +254,7 @@ fn told(what: &str, ran: &Ran, exit: i32, expected: &[(&str, Option<&str>)]) {
 
 /// Everything that pgstead could change on the servers that run: every path with owner, mode, time and hash. What a
 /// running instance writes by itself is left out.
-fn everything(lab: &Scenario) -> Vec<String> {
+pub(crate) fn everything(lab: &Scenario) -> Vec<String> {
     let list = "cd / && for top in etc/postgresql var/lib/postgresql var/lib/pgstead etc/systemd; do [ -e $top ] || continue; \
         running=$(find $top -name postmaster.pid -printf '%h\\n' | head -n 1); \
         find $top -path \"${running:-none}/*\" -prune -o -printf '%p %y %m %U:%G %T@ %l\\n'; \
