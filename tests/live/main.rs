@@ -10,6 +10,7 @@ mod bootstrap;
 mod capture;
 mod changes;
 mod history;
+mod networks;
 mod refusals;
 mod scenario;
 mod secrets;
