@@ -136,10 +136,6 @@ pub fn preflight(
     };
     let refusals = survey.refusals.into_iter().filter(|refusal| !told(refusal));
     findings.extend(refusals.chain(tablespaces::refusals(topology)).map(Finding::from));
-    let refused: BTreeSet<(String, &str)> = findings
-        .iter()
-        .map(|finding| (finding.diagnostic.server.clone().unwrap_or_default(), finding.diagnostic.code))
-        .collect();
     if choice.only.is_empty() {
         findings.extend(survey.notes.into_iter().map(Finding::from));
     }
@@ -158,11 +154,6 @@ pub fn preflight(
     own.extend(replication::judge(&facts));
     findings.extend(own.into_iter().filter(|finding| choice.admits(finding.diagnostic.code)));
 
-    // Of two findings about the same the bootstrap's own stays.
-    findings.retain(|finding| {
-        let server = finding.diagnostic.server.clone().unwrap_or_default();
-        finding.diagnostic.code != "space-short" || !refused.contains(&(server, "disk-too-small"))
-    });
     findings.sort_by_key(|finding| Reverse(finding.diagnostic.severity));
     PreflightReport {
         topology: topology.name().clone(),

@@ -71,8 +71,8 @@ fn hot_standby(facts: &Facts<'_>, source: Seen<'_>, standby: Seen<'_>) -> Option
 fn rendered(facts: &Facts<'_>, standby: Seen<'_>, layout: &Layout, parameter: &str) -> Option<i64> {
     let role = ConfRole::Standby { conninfo: String::new(), slot: String::new() };
     let conf = parameters::postgresql_conf(facts.topology, standby.server, layout, &[], &role);
-    let settings = conf.sections.iter().flat_map(|section| &section.settings);
-    settings.filter(|setting| setting.name == parameter).last()?.value.trim_matches('\'').parse().ok()
+    let mut settings = conf.sections.iter().flat_map(|section| &section.settings);
+    settings.rfind(|setting| setting.name == parameter)?.value.trim_matches('\'').parse().ok()
 }
 
 /// Free walsenders and slots: for base backups on the source, and for a role change everywhere (hazard 25).
