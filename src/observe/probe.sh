@@ -3,7 +3,7 @@
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
-#   second-look (nothing but dials and "disk PATH": what waits for others, or follows from the first look)
+#   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -17,8 +17,11 @@ put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
 unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 
-put clock "$(date +%s%N)"
+second_look=0
+if [ "${1:-}" = second-look ]; then second_look=1; shift; fi
+if [ "$second_look" = 0 ]; then put clock "$(date +%s%N)"; fi
 me=$(id -un)
+if [ "$second_look" = 0 ]; then
 login=${SUDO_USER:-$me}
 put user "$me"
 put login "$login"
@@ -29,18 +32,17 @@ if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else abs
 if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
 put systemd "$systemd"
 put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }' || true)"
+fi
 
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
-second_look=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
-    second-look) second_look=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -50,11 +52,13 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+if [ "$second_look" = 0 ]; then
 for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
   [ -x "$directory/postgres" ] && others="$others$directory
 "
 done
 put installations "$others"
+fi
 
 peer_facts() { # NAME ADDRESS
   resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
@@ -82,9 +86,9 @@ fi
 
 # A plain instance belongs to "postgres" where someone here can become that user, and to the login user otherwise.
 if [ -z "$user" ]; then if [ "$me" = root ]; then user=postgres; else user=$me; fi; fi
+if [ "$second_look" = 0 ]; then put version "$("$bin/postgres" --version 2>&1)"; fi
 put layout "$kind"
 put instance_user "$user"
-put version "$("$bin/postgres" --version 2>&1)"
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
 as_instance() {
