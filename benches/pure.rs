@@ -15,7 +15,8 @@ use criterion::criterion_main;
 use jiff::Timestamp;
 use pgstead::apply::material;
 use pgstead::check;
-use pgstead::check::Thresholds;
+use pgstead::check::Evidence;
+use pgstead::check::Selection;
 use pgstead::inventory;
 use pgstead::model::observation::Observation;
 use pgstead::model::observation::ServerObservation;
@@ -81,7 +82,7 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
             .collect();
         servers.insert(server.name.clone(), Observed::Known(seen));
     }
-    Observation { servers }
+    Observation { servers, ..Observation::default() }
 }
 
 fn secrets(topology: &Topology, directory: &Path) -> OperatorSecrets {
@@ -125,8 +126,9 @@ fn pure(criterion: &mut Criterion) {
             });
         });
         let running = observation(&topology, PRIMARY, STANDBY);
+        let evidence = Evidence::default();
         criterion.bench_function(&format!("check {servers} servers"), |b| {
-            b.iter(|| check::check(&topology, black_box(&running), None, &Thresholds::default()));
+            b.iter(|| check::check(&topology, black_box(&running), &evidence, &Selection::default()));
         });
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `inventory.yaml`, `observation.json` and `canaries.json` are text from real servers, kept by a live scenario with
 //! `PGSTEAD_CAPTURE`. A case with a `patch.json` is another case with a few facts changed: `base` names that case, and
-//! `observation` and `canaries` are merged into what it has (RFC 7396; a null takes a fact away).
+//! `observation`, `canaries`, `evidence` and `inventory` are merged into what it has (RFC 7396; a null takes a fact
+//! away). Cases named `quiet-CODE…` come close to a code and do not fire it.
 //!
 //! To add a case, add a folder and run with `PGSTEAD_BLESS=1`; then read what it wrote.
 
@@ -14,7 +15,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use pgstead::check::CheckReport;
-use pgstead::check::Thresholds;
+use pgstead::check::Selection;
+use pgstead::check::Verdict;
+use pgstead::check::catalog::CHECKS;
+use pgstead::check::catalog::CODES;
 use pgstead::check::check;
 use serde_json::Value;
 
@@ -22,22 +26,37 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check/cases")
 }
 
-/// The inventory, the observation and the canaries of a case.
-fn load(name: &str) -> (String, Value, Value) {
+/// When the cases were looked at, unless one says otherwise.
+const AT: &str = "2026-11-23T12:00:00Z";
+
+/// What a case consists of.
+struct Case {
+    inventory: Value,
+    observation: Value,
+    /// With the canaries in it.
+    evidence: Value,
+}
+
+fn load(name: &str) -> Case {
     let folder = root().join(name);
     let json = |file: &str| -> Option<Value> {
         let text = std::fs::read_to_string(folder.join(file)).ok()?;
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}/{file}: {error}")))
     };
     if let Some(patch) = json("patch.json") {
-        let (inventory, mut observation, mut canaries) = load(patch["base"].as_str().unwrap());
-        merge(&mut observation, &patch["observation"]);
-        merge(&mut canaries, &patch["canaries"]);
-        return (inventory, observation, canaries);
+        let mut case = load(patch["base"].as_str().unwrap());
+        merge(&mut case.inventory, &patch["inventory"]);
+        merge(&mut case.observation, &patch["observation"]);
+        merge(&mut case.evidence["canaries"], &patch["canaries"]);
+        merge(&mut case.evidence, &patch["evidence"]);
+        return case;
     }
-    let inventory =
-        std::fs::read_to_string(folder.join("inventory.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
-    (inventory, json("observation.json").unwrap(), json("canaries.json").unwrap())
+    let text = std::fs::read_to_string(folder.join("inventory.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut evidence = serde_json::json!({ "at": AT, "dialled": true });
+    merge(&mut evidence, &json("evidence.json").unwrap_or_default());
+    evidence["canaries"] = json("canaries.json").unwrap();
+    let inventory = serde_saphyr::from_str(&text).unwrap();
+    Case { inventory, observation: json("observation.json").unwrap(), evidence }
 }
 
 /// Merges as RFC 7396 says, except that a patch which is no object at the top changes nothing.
@@ -57,11 +76,16 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 fn judge(name: &str) -> CheckReport {
-    let (inventory, observation, canaries) = load(name);
-    let (topology, _) = pgstead::inventory::read(&inventory, "inventory.yaml").unwrap();
+    judge_some(name, &Selection::default())
+}
+
+fn judge_some(name: &str, selection: &Selection) -> CheckReport {
+    let Case { inventory, observation, evidence } = load(name);
+    let (topology, _) = pgstead::inventory::read(&inventory.to_string(), "inventory.yaml")
+        .unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
     let observation = serde_json::from_value(observation).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let canaries = serde_json::from_value(canaries).unwrap_or_else(|error| panic!("{name}: {error}"));
-    check(&topology, &observation, Some(&canaries), &Thresholds::default())
+    let evidence = serde_json::from_value(evidence).unwrap_or_else(|error| panic!("{name}: {error}"));
+    check(&topology, &observation, &evidence, selection)
 }
 
 fn render(report: &CheckReport) -> String {
@@ -70,7 +94,7 @@ fn render(report: &CheckReport) -> String {
     for link in &report.links {
         let _ = writeln!(text, "{} → {}: {}", link.upstream, link.standby, word(&link.verdict));
     }
-    for finding in &report.findings {
+    for finding in report.findings.iter().map(|finding| &finding.diagnostic) {
         let severity = format!("{:?}", finding.severity).to_uppercase();
         let server = finding.server.as_deref().unwrap_or("-");
         let _ = writeln!(text, "\n{severity} [{}] {server}: {}", finding.code, finding.message);
@@ -98,8 +122,9 @@ fn cases() {
     for name in names() {
         let report = judge(&name);
         for finding in &report.findings {
-            let explains = finding.detail.is_some() || finding.hint.is_some();
-            if !explains || finding.message.is_empty() {
+            let diagnostic = &finding.diagnostic;
+            let explains = diagnostic.detail.is_some() || diagnostic.hint.is_some();
+            if !explains || diagnostic.message.is_empty() || finding.check().is_empty() {
                 wrong.push(format!("--- {name}: it says too little: {finding:?}"));
             }
         }
@@ -121,22 +146,86 @@ fn a_healthy_topology_has_no_finding() {
     }
 }
 
-/// Every code that the judgement can say is said in a case. Codes are the literals of the source in kebab-case.
+fn codes(name: &str) -> BTreeSet<&'static str> {
+    judge(name).findings.iter().map(|finding| finding.diagnostic.code).collect()
+}
+
+/// Every code of the catalog has a case that says it and one that comes close and does not.
 #[test]
-fn every_code_fires_in_a_case() {
-    let said: BTreeSet<String> = names()
-        .iter()
-        .flat_map(|name| judge(name).findings.into_iter().map(|finding| finding.code.to_owned()).collect::<Vec<_>>())
-        .collect();
-    let mut known = BTreeSet::from(["drift".to_owned(), "lag".to_owned()]);
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check")).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        let is_code = |word: &&str| {
-            word.contains('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
-        };
-        known.extend(text.split('"').filter(is_code).map(str::to_owned));
-    }
-    assert!(known.len() > 30, "{known:?}");
-    let silent: Vec<_> = known.difference(&said).collect();
+fn every_code_has_a_case_that_fires_it_and_one_that_keeps_it_quiet() {
+    let names = names();
+    let said: BTreeSet<&str> = names.iter().flat_map(|name| codes(name)).collect();
+    let silent: Vec<_> = CODES.iter().map(|(code, _)| *code).filter(|code| !said.contains(code)).collect();
     assert!(silent.is_empty(), "no case says {silent:?}");
+    let mut missing = Vec::new();
+    for (code, _) in CODES {
+        let quiet = ["quiet-", code].concat();
+        let is_its = |name: &&String| **name == quiet || name.starts_with(&[&quiet, "--"].concat());
+        let its: Vec<&String> = names.iter().filter(is_its).collect();
+        for name in &its {
+            assert!(!codes(name).contains(code), "{name} fires");
+        }
+        if its.is_empty() {
+            missing.push(*code);
+        }
+    }
+    assert!(missing.is_empty(), "no case comes close to {missing:?}");
+}
+
+/// A code is in the catalog, or nobody could ask for it and nobody knows its check.
+#[test]
+fn every_code_of_the_source_is_in_the_catalog() {
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().is_some_and(|name| name == "catalog.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        for before in ["error(", "warning(", "note(", "wrong(", "unhealthy("] {
+            let starts = text.match_indices(before).map(|(at, _)| text[at + before.len()..].trim_start());
+            let words = starts.filter_map(|rest| rest.strip_prefix('"')?.split('"').next());
+            found.extend(
+                words.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).map(str::to_owned),
+            );
+        }
+    }
+    assert!(found.len() > 80, "the search lost its words: {found:?}");
+    let unknown: Vec<_> = found.iter().filter(|code| !CODES.iter().any(|(known, _)| known == code)).collect();
+    assert!(unknown.is_empty(), "src/check/catalog.rs lacks {unknown:?}");
+}
+
+#[test]
+fn only_what_was_asked_for_is_judged_and_the_rest_says_so() {
+    let only =
+        |words: &[&str]| Selection { only: words.iter().map(|w| (*w).to_owned()).collect(), ..Selection::default() };
+    let report = judge_some("lag-error", &only(&["L9", "slot-lost"]));
+    assert_eq!(report.verdict, Verdict::Healthy, "the lag was not asked for: {:?}", report.findings);
+    assert_eq!(report.checks.len(), CHECKS.len());
+    for entry in &report.checks {
+        let asked = ["L1", "L9", "L10"].contains(&entry.id);
+        assert_eq!(entry.verdict.is_some(), asked, "{entry:?}");
+        assert_eq!(entry.skipped.is_none(), asked, "{entry:?}");
+    }
+    assert_eq!(judge_some("lag-error", &only(&["lag"])).verdict, Verdict::Unhealthy);
+    // Who could not be looked at is told whatever was asked for, and nothing is called healthy.
+    let report = judge_some("standby-unreachable-15", &only(&["L9"]));
+    assert_eq!(report.verdict, Verdict::Unknown);
+    let of = |id: &str| report.checks.iter().find(|entry| entry.id == id).unwrap().verdict;
+    assert_eq!((of("L1"), of("L9")), (Some(Verdict::Unknown), Some(Verdict::Unknown)));
+}
+
+#[test]
+fn what_was_left_out_is_told() {
+    let of = |selection: &Selection, id: &str| {
+        let report = judge_some("healthy-17", selection);
+        let entry = report.checks.into_iter().find(|entry| entry.id == id).unwrap();
+        (entry.verdict, entry.skipped.unwrap_or_default())
+    };
+    let quick = Selection { quick: true, ..Selection::default() };
+    assert_eq!(of(&Selection::default(), "L8"), (Some(Verdict::Healthy), ""));
+    assert!(of(&quick, "L8").1.contains("--quick"));
+    assert!(of(&quick, "L12").1.contains("--deep"));
+    assert_eq!(of(&quick, "L19"), (None, "replication is asynchronous"));
+    assert_eq!(of(&quick, "L22").0, None);
 }

@@ -63,6 +63,43 @@ fn stdout_is_exactly_one_document_also_for_text() {
     }
 }
 
+/// A monitoring system knows 0 to 3 and one line; what ends a check early is unknown to it, never critical.
+#[test]
+fn a_monitoring_system_is_answered_in_its_own_words() {
+    let cases: [&[&str]; 3] = [
+        &["check", "--format", "nagios", "-i", "nowhere.yaml"],
+        &["check", "--format=nagios", "--no-such-option"],
+        &["check", "--format", "nagios", "--watch"],
+    ];
+    for args in cases {
+        let output = pgstead(args, Stdio::piped());
+        let line = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {line}");
+        assert!(line.starts_with("PGSTEAD UNKNOWN - ") && line.lines().count() == 1, "{args:?}: {line}");
+    }
+    for command in ["plan", "status", "bootstrap", "validate", "history"] {
+        let output = pgstead(&["--format", "nagios", command], Stdio::piped());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(said.starts_with("ERROR [usage]: --format nagios is for check alone\n"), "{command}: {said}");
+        assert!(output.stdout.is_empty(), "{command}");
+    }
+}
+
+#[test]
+fn only_what_exists_can_be_asked_for() {
+    for word in ["L10", "slot-inactive", "L1,lag"] {
+        let output = pgstead(&["check", "--only", word, "-i", "nowhere.yaml"], Stdio::piped());
+        assert_eq!(output.status.code(), Some(3), "{word}: {output:?}");
+    }
+    for word in ["L24", "slot-inactiv", "l10"] {
+        let output = pgstead(&["check", "--only", word, "-i", "nowhere.yaml"], Stdio::piped());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{word}: {said}");
+        assert!(said.contains("similar value"), "{word}: {said}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -85,6 +85,17 @@ fn every_code_has_a_row() {
 }
 
 #[test]
+fn every_finding_stands_with_its_check() {
+    let document = read("docs/operations.md");
+    let rows = section(&document, "## Findings of check");
+    for (code, check) in pgstead::check::catalog::CODES {
+        let row = rows.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
+        let columns: Vec<&str> = row.unwrap_or_else(|| panic!("no row of {code}")).split(" | ").collect();
+        assert_eq!((columns.len(), columns[1]), (5, *check), "{code}");
+    }
+}
+
+#[test]
 fn exit_codes_are_those_of_the_program() {
     let rows: Vec<String> =
         pgstead::cli::exit::TABLE.iter().map(|(exit, meaning)| format!("| {} | {meaning} |", exit.0)).collect();

@@ -90,6 +90,20 @@ fn every_key_of_the_schema_is_explained() {
     assert!(keys > 35, "only {keys} keys were found");
 }
 
+/// The example says that its thresholds are the defaults.
+#[test]
+fn the_thresholds_of_the_example_are_the_defaults() {
+    let (topology, _) = pgstead::inventory::read(pgstead::inventory::init::EXAMPLE, "example.yaml").unwrap();
+    assert_eq!(topology.common().thresholds, pgstead::model::thresholds::Thresholds::default());
+    let given = serde_saphyr::from_str::<serde_json::Value>(pgstead::inventory::init::EXAMPLE).unwrap();
+    let schema = pgstead::inventory::schema::json_schema();
+    let known = schema["$defs"]["Thresholds"]["properties"].as_object().unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut given = keys(&given["thresholds"]);
+    given.sort();
+    assert_eq!(given, known.keys().cloned().collect::<Vec<_>>());
+}
+
 mod hostile {
     use std::net::IpAddr;
 

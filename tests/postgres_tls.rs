@@ -179,6 +179,10 @@ async fn sessions_are_verified_both_ways() {
     assert!(!client.in_recovery().await.unwrap());
     Client::connect(&instance.wish("a"), &tls).await.unwrap();
 
+    let shown = |tls: &Tls| tls.shown_by(&instance.wish("a").server).map(|der| pki::pem_of(&der));
+    let served = pki::parse_certificate(&shown(&tls).unwrap()).unwrap();
+    assert!(served.ip_addresses.contains(&"127.0.0.1".parse().unwrap()), "{served:?}");
+
     for wrong in ["127.0.0.2", "b"] {
         let error = Client::connect(&instance.wish(wrong), &tls).await.unwrap_err();
         assert!(matches!(error, PostgresError::Certificate { .. }), "{wrong}: {error:?}");
@@ -188,6 +192,7 @@ async fn sessions_are_verified_both_ways() {
     let other = pki::create_authority(&"lab".parse().unwrap(), Timestamp::now()).unwrap();
     let stranger = Tls::new(&other.certificate, &instance.operator()).unwrap();
     let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
+    assert_eq!(shown(&stranger), shown(&tls), "a certificate that is refused is remembered, too");
     assert!(matches!(error, PostgresError::Certificate { .. }), "{error:?}");
     assert_eq!(error.diagnostic().code, "server-certificate");
     // While a CA is replaced, both count.

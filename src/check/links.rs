@@ -1,16 +1,20 @@
 //! Judges links: the right peer, encrypted, through its slot, alive now, and moving data.
 
 use crate::check::Canaries;
+use crate::check::Chain;
+use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::LinkReport;
-use crate::check::Thresholds;
 use crate::check::Verdict;
+use crate::check::slots;
 use crate::diagnostic::Diagnostic;
+use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 use crate::model::observed::Observed;
+use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
 use crate::plan::network;
@@ -41,7 +45,7 @@ pub fn report(
     observation: &Observation,
     primary: &ServerName,
     link: &Link,
-    canaries: Option<&Canaries>,
+    evidence: &Evidence,
     findings: &[Finding],
 ) -> LinkReport {
     let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
@@ -54,7 +58,9 @@ pub fn report(
         sync_state: sender.map(|sender| sender.sync_state.clone()),
         slot: sender.and_then(|sender| sender.slot_name.clone()),
         tls: sender.and_then(|sender| sender.tls_version.clone()),
-        canary_ms: canaries
+        canary_ms: evidence
+            .canaries
+            .as_ref()
             .and_then(|canaries| canaries.get(&link.standby))
             .and_then(Observed::known)
             .and_then(|canary| canary.arrived_ms),
@@ -75,22 +81,33 @@ pub fn check_links(
     observation: &Observation,
     primary: &ServerName,
     links: &[Link],
-    canaries: Option<&Canaries>,
-    thresholds: &Thresholds,
+    evidence: &Evidence,
 ) -> Vec<Finding> {
+    let thresholds = &topology.common().thresholds;
+    let rate = instance(observation, primary)
+        .and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
     let mut findings = Vec::new();
     for link in links {
         let mut of_link = Vec::new();
         of_link.extend(check_sender(topology, observation, link));
+        of_link.extend(instance(observation, &link.upstream).into_iter().flat_map(|upstream| {
+            let sender = match senders(upstream, link).as_slice() {
+                [one] => Some(*one),
+                _ => None,
+            };
+            slots::check_own_slot(upstream, link, sender, rate, thresholds)
+        }));
         of_link.extend(check_receiver(topology, observation, link));
         of_link.extend(check_replay(observation, primary, link, thresholds));
+        of_link.extend(check_samples(observation, link, evidence, thresholds));
+        let canaries = evidence.canaries.as_ref();
         of_link.extend(canaries.map(|canaries| check_canary(link, primary, canaries)).unwrap_or_default());
         findings.extend(of_link.into_iter().map(|finding| finding.on(link)));
     }
     findings
 }
 
-/// L4 and the slot: the upstream's view.
+/// L4: the upstream's view.
 fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> Vec<Finding> {
     let Link { upstream, standby } = link;
     let Some(seen) = instance(observation, upstream) else {
@@ -105,19 +122,6 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
     };
     let mut findings = Vec::new();
     let slot = standby.slot_name();
-    match seen.slots.get(&slot) {
-        None => findings.push(Finding::unhealthy(
-            Diagnostic::error("slot-missing", format!("link {upstream} → {standby}: slot \"{slot}\" does not exist on \"{upstream}\""))
-                .server(upstream)
-                .hint("\"pgstead bootstrap\" creates it; whether the standby can catch up depends on the WAL that is still there."),
-        )),
-        Some(slot_row) if slot_row.wal_status.as_deref() == Some("lost") => findings.push(Finding::unhealthy(
-            Diagnostic::error("slot-lost", format!("link {upstream} → {standby}: slot \"{slot}\" has lost WAL that the standby needs"))
-                .server(upstream)
-                .hint(format!("\"{standby}\" needs a re-seed.")),
-        )),
-        Some(_) => {}
-    }
     let sender = match senders(seen, link).as_slice() {
         [one] => *one,
         [] => {
@@ -254,13 +258,12 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
     }
     let position = instance(observation, primary).and_then(|instance| instance.positions.current);
     if let Some((position, replayed)) = position.zip(seen.positions.replay) {
-        let behind = position.bytes_ahead_of(replayed);
+        let behind = u64::try_from(position.bytes_ahead_of(replayed)).unwrap_or(0);
         let message = format!("link {upstream} → {standby}: \"{standby}\" is {} MB behind", behind >> 20);
         let lag = |diagnostic: Diagnostic| {
-            let replay = seen.positions.receive.map(|received| received.bytes_ahead_of(replayed) >> 20);
-            let of_those = replay.map(|behind| format!("{behind} MB of it arrived and wait for replay."));
-            Diagnostic { detail: of_those, ..diagnostic }
+            diagnostic
                 .server(standby)
+                .detail(stages(observation, link, position, seen))
                 .hint("Waiting for replay: look for long queries there. Not arrived: look at the network.")
         };
         if behind >= thresholds.lag_error_bytes {
@@ -268,6 +271,77 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
         } else if behind >= thresholds.lag_warning_bytes {
             findings.push(Finding::remark(lag(Diagnostic::warning("lag", message))));
         }
+    }
+    findings
+}
+
+/// Says in which stage the bytes are that a standby is behind: not sent, on the way, or waiting for replay (L8).
+fn stages(observation: &Observation, link: &Link, position: Lsn, seen: &Instance) -> String {
+    let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
+    let sent = sender.and_then(|sender| sender.sent_lsn);
+    let flushed = sender.and_then(|sender| sender.flush_lsn).or(seen.positions.receive);
+    let stages = [
+        (Some(position), sent, "not sent"),
+        (sent, flushed, "sent and not on its disk"),
+        (flushed, seen.positions.replay, "on its disk and wait for replay"),
+    ];
+    let words = stages.into_iter().filter_map(|(from, to, what)| {
+        let bytes = from?.bytes_ahead_of(to?).max(0);
+        Some(format!("{} MB are {what}", bytes >> 20))
+    });
+    words.collect::<Vec<_>>().join(", ") + "."
+}
+
+/// L6 and L8 over time: the upstream hears from the standby, which falls behind no further.
+fn check_samples(observation: &Observation, link: &Link, evidence: &Evidence, thresholds: &Thresholds) -> Vec<Finding> {
+    let Link { upstream, standby } = link;
+    let Some(Observed::Known(samples)) = evidence.samples.get(standby) else { return Vec::new() };
+    let mut findings = Vec::new();
+    let behind: Option<Vec<i64>> = samples.iter().map(|sample| sample.behind_bytes).collect();
+    if let Some(behind) = behind.filter(|behind| behind.len() >= 3)
+        && behind.windows(2).all(|pair| pair[0] < pair[1])
+        && let Some(last) = behind.last().and_then(|last| u64::try_from(*last).ok())
+        && last >= thresholds.lag_growth_bytes
+    {
+        let words: Vec<String> = samples
+            .iter()
+            .zip(&behind)
+            .map(|(sample, bytes)| format!("{} kB after {:.1} s", bytes >> 10, sample.after_ms as f64 / 1000.0))
+            .collect();
+        findings.push(Finding::remark(
+            Diagnostic::warning(
+                "lag-growing",
+                format!("link {upstream} → {standby}: \"{standby}\" falls further behind"),
+            )
+            .server(standby)
+            .detail(format!("{}.", words.join(", ")))
+            .hint("WAL is written faster than it is sent or replayed. Look again when the load is over."),
+        ));
+    }
+    let interval_ms = instance(observation, standby)
+        .and_then(|seen| seen.settings.get("wal_receiver_status_interval"))
+        .and_then(|setting| setting.setting.parse::<u64>().ok())
+        .unwrap_or(10)
+        .saturating_mul(1000);
+    if let (Some(first), Some(last)) = (samples.first(), samples.last())
+        && interval_ms > 0
+        && last.after_ms >= 2 * interval_ms
+        && first.reply_time_us.is_some()
+        && first.reply_time_us == last.reply_time_us
+    {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "link-silent",
+                format!("link {upstream} → {standby}: \"{upstream}\" hears nothing from \"{standby}\""),
+            )
+            .server(standby)
+            .detail(format!(
+                "reply_time in pg_stat_replication did not move within {:.1} s; the standby replies every {} s.",
+                last.after_ms as f64 / 1000.0,
+                interval_ms / 1000
+            ))
+            .hint("The network lets nothing through, whatever the state says: it is noticed after wal_sender_timeout."),
+        ));
     }
     findings
 }
@@ -319,11 +393,45 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                 )),
                 Some(_) => {}
             }
+            if canary.arrived_ms.is_some() {
+                findings.extend(check_chain(link, primary, &canary.chain));
+            }
             findings
         }
         Some(Observed::Unreadable(why)) => vec![unknown(why)],
         Some(Observed::Absent) | None => {
             vec![unknown("No row was written: not exactly one server is known to accept writes.")]
         }
+    }
+}
+
+/// L11: the canaries of the past as well. A row that one of them never had shows that they went apart, however green the
+/// link is now (hazards.md, finding 1).
+fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Option<Finding> {
+    let Link { upstream, standby } = link;
+    let unknown = |why: &str, hint: &str| {
+        let message = format!(
+            "link {upstream} → {standby}: whether \"{standby}\" always had the data of \"{primary}\" could not be looked at"
+        );
+        Finding::unknown(
+            Diagnostic::error("canary-chain-unknown", message).server(standby).detail(why.to_owned()).hint(hint),
+        )
+    };
+    match chain {
+        Observed::Known(Chain::Equal { .. }) => None,
+        Observed::Known(Chain::Differs { seq }) => Some(Finding::unhealthy(
+            Diagnostic::error(
+                "canary-chain-differs",
+                format!("link {upstream} → {standby}: \"{standby}\" has another history than \"{primary}\": their chains of canaries differ from row {seq} on"),
+            )
+            .server(standby)
+            .detail(format!("pgstead.canary has a row with seq = {seq} on one of them only, or with another hash. However well the link streams now, rows of other tables may differ too."))
+            .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: it needs a re-seed. Until then let nobody read from it or promote it.")),
+        )),
+        Observed::Absent => Some(unknown(
+            "The canary table was made by an earlier release: its rows form no chain.",
+            "\"pgstead bootstrap\" adds the chain.",
+        )),
+        Observed::Unreadable(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
     }
 }

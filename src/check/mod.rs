@@ -1,13 +1,21 @@
 //! Judges links and servers: healthy, unhealthy, or unknown.
 //!
-//! Pure: (topology, observation, canaries, thresholds) in, a verdict with findings out. "Could not look" is never
+//! Pure: (topology with its thresholds, observation, evidence, selection) in, a verdict with findings out. "Could not look" is never
 //! healthy. The numbers L1 to L23 are those of hazards.md, section 4.
 
 pub mod canary;
+pub mod catalog;
+mod certificates;
+mod durability;
+pub mod evidence;
 pub mod files;
 pub mod links;
 pub mod report;
+mod room;
+pub mod selection;
 pub mod servers;
+mod slots;
+mod soundness;
 
 use std::cmp::Reverse;
 
@@ -16,51 +24,32 @@ use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
+use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 pub use canary::Canaries;
 pub use canary::Canary;
+pub use canary::Chain;
+pub use canary::first_difference;
+pub use evidence::Evidence;
+pub use report::CheckEntry;
 pub use report::CheckReport;
 pub use report::LinkReport;
 pub use report::ServerReport;
 pub use report::Verdict;
+pub use selection::Selection;
 
-/// How much is too much.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// Milliseconds within which a canary must arrive at a standby of the primary's region (L7).
-    pub canary_near_ms: u64,
-    /// The same for a standby of another region.
-    pub canary_far_ms: u64,
-    /// Bytes that replay may be behind before it is a warning (L8).
-    pub lag_warning_bytes: i64,
-    /// Bytes that replay may be behind before the link is unhealthy.
-    pub lag_error_bytes: i64,
-    /// Free walsenders and slots that every server keeps for the next standby and a base backup (L17).
-    pub headroom: usize,
-}
+use catalog::CHECKS;
+use selection::Left;
 
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            canary_near_ms: 2_000,
-            canary_far_ms: 10_000,
-            lag_warning_bytes: 64 << 20,
-            lag_error_bytes: 1 << 30,
-            headroom: 2,
-        }
-    }
-}
-
-impl Thresholds {
-    /// Returns how long a canary may take from the primary to a standby, in milliseconds.
-    pub fn canary_ms(&self, topology: &Topology, primary: &ServerName, standby: &ServerName) -> u64 {
-        let region = |name| {
-            let site = &topology.server(name)?.site;
-            topology.common().sites.get(site).and_then(|site| site.region.clone())
-        };
-        if region(primary) == region(standby) { self.canary_near_ms } else { self.canary_far_ms }
-    }
+/// Returns how long a canary may take from the primary to a standby, in milliseconds.
+pub fn canary_limit_ms(topology: &Topology, primary: &ServerName, standby: &ServerName) -> u64 {
+    let region = |name| {
+        let site = &topology.server(name)?.site;
+        topology.common().sites.get(site).and_then(|site| site.region.clone())
+    };
+    let thresholds = &topology.common().thresholds;
+    if region(primary) == region(standby) { thresholds.canary_near_ms } else { thresholds.canary_far_ms }
 }
 
 /// A finding with what it means for the verdict.
@@ -102,6 +91,11 @@ impl Finding {
         Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server }
     }
 
+    /// Returns the number of the check that tells it.
+    pub fn check(&self) -> &'static str {
+        catalog::check_of(self.diagnostic.code).unwrap_or_default()
+    }
+
     fn on(self, link: &Link) -> Self {
         Self { scope: Scope::Link(link.standby.clone()), ..self }
     }
@@ -120,24 +114,55 @@ impl Finding {
     }
 }
 
-/// Judges a topology. Without canaries only what was observed is judged: a picture, not a proof.
+/// Judges a topology by what was observed and tried. Where nothing was tried it is a picture, not a proof.
 pub fn check(
     topology: &Topology,
     observation: &Observation,
-    canaries: Option<&Canaries>,
-    thresholds: &Thresholds,
+    evidence: &Evidence,
+    selection: &Selection,
 ) -> CheckReport {
     let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
-    let mut findings = servers::check_servers(topology, observation, primary, &links, thresholds);
-    findings.extend(links::check_links(topology, observation, primary, &links, canaries, thresholds));
+    let mut findings = servers::check_servers(topology, observation, primary, &links, evidence);
+    findings.extend(links::check_links(topology, observation, primary, &links, evidence));
+    findings.retain(|finding| selection.keeps(finding.diagnostic.code));
     findings.sort_by_key(|finding| Reverse((finding.verdict, finding.diagnostic.severity)));
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);
     CheckReport {
         topology: topology.name().clone(),
         verdict,
         servers: servers::report(topology, observation),
-        links: links.iter().map(|link| links::report(observation, primary, link, canaries, &findings)).collect(),
-        findings: findings.into_iter().map(|finding| finding.diagnostic).collect(),
+        links: links.iter().map(|link| links::report(observation, primary, link, evidence, &findings)).collect(),
+        checked_at: evidence.at,
+        checks: checks(topology, observation, primary, evidence, selection, &findings),
+        findings,
     }
+}
+
+/// Returns what came of every check. Where an instance could not be asked, no check is healthy.
+fn checks(
+    topology: &Topology,
+    observation: &Observation,
+    primary: &ServerName,
+    evidence: &Evidence,
+    selection: &Selection,
+    findings: &[Finding],
+) -> Vec<CheckEntry> {
+    let asked = |server: &Server| {
+        let seen = observation.server(&server.name);
+        seen.is_some_and(|seen| seen.instance.known().is_some())
+    };
+    let at_best = if topology.servers().all(asked) { Verdict::Healthy } else { Verdict::Unknown };
+    let entry = |(id, title): (&'static str, &'static str)| {
+        let worst = findings.iter().filter(|finding| finding.check() == id).map(|finding| finding.verdict).max();
+        let floor = if id == CHECKS[0].0 { Verdict::Healthy } else { at_best };
+        let verdict = worst.unwrap_or(Verdict::Healthy).max(floor);
+        let (verdict, skipped) = match selection::left_out(id, topology, observation, primary, evidence, selection) {
+            Left::Whole(why) if worst.is_none() => (None, Some(why)),
+            Left::Whole(why) | Left::Part(why) => (Some(verdict), Some(why)),
+            Left::Nothing => (Some(verdict), None),
+        };
+        CheckEntry { id, title, verdict, skipped }
+    };
+    CHECKS.into_iter().map(entry).collect()
 }

@@ -1,8 +1,9 @@
 //! The result of `check`, in the shape of the JSON contract (design, section 5).
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::diagnostic::Diagnostic;
+use crate::check::Finding;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 
@@ -19,7 +20,7 @@ pub enum Verdict {
 }
 
 /// The whole result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CheckReport {
     /// The topology.
     pub topology: TopologyName,
@@ -30,7 +31,24 @@ pub struct CheckReport {
     /// Every link that should exist.
     pub links: Vec<LinkReport>,
     /// What is wrong or worth knowing, worst first.
-    pub findings: Vec<Diagnostic>,
+    pub findings: Vec<Finding>,
+    /// When the servers were looked at.
+    pub checked_at: Timestamp,
+    /// Every check: what came of it, or why it was left out.
+    pub checks: Vec<CheckEntry>,
+}
+
+/// One check of hazards.md, section 4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckEntry {
+    /// Its number, such as `L7`.
+    pub id: &'static str,
+    /// What it proves.
+    pub title: &'static str,
+    /// What came of it; none where it was left out as a whole.
+    pub verdict: Option<Verdict>,
+    /// What was left out, and why: all of it, where there is no verdict.
+    pub skipped: Option<&'static str>,
 }
 
 /// One server.

@@ -1,9 +1,14 @@
 //! Judges servers: one writer, one history, configuration that survives a restart, room for role changes.
 
+use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::ServerReport;
-use crate::check::Thresholds;
+use crate::check::certificates;
+use crate::check::durability;
 use crate::check::files;
+use crate::check::room;
+use crate::check::slots;
+use crate::check::soundness;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -12,19 +17,32 @@ use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::plan::identity;
+use crate::plan::identity::Configuration;
+use crate::plan::kept;
+use crate::plan::network;
+use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
-const MANAGED: [&str; 8] = [
+const MANAGED: [&str; 15] = [
     "cluster_name",
+    "hba_file",
+    "hot_standby",
     "listen_addresses",
     "max_slot_wal_keep_size",
     "primary_conninfo",
     "primary_slot_name",
+    "recovery_target_timeline",
     "ssl",
     "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
     "synchronous_standby_names",
+    "wal_level",
+    "wal_log_hints",
 ];
 
 /// Settings that must be empty, or a standby stops or never follows (hazard 36).
@@ -54,10 +72,18 @@ pub fn check_servers(
     observation: &Observation,
     primary: &ServerName,
     links: &[Link],
-    thresholds: &Thresholds,
+    evidence: &Evidence,
 ) -> Vec<Finding> {
+    let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(topology, observation);
-    let reference = observation.server(primary).and_then(|seen| seen.instance.known());
+    let seen_primary = observation.server(primary);
+    let reference = seen_primary.and_then(|seen| seen.instance.known());
+    let rate = reference.and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
+    if let Some(reference) = reference.filter(|instance| !instance.in_recovery) {
+        findings.extend(durability::check_synchronous(topology, primary, reference, thresholds));
+        findings.extend(durability::check_archive_trip(primary, evidence));
+        findings.extend(slots::check_failover_slots(topology, observation, primary, reference));
+    }
     for server in topology.servers() {
         let name = &server.name;
         let seen = match observation.servers.get(name) {
@@ -109,7 +135,7 @@ pub fn check_servers(
                 continue;
             }
         };
-        let mut of_server = configuration(name, layout, instance);
+        let mut of_server = configuration(name, seen, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
         of_server.extend(files::check_files(name, seen, layout));
         if let Some(reference) = reference {
@@ -119,7 +145,15 @@ pub fn check_servers(
             }
         }
         of_server.extend(headroom(name, instance, thresholds));
-        of_server.extend(dials(name, links, seen, instance));
+        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, thresholds));
+        of_server.extend(soundness::check_pages(name, seen, instance, evidence));
+        of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
+        of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
+        of_server.extend(durability::check_archiver(name, instance, thresholds));
+        of_server.extend(room::check_disks(name, seen, rate, thresholds));
+        of_server
+            .extend(seen_primary.and_then(|of_primary| room::check_clock(name, seen, primary, of_primary, thresholds)));
+        of_server.extend(dials(name, links, seen, instance, evidence.dialled));
         findings.extend(of_server);
     }
     findings
@@ -201,7 +235,7 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
 }
 
 /// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
-fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, instance: &Instance) -> Vec<Finding> {
     let mut findings: Vec<Finding> = instance
         .file_errors
         .iter()
@@ -242,9 +276,24 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
-    let ours = [layout.config_home(), "/postgresql.conf"].concat();
+    // Where the configuration is the operator's, ours is what our included file sets.
+    let keeper = identity::configuration(seen);
+    let ours = kept::settings_file(layout, keeper);
+    let text = seen.files.get(&ours).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let included = parse_settings(text.unwrap_or_default());
+    if !instance.health.unserved.is_empty() {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error("not-served", format!("server \"{name}\" does not run with what its files say"))
+                .server(name)
+                .detail(format!("Another value is in force of {}.", instance.health.unserved.join(", ")))
+                .hint("Reload there: SELECT pg_reload_conf(); and look again: a reload takes nothing when a file has an error."),
+        ));
+    }
     for parameter in MANAGED {
         let Some(setting) = instance.settings.get(parameter) else { continue };
+        if keeper == Configuration::Kept && !included.contains_key(parameter) {
+            continue;
+        }
         if let Some(file) = setting.sourcefile.as_ref().filter(|file| **file != ours) {
             findings.push(Finding::unhealthy(
                 Diagnostic::error("setting-overridden", format!("server \"{name}\": {parameter} comes from {file}"))
@@ -364,7 +413,7 @@ fn headroom(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> 
         .into_iter()
         .filter_map(|(parameter, used)| {
             let limit = limit(parameter)?;
-            (limit < used + thresholds.headroom).then(|| {
+            (limit < used + usize::try_from(thresholds.headroom).unwrap_or(usize::MAX / 2)).then(|| {
                 Finding::unhealthy(
                     Diagnostic::error(
                         "no-headroom",
@@ -379,7 +428,13 @@ fn headroom(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> 
 }
 
 /// L15: a fresh replication login from this server to every other, with the production certificate.
-fn dials(name: &ServerName, links: &[Link], seen: &ServerObservation, instance: &Instance) -> Vec<Finding> {
+fn dials(
+    name: &ServerName,
+    links: &[Link],
+    seen: &ServerObservation,
+    instance: &Instance,
+    dialled: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (peer, facts) in &seen.peers {
         // What a standby cannot open to its upstream decides about its link; anything else about a link of tomorrow.
@@ -399,7 +454,16 @@ fn dials(name: &ServerName, links: &[Link], seen: &ServerObservation, instance: 
                 .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
             ))),
             Observed::Absent => {}
-            Observed::Unreadable(why) if why == "not looked at" => {}
+            Observed::Unreadable(why) if why == "not looked at" => findings.extend(dialled.then(|| {
+                about(Finding::unknown(
+                    Diagnostic::error(
+                        "dial-unknown",
+                        format!("server \"{name}\" could not be made to dial \"{peer}\""),
+                    )
+                    .server(name)
+                    .detail("The connection to it was lost, or PostgreSQL is not installed there."),
+                ))
+            })),
             Observed::Unreadable(why) => findings.push(about(Finding::unhealthy(
                 Diagnostic::error(
                     "dial-failed",
@@ -407,10 +471,12 @@ fn dials(name: &ServerName, links: &[Link], seen: &ServerObservation, instance: 
                 )
                 .server(name)
                 .detail(why.clone())
-                .hint(if link.is_some() {
-                    "The standby's next reconnect fails for the same reason."
-                } else {
-                    "No link needs this now; a role change would."
+                .hint(match network::not_admitted(why) {
+                    Some(ip) if !facts.routes.is_empty() && facts.routes.iter().all(|route| route.source != ip) => {
+                        format!("\"{peer}\" sees it come from {ip}: something on the way translates the address. \"pgstead bootstrap\" finds that out and admits it.")
+                    }
+                    _ if link.is_some() => "The standby's next reconnect fails for the same reason.".to_owned(),
+                    _ => "No link needs this now; a role change would.".to_owned(),
                 }),
             ))),
         }

@@ -2,6 +2,7 @@
 
 use crate::check::Verdict;
 use crate::diagnostic::FailureKind;
+use crate::ui::nagios::State;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub const TABLE: &[(Exit, &str)] = &[
     (BUG, "a defect of pgstead"),
 ];
 
+/// How a monitoring plugin ends (`check --format nagios`); its numbers are the monitoring system's, not ours.
+pub fn of_nagios(state: State) -> Exit {
+    match state {
+        State::Ok => DONE,
+        State::Warning => Exit(1),
+        State::Critical => Exit(2),
+        State::Unknown => Exit(3),
+    }
+}
+
 impl From<FailureKind> for Exit {
     fn from(kind: FailureKind) -> Self {
         match kind {
@@ -81,5 +92,7 @@ mod tests {
         assert_eq!(codes, [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 70]);
         assert_eq!(Exit::from(FailureKind::Refused), Exit(5));
         assert_eq!(Exit::from(Verdict::Unknown), Exit(10));
+        let states = [State::Ok, State::Warning, State::Critical, State::Unknown];
+        assert_eq!(states.map(of_nagios), [Exit(0), Exit(1), Exit(2), Exit(3)]);
     }
 }

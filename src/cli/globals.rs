@@ -32,7 +32,7 @@ pub struct Globals {
     /// Keep certificates, passwords and the journal under DIR [default: .pgstead beside the inventory]
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Write the result as text, or as exactly one JSON document
+    /// Write the result as text, as exactly one JSON document, or (check alone) as a monitoring plugin's line
     #[arg(long, global = true, value_name = "FORMAT", default_value = "human", hide_default_value = true, value_parser = format_parser())]
     pub format: Format,
     /// Confirm the change beforehand; restarts and losses keep their own options
@@ -47,7 +47,11 @@ pub struct Globals {
 }
 
 fn format_parser() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(["human", "json"]).map(|word| if word == "json" { Format::Json } else { Format::Human })
+    PossibleValuesParser::new(["human", "json", "nagios"]).map(|word| match word.as_str() {
+        "json" => Format::Json,
+        "nagios" => Format::Nagios,
+        _ => Format::Human,
+    })
 }
 
 impl Globals {

@@ -37,6 +37,7 @@ use crate::diagnostic::FailureKind;
 use crate::ui::Format;
 use crate::ui::Options;
 use crate::ui::Ui;
+use crate::ui::nagios::State;
 use exit::Exit;
 use globals::Globals;
 
@@ -96,6 +97,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     };
     let ui = Ui::new(cli.globals.options());
     panic::set_hook(Box::new(move |info| ui.diagnostics(&[defect(info)])));
+    if cli.globals.format == Format::Nagios && !matches!(cli.command, Command::Check(_)) {
+        ui.diagnostics(&[Diagnostic::error("usage", "--format nagios is for check alone").hint("Try --format json.")]);
+        return exit::USAGE;
+    }
     guard(&ui, || run(&cli, &ui))
 }
 
@@ -106,13 +111,21 @@ fn guard(ui: &Ui, work: impl FnOnce() -> Result<Exit, Failure>) -> Exit {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
             ui.failure(&failure);
-            failure.kind.into()
+            early_end(ui, failure.kind.into())
         }
         Err(_) => {
-            // The hook has written the diagnostic; only a JSON reader still waits for one.
+            // The hook has written the diagnostic; only who reads a document or a line still waits for one.
             ui.error_document(&[Diagnostic::error("bug", DEFECT).hint(REPORT_HINT)]);
-            exit::BUG
+            early_end(ui, exit::BUG)
         }
+    }
+}
+
+/// Returns how a run that has no result ends: a monitoring system knows no other word for it than unknown.
+fn early_end(ui: &Ui, exit: Exit) -> Exit {
+    match ui.options.format {
+        Format::Nagios => exit::of_nagios(State::Unknown),
+        Format::Human | Format::Json => exit,
     }
 }
 
@@ -138,7 +151,11 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
 
 /// Answers what is not a command: help and version on stdout, usage errors on stderr or as a document.
 fn usage(error: &clap::Error, args: &[OsString]) -> Exit {
-    let format = if asks_for_json(args) { Format::Json } else { Format::Human };
+    let format = match () {
+        () if asks_for(args, "json") => Format::Json,
+        () if asks_for(args, "nagios") && args.iter().any(|arg| arg == "check") => Format::Nagios,
+        () => Format::Human,
+    };
     let ui = Ui::new(Options { format, ..Options::default() });
     let text = |colour: bool| {
         let rendered = error.render();
@@ -160,13 +177,14 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Exit {
     };
     ui.error_document(&[diagnostic.hint("Try --help.")]);
     ui.say(&text(ui.err.colour));
-    exit::USAGE
+    early_end(&ui, exit::USAGE)
 }
 
-/// Says whether JSON was asked for, in arguments that could not be parsed.
-fn asks_for_json(args: &[OsString]) -> bool {
-    let follows = |pair: &[OsString]| pair[0] == "--format" && pair[1] == "json";
-    args.iter().any(|arg| arg == "--format=json") || args.windows(2).any(follows)
+/// Says whether a format was asked for, in arguments that could not be parsed.
+fn asks_for(args: &[OsString], format: &str) -> bool {
+    let follows = |pair: &[OsString]| pair[0] == "--format" && pair[1] == format;
+    let is_it = |arg: &OsString| arg.to_str().and_then(|arg| arg.strip_prefix("--format=")) == Some(format);
+    args.iter().any(is_it) || args.windows(2).any(follows)
 }
 
 fn usage_diagnostic(text: &str) -> Diagnostic {

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use jiff::Unit;
 
 use super::inventory::Inventory;
 use crate::apply::material;
 use crate::check;
 use crate::check::CheckReport;
-use crate::check::Thresholds;
+use crate::check::Evidence;
+use crate::check::Selection;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -22,11 +24,14 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::observe;
+use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::history;
+use crate::plan::network;
 use crate::plan::plan_bootstrap;
 use crate::postgres::Tls;
 use crate::prove;
@@ -88,9 +93,37 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Looks again over the same connections.
+    /// Looks again over the same connections. Servers between which addresses may be translated are asked for that once.
     pub(super) async fn observe(&mut self, wish: Wish) {
-        self.observation = observe::observe(&self.inventory.topology, &self.hosts, wish, &self.events).await;
+        let topology = &self.inventory.topology;
+        let now = observe::observe(topology, &self.hosts, wish, &self.events).await;
+        let before = std::mem::replace(&mut self.observation, now);
+        network::remember(&before, &mut self.observation);
+        let mut meetings = network::meetings(topology, &self.observation);
+        if wish.dials {
+            // A check judges the links as they are; a plan admits every server to every other.
+            let primary = self.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+            let links = topology.links(primary);
+            meetings.retain(|meeting| {
+                links.iter().any(|link| link.standby == meeting.caller && link.upstream == meeting.called)
+            });
+        }
+        if !meetings.is_empty() {
+            observe::meet::meet(topology, &meetings, &self.hosts, &mut self.observation).await;
+        }
+    }
+
+    /// Reads what a plan must compare before it attaches a server: one more round trip, to just the servers concerned.
+    pub(super) async fn compare_histories(&mut self) {
+        let questions = history::questions(&self.inventory.topology, &self.observation);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
+    }
+
+    /// Says whether a server could not be looked at: its connection may be worth opening anew.
+    pub(super) fn lost_one(&self) -> bool {
+        self.observation.servers.values().any(|seen| seen.known().is_none())
     }
 
     /// Ends a command that needs every server when one could not be reached.
@@ -135,25 +168,33 @@ impl<'a> Session<'a> {
         Ok(Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls))
     }
 
-    /// Judges the topology; with canaries where they are wanted, else from what was observed alone.
-    pub(super) async fn check(&self, canaries: bool) -> Result<CheckReport, Failure> {
+    /// Judges the topology: after trying what a selection wants, or from what was observed alone.
+    pub(super) async fn check(&self, selection: Option<&Selection>) -> Result<CheckReport, Failure> {
         let topology = &self.inventory.topology;
-        let thresholds = Thresholds::default();
-        let seen = match (canaries, self.observation.current_primary(topology)) {
-            (true, Some(primary)) => {
-                let secrets = self.secrets()?;
-                let sessions = self.sessions(&secrets)?;
-                let links = topology.links(primary);
-                prove::watch_canaries(&sessions, primary, &links, |link| {
-                    std::time::Duration::from_millis(thresholds.canary_ms(topology, primary, &link.standby))
-                })
-                .await
-            }
-            (true, None) => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
-            (false, _) => Default::default(),
+        let now = Timestamp::now();
+        let at = now.round(Unit::Millisecond).unwrap_or(now);
+        let Some(selection) = selection else {
+            let evidence = Evidence { at, ..Evidence::default() };
+            return Ok(check::check(topology, &self.observation, &evidence, &Selection::default()));
         };
-        let seen = canaries.then_some(&seen);
-        Ok(check::check(topology, &self.observation, seen, &thresholds))
+        let secrets = self.secrets()?;
+        let sessions = self.sessions(&secrets)?;
+        let dials = async {
+            match selection.wants("L15") {
+                true => Some(observe::look_again(topology, &self.hosts, &self.observation).await),
+                false => None,
+            }
+        };
+        let (mut evidence, dials) =
+            tokio::join!(prove::gather(&sessions, &self.hosts, topology, &self.observation, selection, at), dials);
+        let mut observation = self.observation.clone();
+        evidence.dialled = dials.is_some();
+        for (name, records) in dials.into_iter().flatten() {
+            if let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) {
+                parse::add_second_look(seen, &records);
+            }
+        }
+        Ok(check::check(topology, &observation, &evidence, selection))
     }
 
     /// Closes the connections.

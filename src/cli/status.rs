@@ -55,7 +55,7 @@ pub(super) fn run(globals: &Globals, args: &StatusArgs, ui: &Ui) -> Result<Exit,
     block_on(async {
         let mut session = Session::open(&inventory, Wish::default(), Events::silent()).await?;
         let Some(every) = args.watch else {
-            let view = view(&session, &session.check(false).await?);
+            let view = view(&session, &session.check(None).await?);
             session.close().await;
             ui.answer(|look| topology::render(&view, look), || StatusDocument::new(&view))?;
             return Ok(exit::DONE);
@@ -74,7 +74,7 @@ async fn watch(session: &mut Session<'_>, every: u64, ui: &Ui) -> Result<Exit, F
     loop {
         ticks.tick().await;
         session.observe(Wish::default()).await;
-        let view = view(session, &session.check(false).await?);
+        let view = view(session, &session.check(None).await?);
         let frame = topology::render_frame(&view, Zoned::now().time(), every, ui.out);
         if ui.result(&frame)? == Delivery::ReaderGone {
             return Ok(exit::DONE);

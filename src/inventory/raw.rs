@@ -36,6 +36,8 @@ pub struct Inventory {
     pub replication: Option<Replication>,
     /// How the servers are reached.
     pub ssh: Option<Ssh>,
+    /// How much is too much for `check`.
+    pub thresholds: Option<Thresholds>,
 }
 
 /// What a topology is for.
@@ -64,6 +66,9 @@ pub struct Postgres {
     pub parameters: Option<BTreeMap<String, ParameterValue>>,
     /// HBA records for the clients; pgstead adds those that replication needs.
     pub hba: Option<Vec<Hba>>,
+    /// Consent for adopting a primary: its certificate, issued by another CA, is replaced. Clients that verify it must trust
+    /// the topology's CA first.
+    pub replace_certificate: Option<bool>,
 }
 
 /// One HBA record. The order of the list is the order of the file: the first record that matches a client decides.
@@ -193,6 +198,60 @@ pub enum SynchronousMode {
     Any,
     /// The first of the standbys, by priority.
     First,
+}
+
+/// The limits of `check`. Each is optional.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// Milliseconds within which a canary must arrive at a standby of the primary's region; 2000 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub canary_near_ms: Option<u64>,
+    /// The same for a standby of another region; 10000 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub canary_far_ms: Option<u64>,
+    /// Bytes that replay may be behind before it is a warning; 67108864 unless said otherwise.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000u64))]
+    pub lag_warning_bytes: Option<u64>,
+    /// Bytes that replay may be behind before the link is unhealthy; 1073741824 unless said otherwise.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000u64))]
+    pub lag_error_bytes: Option<u64>,
+    /// Bytes from which on a standby is watched over three samples, to see whether it falls further behind; 16777216 unless said otherwise.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000u64))]
+    pub lag_growth_bytes: Option<u64>,
+    /// Milliseconds between two samples; 1000 unless said otherwise.
+    #[schemars(range(min = 100, max = 60_000))]
+    pub sample_interval_ms: Option<u64>,
+    /// Free walsenders and slots that every server keeps for the next standby and a base backup; 2 unless said otherwise.
+    pub headroom: Option<u64>,
+    /// Seconds that a standby must be able to stay away without losing its slot's WAL. Also the shortest time over which WAL is counted before a rate is told from it; 3600 unless said otherwise.
+    pub slot_outage_s: Option<u64>,
+    /// Seconds that a slot of somebody else may be inactive, where the server counts them (17 and later); 60 unless said otherwise.
+    pub slot_inactive_s: Option<u64>,
+    /// Days before the end of a certificate or CRL from which on it is a warning; 30 unless said otherwise.
+    pub certificate_warning_days: Option<u64>,
+    /// Days before the end from which on the server is unhealthy; 7 unless said otherwise.
+    pub certificate_error_days: Option<u64>,
+    /// Percent of a file system that should stay free; less is unhealthy when it would fill up within `disk_full_hours`; 20 unless said otherwise.
+    #[schemars(range(max = 100))]
+    pub disk_free_percent: Option<u64>,
+    /// Percent of a file system that must stay free, however slowly it fills; 5 unless said otherwise.
+    #[schemars(range(max = 100))]
+    pub disk_free_error_percent: Option<u64>,
+    /// Hours for which free space must last at the rate at which WAL is written; 24 unless said otherwise.
+    pub disk_full_hours: Option<u64>,
+    /// Milliseconds by which a server's clock may differ from the primary's; 1000 unless said otherwise.
+    pub clock_skew_ms: Option<u64>,
+    /// Milliseconds that a commit may wait for a synchronous standby; 5000 unless said otherwise.
+    pub sync_wait_ms: Option<u64>,
+    /// WAL segments that may wait for the archiver; 32 unless said otherwise.
+    pub archive_backlog_segments: Option<u64>,
+    /// Milliseconds within which a segment must be archived (`check --deep`); 60000 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub archive_wait_ms: Option<u64>,
+    /// Seconds that `pg_amcheck` may take on one database (`check --deep`); 3600 unless said otherwise.
+    #[schemars(range(min = 1))]
+    pub amcheck_timeout_s: Option<u64>,
 }
 
 /// How a server is reached over SSH. What is not given is left to `~/.ssh/config`.

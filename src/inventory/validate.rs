@@ -6,6 +6,7 @@
 mod access;
 mod servers;
 mod standbys;
+mod thresholds;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -153,6 +154,7 @@ impl<'a> Judge<'a, '_> {
         let hba = self.hba();
         let sites = self.sites();
         let replication = self.replication();
+        let thresholds = self.thresholds();
         let servers = self.servers(&sites);
         if !self.problems.is_empty() {
             return None;
@@ -170,10 +172,12 @@ impl<'a> Judge<'a, '_> {
             purpose,
             version: version?,
             databases,
+            replace_certificate: self.postgres(|p| &p.replace_certificate).copied().unwrap_or(false),
             parameters,
             hba,
             sites: all_sites,
             replication,
+            thresholds,
         };
         match Topology::new(common, servers) {
             Ok(topology) => Some(topology),

@@ -3,8 +3,10 @@
 //! Layer 0. No I/O, no clock, no randomness: a value made here is the same on every machine and in every test.
 
 pub mod address;
+pub mod archive;
 pub mod argv;
 pub mod hba;
+pub mod health;
 pub mod layout;
 pub mod lsn;
 pub mod name;
@@ -15,8 +17,10 @@ pub mod parameter;
 pub mod quantity;
 pub mod readiness;
 pub mod secret;
+pub mod thresholds;
 pub mod topology;
 pub mod version;
+pub mod wal;
 
 pub use address::Address;
 pub use argv::Argv;

@@ -15,6 +15,7 @@ use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
 use crate::model::parameter::Parameters;
+use crate::model::thresholds::Thresholds;
 use crate::model::version::Major;
 
 /// What the topology is for. Faults and drills with faults refuse anything but a lab.
@@ -136,6 +137,8 @@ pub struct Common {
     pub version: Major,
     /// Databases that must exist.
     pub databases: Vec<String>,
+    /// Whether the certificate that an adopted primary serves may be replaced although another CA issued it.
+    pub replace_certificate: bool,
     /// Parameters of every server.
     pub parameters: Parameters,
     /// HBA records of every server.
@@ -144,6 +147,8 @@ pub struct Common {
     pub sites: BTreeMap<SiteName, Site>,
     /// How servers replicate.
     pub replication: Replication,
+    /// How much is too much for `check`.
+    pub thresholds: Thresholds,
 }
 
 /// The wanted topology: one preferred primary and its standbys in any cascade.

@@ -21,14 +21,18 @@ SELECT json_build_object(
   'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
   'replay_pause_state', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
   'settings', (SELECT json_object_agg(name, json_build_object('setting', setting, 'unit', unit, 'context', context,
-      'sourcefile', sourcefile, 'pending_restart', pending_restart)) FROM pg_settings WHERE context <> 'internal'),
+      'sourcefile', sourcefile, 'pending_restart', pending_restart, 'source', source, 'boot', boot_val)) FROM pg_settings WHERE context <> 'internal'),
   'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
-      'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')))
+      'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'),
+      'comment', shobj_description(oid, 'pg_authid')))
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
-      'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size)), '{}')
-      FROM pg_replication_slots),
+      'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size,
+      'temporary', temporary, 'failover', coalesce((to_jsonb(r) ->> 'failover')::boolean, false),
+      'synced', coalesce((to_jsonb(r) ->> 'synced')::boolean, false), 'invalidation_reason', to_jsonb(r) ->> 'invalidation_reason',
+      'inactive_s', greatest(extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'inactive_since')::timestamptz), 0)::bigint)), '{}')
+      FROM pg_replication_slots r),
   'senders', (SELECT coalesce(json_agg(json_build_object('pid', r.pid, 'usename', r.usename,
       'application_name', r.application_name, 'client_addr', host(r.client_addr), 'state', r.state,
       'sync_state', r.sync_state, 'sent_lsn', r.sent_lsn, 'flush_lsn', r.flush_lsn, 'replay_lsn', r.replay_lsn,
@@ -51,6 +55,43 @@ SELECT json_build_object(
       WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
   'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
   'canary', to_regclass('pgstead.canary') IS NOT NULL,
+  'canary_chain', EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgstead.canary') AND attname = 'hash'
+      AND NOT attisdropped),
   'tablespaces', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{}')
-      FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '')
+      FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
+  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'name', name, 'setting', setting)
+      ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
+  'included_files', (SELECT coalesce(json_object_agg(f, pg_read_file(f, 0, 1000000, true)), '{}')
+      FROM (SELECT DISTINCT sourcefile AS f FROM pg_file_settings WHERE sourcefile NOT LIKE '%/postgresql.auto.conf'
+        AND sourcefile NOT LIKE '%/pgstead.conf' AND sourcefile <> current_setting('config_file')) i),
+  'certificate', CASE WHEN current_setting('ssl') = 'on'
+      THEN pg_read_file(nullif(current_setting('ssl_cert_file'), ''), 0, 1000000, true) END,
+  'authorities', CASE WHEN current_setting('ssl') = 'on'
+      THEN pg_read_file(nullif(current_setting('ssl_ca_file'), ''), 0, 1000000, true) END,
+  'health', json_build_object(
+    'unserved', (SELECT coalesce(json_agg(s.name ORDER BY s.name), '[]')
+        FROM pg_settings s JOIN pg_file_settings f ON f.name = s.name AND f.applied AND f.error IS NULL
+        WHERE s.context = 'sighup' AND NOT s.pending_restart AND CASE s.vartype
+          WHEN 'string' THEN f.setting <> s.setting
+          WHEN 'enum' THEN lower(f.setting) <> lower(s.setting)
+          WHEN 'bool' THEN f.setting::boolean <> s.setting::boolean
+          ELSE false END),
+    'checksum_failures', (SELECT coalesce(json_agg(json_build_object('database', coalesce(datname, ''),
+        'failures', checksum_failures, 'last', checksum_last_failure::text)), '[]')
+        FROM pg_stat_database WHERE checksum_failures > 0),
+    'collations', (SELECT coalesce(json_agg(json_build_object('database', datname, 'recorded', datcollversion,
+        'actual', pg_database_collation_actual_version(oid)) ORDER BY datname), '[]') FROM pg_database
+        WHERE datallowconn AND (datcollversion IS NOT NULL OR pg_database_collation_actual_version(oid) IS NOT NULL)),
+    'sync_waits_ms', (SELECT coalesce(json_agg((extract(epoch FROM clock_timestamp() - query_start) * 1000)::bigint), '[]')
+        FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query_start <= clock_timestamp()),
+    'commit_overrides', (SELECT coalesce(json_agg(concat_ws(' ', 'role ' || rolname, 'database ' || datname) || ': ' || c), '[]')
+        FROM pg_db_role_setting d LEFT JOIN pg_roles r ON r.oid = d.setrole LEFT JOIN pg_database b ON b.oid = d.setdatabase
+        CROSS JOIN unnest(d.setconfig) c WHERE c LIKE 'synchronous\_commit=%'),
+    'archiver', (SELECT json_build_object('last_archived_wal', last_archived_wal,
+        'last_archived_us', (extract(epoch FROM last_archived_time) * 1000000)::bigint, 'failed_count', failed_count,
+        'last_failed_wal', last_failed_wal, 'last_failed_us', (extract(epoch FROM last_failed_time) * 1000000)::bigint,
+        'ready', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')) FROM pg_stat_archiver),
+    'wal', (SELECT json_build_object('bytes', wal_bytes::bigint,
+        'seconds', greatest(extract(epoch FROM clock_timestamp() - stats_reset), 0)::bigint) FROM pg_stat_wal),
+    'crl', CASE WHEN current_setting('ssl_crl_file') <> '' THEN pg_read_file(current_setting('ssl_crl_file'), 0, 1000000, true) END)
 ) FROM line;

@@ -1,5 +1,7 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
+pub mod history;
+pub mod meet;
 pub mod pairs;
 pub mod parse;
 pub mod probe;
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::event::Event;
 use crate::event::Events;
+use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
@@ -46,7 +49,26 @@ pub async fn observe<H: Host>(
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
         (server.name.clone(), seen)
     });
-    Observation { servers: join_all(looks).await.into_iter().collect() }
+    Observation { servers: join_all(looks).await.into_iter().collect(), ..Observation::default() }
+}
+
+/// Looks a second time: at what other servers answer to a fresh connection, and at places that the first look named.
+/// What could not be looked at stays as it was. It runs beside other work: a silent network costs the dials' own limit.
+pub async fn look_again<H: Host>(
+    topology: &Topology,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    observation: &Observation,
+) -> BTreeMap<ServerName, Records> {
+    let looks = topology.servers().map(async |server| {
+        let host = hosts.get(&server.name)?.as_ref().ok()?;
+        let instance = observation.server(&server.name).and_then(|seen| seen.instance.known());
+        let command = instance.and_then(|instance| instance.settings.get("archive_command"));
+        let archive = command.and_then(|command| copy_directory(&command.setting)).map(str::to_owned);
+        let paths: Vec<String> = archive.into_iter().collect();
+        let output = host.probe(&probe::SCRIPT, &probe::second_look(topology, server, &paths)).await.ok()?;
+        Some((server.name.clone(), Records::parse(&output.stdout).ok()?))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn observe_server<H: Host>(

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
+use crate::model::health::Health;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -16,6 +17,7 @@ use crate::model::observation::Dial;
 use crate::model::observation::Disk;
 use crate::model::observation::FileError;
 use crate::model::observation::FileFact;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Listener;
 use crate::model::observation::Os;
@@ -23,6 +25,7 @@ use crate::model::observation::Peer;
 use crate::model::observation::Positions;
 use crate::model::observation::Receiver;
 use crate::model::observation::Role;
+use crate::model::observation::Route;
 use crate::model::observation::Sender;
 use crate::model::observation::ServerObservation;
 use crate::model::observation::Service;
@@ -49,7 +52,11 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
     let kind = records.text("layout");
     let layout = match records.get("layout") {
         Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
-            Some(layout) => Observed::Known(Layout { os_user: records.text("instance_user"), ..layout.clone() }),
+            Some(layout) => Observed::Known(Layout {
+                os_user: records.text("instance_user"),
+                socket_directory: records.text("socket"),
+                ..layout.clone()
+            }),
             None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
         },
         Observed::Absent => Observed::Absent,
@@ -63,10 +70,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
         beside: lines(&records.text("beside")),
-        disks: records
-            .with_prefix("disk.")
-            .map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk)))
-            .collect(),
+        disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
             let (active, boot) = text.rsplit_once(' ')?;
@@ -88,6 +92,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
         readiness: crate::observe::readiness::parse_readiness(records),
+        libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
     }
 }
 
@@ -195,6 +200,33 @@ fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        minimum_recovery_end: field("Minimum recovery ending location")
+            .and_then(|text| text.parse().ok())
+            .filter(|lsn: &Lsn| lsn.0 > 0),
+        minimum_recovery_timeline: field("Min recovery ending loc's timeline")
+            .and_then(|text| text.parse().ok())
+            .filter(|timeline| *timeline > 0),
+        segment_bytes: field("Bytes per WAL segment").and_then(|text| text.parse().ok()),
+    })
+}
+
+fn parse_disks(records: &Records) -> BTreeMap<String, Observed<Disk>> {
+    let disks = records.with_prefix("disk.");
+    disks.map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk))).collect()
+}
+
+/// Puts what a second look found into what the first one saw.
+pub fn add_second_look(seen: &mut ServerObservation, records: &Records) {
+    seen.disks.extend(parse_disks(records));
+    for (name, peer) in &mut seen.peers {
+        peer.dial = parse_dial(records, name);
+    }
+}
+
+fn parse_dial(records: &Records, peer: &ServerName) -> Observed<Dial> {
+    records.get(&["dial.", peer.as_str()].concat()).map_parsed(|text| {
+        let mut fields = text.trim().split('|');
+        Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
     })
 }
 
@@ -250,6 +282,7 @@ fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {
                 mode: mode.to_owned(),
                 sha256: sha256.to_owned(),
                 content: records.get(&["content.", number].concat()).known().cloned(),
+                is_link: records.get(&["link.", number].concat()).known().is_some(),
             }),
             _ => Observed::Unreadable(facts.to_owned()),
         };
@@ -265,14 +298,21 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
             let name: ServerName = name.parse().ok()?;
             let text = value.known()?;
             let (source, resolved) = text.split_once('\n').unwrap_or((text, ""));
-            let dial = records.get(&["dial.", name.as_str()].concat()).map_parsed(|text| {
-                let mut fields = text.trim().split('|');
-                Some(Dial { system_identifier: fields.next()?.parse().ok()?, timeline: fields.next()?.parse().ok()? })
-            });
+            let dial = parse_dial(records, &name);
             let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
-            Some((name, Peer { resolved, source: source.trim().parse().ok(), dial }))
+            let routes = records.text(&["routes.", name.as_str()].concat());
+            let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
+            let source = source.trim().parse().ok();
+            Some((name, Peer { resolved, source, routes, seen_as: Observed::default(), dial }))
         })
         .collect()
+}
+
+/// Parses a way: to, gateway or a hyphen, source.
+fn parse_route(line: &str) -> Option<Route> {
+    let mut words = line.split_whitespace();
+    let (to, via, source) = (words.next()?, words.next()?, words.next()?);
+    Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
 /// The JSON that `instance.sql` returns.
@@ -296,7 +336,13 @@ struct InstanceJson {
     stale_files: Vec<String>,
     database_bytes: u64,
     canary: bool,
+    canary_chain: bool,
     tablespaces: BTreeMap<String, String>,
+    file_settings: Vec<FileSetting>,
+    included_files: BTreeMap<String, Option<String>>,
+    certificate: Option<String>,
+    authorities: Option<String>,
+    health: Health,
 }
 
 impl From<InstanceJson> for Instance {
@@ -318,7 +364,13 @@ impl From<InstanceJson> for Instance {
             stale_files: json.stale_files,
             database_bytes: json.database_bytes,
             canary: json.canary,
+            canary_chain: json.canary_chain,
             tablespaces: json.tablespaces,
+            file_settings: json.file_settings,
+            included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
+            certificate: json.certificate,
+            authorities: json.authorities,
+            health: json.health,
         }
     }
 }

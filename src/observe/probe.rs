@@ -28,6 +28,7 @@ pub fn script(wish: Wish) -> &'static str {
 /// The files that a probe reports, as (where, name): what pgstead installs, so that a plan can compare.
 pub const FILES: &[(&str, &str)] = &[
     ("config", "postgresql.conf"),
+    ("config", "pgstead.conf"),
     ("config", "pg_hba.conf"),
     ("config", "pg_ident.conf"),
     ("config", "start.conf"),
@@ -72,17 +73,7 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     if wish.readiness {
         words.push("readiness".to_owned());
     }
-    for layout in layouts(topology, server) {
-        words.push("layout".to_owned());
-        words.push(kind_word(&layout).to_owned());
-        words.push(layout.bin_directory);
-        words.push(layout.data_directory);
-        words.push(layout.config_directory.unwrap_or_default());
-        words.push(layout.unit.unwrap_or_default());
-        words.push(layout.socket_directory);
-        words.push(layout.os_user);
-        words.push(layout.pgstead_directory);
-    }
+    layout_words(topology, server, &mut words);
     for (place, name) in FILES {
         words.extend([(*place).to_owned(), (*name).to_owned()]);
     }
@@ -96,6 +87,35 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
         }
     }
     words
+}
+
+/// Returns the arguments of a second look: dials to every other server, and the room at some paths.
+pub fn second_look(topology: &Topology, server: &Server, paths: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(["version".to_owned(), topology.common().version.to_string()]);
+    words.extend(["port".to_owned(), server.port.to_string(), "second-look".to_owned()]);
+    layout_words(topology, server, &mut words);
+    for path in paths {
+        words.extend(["disk".to_owned(), path.clone()]);
+    }
+    for peer in topology.servers().filter(|peer| peer.name != server.name) {
+        words.extend(["dial".to_owned(), peer.name.to_string(), peer.address.to_string(), peer.port.to_string()]);
+    }
+    words
+}
+
+fn layout_words(topology: &Topology, server: &Server, words: &mut Vec<String>) {
+    for layout in layouts(topology, server) {
+        words.push("layout".to_owned());
+        words.push(kind_word(&layout).to_owned());
+        words.push(layout.bin_directory);
+        words.push(layout.data_directory);
+        words.push(layout.config_directory.unwrap_or_default());
+        words.push(layout.unit.unwrap_or_default());
+        words.push(layout.socket_directory);
+        words.push(layout.os_user);
+        words.push(layout.pgstead_directory);
+    }
 }
 
 /// Returns the word by which the probe names a layout's kind.

@@ -7,6 +7,7 @@ use sha2::Digest;
 use sha2::Sha256;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_crl;
 use x509_parser::pem::Pem;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
@@ -32,6 +33,8 @@ pub struct CertificateFacts {
     pub not_after: Timestamp,
     /// Whether it may sign certificates.
     pub is_ca: bool,
+    /// Whether it names itself as its issuer: nobody else vouches for it.
+    pub is_self_issued: bool,
     /// SHA-256 of the whole certificate, lower-case hex, as `openssl x509 -fingerprint -sha256` without colons.
     pub fingerprint_sha256: String,
     /// SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex: equal for renewed certificates of one key.
@@ -60,6 +63,7 @@ pub fn parse_certificate(pem: &str) -> Result<CertificateFacts, PkiError> {
         not_before: timestamp(certificate.validity().not_before)?,
         not_after: timestamp(certificate.validity().not_after)?,
         is_ca: certificate.is_ca(),
+        is_self_issued: certificate.issuer().as_raw() == certificate.subject().as_raw(),
         fingerprint_sha256: hex(&Sha256::digest(&pem.contents)),
         public_key_sha256: hex(&Sha256::digest(certificate.public_key().raw)),
     };
@@ -118,6 +122,27 @@ pub fn split_bundle(bundle: &str) -> Result<Vec<String>, PkiError> {
         certificates.push(encode(&pem.contents));
     }
     Ok(certificates)
+}
+
+/// Returns when a revocation list (PEM) promises its next update, where it does.
+///
+/// # Errors
+/// The text holds no list that can be read.
+pub fn crl_next_update(text: &str) -> Result<Option<Timestamp>, PkiError> {
+    let refuse = |detail: String| PkiError::ReadRevocations { detail };
+    let pem = match Pem::iter_from_buffer(text.as_bytes()).next() {
+        Some(Ok(pem)) if pem.label == "X509 CRL" => pem,
+        Some(Ok(pem)) => return Err(refuse(["the block is a ", &pem.label].concat())),
+        Some(Err(error)) => return Err(refuse(error.to_string())),
+        None => return Err(refuse("there is no PEM block".to_owned())),
+    };
+    let (_, list) = parse_x509_crl(&pem.contents).map_err(|error| refuse(error.to_string()))?;
+    list.next_update().map(timestamp).transpose()
+}
+
+/// Returns a certificate as it came over the wire (DER) as PEM.
+pub fn pem_of(der: &[u8]) -> String {
+    encode(der)
 }
 
 fn first(text: &str) -> Result<Pem, PkiError> {

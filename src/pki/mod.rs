@@ -9,8 +9,10 @@ mod issue;
 mod secrets;
 
 pub use crate::pki::facts::CertificateFacts;
+pub use crate::pki::facts::crl_next_update;
 pub use crate::pki::facts::key_matches;
 pub use crate::pki::facts::parse_certificate;
+pub use crate::pki::facts::pem_of;
 pub use crate::pki::facts::split_bundle;
 pub use crate::pki::facts::verify_signed_by;
 pub use crate::pki::issue::Authority;
@@ -85,6 +87,12 @@ pub enum PkiError {
     /// A text is not a PEM certificate.
     #[error("not a PEM certificate: {detail}")]
     ReadCertificate {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A text is not a PEM certificate revocation list.
+    #[error("not a PEM certificate revocation list: {detail}")]
+    ReadRevocations {
         /// What is wrong with it.
         detail: String,
     },

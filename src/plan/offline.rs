@@ -21,7 +21,7 @@ pub fn presume(topology: &Topology) -> Observation {
         let layout = layouts.into_iter().next().map_or(Observed::Absent, |layout| Observed::Known(owned(layout)));
         (server.name.clone(), Observed::Known(presume_server(server, layout)))
     });
-    Observation { servers: servers.collect() }
+    Observation { servers: servers.collect(), ..Observation::default() }
 }
 
 fn owned(layout: Layout) -> Layout {
@@ -59,5 +59,6 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         peers: BTreeMap::new(),
         instance: Observed::Absent,
         readiness: Observed::default(),
+        libraries: Observed::Absent,
     }
 }

@@ -104,7 +104,7 @@ impl Client {
             .application_name(OPERATOR_NAME)
             .options(wish.options())
             .ssl_mode(SslMode::Require);
-        let mut connector = tls.connector();
+        let mut connector = tls.connector(&wish.server);
         let Ok(connect) = MakeTlsConnect::<UnixStream>::make_tls_connect(&mut connector, &wish.verify_name);
         let (inner, connection) =
             config.connect_raw(stream, connect).await.map_err(|source| match certificate_problem(&source) {

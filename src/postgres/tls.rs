@@ -1,22 +1,40 @@
 //! TLS as every session of ours uses it: the topology's CA and no other, our client certificate, `verify-full`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use rustls::ClientConfig;
+use rustls::DigitallySignedStruct;
 use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::Resumption;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::model::name::ServerName;
 use crate::pki::CertificatePair;
 use crate::postgres::error::PostgresError;
 
 /// What TLS trusts and shows. Cheap to clone; one serves all sessions of a run.
+///
+/// It remembers which certificate each server has shown, also one that was refused.
 #[derive(Clone)]
-pub struct Tls(Arc<ClientConfig>);
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    verifier: Arc<WebPkiServerVerifier>,
+    shown: Arc<Mutex<BTreeMap<ServerName, Vec<u8>>>>,
+}
 
 impl Tls {
     /// Takes the CA's certificates (one, or two while the CA is being replaced) and the operator's own pair.
@@ -31,17 +49,77 @@ impl Tls {
         let chain = certificates("the operator's certificate", &operator.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(operator.key.expose().as_bytes())
             .map_err(|error| unusable("the operator's key", &error))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(roots);
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| unusable("the CA's certificate", &error))?;
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("the TLS library", &error))?
-            .with_root_certificates(roots)
+            .with_webpki_verifier(Arc::clone(&verifier))
             .with_client_auth_cert(chain, key)
             .map_err(|error| unusable("the operator's key", &error))?;
-        Ok(Self(Arc::new(config)))
+        // A resumed session shows no certificate.
+        config.resumption = Resumption::disabled();
+        Ok(Self { config: Arc::new(config), verifier, shown: Arc::default() })
     }
 
-    pub(super) fn connector(&self) -> MakeRustlsConnect {
-        MakeRustlsConnect::new(ClientConfig::clone(&self.0))
+    /// Returns the certificate (DER) that a server showed last, whether or not it was accepted.
+    pub fn shown_by(&self, server: &ServerName) -> Option<Vec<u8>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).get(server).cloned()
+    }
+
+    pub(super) fn connector(&self, server: &ServerName) -> MakeRustlsConnect {
+        let mut config = ClientConfig::clone(&self.config);
+        let verifier = Remembering { tls: self.clone(), server: server.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        MakeRustlsConnect::new(config)
+    }
+}
+
+/// Verifies as `rustls` itself does, and remembers what was shown.
+#[derive(Debug)]
+struct Remembering {
+    tls: Tls,
+    server: ServerName,
+}
+
+impl ServerCertVerifier for Remembering {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &rustls::pki_types::ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let mut shown = self.tls.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.insert(self.server.clone(), end_entity.to_vec());
+        drop(shown);
+        self.tls.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.tls.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.tls.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.tls.verifier.supported_verify_schemes()
     }
 }
 

@@ -1,13 +1,22 @@
 //! Proves that data moves: writes a row on the primary and watches it arrive on every standby.
 //!
+//! Beside it everything else that has to be tried and not only looked at: certificates that are served, samples over
+//! time, pages and indexes, the archive.
+//!
 //! Sessions go as role `pgstead` over TLS through the SSH connection of each server. What the result means is judged by
 //! `check/`; nothing here decides.
 
+mod amcheck;
+mod archive;
 mod canary;
+mod chain;
+mod gather;
+mod samples;
 mod sessions;
 
 pub use canary::NEW_LINK;
 pub use canary::OLD_LINK;
 pub use canary::prove_links;
 pub use canary::watch_canaries;
+pub use gather::gather;
 pub use sessions::Sessions;

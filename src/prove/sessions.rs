@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::observed::Observed;
 use crate::model::topology::Topology;
+use crate::pki::pem_of;
 use crate::plan::network;
 use crate::postgres::Client;
 use crate::postgres::ConnectWish;
@@ -81,5 +83,23 @@ impl<'a, H: Host> Sessions<'a, H> {
         let open = Arc::new(open);
         *client = Some(Arc::clone(&open));
         Ok(open)
+    }
+
+    /// Returns the certificate that a server serves, from the handshake of its session; PEM.
+    pub async fn served(&self, name: &ServerName) -> Observed<String> {
+        let opened = self.session(name).await;
+        match (self.tls.shown_by(name), opened) {
+            (Some(der), _) => Observed::Known(pem_of(&der)),
+            (None, Ok(_)) => Observed::Unreadable("the session was opened without showing one".to_owned()),
+            (None, Err(diagnostic)) => Observed::Unreadable(explain(&diagnostic)),
+        }
+    }
+}
+
+/// Says in one line what a diagnostic says.
+pub(super) fn explain(diagnostic: &Diagnostic) -> String {
+    match &diagnostic.detail {
+        Some(detail) => [&diagnostic.message, ": ", detail].concat(),
+        None => diagnostic.message.clone(),
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! The mirror types here are the only place where a key gets its name. No text for people is made here.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::apply::RunReport;
 use crate::apply::StepReport;
+use crate::check::CheckEntry;
 use crate::check::CheckReport;
+use crate::check::Finding;
 use crate::check::LinkReport;
 use crate::check::ServerReport;
 use crate::check::Verdict;
@@ -23,8 +26,9 @@ use crate::model::pair::Pair;
 use crate::model::topology::Topology;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::StepId;
-use crate::preflight::Finding;
+use crate::preflight;
 use crate::preflight::PreflightReport;
 use crate::preflight::Seed;
 use crate::preflight::Skipped;
@@ -109,6 +113,8 @@ pub struct PlanDocument<'a> {
     topology: &'a TopologyName,
     changes: bool,
     steps: Vec<PlanStepJson<'a>>,
+    /// The effective settings of running instances that change.
+    settings: &'a [SettingChange],
     refusals: Vec<DiagnosticJson<'a>>,
     notes: Vec<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +154,7 @@ impl<'a> PlanDocument<'a> {
             topology: view.topology,
             changes: !steps.is_empty(),
             steps: steps.iter().map(|planned| step(planned, view)).collect(),
+            settings: view.plan.map_or(&[], |plan| &plan.settings),
             refusals: diagnostics(refusals),
             notes: diagnostics(notes),
             error: first_error(refusals),
@@ -212,7 +219,24 @@ pub struct CheckDocument<'a> {
     verdict: Verdict,
     servers: &'a [ServerReport],
     links: &'a [LinkReport],
-    findings: Vec<DiagnosticJson<'a>>,
+    findings: Vec<FindingJson<'a>>,
+    checked_at: Timestamp,
+    checks: &'a [CheckEntry],
+}
+
+/// A diagnostic of a check: with the check it belongs to, and what it says about the health.
+#[derive(Debug, Serialize)]
+struct FindingJson<'a> {
+    #[serde(flatten)]
+    diagnostic: DiagnosticJson<'a>,
+    check: &'static str,
+    verdict: Verdict,
+}
+
+impl<'a> From<&'a Finding> for FindingJson<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self { diagnostic: (&finding.diagnostic).into(), check: finding.check(), verdict: finding.verdict }
+    }
 }
 
 impl<'a> CheckDocument<'a> {
@@ -224,7 +248,9 @@ impl<'a> CheckDocument<'a> {
             verdict: report.verdict,
             servers: &report.servers,
             links: &report.links,
-            findings: diagnostics(&report.findings),
+            findings: report.findings.iter().map(FindingJson::from).collect(),
+            checked_at: report.checked_at,
+            checks: &report.checks,
         }
     }
 }
@@ -235,7 +261,7 @@ pub struct PreflightDocument<'a> {
     version: u32,
     topology: &'a TopologyName,
     ready: bool,
-    findings: Vec<FindingJson<'a>>,
+    findings: Vec<PreflightFindingJson<'a>>,
     skipped: &'a [Skipped],
     /// The codes that were judged alone; empty means all.
     only: &'a [&'static str],
@@ -245,7 +271,7 @@ pub struct PreflightDocument<'a> {
 
 /// A diagnostic with the pair of servers that it is about.
 #[derive(Debug, Serialize)]
-struct FindingJson<'a> {
+struct PreflightFindingJson<'a> {
     #[serde(flatten)]
     diagnostic: DiagnosticJson<'a>,
     pair: Option<&'a Pair>,
@@ -254,7 +280,7 @@ struct FindingJson<'a> {
 impl<'a> PreflightDocument<'a> {
     /// Makes the document.
     pub fn new(report: &'a PreflightReport) -> Self {
-        let finding = |finding: &'a Finding| FindingJson {
+        let finding = |finding: &'a preflight::Finding| PreflightFindingJson {
             diagnostic: (&finding.diagnostic).into(),
             pair: finding.pair.as_ref(),
         };

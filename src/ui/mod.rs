@@ -13,6 +13,7 @@ pub mod json;
 pub mod keys;
 pub mod lab;
 pub mod look;
+pub mod nagios;
 pub mod plan;
 pub mod preflight;
 pub mod progress;
@@ -43,6 +44,8 @@ pub enum Format {
     Human,
     /// Exactly one JSON document.
     Json,
+    /// One line as monitoring plugins write it; `check` alone knows it.
+    Nagios,
 }
 
 /// How much is said on stderr.
@@ -140,7 +143,7 @@ impl Ui {
         document: impl FnOnce() -> D,
     ) -> Result<Delivery, Failure> {
         match self.options.format {
-            Format::Human => self.result(&human(self.out)),
+            Format::Human | Format::Nagios => self.result(&human(self.out)),
             Format::Json => self.document(&document()),
         }
     }
@@ -179,11 +182,16 @@ impl Ui {
         self.diagnostics(&failure.diagnostics);
     }
 
-    /// Writes the error document to stdout when JSON was asked for.
+    /// Writes the error document to stdout when JSON was asked for, and a line when a monitoring system asks.
     pub fn error_document(&self, diagnostics: &[Diagnostic]) {
-        if self.is_json() {
-            // When stdout is broken as well, stderr still tells why the run failed.
-            let _ = self.document(&json::ErrorDocument::new(diagnostics));
-        }
+        // When stdout is broken as well, stderr still tells why the run failed.
+        let _ = match self.options.format {
+            Format::Json => self.document(&json::ErrorDocument::new(diagnostics)),
+            Format::Nagios => {
+                let message = diagnostics.first().map_or("no diagnostic", |first| first.message.as_str());
+                self.result(&nagios::render_failure(message))
+            }
+            Format::Human => return,
+        };
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::apply::Outcome;
 use crate::apply::RunReport;
+use crate::check::CheckEntry;
 use crate::check::CheckReport;
 use crate::check::LinkReport;
 use crate::check::Verdict;
@@ -67,10 +68,18 @@ pub fn render_check(report: &CheckReport, look: Look) -> String {
         out.push('\n');
     }
     for finding in &report.findings {
-        out.push_str(&diagnostic::render(finding, look));
+        out.push_str(&diagnostic::render(&finding.diagnostic, look));
     }
     if !report.findings.is_empty() {
         out.push('\n');
+    }
+    if look.whole {
+        out.push_str(&checks(&report.checks, look));
+        out.push('\n');
+    } else {
+        for entry in report.checks.iter().filter(|entry| entry.skipped.is_some_and(|why| why.ends_with("(--quick)"))) {
+            out.push_str(&format!("Left out: {}: {}\n", entry.id, entry.skipped.unwrap_or_default()));
+        }
     }
     let of = |verdict: Verdict| report.links.iter().filter(|link| link.verdict == verdict).count();
     out.push_str(&format!(
@@ -82,6 +91,21 @@ pub fn render_check(report: &CheckReport, look: Look) -> String {
         of(Verdict::Unknown),
     ));
     out
+}
+
+fn checks(checks: &[CheckEntry], look: Look) -> String {
+    let rows: Vec<_> = checks
+        .iter()
+        .map(|entry| {
+            vec![
+                cell(entry.id),
+                cell(entry.title),
+                entry.verdict.map_or(cell(""), |verdict| styled(verdict_word(verdict), verdict_style(verdict))),
+                cell(entry.skipped.unwrap_or_default()),
+            ]
+        })
+        .collect();
+    table(&["CHECK", "PROVES", "VERDICT", "LEFT OUT"], &rows, look)
 }
 
 fn links(links: &[LinkReport], look: Look) -> String {
@@ -139,5 +163,6 @@ mod tests {
     fn check() {
         insta::assert_snapshot!(render_check(&samples::check(), Look::PLAIN));
         insta::assert_snapshot!(render_check(&samples::check(), Look { unicode: false, ..Look::PLAIN }));
+        insta::assert_snapshot!(render_check(&samples::check(), Look { whole: true, ..Look::PLAIN }));
     }
 }

@@ -6,8 +6,11 @@ use std::sync::LazyLock;
 use crate::apply::Outcome;
 use crate::apply::RunReport;
 use crate::apply::StepReport;
+use crate::check::CheckEntry;
 use crate::check::CheckReport;
+use crate::check::Finding;
 use crate::check::LinkReport;
+use crate::check::Scope;
 use crate::check::ServerReport;
 use crate::check::Verdict;
 use crate::diagnostic::Diagnostic;
@@ -39,6 +42,7 @@ use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::ui::plan::PlanView;
@@ -110,7 +114,19 @@ pub(crate) fn plan() -> Plan {
         Action::ProveLinks { primary: server("a"), links: vec![Link { upstream: server("a"), standby: server("b") }] };
     builder.add(prove, [restart]);
     let notes = vec![Diagnostic::note("adopted", "server \"a\" is adopted as it is")];
-    Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), notes }
+    let change = |name: &str, before: &str, source: &str, after: &str, restart| SettingChange {
+        server: server("a"),
+        name: name.into(),
+        before: before.into(),
+        source: source.into(),
+        after: Some(after.into()),
+        restart,
+    };
+    let settings = vec![
+        change("listen_addresses", "localhost", "default", "localhost,10.0.0.1", true),
+        change("wal_keep_size", "0", "/etc/postgresql/15/main/postgresql.conf", "512MB", false),
+    ];
+    Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), settings, notes }
 }
 
 pub(crate) fn refusal() -> Diagnostic {
@@ -198,10 +214,30 @@ pub(crate) fn check() -> CheckReport {
         ],
         links: links(),
         findings: vec![
-            Diagnostic::error("canary-not-replayed", "a write on \"a\" did not reach \"c\" within 5 s")
-                .server("c")
-                .hint("Look at the server log of \"c\"."),
-            Diagnostic::error("unreachable", "server \"d\" could not be reached").server("d"),
+            Finding {
+                diagnostic: Diagnostic::error("canary-lost", "a write on \"a\" did not reach \"c\" within 5 s")
+                    .server("c")
+                    .hint("Look at the server log of \"c\"."),
+                verdict: Verdict::Unhealthy,
+                scope: Scope::Link(server("c")),
+            },
+            Finding {
+                diagnostic: Diagnostic::warning("server-unreachable", "server \"d\" could not be looked at")
+                    .server("d"),
+                verdict: Verdict::Unknown,
+                scope: Scope::Server,
+            },
+        ],
+        checked_at: "2026-11-23T19:30:00.125Z".parse().unwrap(),
+        checks: vec![
+            CheckEntry { id: "L7", title: "a row arrives", verdict: Some(Verdict::Unhealthy), skipped: None },
+            CheckEntry {
+                id: "L8",
+                title: "replay is near",
+                verdict: Some(Verdict::Unknown),
+                skipped: Some("whether lag grows takes samples over time (--quick)"),
+            },
+            CheckEntry { id: "L20", title: "WAL is archived", verdict: None, skipped: Some("archiving is off") },
         ],
     }
 }
@@ -251,6 +287,7 @@ pub(crate) fn status() -> StatusView {
 pub(crate) fn topology() -> Topology {
     let site = |name: &str| (name.parse::<SiteName>().unwrap(), Site::default());
     let common = Common {
+        replace_certificate: false,
         name: TOPOLOGY.clone(),
         purpose: Purpose::Lab,
         version: Major::try_from(15).unwrap(),
@@ -263,6 +300,7 @@ pub(crate) fn topology() -> Topology {
             synchronous: None,
             max_slot_wal_keep_size: "64GB".into(),
         },
+        thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {
         let server = Server {

@@ -255,8 +255,12 @@ fn describe(link: &LinkReport, look: Look) -> String {
 
 /// Renders one picture of `--watch`: in place on a terminal, below the one before elsewhere.
 pub fn render_frame(view: &StatusView, time: jiff::civil::Time, every: u64, look: Look) -> String {
+    frame(&render(view, look), time, every, look)
+}
+
+/// Puts the time over a text and, on a terminal, both in the place of the ones before.
+pub fn frame(picture: &str, time: jiff::civil::Time, every: u64, look: Look) -> String {
     let time = time.strftime("%H:%M:%S");
-    let picture = render(view, look);
     if !look.redraw {
         return format!("{time}\n{picture}\n");
     }

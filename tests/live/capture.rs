@@ -1,15 +1,14 @@
 //! Keeps what was seen on a live topology as cases for `tests/check.rs`: with `PGSTEAD_CAPTURE=DIR`, and not otherwise.
 //!
 //! The texts are the servers' own. Only what no judgement reads is left out: settings that nobody set, and the content
-//! of files other than the role and the manifest.
+//! of files other than the role, the manifest and certificates.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use pgstead::check::Canaries;
-use pgstead::check::Thresholds;
+use pgstead::check::Evidence;
+use pgstead::check::Selection;
 use pgstead::event::Events;
 use pgstead::inventory;
 use pgstead::model::ServerName;
@@ -18,6 +17,7 @@ use pgstead::model::observed::Observed;
 use pgstead::model::parameter::HOT_STANDBY_PARAMETERS;
 use pgstead::model::topology::Topology;
 use pgstead::observe;
+use pgstead::observe::parse::add_second_look;
 use pgstead::observe::probe::Wish;
 use pgstead::pki::OperatorSecrets;
 use pgstead::postgres::Tls;
@@ -37,7 +37,7 @@ pub(crate) fn keep(lab: &Scenario, name: &str, major: u32) {
     let text = serde_json::to_string_pretty(&lab.inventory).unwrap();
     let (topology, _) = inventory::read(&text, "inventory.yaml").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (observation, canaries) = runtime.block_on(look(lab, &topology));
+    let (observation, mut evidence) = runtime.block_on(look(lab, &topology));
     let folder = PathBuf::from(directory).join(format!("{name}-{major}"));
     std::fs::create_dir_all(&folder).unwrap();
     let mut inventory = lab.inventory.clone();
@@ -45,7 +45,8 @@ pub(crate) fn keep(lab: &Scenario, name: &str, major: u32) {
     std::fs::write(folder.join("inventory.yaml"), serde_saphyr::to_string(&inventory).unwrap()).unwrap();
     let write = |file: &str, text: String| std::fs::write(folder.join(file), text + "\n").unwrap();
     write("observation.json", serde_json::to_string_pretty(&observation).unwrap());
-    write("canaries.json", serde_json::to_string_pretty(&canaries).unwrap());
+    write("canaries.json", serde_json::to_string_pretty(&evidence.canaries.take()).unwrap());
+    write("evidence.json", serde_json::to_string_pretty(&evidence).unwrap());
 }
 
 /// Keeps what a preflight sees now as case `NAME-MAJOR` of `tests/preflight.rs`.
@@ -89,26 +90,25 @@ async fn connect(lab: &Scenario, topology: &Topology) -> BTreeMap<ServerName, Re
         .collect()
 }
 
-async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Canaries) {
+async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Evidence) {
     let state = StateDir::at(lab.state());
     let hosts = connect(lab, topology).await;
-    let mut observation =
-        observe::observe(topology, &hosts, Wish { dials: true, size: false, ..Wish::default() }, &Events::silent())
-            .await;
-    let canaries = match observation.current_primary(topology) {
-        None => topology.servers().map(|server| (server.name.clone(), Observed::Absent)).collect(),
-        Some(primary) => {
-            let stored = state.load_secrets().unwrap();
-            let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap();
-            let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
-            let sessions = Sessions::new(topology, &observation, &hosts, tls);
-            let limit = Duration::from_millis(Thresholds::default().canary_near_ms);
-            prove::watch_canaries(&sessions, primary, &topology.links(primary), |_| limit).await
+    let mut observation = observe::observe(topology, &hosts, Wish::default(), &Events::silent()).await;
+    let stored = state.load_secrets().unwrap();
+    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap();
+    let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
+    let sessions = Sessions::new(topology, &observation, &hosts, tls);
+    let selection = Selection::default();
+    let mut evidence = prove::gather(&sessions, &hosts, topology, &observation, &selection, Timestamp::now()).await;
+    for (name, records) in observe::look_again(topology, &hosts, &observation).await {
+        if let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) {
+            add_second_look(seen, &records);
         }
-    };
+    }
+    evidence.dialled = true;
     close_all(hosts.into_values().filter_map(Result::ok)).await;
     leave_out(&mut observation);
-    (observation, canaries)
+    (observation, evidence)
 }
 
 /// Extensions and libraries that cases name; a package brings a hundred more.
@@ -135,6 +135,7 @@ fn leave_out(observation: &mut Observation) {
             if let Observed::Known(fact) = fact
                 && !path.ends_with("/role")
                 && !path.ends_with("/manifest")
+                && !path.ends_with(".crt")
             {
                 fact.content = None;
             }
@@ -142,8 +143,8 @@ fn leave_out(observation: &mut Observation) {
         if let Observed::Known(instance) = &mut seen.instance {
             let is_judged = |name: &str| {
                 HOT_STANDBY_PARAMETERS.contains(&name)
-                    || name == "max_replication_slots"
-                    || ["shared_buffers", "huge_pages", "wal_level", "wal_log_hints"].contains(&name)
+                    || matches!(name, "max_replication_slots" | "archive_mode" | "wal_receiver_status_interval")
+                    || matches!(name, "shared_buffers" | "huge_pages" | "wal_level" | "wal_log_hints")
                     || name.ends_with("_preload_libraries")
                     || name.starts_with("recovery_target")
             };

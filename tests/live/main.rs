@@ -5,10 +5,14 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
+mod adoption;
+mod alarm;
 mod alarms;
+mod alarms_promises;
 mod bootstrap;
 mod capture;
 mod changes;
+mod history;
 mod preflight;
 mod refusals;
 mod scenario;

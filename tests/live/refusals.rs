@@ -201,7 +201,7 @@ fn swapped_addresses(lab: &mut Scenario) {
 
 /// Runs pgstead, demands what it must say, and that no server changed.
 #[track_caller]
-fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expected: &[(&str, &str)]) -> Ran {
+pub(crate) fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expected: &[(&str, &str)]) -> Ran {
     let before = everything(lab);
     let ran = lab.pgstead(args);
     let after = everything(lab);

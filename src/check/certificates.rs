@@ -1,0 +1,186 @@
+//! Judges certificates: what a server serves is what it has, is valid for its address, and lasts (L16).
+//!
+//! A link that runs does not notice that a certificate has expired; the next reconnect does.
+
+use jiff::Timestamp;
+
+use crate::check::Evidence;
+use crate::check::Finding;
+use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::thresholds::Thresholds;
+use crate::model::topology::Server;
+use crate::pki;
+use crate::pki::CertificateFacts;
+
+const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
+
+/// Judges the certificates of one server.
+pub(super) fn check_certificates(
+    server: &Server,
+    seen: &ServerObservation,
+    layout: &Layout,
+    instance: &Instance,
+    evidence: &Evidence,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut judge = Judge { name: &server.name, now: evidence.at, thresholds, findings: Vec::new() };
+    let text = |file: &str| seen.files.get(&layout.own(file)).and_then(Observed::known)?.content.as_deref();
+    let (of_server, of_client) = (text("tls/server.crt"), text("tls/client.crt"));
+    let on_disk = of_server.and_then(|pem| judge.read("server certificate", pem));
+    let served = match evidence.served.as_ref().and_then(|all| all.get(&server.name)) {
+        Some(Observed::Known(pem)) => judge.read("served certificate", pem),
+        Some(Observed::Unreadable(why)) => {
+            judge.findings.push(Finding::unknown(
+                Diagnostic::error(
+                    "certificate-not-seen",
+                    format!("server \"{}\": which certificate it serves could not be seen", server.name),
+                )
+                .server(&server.name)
+                .detail(why.clone()),
+            ));
+            None
+        }
+        Some(Observed::Absent) | None => None,
+    };
+    if let (Some(served), Some(on_disk)) = (&served, &on_disk)
+        && served.fingerprint_sha256 != on_disk.fingerprint_sha256
+    {
+        judge.wrong(
+            "certificate-not-served",
+            "it serves another certificate than the one in its file",
+            format!(
+                "Served: until {}, SHA-256 {}…; in {}: until {}, SHA-256 {}….",
+                served.not_after,
+                &served.fingerprint_sha256[..16],
+                layout.own("tls/server.crt"),
+                on_disk.not_after,
+                &on_disk.fingerprint_sha256[..16]
+            ),
+            "Reload the instance: SELECT pg_reload_conf();",
+        );
+    }
+    if let Some(facts) = served.as_ref().or(on_disk.as_ref()) {
+        judge.lasts("server certificate", facts, "Standbys and clients that connect anew refuse it.");
+        judge.is_for(server, facts);
+    }
+    if let Some(facts) = of_client.and_then(|pem| judge.read("client certificate", pem)) {
+        judge.lasts(
+            "client certificate",
+            &facts,
+            "A link that streams goes on; the next reconnect of the standby is refused.",
+        );
+    }
+    // A bundle may hold the authority of tomorrow or of yesterday: the ones that signed what is in use count.
+    for authority in text("ca.crt").map(pki::split_bundle).and_then(Result::ok).unwrap_or_default() {
+        let signed = |leaf: Option<&str>| leaf.is_some_and(|leaf| pki::verify_signed_by(leaf, &authority).is_ok());
+        if (signed(of_server) || signed(of_client))
+            && let Some(facts) = judge.read("CA certificate", &authority)
+        {
+            judge.lasts("CA certificate", &facts, "No certificate that it signed is accepted any more.");
+        }
+    }
+    judge.revocations(instance);
+    judge.findings
+}
+
+struct Judge<'a> {
+    name: &'a ServerName,
+    now: Timestamp,
+    thresholds: &'a Thresholds,
+    findings: Vec<Finding>,
+}
+
+impl Judge<'_> {
+    fn wrong(&mut self, code: &'static str, what: &str, detail: String, hint: &str) {
+        let diagnostic = Diagnostic::error(code, format!("server \"{}\": {what}", self.name));
+        self.findings.push(Finding::unhealthy(diagnostic.server(self.name).detail(detail).hint(hint)));
+    }
+
+    fn read(&mut self, what: &str, pem: &str) -> Option<CertificateFacts> {
+        match pki::parse_certificate(pem) {
+            Ok(facts) => Some(facts),
+            Err(error) => {
+                let message = format!("server \"{}\": its {what} is not understood", self.name);
+                let diagnostic = Diagnostic::error("certificate-unreadable", message);
+                self.findings
+                    .push(Finding::unknown(diagnostic.server(self.name).detail(format!("{error}.")).hint(MENDS)));
+                None
+            }
+        }
+    }
+
+    /// Judges how long a certificate lasts.
+    fn lasts(&mut self, what: &str, facts: &CertificateFacts, then: &str) {
+        let days = facts.days_left(self.now);
+        let until = facts.not_after;
+        if until <= self.now {
+            let detail = format!("It was valid until {until}. {then}");
+            self.wrong("certificate-expired", &format!("its {what} has expired"), detail, MENDS);
+        } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
+            let detail = format!("It is valid until {until}. {then}");
+            self.wrong("certificate-expiring", &format!("its {what} expires in {days} days"), detail, MENDS);
+        } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
+            let message = format!("server \"{}\": its {what} expires in {days} days", self.name);
+            let diagnostic = Diagnostic::warning("certificate-expiring", message);
+            let detail = format!("It is valid until {until}.");
+            self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(MENDS)));
+        }
+    }
+
+    /// Judges whether a certificate proves the address that is dialled.
+    fn is_for(&mut self, server: &Server, facts: &CertificateFacts) {
+        let dialled = server.address.to_string();
+        let names_it = match server.address.ip() {
+            Some(ip) => facts.ip_addresses.contains(&ip),
+            None => facts.dns_names.iter().any(|name| name.eq_ignore_ascii_case(&dialled)),
+        };
+        if !names_it {
+            let names = facts.dns_names.iter().cloned().chain(facts.ip_addresses.iter().map(ToString::to_string));
+            let names = names.collect::<Vec<_>>().join(", ");
+            self.wrong(
+                "certificate-name",
+                &format!("its certificate is not valid for {dialled}"),
+                format!("It is for {names}. A standby that verifies its upstream refuses it."),
+                MENDS,
+            );
+        }
+    }
+
+    /// Judges the CRL: one that is out of date refuses every client certificate.
+    fn revocations(&mut self, instance: &Instance) {
+        let Some(file) = instance.settings.get("ssl_crl_file").map(|s| s.setting.as_str()).filter(|f| !f.is_empty())
+        else {
+            return;
+        };
+        let mends = "Let the authority write a new CRL, install it and reload.";
+        let next = match instance.health.crl.as_deref().map(pki::crl_next_update) {
+            Some(Ok(next)) => next,
+            Some(Err(error)) => return self.unknown_crl(file, format!("{error}.")),
+            None => return self.unknown_crl(file, "It is not there.".to_owned()),
+        };
+        let Some(next) = next else { return };
+        let days = (next.as_second() - self.now.as_second()).div_euclid(86_400);
+        let detail =
+            format!("{file} names {next} for its next update. Afterwards every client certificate is refused.");
+        if next <= self.now {
+            self.wrong("crl-expired", "its CRL is out of date", detail, mends);
+        } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
+            self.wrong("crl-expiring", &format!("its CRL is out of date in {days} days"), detail, mends);
+        } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
+            let message = format!("server \"{}\": its CRL is out of date in {days} days", self.name);
+            let diagnostic = Diagnostic::warning("crl-expiring", message);
+            self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(mends)));
+        }
+    }
+
+    fn unknown_crl(&mut self, file: &str, why: String) {
+        let message = format!("server \"{}\": the CRL {file} could not be read", self.name);
+        let diagnostic = Diagnostic::error("crl-unreadable", message);
+        self.findings.push(Finding::unknown(diagnostic.server(self.name).detail(why)));
+    }
+}

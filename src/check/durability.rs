@@ -1,0 +1,174 @@
+//! Judges promises about WAL: synchronous standbys are there, and segments arrive in the archive.
+
+use crate::check::Evidence;
+use crate::check::Finding;
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observed::Observed;
+use crate::model::thresholds::Thresholds;
+use crate::model::topology::Topology;
+
+/// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.
+pub(super) fn check_synchronous(
+    topology: &Topology,
+    primary: &ServerName,
+    instance: &Instance,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let Some(wish) = &topology.common().replication.synchronous else { return Vec::new() };
+    let mut findings = Vec::new();
+    let setting = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
+    let names = setting("synchronous_standby_names");
+    let there: Vec<&str> = instance
+        .senders
+        .iter()
+        .filter(|sender| matches!(sender.sync_state.as_str(), "sync" | "quorum"))
+        .map(|sender| sender.application_name.as_str())
+        .collect();
+    if there.len() < wish.count {
+        let missing: Vec<String> = wish
+            .standbys
+            .iter()
+            .filter(|name| !there.contains(&name.as_str()))
+            .map(|name| format!("\"{name}\""))
+            .collect();
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "sync-standby-missing",
+                format!("server \"{primary}\": {} of {} synchronous standbys are there", there.len(), wish.count),
+            )
+            .server(primary)
+            .detail(format!("Not synchronous now: {}. synchronous_standby_names is '{names}'.", missing.join(", ")))
+            .hint(if names.is_empty() {
+                "Commits wait for nobody. \"pgstead plan\" shows what should be set."
+            } else {
+                "Commits wait until one comes back. To let them pass, set replication.synchronous: off and bootstrap."
+            }),
+        ));
+    }
+    if names.contains('*') {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "sync-names-wildcard",
+                format!("server \"{primary}\": any client that streams counts as a synchronous standby"),
+            )
+            .server(primary)
+            .detail(format!("synchronous_standby_names is '{names}'."))
+            .hint("Name the standbys: pg_receivewal and a base backup match *, too."),
+        ));
+    }
+    let waiting: Vec<u64> =
+        instance.health.sync_waits_ms.iter().copied().filter(|wait| *wait > thresholds.sync_wait_ms).collect();
+    if let Some(longest) = waiting.iter().max() {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "sync-waiting",
+                format!("server \"{primary}\": {} sessions wait for a synchronous standby", waiting.len()),
+            )
+            .server(primary)
+            .detail(format!("The longest has waited for {:.1} s (wait event SyncRep).", *longest as f64 / 1000.0))
+            .hint("Their changes are durable on the primary already; cancelling such a session does not undo them."),
+        ));
+    }
+    let mut exempt = instance.health.commit_overrides.clone();
+    if matches!(setting("synchronous_commit"), "off" | "local") {
+        exempt.insert(0, ["everybody: synchronous_commit=", setting("synchronous_commit")].concat());
+    }
+    exempt.retain(|text| matches!(text.rsplit('=').next(), Some("off" | "local")));
+    if !exempt.is_empty() {
+        findings.push(Finding::remark(
+            Diagnostic::warning("sync-override", format!("server \"{primary}\": some commits wait for no standby"))
+                .server(primary)
+                .detail(format!("{}.", exempt.join("; ")))
+                .hint("A failover may lose what they commit. If that is not meant: ALTER ROLE or ALTER DATABASE … RESET synchronous_commit."),
+        ));
+    }
+    findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// L20: the archiver of one server does its work.
+pub(super) fn check_archiver(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> Vec<Finding> {
+    let mode = instance.settings.get("archive_mode").map_or("", |setting| setting.setting.as_str());
+    let archives = mode == "always" || (mode == "on" && !instance.in_recovery);
+    let Some(archiver) = instance.health.archiver.as_ref().filter(|_| archives) else { return Vec::new() };
+    let mut findings = Vec::new();
+    let last = archiver.last_archived_wal.as_deref().unwrap_or("none");
+    if archiver.last_failed_us.is_some_and(|failed| archiver.last_archived_us.is_none_or(|done| failed > done)) {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error("archive-failing", format!("server \"{name}\" cannot archive WAL"))
+                .server(name)
+                .detail(format!(
+                    "It failed {} times, the last time with {}; the last segment that arrived is {last}.",
+                    archiver.failed_count,
+                    archiver.last_failed_wal.as_deref().unwrap_or("an unknown segment"),
+                ))
+                .hint("The log has the words of archive_command. WAL is kept until it succeeds, and fills the disk."),
+        ));
+    }
+    if archiver.ready > thresholds.archive_backlog_segments {
+        findings.push(Finding::unhealthy(
+            Diagnostic::error(
+                "archive-backlog",
+                format!("server \"{name}\": {} segments wait for the archiver", archiver.ready),
+            )
+            .server(name)
+            .detail(format!("The last segment that arrived is {last}."))
+            .hint("It archives more slowly than WAL is written, or hangs: look at archive_command's processes."),
+        ));
+    }
+    findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// L20: a segment went through the archive.
+pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> Vec<Finding> {
+    let finding = match &evidence.archive {
+        None | Some(Observed::Absent) => return Vec::new(),
+        Some(Observed::Unreadable(why)) => Finding::unknown(
+            Diagnostic::error(
+                "archive-unknown",
+                format!("server \"{primary}\": no segment could be sent through the archive"),
+            )
+            .server(primary)
+            .detail(why.clone()),
+        ),
+        Some(Observed::Known(trip)) if trip.archived_ms.is_none() => Finding::unhealthy(
+            Diagnostic::error(
+                "archive-late",
+                format!(
+                    "server \"{primary}\": segment {} was not archived within {:.1} s",
+                    trip.segment,
+                    trip.waited_ms as f64 / 1000.0
+                ),
+            )
+            .server(primary)
+            .detail("pg_stat_archiver names no segment as late as that.")
+            .hint("What was committed since the last archived segment exists on the servers alone."),
+        ),
+        Some(Observed::Known(trip)) => match &trip.copy_equal {
+            Observed::Known(true) => return Vec::new(),
+            Observed::Known(false) => Finding::unhealthy(
+                Diagnostic::error(
+                    "archive-differs",
+                    format!("server \"{primary}\": the archive's copy of {} is not equal", trip.segment),
+                )
+                .server(primary)
+                .detail("Its SHA-256 is another than that of the file in pg_wal.")
+                .hint("A restore from this archive would fail there. Look at archive_command, and at its disk."),
+            ),
+            other => Finding::remark(
+                Diagnostic::note(
+                    "archive-copy-not-seen",
+                    format!("server \"{primary}\": the archive's copy of {} was not compared", trip.segment),
+                )
+                .server(primary)
+                .detail(format!(
+                    "The archiver says that it arrived after {} ms. {}",
+                    trip.archived_ms.unwrap_or_default(),
+                    other.unreadable().unwrap_or("archive_command does not tell where the copy is.")
+                )),
+            ),
+        },
+    };
+    vec![finding.of_topology()]
+}

@@ -1,0 +1,84 @@
+//! Judges room and time: free space where data and WAL are written, and clocks.
+
+use std::collections::BTreeSet;
+
+use crate::check::Finding;
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::thresholds::Thresholds;
+
+/// L21, first half: file systems. `rate` is the primary's WAL in bytes per second, where it is known.
+pub(super) fn check_disks(
+    name: &ServerName,
+    seen: &ServerObservation,
+    rate: Option<u64>,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut mounts = BTreeSet::new();
+    for (path, disk) in &seen.disks {
+        let disk = match disk {
+            Observed::Known(disk) => disk,
+            Observed::Absent => continue,
+            Observed::Unreadable(why) => {
+                findings.push(Finding::unknown(
+                    Diagnostic::error(
+                        "disk-unreadable",
+                        format!("server \"{name}\": the room at {path} could not be looked at"),
+                    )
+                    .server(name)
+                    .detail(why.clone()),
+                ));
+                continue;
+            }
+        };
+        if disk.total_bytes == 0 || !mounts.insert(&disk.mount) {
+            continue;
+        }
+        let percent = disk.free_bytes.saturating_mul(100) / disk.total_bytes;
+        let hours = rate.filter(|rate| *rate > 0).map(|rate| disk.free_bytes / rate / 3600);
+        let fills = percent < thresholds.disk_free_percent && hours.is_some_and(|h| h < thresholds.disk_full_hours);
+        if percent < thresholds.disk_free_error_percent || fills {
+            let lasts = hours.map_or(String::new(), |hours| format!(" At the rate of WAL they last {hours} hours."));
+            findings.push(Finding::unhealthy(
+                Diagnostic::error(
+                    "disk-nearly-full",
+                    format!("server \"{name}\": {percent} % of {} are free", disk.mount),
+                )
+                .server(name)
+                .detail(format!(
+                    "{} MB of {} MB.{lasts} {path} is on it.",
+                    disk.free_bytes >> 20,
+                    disk.total_bytes >> 20
+                ))
+                .hint("PostgreSQL stops when it cannot write WAL. Make room; never in pg_wal by hand."),
+            ));
+        }
+    }
+    findings
+}
+
+/// L21, second half: clocks. Both skews are measured against the operator's clock, each within its round trip.
+pub(super) fn check_clock(
+    name: &ServerName,
+    seen: &ServerObservation,
+    primary: &ServerName,
+    reference: &ServerObservation,
+    thresholds: &Thresholds,
+) -> Option<Finding> {
+    let apart = (seen.os.clock_skew_ms - reference.os.clock_skew_ms).unsigned_abs();
+    (name != primary && apart > thresholds.clock_skew_ms).then(|| {
+        Finding::unhealthy(
+            Diagnostic::error(
+                "clock-skew",
+                format!("server \"{name}\": its clock is {:.1} s off that of \"{primary}\"", apart as f64 / 1000.0),
+            )
+            .server(name)
+            .detail("Certificates, recovery targets and replay_lag depend on clocks that agree.")
+            .hint("Look at its time synchronisation: timedatectl."),
+        )
+        .of_topology()
+    })
+}
