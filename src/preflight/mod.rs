@@ -152,11 +152,10 @@ pub fn preflight(
     let said: BTreeSet<(Option<String>, &str)> =
         findings.iter().map(|finding| (finding.diagnostic.server.clone(), finding.diagnostic.code)).collect();
     own.retain(|finding| {
-        let code = match finding.diagnostic.code {
-            "preload-library-missing" => "library-missing",
-            code => code,
-        };
-        choice.admits(finding.diagnostic.code) && !said.contains(&(finding.diagnostic.server.clone(), code))
+        let Diagnostic { code, server, .. } = &finding.diagnostic;
+        // A bootstrap has another word for a library that is loaded at the start.
+        let its_code = if *code == "preload-library-missing" { "library-missing" } else { code };
+        choice.admits(code) && !said.contains(&(server.clone(), its_code))
     });
     findings.extend(own);
 
