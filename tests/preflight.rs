@@ -15,9 +15,11 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use pgstead::model::pair::Pairs;
+use pgstead::plan::survey::survey;
 use pgstead::preflight::Choice;
 use pgstead::preflight::PreflightReport;
 use pgstead::preflight::Thresholds;
+use pgstead::preflight::Told;
 use pgstead::preflight::codes::CODES;
 use pgstead::preflight::preflight;
 use serde_json::Value;
@@ -84,7 +86,9 @@ impl Seen {
         let observation =
             serde_json::from_value(self.observation.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let pairs: Pairs = serde_json::from_value(self.pairs.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        preflight(&topology, &observation, &pairs, &[], choice, &Thresholds::default())
+        let survey = survey(&topology, &observation);
+        let told = Told { refusals: survey.refusals, notes: survey.notes };
+        preflight(&topology, &observation, &pairs, &told, choice, &Thresholds::default())
     }
 }
 

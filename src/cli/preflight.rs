@@ -18,10 +18,13 @@ use crate::diagnostic::FailureKind;
 use crate::event::Events;
 use crate::observe::pairs;
 use crate::observe::probe::Wish;
+use crate::plan::Consent;
+use crate::plan::survey::survey;
 use crate::preflight;
 use crate::preflight::PreflightReport;
 use crate::preflight::Skipped;
 use crate::preflight::Thresholds;
+use crate::preflight::Told;
 use crate::preflight::codes;
 use crate::state::StateDir;
 use crate::state::journal::Entry;
@@ -94,7 +97,8 @@ pub(super) fn run(globals: &Globals, args: &PreflightArgs, ui: &Ui) -> Result<Ex
 }
 
 async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Result<(PreflightReport, bool), Failure> {
-    let session = Session::open(inventory, Wish { readiness: true, ..Wish::default() }, events).await?;
+    let mut session = Session::open(inventory, Wish { readiness: true, ..Wish::default() }, events).await?;
+    session.compare_histories().await;
     let topology = &inventory.topology;
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
     let measured =
@@ -104,13 +108,32 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
         topology,
         &session.observation,
         &measured,
-        &session.unreachable,
+        &told(&session),
         &choice,
         &Thresholds::default(),
     );
     let all_reached = topology.servers().all(|server| session.observation.server(&server.name).is_some());
     session.close().await;
     Ok((report, all_reached))
+}
+
+/// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
+fn told(session: &Session<'_>) -> Told {
+    let consent = Consent { allow_restart: true };
+    let planned = session.secrets().and_then(|secrets| session.plan(&secrets, consent));
+    let (planned, notes) = match planned {
+        Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
+        // A plan that is refused has no notes; what was seen of each server is remarked all the same.
+        Ok((Err(refusals), _)) => (refusals, survey(&session.inventory.topology, &session.observation).notes),
+        Err(failure) => (failure.diagnostics, Vec::new()),
+    };
+    // The reason why a server could not be reached says more than that it was not observed.
+    let is_told = |refusal: &Diagnostic| {
+        refusal.code == "unreachable" && session.unreachable.iter().any(|reason| reason.server == refusal.server)
+    };
+    let mut refusals = session.unreachable.clone();
+    refusals.extend(planned.into_iter().filter(|refusal| !is_told(refusal)));
+    Told { refusals, notes }
 }
 
 /// Records what was left out, and why. Without a skip there is nothing to record.

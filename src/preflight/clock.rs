@@ -1,6 +1,6 @@
 //! Judges clocks against each other, by what each surely differs from the operator's: never by a reading alone.
 //!
-//! That a clock differs from the operator's is the survey's matter; two servers may both be near it and apart.
+//! That a clock differs from the operator's is the plan's matter; two servers may both be near it and apart.
 
 use crate::diagnostic::Diagnostic;
 use crate::model::pair::Pair;

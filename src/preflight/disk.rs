@@ -133,8 +133,8 @@ fn declared(facts: &Facts<'_>, source: Seen<'_>) -> Vec<Diagnostic> {
         found.push(
             Diagnostic::warning("tablespace-undeclared", format!("tablespace \"{tablespace}\" of \"{}\" is not in the inventory", source.name))
                 .server(source.name)
-                .detail(format!("It is at {location}. On {} the base backup makes that directory as the user of the instance, if it may.", list(&without)))
-                .hint("Name it for every server as servers.NAME.tablespaces; then its directory is looked at here, and made before the copy."),
+                .detail(format!("It is at {location}. On {} a bootstrap makes that directory; whether something is there was not looked at.", list(&without)))
+                .hint("Name it for every server as servers.NAME.tablespaces; then its place is looked at here."),
         );
     }
     found

@@ -55,11 +55,6 @@ impl<'a> Seen<'a> {
         self.seen.data_directory.known().is_some_and(|data| data.entries > 0)
     }
 
-    /// Says whether its data directory was made by pgstead.
-    pub(super) fn is_ours(&self) -> bool {
-        self.seen.data_directory.known().is_some_and(|data| data.identity.known().is_some())
-    }
-
     /// Returns a setting of the running instance, in base units.
     pub(super) fn setting(&self, name: &str) -> Option<&'a str> {
         Some(self.instance()?.settings.get(name)?.setting.as_str())

@@ -149,7 +149,7 @@ fn libraries(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
             missing.iter().map(|(library, databases)| format!("{library} of {}", list(databases))).collect();
         found.push(
             Diagnostic::error(
-                "library-missing",
+                "function-library-missing",
                 format!("server \"{name}\": libraries that functions of the primary need are not installed"),
             )
             .server(name)

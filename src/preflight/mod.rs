@@ -1,7 +1,7 @@
 //! Judges, before anything is begun, whether servers and the ways between them are fit for the topology.
 //!
 //! Pure: (topology, observation, measured ways, thresholds) in, findings with evidence out. What a bootstrap would
-//! refuse is said by the bootstrap's own survey, so that the two never disagree. Nothing here changes or looks at
+//! refuse is said by its own plan, which the caller hands in, so that the two never disagree. Nothing here changes or looks at
 //! anything; what could not be looked at is a finding of its own and never counts as good.
 
 mod clock;
@@ -29,8 +29,6 @@ use crate::model::observation::Observation;
 use crate::model::pair::Pair;
 use crate::model::pair::Pairs;
 use crate::model::topology::Topology;
-use crate::plan::survey;
-use crate::plan::tablespaces;
 use facts::Facts;
 pub use report::PreflightReport;
 pub use report::Skipped;
@@ -114,31 +112,29 @@ impl Choice {
     }
 }
 
-/// Judges everything that was seen.
-///
-/// `unreachable` are the reasons why servers could not be reached; they and the refusals of a bootstrap are reported
-/// whatever the choice is.
+/// What is said already: why servers could not be reached, why a bootstrap would refuse, and what it would remark.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Reported whatever the choice is: nobody is ready while a bootstrap refuses.
+    pub refusals: Vec<Diagnostic>,
+    /// Reported as other findings are.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Judges everything that was seen, beside what is said already.
 pub fn preflight(
     topology: &Topology,
     observation: &Observation,
     pairs: &Pairs,
-    unreachable: &[Diagnostic],
+    told: &Told,
     choice: &Choice,
     thresholds: &Thresholds,
 ) -> PreflightReport {
     let facts = Facts::new(topology, observation, pairs, thresholds);
     let seeds = seed::seeds(&facts);
-    let survey = survey::survey(topology, observation);
-    let mut findings: Vec<Finding> = unreachable.iter().cloned().map(Finding::from).collect();
-    // The reason why a server could not be reached says more than that it was not observed.
-    let told = |refusal: &Diagnostic| {
-        refusal.code == "unreachable" && unreachable.iter().any(|reason| reason.server == refusal.server)
-    };
-    let refusals = survey.refusals.into_iter().filter(|refusal| !told(refusal));
-    findings.extend(refusals.chain(tablespaces::refusals(topology)).map(Finding::from));
-    if choice.only.is_empty() {
-        findings.extend(survey.notes.into_iter().map(Finding::from));
-    }
+    let mut findings: Vec<Finding> = told.refusals.iter().cloned().map(Finding::from).collect();
+    let notes = told.notes.iter().filter(|note| choice.admits(note.code));
+    findings.extend(notes.cloned().map(Finding::from));
 
     let mut own = Vec::new();
     own.extend(unseen::judge(&facts));
@@ -152,7 +148,16 @@ pub fn preflight(
     own.extend(collation::judge(&facts));
     own.extend(installed::judge(&facts));
     own.extend(replication::judge(&facts));
-    findings.extend(own.into_iter().filter(|finding| choice.admits(finding.diagnostic.code)));
+    // Of two findings about the same, the bootstrap's own stays.
+    let said: BTreeSet<(Option<String>, &str)> =
+        findings.iter().map(|finding| (finding.diagnostic.server.clone(), finding.diagnostic.code)).collect();
+    own.retain(|finding| {
+        let Diagnostic { code, server, .. } = &finding.diagnostic;
+        // A bootstrap has another word for a library that is loaded at the start.
+        let its_code = if *code == "preload-library-missing" { "library-missing" } else { code };
+        choice.admits(code) && !said.contains(&(server.clone(), its_code))
+    });
+    findings.extend(own);
 
     findings.sort_by_key(|finding| Reverse(finding.diagnostic.severity));
     PreflightReport {

@@ -3,21 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::layout::Layout;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::quantity::bytes;
 use crate::model::quantity::seconds;
 use crate::model::readiness::InstanceReadiness;
-use crate::plan::parameters;
-use crate::plan::parameters::ConfRole;
 use crate::preflight::Finding;
 use crate::preflight::facts::Facts;
 use crate::preflight::facts::Seen;
 use crate::preflight::facts::list;
 use crate::render::hba::roles;
-
-/// What PostgreSQL takes where a file says nothing (manual, 20), in the order of [`HOT_STANDBY_PARAMETERS`].
-const DEFAULTS: [i64; 5] = [100, 64, 0, 10, 8];
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -29,30 +23,20 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     }
     if let Some(source) = facts.source() {
         for standby in facts.standbys() {
-            found.extend(hot_standby(facts, source, standby));
+            found.extend(hot_standby(source, standby));
         }
     }
     found.into_iter().map(Finding::from).collect()
 }
 
-/// A standby with less than its primary pauses its replay, or does not start (hazard 38).
-fn hot_standby(facts: &Facts<'_>, source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
+/// A running standby with less than its primary pauses its replay, or does not start again (hazard 38). What one that is
+/// yet to be made would have is for the plan, which takes the primary's values.
+fn hot_standby(source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
     let name = standby.name;
-    // Of two instances that pgstead runs, the order of changes is the plan's matter.
-    if source.is_ours() && !standby.has_data() {
-        return None;
-    }
-    source.instance()?;
-    let layout = standby.layout()?;
     let lower: Vec<String> = HOT_STANDBY_PARAMETERS
         .iter()
-        .zip(DEFAULTS)
-        .filter_map(|(parameter, default)| {
-            let its = source.number(parameter)?;
-            let own = match standby.instance() {
-                Some(_) => standby.number(parameter)?,
-                None => rendered(facts, standby, layout, parameter).unwrap_or(default),
-            };
+        .filter_map(|parameter| {
+            let (its, own) = (source.number(parameter)?, standby.number(parameter)?);
             (own < its).then(|| format!("{parameter} is {own}, \"{}\" has {its}", source.name))
         })
         .collect();
@@ -60,19 +44,11 @@ fn hot_standby(facts: &Facts<'_>, source: Seen<'_>, standby: Seen<'_>) -> Option
         return None;
     }
     Some(
-        Diagnostic::error("hot-standby-parameter-lower", format!("server \"{name}\" would have less than its primary"))
+        Diagnostic::error("hot-standby-parameter-lower", format!("server \"{name}\" has less than its primary"))
             .server(name)
-            .detail(format!("{}. A standby with less does not start, or pauses its replay.", lower.join("; ")))
-            .hint("Set these in postgres.parameters, at the primary's values or above."),
+            .detail(format!("{}. A standby with less pauses its replay, and does not start again.", lower.join("; ")))
+            .hint("\"pgstead plan\" shows what would change; else raise them on the standby and restart it."),
     )
-}
-
-/// Returns what would be written for a standby.
-fn rendered(facts: &Facts<'_>, standby: Seen<'_>, layout: &Layout, parameter: &str) -> Option<i64> {
-    let role = ConfRole::Standby { conninfo: String::new(), slot: String::new() };
-    let conf = parameters::postgresql_conf(facts.topology, standby.server, layout, &[], &role);
-    let mut settings = conf.sections.iter().flat_map(|section| &section.settings);
-    settings.rfind(|setting| setting.name == parameter)?.value.trim_matches('\'').parse().ok()
 }
 
 /// Free walsenders and slots: for base backups on the source, and for a role change everywhere (hazard 25).

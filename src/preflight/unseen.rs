@@ -8,7 +8,7 @@ use crate::preflight::facts::Facts;
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, seen) in &facts.observation.servers {
-        // One that could not be reached is told by the survey.
+        // One that could not be reached is told already.
         let Some(seen) = seen.known() else { continue };
         let ready = match &seen.readiness {
             Observed::Known(ready) => ready,

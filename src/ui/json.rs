@@ -28,6 +28,7 @@ use crate::plan::PlannedStep;
 use crate::plan::Risk;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
+use crate::preflight;
 use crate::preflight::PreflightReport;
 use crate::preflight::Seed;
 use crate::preflight::Skipped;
@@ -260,7 +261,7 @@ pub struct PreflightDocument<'a> {
     version: u32,
     topology: &'a TopologyName,
     ready: bool,
-    findings: Vec<PairFindingJson<'a>>,
+    findings: Vec<PreflightFindingJson<'a>>,
     skipped: &'a [Skipped],
     /// The codes that were judged alone; empty means all.
     only: &'a [&'static str],
@@ -270,7 +271,7 @@ pub struct PreflightDocument<'a> {
 
 /// A diagnostic with the pair of servers that it is about.
 #[derive(Debug, Serialize)]
-struct PairFindingJson<'a> {
+struct PreflightFindingJson<'a> {
     #[serde(flatten)]
     diagnostic: DiagnosticJson<'a>,
     pair: Option<&'a Pair>,
@@ -279,7 +280,7 @@ struct PairFindingJson<'a> {
 impl<'a> PreflightDocument<'a> {
     /// Makes the document.
     pub fn new(report: &'a PreflightReport) -> Self {
-        let finding = |finding: &'a crate::preflight::Finding| PairFindingJson {
+        let finding = |finding: &'a preflight::Finding| PreflightFindingJson {
             diagnostic: (&finding.diagnostic).into(),
             pair: finding.pair.as_ref(),
         };

@@ -306,7 +306,7 @@ fn foreign(release: Release) {
         ("warning", "inactive-slot", "a"),
         ("warning", "tablespace-undeclared", "a"),
         ("error", "extension-missing", "b"),
-        ("error", "library-missing", "b"),
+        ("error", "function-library-missing", "b"),
         ("warning", "left-by-earlier-installation", "b"),
     ] {
         says(&ran, severity, code, server);
