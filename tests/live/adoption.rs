@@ -35,7 +35,7 @@ fn debian(release: Release, scale: &str) {
     existing.fill(&lab, scale);
     let before = existing.dump(&lab, "a");
     let settings = lab.sql("a", SETTINGS);
-    let app = Application::start(&lab);
+    let app = Application::start(&lab, "c");
 
     let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
     let changed: Vec<&str> = plan["settings"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
@@ -44,7 +44,7 @@ fn debian(release: Release, scale: &str) {
     let report = lab.bootstrap().json();
     assert_eq!(report["changed"], true);
 
-    app.end(&lab, 0);
+    app.saw_nothing();
     assert_eq!(lab.sql("a", SETTINGS), settings, "the operator's settings");
     for name in ["a", "b", "c"] {
         assert_eq!(existing.dump(&lab, name), before, "{name}");
@@ -133,7 +133,9 @@ fn an_adoption_that_needs_a_restart_asks_for_it() {
     assert!(refused.stdout.contains("max_wal_senders from '4' ("), "{refused}");
     assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
 
+    let app = Application::start(&lab, "b");
     lab.pgstead(&["bootstrap", "--yes", "--allow-restart", "--format", "json"]).expect(0);
+    app.saw_a_restart();
     assert_ne!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
     assert_eq!(lab.sql("a", "SHOW max_wal_senders"), "8");
     lab.streams("a", &["b"]);
@@ -311,9 +313,9 @@ fn run_by_pg_ctl(release: Release) {
 fn adopted_unnoticed(lab: &Scenario, existing: &Existing) {
     let before = existing.dump(lab, "a");
     let settings = lab.sql("a", SETTINGS);
-    let app = Application::start(lab);
+    let app = Application::start(lab, "c");
     assert_eq!(lab.bootstrap().json()["changed"], true);
-    app.end(lab, 0);
+    app.saw_nothing();
     assert_eq!(lab.sql("a", SETTINGS), settings, "the operator's settings");
     for name in ["a", "b", "c"] {
         let socket = lab.host(name).exec(&["test", "-S", "/var/run/postgresql/.s.PGSQL.5432"]).unwrap();
@@ -417,40 +419,74 @@ impl Existing {
     }
 }
 
-/// A client on another machine, as it was before: one session that goes on writing, and a new one every tenth of a second.
-struct Application {
+/// A client on another machine, as it was before: one session that goes on writing, and connects again when it is thrown
+/// out; and a new session every tenth of a second.
+struct Application<'a> {
+    lab: &'a Scenario,
+    host: &'a str,
     child: Child,
 }
 
-impl Application {
-    fn start(lab: &Scenario) -> Self {
+impl<'a> Application<'a> {
+    fn start(lab: &'a Scenario, host: &'a str) -> Self {
         const RUN: &str = "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass; touch /run/app
             export PGPASSFILE=/run/app.pass PGHOST=$1 PGPORT=$2 PGUSER=app PGDATABASE=app
             psql -Xqc 'CREATE TABLE ledger (n int)' || exit 1
-            { n=0; while [ -e /run/app ]; do n=$((n + 1)); printf 'INSERT INTO ledger VALUES (%s) RETURNING n;\\n' $n; sleep 0.02; done; } |
-              psql -XAtq -v ON_ERROR_STOP=1 >/run/app.written 2>/run/app.errors &
+            while [ -e /run/app ]; do
+              while [ -e /run/app ]; do printf 'INSERT INTO ledger VALUES (1) RETURNING n;\\n'; sleep 0.02; done |
+                psql -XAtq >>/run/app.written 2>>/run/app.errors
+            done &
             writer=$!
             while [ -e /run/app ]; do psql -XAtqc 'SELECT 1' >>/run/app.read 2>>/run/app.errors; sleep 0.1; done
             wait $writer";
         let address = lab.host("a").address().to_string();
         let port = lab.port.to_string();
-        let mut command = lab.host("c").command(&["sh", "-c", RUN, "sh", &address, &port]).unwrap();
+        let mut command = lab.host(host).command(&["sh", "-c", RUN, "sh", &address, &port]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         lab.eventually("a", "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'app'", "t");
-        Self { child }
+        Self { lab, host, child }
     }
 
-    /// Ends it and demands how many errors it saw; what it was told is written is there.
-    fn end(mut self, lab: &Scenario, errors: usize) {
-        lab.run("c", &["rm", "/run/app"]);
+    /// Ends it. It saw no error at all, and what it was told is written is there.
+    fn saw_nothing(mut self) {
+        let (written, errors) = self.end();
+        assert_eq!(errors, "", "what the application saw");
+        let count = self.lab.host("a").psql(self.lab.port, "app", "SELECT count(*) FROM ledger").unwrap();
+        assert_eq!(written.to_string(), count);
+        assert!(written > 50, "{written}");
+    }
+
+    /// Ends it. It saw one restart and nothing else, works again, and what it was told is written is there.
+    fn saw_a_restart(mut self) {
+        const OF_A_RESTART: [&str; 8] = [
+            "terminating connection due to administrator command",
+            "server closed the connection unexpectedly",
+            "This probably means the server terminated abnormally",
+            "before or while processing the request.",
+            "connection to server was lost",
+            "the database system is ",
+            "Connection refused",
+            "Is the server running on that host and accepting TCP/IP connections?",
+        ];
+        let before = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let lines = || self.lab.run(self.host, &["sh", "-c", "wc -l </run/app.written"]).trim().parse::<u64>().unwrap();
+        let now = lines();
+        crate::scenario::until(before, || lines() > now + 20);
+        let (written, errors) = self.end();
+        assert!(written > now + 20, "it does not write any more");
+        let strange = errors.lines().filter(|line| !OF_A_RESTART.iter().any(|known| line.contains(known)));
+        assert_eq!(strange.collect::<Vec<_>>(), Vec::<&str>::new(), "{errors}");
+        assert_eq!(errors.matches("terminating connection due to administrator command").count(), 1, "{errors}");
+        let count = self.lab.host("a").psql(self.lab.port, "app", "SELECT count(*) FROM ledger").unwrap();
+        // One row may have been written whose answer was lost.
+        assert!([written, written + 1].contains(&count.parse().unwrap()), "{written} {count}");
+    }
+
+    fn end(&mut self) -> (u64, String) {
+        self.lab.run(self.host, &["rm", "/run/app"]);
         assert!(self.child.wait().unwrap().success());
-        let seen = lab.run("c", &["cat", "/run/app.errors"]);
-        assert_eq!(seen.lines().count(), errors, "{seen}");
-        let written = lab.run("c", &["sh", "-c", "wc -l </run/app.written"]);
-        let count = lab.host("a").psql(lab.port, "app", "SELECT count(*) FROM ledger").unwrap();
-        assert_eq!(written.trim(), count);
-        assert!(count.parse::<u32>().unwrap() > 50, "{count}");
-        let read = lab.run("c", &["sh", "-c", "sort -u /run/app.read"]);
-        assert_eq!(read.trim(), "1");
+        let written = self.lab.run(self.host, &["sh", "-c", "wc -l </run/app.written"]);
+        assert_eq!(self.lab.run(self.host, &["sh", "-c", "sort -u /run/app.read"]).trim(), "1");
+        (written.trim().parse().unwrap(), self.lab.run(self.host, &["cat", "/run/app.errors"]))
     }
 }
