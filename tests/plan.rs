@@ -21,11 +21,14 @@ use pgstead::model::Topology;
 use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
+use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Consent;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
 use pgstead::plan::SettingChange;
+use pgstead::plan::history;
+use pgstead::plan::network;
 use pgstead::plan::plan_bootstrap;
 use serde_json::Value;
 
@@ -214,7 +217,9 @@ fn run(case: &Value) -> String {
     let observation: Observation = serde_json::from_value(patched).unwrap();
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
     let consent = Consent { allow_restart: case["allow_restart"] == true };
-    match plan_bootstrap(&topology(&inventory), &observation, &material(replace), consent) {
+    let topology = topology(&inventory);
+    let asked = closer_looks(&topology, &observation);
+    let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
             None => show(&plan),
             Some(words) => {
@@ -229,7 +234,21 @@ fn run(case: &Value) -> String {
             diagnostics(&mut text, "ERROR", &refusals);
             text
         }
+    };
+    asked + &decided
+}
+
+/// What servers must be asked beyond the first look before this is planned.
+fn closer_looks(topology: &Topology, observation: &Observation) -> String {
+    let mut text = String::new();
+    for meeting in network::meetings(topology, observation) {
+        let _ = writeln!(text, "ASK: {} calls {}", meeting.caller, meeting.called);
     }
+    for question in history::questions(topology, observation) {
+        let WalQuestion { joining, upstream, timeline, end, .. } = question;
+        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+    }
+    text
 }
 
 #[test]

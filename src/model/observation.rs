@@ -86,12 +86,12 @@ pub struct ServerObservation {
     pub peers: BTreeMap<ServerName, Peer>,
     /// What the instance says of itself over its local socket. Absent when it does not run.
     pub instance: Observed<Instance>,
-    /// What a preflight looks at besides.
-    #[serde(default)]
-    pub readiness: Observed<Readiness>,
     /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
     #[serde(default)]
     pub libraries: Observed<Vec<String>>,
+    /// What a preflight looks at besides.
+    #[serde(default)]
+    pub readiness: Observed<Readiness>,
 }
 
 /// The operating system of a server.

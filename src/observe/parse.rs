@@ -91,8 +91,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
-        readiness: crate::observe::readiness::parse_readiness(records),
         libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
+        readiness: crate::observe::readiness::parse_readiness(records),
     }
 }
 
@@ -389,5 +389,38 @@ mod tests {
         assert_eq!(disk("/srv/two  words  52428800 59793408 16371"), expected("/srv/two  words"));
         assert_eq!(disk("/boot/efi 52428800 59793408 -"), Some(("/boot/efi".to_owned(), 52_428_800, 59_793_408, 0)));
         assert_eq!(disk("df: no such file"), None);
+    }
+
+    #[test]
+    fn real_words_of_pg_controldata() {
+        let text = "pg_control version number:            1300\n\
+            Database system identifier:           7711181301903716754\n\
+            Database cluster state:               shut down in recovery\n\
+            Latest checkpoint location:           0/3000148\n\
+            Latest checkpoint's REDO location:    0/3000110\n\
+            Latest checkpoint's TimeLineID:       1\n\
+            Minimum recovery ending location:     0/3008C50\n\
+            Min recovery ending loc's timeline:   2\n\
+            Bytes per WAL segment:                16777216\n\
+            Data page checksum version:           1\n";
+        let control = parse_control(text).unwrap();
+        assert_eq!(control.minimum_recovery_end, Some(Lsn(0x300_8C50)));
+        assert_eq!((control.timeline, control.minimum_recovery_timeline), (1, Some(2)));
+        assert_eq!(control.segment_bytes, Some(16 << 20));
+        // Outside recovery there is none.
+        let primary = text.replace("0/3008C50", "0/0").replace("timeline:   2", "timeline:   0");
+        let control = parse_control(&primary).unwrap();
+        assert_eq!((control.minimum_recovery_end, control.minimum_recovery_timeline), (None, None));
+    }
+
+    #[test]
+    fn ways_with_and_without_a_gateway() {
+        let route =
+            |line: &str| parse_route(line).map(|route| (route.to.to_string(), route.via, route.source.to_string()));
+        let direct = route("10.213.0.11 - 10.213.0.12").unwrap();
+        assert_eq!(direct, ("10.213.0.11".to_owned(), None, "10.213.0.12".to_owned()));
+        let (_, via, source) = route("fd00::11 fe80::1 fd00::12").unwrap();
+        assert_eq!((via.map(|ip| ip.to_string()).as_deref(), source.as_str()), (Some("fe80::1"), "fd00::12"));
+        assert_eq!(route("10.213.0.11"), None);
     }
 }

@@ -3,8 +3,8 @@
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
-#   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 #   second-look (nothing but dials and "disk PATH": what waits for others, or follows from the first look)
+#   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -34,16 +34,16 @@ put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
-want_readiness=0
 second_look=0
+want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
-    readiness) want_readiness=1; shift ;;
     second-look) second_look=1; shift ;;
+    readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9

@@ -67,14 +67,15 @@ fn question(
     let data = joining.data?;
     // An upstream that is yet to be copied has the history of its own upstream; its standby is judged in the next run.
     let upstream_data = upstream.data?;
-    let end = match joining.instance {
-        None => end_of_stopped(data),
-        Some(instance) if streams_from(topology, instance, &link.upstream) => return None,
-        Some(instance) => end_of_running(instance, data),
-    };
     let upstream_timeline = match upstream.instance {
         Some(instance) => instance.timeline,
         None => end_of_stopped(upstream_data).map_or(upstream_data.control.known()?.timeline, |(timeline, _)| timeline),
+    };
+    let end = match joining.instance {
+        Some(instance) if streams_from(topology, instance, &link.upstream) => return None,
+        Some(instance) if instance.timeline == upstream_timeline => end_of_running(instance, data),
+        // A standby that lost its upstream may have replayed another timeline than the last that it wrote down.
+        _ => end_of_stopped(data),
     };
     let segment_bytes = data.control.known().and_then(|control| control.segment_bytes);
     Some(end.map(|(timeline, end)| WalQuestion {

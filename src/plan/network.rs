@@ -62,7 +62,7 @@ pub fn meetings(topology: &Topology, observation: &Observation) -> BTreeSet<Meet
         for (called, peer) in &seen.peers {
             let is_there = observation.server(called).is_some_and(|seen| seen.layout.known().is_some());
             let is_known = is_direct(topology, observation, caller, called) && !is_missing(observation, caller, called);
-            if is_there && peer.seen_as.known().is_none() && !is_known {
+            if is_there && peer.seen_as == Observed::default() && !is_known {
                 meetings.insert(Meeting { caller: caller.name.clone(), called: called.clone() });
             }
         }
@@ -83,13 +83,13 @@ fn is_direct(topology: &Topology, observation: &Observation, caller: &Server, ca
         .all(|route| route.via.is_none() && to.addresses.contains(&route.to) && known.contains(&route.source))
 }
 
-/// Puts what servers once told each other into a later observation.
+/// Puts what servers once told each other into a later observation: nobody is asked twice in one run.
 pub fn remember(before: &Observation, now: &mut Observation) {
     for (name, seen) in &mut now.servers {
         let (Observed::Known(seen), Some(earlier)) = (seen, before.server(name)) else { continue };
         for (called, peer) in &mut seen.peers {
-            if let Some(Observed::Known(ip)) = earlier.peers.get(called).map(|peer| &peer.seen_as) {
-                peer.seen_as = Observed::Known(*ip);
+            if let Some(earlier) = earlier.peers.get(called) {
+                peer.seen_as = earlier.seen_as.clone();
             }
         }
     }

@@ -58,7 +58,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         addresses: server.address.ip().into_iter().collect(),
         peers: BTreeMap::new(),
         instance: Observed::Absent,
-        readiness: Observed::default(),
         libraries: Observed::Absent,
+        readiness: Observed::default(),
     }
 }

@@ -28,7 +28,6 @@ use crate::plan::PlannedStep;
 use crate::plan::Risk;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
-use crate::preflight;
 use crate::preflight::PreflightReport;
 use crate::preflight::Seed;
 use crate::preflight::Skipped;
@@ -261,7 +260,7 @@ pub struct PreflightDocument<'a> {
     version: u32,
     topology: &'a TopologyName,
     ready: bool,
-    findings: Vec<PreflightFindingJson<'a>>,
+    findings: Vec<PairFindingJson<'a>>,
     skipped: &'a [Skipped],
     /// The codes that were judged alone; empty means all.
     only: &'a [&'static str],
@@ -271,7 +270,7 @@ pub struct PreflightDocument<'a> {
 
 /// A diagnostic with the pair of servers that it is about.
 #[derive(Debug, Serialize)]
-struct PreflightFindingJson<'a> {
+struct PairFindingJson<'a> {
     #[serde(flatten)]
     diagnostic: DiagnosticJson<'a>,
     pair: Option<&'a Pair>,
@@ -280,7 +279,7 @@ struct PreflightFindingJson<'a> {
 impl<'a> PreflightDocument<'a> {
     /// Makes the document.
     pub fn new(report: &'a PreflightReport) -> Self {
-        let finding = |finding: &'a preflight::Finding| PreflightFindingJson {
+        let finding = |finding: &'a crate::preflight::Finding| PairFindingJson {
             diagnostic: (&finding.diagnostic).into(),
             pair: finding.pair.as_ref(),
         };

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 
+use crate::refusals::refused;
 use crate::scenario::Scenario;
 
 /// One gigabyte of pgbench tables, with its indexes.
@@ -135,6 +136,87 @@ fn an_adoption_that_needs_a_restart_asks_for_it() {
     lab.pgstead(&["bootstrap", "--yes", "--allow-restart", "--format", "json"]).expect(0);
     assert_ne!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
     assert_eq!(lab.sql("a", "SHOW max_wal_senders"), "8");
+    lab.streams("a", &["b"]);
+    lab.settled();
+}
+
+/// A standby made past pgstead, its promoted twin, a second instance of other data, the primary of somebody else, a
+/// primary that does not run: refused with the evidence, and untouched.
+#[test]
+fn whose_data_it_is_decides_on_15() {
+    whose_data_it_is(Release::Bookworm);
+}
+
+#[test]
+fn whose_data_it_is_decides_on_17() {
+    whose_data_it_is(Release::Trixie);
+}
+
+fn whose_data_it_is(release: Release) {
+    const BOOTSTRAP: &[&str] = &["bootstrap", "--yes", "--format", "json"];
+    const COPY: &str = "set -e; v=$1; pg_createcluster $v main; echo max_connections = 123 >>/etc/postgresql/$v/main/postgresql.conf; cd /var/lib/postgresql/$v; mv main /var/lib/postgresql/other
+        runuser -u postgres -- /usr/lib/postgresql/$v/bin/pg_basebackup -D /var/lib/postgresql/$v/main -R -c fast -d \"host=$2 user=copier\"";
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let existing = Existing::on_debian(&lab, release, true);
+    let version = release.postgres_major().to_string();
+    lab.sql("a", "CREATE ROLE copier LOGIN REPLICATION");
+    lab.run(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "printf 'host replication copier 0.0.0.0/0 trust\\n' >>\"$1\"",
+            "sh",
+            &existing.path("pg_hba.conf"),
+        ],
+    );
+    lab.sql("a", "SELECT pg_reload_conf()");
+    for directory in ["/srv/pg/fast", "/srv/pg/slow"] {
+        lab.run("b", &["install", "-d", "-o", "postgres", directory]);
+    }
+    lab.run("b", &["sh", "-c", COPY, "sh", &version, &lab.host("a").address().to_string()]);
+    let unit = existing.unit.as_str();
+
+    lab.run("b", &["systemctl", "start", unit]);
+    lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
+    let standby = refused(&lab, "a standby made past pgstead", BOOTSTRAP, 5, &[("unmanaged-standby", "b")]);
+    assert!(standby.stdout.contains("it runs and follows"), "{standby}");
+
+    lab.sql("b", "SELECT pg_promote()");
+    lab.eventually("b", "SELECT pg_is_in_recovery()", "f");
+    let twin = refused(&lab, "a promoted twin", BOOTSTRAP, 5, &[("second-primary", "b")]);
+    let identifier = lab.sql("a", "SELECT system_identifier FROM pg_control_system()");
+    for evidence in [identifier.as_str(), "it runs and accepts writes", "on timeline 1", "one is a copy of the other"] {
+        assert!(twin.stdout.contains(evidence), "{evidence}: {twin}");
+    }
+    lab.run("b", &["systemctl", "stop", unit]);
+    refused(&lab, "a stopped twin", BOOTSTRAP, 5, &[("second-primary", "b")]);
+
+    lab.run("b", &["sh", "-c", "cd /var/lib/postgresql/$1; mv main ../twin; mv ../other main", "sh", &version]);
+    lab.run("b", &["systemctl", "start", unit]);
+    let other = refused(&lab, "data of another system identifier", BOOTSTRAP, 5, &[("data-directory-not-ours", "b")]);
+    assert!(other.stdout.contains("another identifier"), "{other}");
+
+    lab.run("b", &["systemctl", "stop", unit]);
+    lab.run(
+        "b",
+        &[
+            "sh",
+            "-c",
+            "mv /var/lib/postgresql/$1/main /var/lib/postgresql/foreign; rm -r /etc/postgresql/$1",
+            "sh",
+            &version,
+        ],
+    );
+    lab.run("b", &["sh", "-c", "rm -r /srv/pg/fast/* /srv/pg/slow/*"]);
+    lab.run("a", &["systemctl", "stop", unit]);
+    let stopped = refused(&lab, "a primary that does not run", BOOTSTRAP, 5, &[("data-directory-not-ours", "a")]);
+    assert!(stopped.stdout.contains("start its instance"), "{stopped}");
+
+    // What was in the way is out of the way: now it goes.
+    lab.run("a", &["systemctl", "start", unit]);
+    lab.bootstrap();
     lab.streams("a", &["b"]);
     lab.settled();
 }

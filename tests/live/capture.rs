@@ -144,7 +144,7 @@ fn leave_out(observation: &mut Observation) {
             let is_judged = |name: &str| {
                 HOT_STANDBY_PARAMETERS.contains(&name)
                     || matches!(name, "max_replication_slots" | "archive_mode" | "wal_receiver_status_interval")
-                    || matches!(name, "shared_buffers" | "huge_pages" | "wal_level" | "wal_log_hints")
+                    || ["shared_buffers", "huge_pages", "wal_level", "wal_log_hints"].contains(&name)
                     || name.ends_with("_preload_libraries")
                     || name.starts_with("recovery_target")
             };

@@ -13,6 +13,7 @@ mod bootstrap;
 mod capture;
 mod changes;
 mod history;
+mod networks;
 mod preflight;
 mod refusals;
 mod scenario;
