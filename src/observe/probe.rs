@@ -91,9 +91,9 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
 
 /// Returns the arguments of a second look: dials to every other server, and the room at some paths.
 pub fn second_look(topology: &Topology, server: &Server, paths: &[String]) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
+    let mut words: Vec<String> = vec!["second-look".to_owned()];
     words.extend(["version".to_owned(), topology.common().version.to_string()]);
-    words.extend(["port".to_owned(), server.port.to_string(), "second-look".to_owned()]);
+    words.extend(["port".to_owned(), server.port.to_string()]);
     layout_words(topology, server, &mut words);
     for path in paths {
         words.extend(["disk".to_owned(), path.clone()]);

@@ -3,7 +3,7 @@
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
-#   second-look (nothing but dials and "disk PATH": what waits for others, or follows from the first look)
+#   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
@@ -18,8 +18,11 @@ put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
 unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 
-put clock "$(date +%s%N)"
+second_look=0
+if [ "${1:-}" = second-look ]; then second_look=1; shift; fi
+if [ "$second_look" = 0 ]; then put clock "$(date +%s%N)"; fi
 me=$(id -un)
+if [ "$second_look" = 0 ]; then
 login=${SUDO_USER:-$me}
 put user "$me"
 put login "$login"
@@ -30,11 +33,11 @@ if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else abs
 if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
 put systemd "$systemd"
 put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }' || true)"
+fi
 
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
-second_look=0
 want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
@@ -42,7 +45,6 @@ while [ $# -gt 0 ]; do
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
-    second-look) second_look=1; shift ;;
     readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
@@ -53,11 +55,13 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+if [ "$second_look" = 0 ]; then
 for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
   [ -x "$directory/postgres" ] && others="$others$directory
 "
 done
 put installations "$others"
+fi
 
 peer_facts() { # NAME ADDRESS
   resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
@@ -104,12 +108,14 @@ if [ -z "$user" ]; then
 fi
 put layout "$kind"
 put instance_user "$user"
-libraries=''
-for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
-  if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
-done
-if [ -n "$libraries" ]; then put libraries "$(ls "$libraries" | sed -n 's/\.so$//p')"; else absent libraries; fi
-put version "$("$bin/postgres" --version 2>&1)"
+if [ "$second_look" = 0 ]; then
+  put version "$("$bin/postgres" --version 2>&1)"
+  libraries=''
+  for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
+    if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
+  done
+  if [ -n "$libraries" ]; then put libraries "$(ls "$libraries" | sed -n 's/\.so$//p')"; else absent libraries; fi
+fi
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
 as_instance() {
