@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use pgstead::diagnostic::Diagnostic;
 use pgstead::model::pair::Pairs;
 use pgstead::plan::survey::survey;
 use pgstead::preflight::Choice;
@@ -81,13 +82,21 @@ impl Seen {
     }
 
     fn judge(&self, name: &str, choice: &Choice) -> PreflightReport {
+        self.judge_beside(name, choice, &Told::default())
+    }
+
+    /// Judges where more is told already than the survey says.
+    fn judge_beside(&self, name: &str, choice: &Choice, more: &Told) -> PreflightReport {
         let (topology, _) = pgstead::inventory::read(&self.inventory.to_string(), "inventory.yaml")
             .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         let observation =
             serde_json::from_value(self.observation.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let pairs: Pairs = serde_json::from_value(self.pairs.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let survey = survey(&topology, &observation);
-        let told = Told { refusals: survey.refusals, notes: survey.notes };
+        let told = Told {
+            refusals: [survey.refusals, more.refusals.clone()].concat(),
+            notes: [survey.notes, more.notes.clone()].concat(),
+        };
         preflight(&topology, &observation, &pairs, &told, choice, &Thresholds::default())
     }
 }
@@ -242,4 +251,28 @@ fn only_and_skip_leave_out_judgements_but_never_a_refusal() {
         let report = refused.judge("refused", &choice);
         assert!(!report.ready && said(&report).contains("architecture-differs"), "{choice:?}");
     }
+}
+
+#[test]
+fn of_two_findings_about_the_same_the_bootstraps_stays() {
+    let count = |report: &PreflightReport, code: &str| {
+        report.findings.iter().filter(|finding| finding.diagnostic.code == code).count()
+    };
+    let (fires, _) = load("checksums-off");
+    let own = count(&fires.judge("checksums-off", &Choice::default()), "checksums-off");
+    let note = Diagnostic::warning("checksums-off", "its data has no page checksums").server("a");
+    let told = Told { notes: vec![note], ..Told::default() };
+    let beside = fires.judge_beside("checksums-off", &Choice::default(), &told);
+    assert_eq!(count(&beside, "checksums-off"), own, "one of \"a\" was told twice");
+    let message = |finding: &&pgstead::preflight::Finding| finding.diagnostic.server.as_deref() == Some("a");
+    let of_a = beside.findings.iter().filter(|finding| finding.diagnostic.code == "checksums-off").find(message);
+    assert_eq!(of_a.unwrap().diagnostic.message, "its data has no page checksums");
+
+    // A library that is loaded at the start has another code there, and there it is a refusal.
+    let code = "preload-library-missing";
+    let refusal = Diagnostic::error("library-missing", "library \"timescaledb\" is not installed").server("b");
+    let told = Told { refusals: vec![refusal], ..Told::default() };
+    let beside = load(code).0.judge_beside(code, &Choice::default(), &told);
+    let of_b = beside.findings.iter().filter(|finding| finding.diagnostic.server.as_deref() == Some("b"));
+    assert!(of_b.clone().all(|finding| finding.diagnostic.code != code) && of_b.count() == 1);
 }
