@@ -15,7 +15,8 @@ use criterion::criterion_main;
 use jiff::Timestamp;
 use pgstead::apply::material;
 use pgstead::check;
-use pgstead::check::Thresholds;
+use pgstead::check::Evidence;
+use pgstead::check::Selection;
 use pgstead::inventory;
 use pgstead::model::observation::Observation;
 use pgstead::model::observation::ServerObservation;
@@ -126,7 +127,8 @@ fn pure(criterion: &mut Criterion) {
         });
         let running = observation(&topology, PRIMARY, STANDBY);
         criterion.bench_function(&format!("check {servers} servers"), |b| {
-            b.iter(|| check::check(&topology, black_box(&running), None, &Thresholds::default()));
+            let (evidence, selection) = (Evidence::default(), Selection::default());
+            b.iter(|| check::check(&topology, black_box(&running), &evidence, &selection));
         });
     }
 }
