@@ -27,7 +27,7 @@ async fn main() -> Result<(), AnyError> {
         .into_iter()
         .map(|(server, host)| (server.name.clone(), host.map_err(|error| error.to_string())))
         .collect();
-    let observation = observe(&topology, &hosts, Wish { dials: true, size: false }, &Events::silent()).await;
+    let observation = observe(&topology, &hosts, Wish { dials: true, ..Wish::default() }, &Events::silent()).await;
     serde_json::to_writer_pretty(std::io::stdout().lock(), &observation)?;
     writeln!(std::io::stdout())?;
     Ok(())

@@ -76,6 +76,8 @@ fn every_code_has_a_row() {
     assert!(check.len() > 40 && check.contains("drift"), "the search lost its words: {check:?}");
     same("## Findings of check", &listed(&document, "## Findings of check"), &check);
 
+    same("## Findings of preflight", &listed(&document, "## Findings of preflight"), &codes("preflight"));
+
     let (refusals, failures) = (listed(&document, "## Refusals"), listed(&document, "## Failures of a step"));
     let used: BTreeSet<String> =
         ["plan", "apply", "prove", "remote", "postgres", "state"].into_iter().flat_map(codes).collect();
@@ -164,5 +166,31 @@ fn the_transcript_of_the_readme_is_the_demos() {
     let mut rest = demo.lines();
     for line in transcript.lines().filter(|line| !line.is_empty() && *line != "…") {
         assert!(rest.any(|other| other == line), "docs/demo.txt has no such line, or not in this order: {line}");
+    }
+}
+
+/// Every hazard's tests exist, and only a row that says that nothing is touched has none.
+#[test]
+fn every_hazard_names_tests_that_are_there() {
+    let document = read("docs/hazards.md");
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| #")).collect();
+    assert!(rows.len() > 30, "only {} rows", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let tests: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty() || cells[2].contains("not touched"), "{row}");
+        for test in tests {
+            let is_there = match test.split_once('/').unwrap() {
+                ("live", scenario) => {
+                    let (file, name) = scenario.split_once("::").unwrap();
+                    read(&format!("tests/live/{file}.rs")).contains(&format!("\nfn {name}()"))
+                }
+                (kind, case) => {
+                    let path = format!("tests/{kind}/cases/{case}");
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_dir()
+                }
+            };
+            assert!(is_there, "there is no {test}: {row}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The plan's cases: one folder each. To add a case, add a folder with a `case.json` and run with `PGSTEAD_BLESS=1`;
 //! then read the `expected.txt` that it wrote.
 //!
-//! A case names a base, `bare` or `running` (both captured from real hosts), and what differs from it: a JSON merge patch
-//! (RFC 7386) for the inventory and one for the observation. The files of a running base are those that the plan itself
+//! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
+//! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
+//! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
+//! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -19,10 +21,14 @@ use pgstead::model::Topology;
 use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
+use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Consent;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
+use pgstead::plan::SettingChange;
+use pgstead::plan::history;
+use pgstead::plan::network;
 use pgstead::plan::plan_bootstrap;
 use serde_json::Value;
 
@@ -94,6 +100,7 @@ fn settle(observation: &mut Observation, plan: &Plan) {
                 mode: "640".into(),
                 content: Some(after.clone()),
                 sha256,
+                is_link: false,
             };
             seen.files.insert(file.path.clone(), Observed::Known(fact));
         }
@@ -105,7 +112,8 @@ fn settle(observation: &mut Observation, plan: &Plan) {
         let content = lines.join("\n") + "\n";
         let path = seen.layout.known().unwrap().own("manifest");
         let sha256 = pgstead::plan::files::sha256(&content);
-        let fact = FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256 };
+        let fact =
+            FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256, is_link: false };
         seen.files.insert(path, Observed::Known(fact));
     }
 }
@@ -119,6 +127,20 @@ fn diagnostics(text: &mut String, word: &str, all: &[Diagnostic]) {
             }
         }
     }
+}
+
+/// Returns the lines of new files that a case is about: whatever begins with one of its words.
+fn lines(plan: &Plan, words: &[&str]) -> String {
+    let mut text = String::new();
+    for planned in &plan.steps {
+        let Some(server) = &planned.step.server else { continue };
+        for after in planned.step.files.iter().filter_map(|file| file.after.as_deref()) {
+            for line in after.lines().filter(|line| words.iter().any(|word| line.starts_with(word))) {
+                let _ = writeln!(text, "{server}: {line}");
+            }
+        }
+    }
+    text
 }
 
 fn show(plan: &Plan) -> String {
@@ -153,6 +175,12 @@ fn show(plan: &Plan) -> String {
             let _ = writeln!(text, "    $ {:?} {} {}", command.run_as, command.program, words.join(" "));
         }
     }
+    for change in &plan.settings {
+        let needs = if change.restart { "restart" } else { "reload" };
+        let after = change.after.as_deref().unwrap_or("(not set)");
+        let SettingChange { server, name, before, source, .. } = change;
+        let _ = writeln!(text, "setting {server} {name}: '{before}' ({source}) -> '{after}', {needs}");
+    }
     if plan.steps.is_empty() {
         text.push_str("no changes\n");
     }
@@ -165,7 +193,11 @@ fn run(case: &Value) -> String {
     let mut inventory = json(&root().join("base/inventory.json"));
     let mut observation: Observation = serde_json::from_value(json(&root().join(format!("base/{base}.json")))).unwrap();
     let all: BTreeSet<ServerName> = observation.servers.keys().cloned().collect();
-    let mut replace = if base == "bare" { all.clone() } else { BTreeSet::new() };
+    let mut replace = if base == "running" { BTreeSet::new() } else { all.clone() };
+    if base == "adoptable" {
+        // Who adopts a primary wishes no database and no parameter for a start.
+        merge(&mut inventory, &serde_json::json!({ "postgres": { "databases": null, "parameters": null } }));
+    }
     if base == "running" {
         let settled = plan_bootstrap(
             &topology(&inventory),
@@ -185,14 +217,38 @@ fn run(case: &Value) -> String {
     let observation: Observation = serde_json::from_value(patched).unwrap();
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
     let consent = Consent { allow_restart: case["allow_restart"] == true };
-    match plan_bootstrap(&topology(&inventory), &observation, &material(replace), consent) {
-        Ok(plan) => show(&plan),
+    let topology = topology(&inventory);
+    let asked = closer_looks(&topology, &observation);
+    let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
+        Ok(plan) => match case["lines"].as_array() {
+            None => show(&plan),
+            Some(words) => {
+                let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
+                let mut text = lines(&plan, &words);
+                diagnostics(&mut text, "NOTE", &plan.notes);
+                text
+            }
+        },
         Err(refusals) => {
             let mut text = String::from("refused\n");
             diagnostics(&mut text, "ERROR", &refusals);
             text
         }
+    };
+    asked + &decided
+}
+
+/// What servers must be asked beyond the first look before this is planned.
+fn closer_looks(topology: &Topology, observation: &Observation) -> String {
+    let mut text = String::new();
+    for meeting in network::meetings(topology, observation) {
+        let _ = writeln!(text, "ASK: {} calls {}", meeting.caller, meeting.called);
     }
+    for question in history::questions(topology, observation) {
+        let WalQuestion { joining, upstream, timeline, end, .. } = question;
+        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+    }
+    text
 }
 
 #[test]

@@ -247,6 +247,23 @@ async fn queries_decode_what_the_server_says() {
     assert_eq!(client.sender_states("b").await.unwrap(), []);
     assert_eq!(client.basebackup_progress("b").await.unwrap(), None);
 
+    // The table of an earlier release has no chain, which is no error.
+    assert_eq!(client.chain_digest(999).await.unwrap(), None);
+    instance.sql(
+        "ALTER TABLE pgstead.canary RENAME TO lone; \
+        CREATE TABLE pgstead.canary (LIKE pgstead.lone INCLUDING ALL, prev_hash text NOT NULL DEFAULT '', hash text NOT NULL \
+          GENERATED ALWAYS AS (encode(sha256(decode(prev_hash, 'hex') || int8send(seq) || decode(nonce, 'hex')), 'hex')) STORED); \
+        GRANT SELECT, INSERT, DELETE ON pgstead.canary TO pgstead",
+    );
+    let first = client.write_canary("0a").await.unwrap();
+    let second = client.write_canary("0b").await.unwrap();
+    let chain = client.chain(second.seq).await.unwrap();
+    assert_eq!(chain.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [first.seq, second.seq]);
+    let digest = client.chain_digest(second.seq).await.unwrap().unwrap();
+    assert_eq!(digest.rows, 2);
+    assert_ne!(client.chain_digest(first.seq).await.unwrap().unwrap().sha256, digest.sha256);
+    instance.sql("DROP TABLE pgstead.canary; ALTER TABLE pgstead.lone RENAME TO canary");
+
     instance.sql("REVOKE INSERT ON pgstead.canary FROM pgstead");
     let error = client.write_canary("n4").await.unwrap_err();
     assert_eq!(error.sqlstate(), Some("42501"));

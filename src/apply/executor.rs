@@ -178,7 +178,7 @@ mod tests {
         let two = builder.add(step("two"), []);
         let three = builder.add(step("three"), [one, two]);
         builder.add(step("four"), [three]);
-        Plan { topology: "t".parse().unwrap(), steps: builder.finish(), notes: vec![] }
+        Plan { topology: "t".parse().unwrap(), steps: builder.finish(), settings: vec![], notes: vec![] }
     }
 
     async fn run(fail: Option<u32>, stop: impl AsyncFnMut()) -> (Vec<Outcome>, Vec<u32>, Option<Failure>) {

@@ -1,6 +1,7 @@
 //! Carries out one step on real servers.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -16,6 +17,7 @@ use crate::model::name::ServerName;
 use crate::plan::Action;
 use crate::plan::Step;
 use crate::plan::StepId;
+use crate::plan::network;
 use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::Host;
@@ -57,6 +59,13 @@ impl<H: Host> Work for Worker<'_, H> {
     }
 }
 
+/// What to do where a server is turned away because it comes from another address than it has.
+fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
+    format!(
+        "Connections from \"{server}\" arrive from {ip}: something on the way translates the address. Run the command again: the servers then tell each other what they see, and {ip} is admitted. That needs perl on them."
+    )
+}
+
 impl<H: Host> Worker<'_, H> {
     async fn run(&self, step: &Step, commands: &[Argv]) -> Result<(), Box<Diagnostic>> {
         let no_server = || Box::new(Diagnostic::error("no-connection", "a step has no server to run on"));
@@ -69,6 +78,12 @@ impl<H: Host> Worker<'_, H> {
             Err(error) => {
                 let mut diagnostic = error.diagnostic();
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);
+                if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {
+                    let Diagnostic { message, detail, command, .. } = diagnostic;
+                    let turned_away = Diagnostic::error("address-not-admitted", message).server(name);
+                    let hint = Some(not_admitted_hint(name, ip));
+                    diagnostic = Diagnostic { detail, command, hint, ..turned_away };
+                }
                 Err(Box::new(diagnostic))
             }
         }

@@ -39,6 +39,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("archive-late", "L20"),
     ("archive-unknown", "L20"),
     ("authority-replaced", "L13"),
+    ("canary-chain-differs", "L11"),
+    ("canary-chain-unknown", "L11"),
     ("canary-differs", "L11"),
     ("canary-lost", "L7"),
     ("canary-unknown", "L7"),

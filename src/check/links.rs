@@ -1,6 +1,7 @@
 //! Judges links: the right peer, encrypted, through its slot, alive now, and moving data.
 
 use crate::check::Canaries;
+use crate::check::Chain;
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::LinkReport;
@@ -392,11 +393,45 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                 )),
                 Some(_) => {}
             }
+            if canary.arrived_ms.is_some() {
+                findings.extend(check_chain(link, primary, &canary.chain));
+            }
             findings
         }
         Some(Observed::Unreadable(why)) => vec![unknown(why)],
         Some(Observed::Absent) | None => {
             vec![unknown("No row was written: not exactly one server is known to accept writes.")]
         }
+    }
+}
+
+/// L11: the canaries of the past as well. A row that one of them never had shows that they went apart, however green the
+/// link is now (hazards.md, finding 1).
+fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Option<Finding> {
+    let Link { upstream, standby } = link;
+    let unknown = |why: &str, hint: &str| {
+        let message = format!(
+            "link {upstream} → {standby}: whether \"{standby}\" always had the data of \"{primary}\" could not be looked at"
+        );
+        Finding::unknown(
+            Diagnostic::error("canary-chain-unknown", message).server(standby).detail(why.to_owned()).hint(hint),
+        )
+    };
+    match chain {
+        Observed::Known(Chain::Equal { .. }) => None,
+        Observed::Known(Chain::Differs { seq }) => Some(Finding::unhealthy(
+            Diagnostic::error(
+                "canary-chain-differs",
+                format!("link {upstream} → {standby}: \"{standby}\" has another history than \"{primary}\": their chains of canaries differ from row {seq} on"),
+            )
+            .server(standby)
+            .detail(format!("pgstead.canary has a row with seq = {seq} on one of them only, or with another hash. However well the link streams now, rows of other tables may differ too."))
+            .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: it needs a re-seed. Until then let nobody read from it or promote it.")),
+        )),
+        Observed::Absent => Some(unknown(
+            "The canary table was made by an earlier release: its rows form no chain.",
+            "\"pgstead bootstrap\" adds the chain.",
+        )),
+        Observed::Unreadable(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
     }
 }

@@ -29,6 +29,8 @@ use crate::model::topology::Topology;
 
 pub use canary::Canaries;
 pub use canary::Canary;
+pub use canary::Chain;
+pub use canary::first_difference;
 pub use evidence::Evidence;
 pub use report::CheckEntry;
 pub use report::CheckReport;

@@ -20,6 +20,11 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::plan::identity;
+use crate::plan::identity::Configuration;
+use crate::plan::kept;
+use crate::plan::network;
+use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
 const MANAGED: [&str; 15] = [
@@ -130,7 +135,7 @@ pub fn check_servers(
                 continue;
             }
         };
-        let mut of_server = configuration(name, layout, instance);
+        let mut of_server = configuration(name, seen, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
         of_server.extend(files::check_files(name, seen, layout));
         if let Some(reference) = reference {
@@ -230,7 +235,7 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
 }
 
 /// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
-fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, instance: &Instance) -> Vec<Finding> {
     let mut findings: Vec<Finding> = instance
         .file_errors
         .iter()
@@ -271,6 +276,11 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
+    // Where the configuration is the operator's, ours is what our included file sets.
+    let keeper = identity::configuration(seen);
+    let ours = kept::settings_file(layout, keeper);
+    let text = seen.files.get(&ours).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let included = parse_settings(text.unwrap_or_default());
     if !instance.health.unserved.is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error("not-served", format!("server \"{name}\" does not run with what its files say"))
@@ -279,9 +289,11 @@ fn configuration(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec
                 .hint("Reload there: SELECT pg_reload_conf(); and look again: a reload takes nothing when a file has an error."),
         ));
     }
-    let ours = [layout.config_home(), "/postgresql.conf"].concat();
     for parameter in MANAGED {
         let Some(setting) = instance.settings.get(parameter) else { continue };
+        if keeper == Configuration::Kept && !included.contains_key(parameter) {
+            continue;
+        }
         if let Some(file) = setting.sourcefile.as_ref().filter(|file| **file != ours) {
             findings.push(Finding::unhealthy(
                 Diagnostic::error("setting-overridden", format!("server \"{name}\": {parameter} comes from {file}"))
@@ -459,10 +471,12 @@ fn dials(
                 )
                 .server(name)
                 .detail(why.clone())
-                .hint(if link.is_some() {
-                    "The standby's next reconnect fails for the same reason."
-                } else {
-                    "No link needs this now; a role change would."
+                .hint(match network::not_admitted(why) {
+                    Some(ip) if !facts.routes.is_empty() && facts.routes.iter().all(|route| route.source != ip) => {
+                        format!("\"{peer}\" sees it come from {ip}: something on the way translates the address. \"pgstead bootstrap\" finds that out and admits it.")
+                    }
+                    _ if link.is_some() => "The standby's next reconnect fails for the same reason.".to_owned(),
+                    _ => "No link needs this now; a role change would.".to_owned(),
                 }),
             ))),
         }

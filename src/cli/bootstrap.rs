@@ -77,7 +77,8 @@ pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Ex
                 Failure::one(kind, error.diagnostic())
             })?),
         };
-        let session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        session.compare_histories().await;
         let result = over(&session, args, ui, progress, begun).await;
         session.close().await;
         drop(local);

@@ -50,7 +50,13 @@ fn read(inventory: &Inventory) -> Result<History, Failure> {
             journal::RunResult::Stopped => history::RunResult::Stopped,
         }),
         steps: run.steps_done,
-        message: run.message,
+        message: match run.skipped.as_slice() {
+            [] => run.message,
+            skipped => {
+                let skipped = skipped.iter().map(|(code, reason)| format!("skipped {code}: {reason}"));
+                Some(run.message.into_iter().chain(skipped).collect::<Vec<_>>().join("; "))
+            }
+        },
     });
     Ok(History { topology: inventory.topology.name().clone(), runs: runs.collect() })
 }

@@ -45,6 +45,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead init", "write an annotated inventory"),
     ("pgstead validate", "check it, offline"),
     ("pgstead trust", "record the SSH host keys"),
+    ("pgstead preflight", "check the servers and the lines between them; changes nothing"),
     ("pgstead plan", "see every step, diff and command; changes nothing"),
     ("pgstead bootstrap", "carry the plan out"),
     ("pgstead check", "prove every link"),

@@ -15,6 +15,7 @@ mod inventory;
 mod lab;
 mod man;
 mod plan;
+mod preflight;
 mod render;
 mod session;
 mod status;
@@ -60,6 +61,7 @@ enum Command {
     Init(init::InitArgs),
     Validate(validate::ValidateArgs),
     Trust(trust::TrustArgs),
+    Preflight(preflight::PreflightArgs),
     Render(render::RenderArgs),
     Plan(plan::PlanArgs),
     Bootstrap(bootstrap::BootstrapArgs),
@@ -133,6 +135,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(globals, args, ui),
         Command::Validate(args) => validate::run(globals, args, ui),
         Command::Trust(args) => trust::run(globals, args, ui),
+        Command::Preflight(args) => preflight::run(globals, args, ui),
         Command::Render(args) => render::run(globals, args, ui),
         Command::Plan(args) => plan::run(globals, args, ui),
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),

@@ -92,7 +92,8 @@ pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
 
 /// Connects, observes, plans. Holds no lock and has no way to write.
 async fn observe_and_plan(inventory: &Inventory, events: Events) -> Result<Planned, Failure> {
-    let session = Session::open(inventory, Wish::default(), events).await?;
+    let mut session = Session::open(inventory, Wish::default(), events).await?;
+    session.compare_histories().await;
     let planned = plan_over(&session);
     session.close().await;
     planned

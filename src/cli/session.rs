@@ -30,6 +30,8 @@ use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::history;
+use crate::plan::network;
 use crate::plan::plan_bootstrap;
 use crate::postgres::Tls;
 use crate::prove;
@@ -91,9 +93,32 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Looks again over the same connections.
+    /// Looks again over the same connections. Servers between which addresses may be translated are asked for that once.
     pub(super) async fn observe(&mut self, wish: Wish) {
-        self.observation = observe::observe(&self.inventory.topology, &self.hosts, wish, &self.events).await;
+        let topology = &self.inventory.topology;
+        let now = observe::observe(topology, &self.hosts, wish, &self.events).await;
+        let before = std::mem::replace(&mut self.observation, now);
+        network::remember(&before, &mut self.observation);
+        let mut meetings = network::meetings(topology, &self.observation);
+        if wish.dials {
+            // A check judges the links as they are; a plan admits every server to every other.
+            let primary = self.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+            let links = topology.links(primary);
+            meetings.retain(|meeting| {
+                links.iter().any(|link| link.standby == meeting.caller && link.upstream == meeting.called)
+            });
+        }
+        if !meetings.is_empty() {
+            observe::meet::meet(topology, &meetings, &self.hosts, &mut self.observation).await;
+        }
+    }
+
+    /// Reads what a plan must compare before it attaches a server: one more round trip, to just the servers concerned.
+    pub(super) async fn compare_histories(&mut self) {
+        let questions = history::questions(&self.inventory.topology, &self.observation);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
     }
 
     /// Says whether a server could not be looked at: its connection may be worth opening anew.

@@ -66,6 +66,9 @@ pub struct Postgres {
     pub parameters: Option<BTreeMap<String, ParameterValue>>,
     /// HBA records for the clients; pgstead adds those that replication needs.
     pub hba: Option<Vec<Hba>>,
+    /// Consent for adopting a primary: its certificate, issued by another CA, is replaced. Clients that verify it must trust
+    /// the topology's CA first.
+    pub replace_certificate: Option<bool>,
 }
 
 /// One HBA record. The order of the list is the order of the file: the first record that matches a client decides.

@@ -51,6 +51,10 @@ impl<'a> Check<'a, '_> {
                 ))
             }
             Value::Scalar { text, .. } if has_type(branch, "integer") => self.integer(text, branch, path),
+            // Text keeps `off` as it is written; only what can be nothing but true or false becomes one of them.
+            Value::Scalar { text, .. } if !has_type(branch, "string") => {
+                Some(Json::Bool(text.eq_ignore_ascii_case("true")))
+            }
             Value::Scalar { text, .. } => self.word(text, branch, path),
         }
     }
@@ -177,7 +181,9 @@ fn fits(node: &Node, schema: &Json) -> bool {
         Value::List(_) => has_type(schema, "array"),
         // A quoted number is text. Any scalar is good as text, since its text is kept as written.
         Value::Scalar { kind, .. } => {
-            has_type(schema, "string") || (has_type(schema, "integer") && *kind == ScalarKind::Number)
+            has_type(schema, "string")
+                || (has_type(schema, "integer") && *kind == ScalarKind::Number)
+                || (has_type(schema, "boolean") && *kind == ScalarKind::Boolean)
         }
     }
 }
@@ -199,6 +205,7 @@ fn expectation(schema: &Json) -> Option<String> {
             "object" => "a mapping",
             "array" => "a list",
             "integer" => "a whole number",
+            "boolean" => "true or false",
             _ => "text",
         }
         .to_owned(),

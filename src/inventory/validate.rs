@@ -172,6 +172,7 @@ impl<'a> Judge<'a, '_> {
             purpose,
             version: version?,
             databases,
+            replace_certificate: self.postgres(|p| &p.replace_certificate).copied().unwrap_or(false),
             parameters,
             hba,
             sites: all_sites,

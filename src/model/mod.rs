@@ -12,11 +12,15 @@ pub mod lsn;
 pub mod name;
 pub mod observation;
 pub mod observed;
+pub mod pair;
 pub mod parameter;
+pub mod quantity;
+pub mod readiness;
 pub mod secret;
 pub mod thresholds;
 pub mod topology;
 pub mod version;
+pub mod wal;
 
 pub use address::Address;
 pub use argv::Argv;

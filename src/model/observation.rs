@@ -14,14 +14,19 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::readiness::Readiness;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
+use crate::model::wal::WalComparison;
 
 /// What was seen on every server. A server that could not be reached is `Unreadable` with the reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// By server name.
     pub servers: BTreeMap<ServerName, Observed<ServerObservation>>,
+    /// What was read of the WAL of servers that are to join, and of their upstreams; by joining server.
+    #[serde(default)]
+    pub histories: BTreeMap<ServerName, WalComparison>,
 }
 
 impl Observation {
@@ -81,6 +86,12 @@ pub struct ServerObservation {
     pub peers: BTreeMap<ServerName, Peer>,
     /// What the instance says of itself over its local socket. Absent when it does not run.
     pub instance: Observed<Instance>,
+    /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
+    #[serde(default)]
+    pub libraries: Observed<Vec<String>>,
+    /// What a preflight looks at besides.
+    #[serde(default)]
+    pub readiness: Observed<Readiness>,
 }
 
 /// The operating system of a server.
@@ -146,6 +157,15 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// The data page checksum version; 0 is off (hazard 12).
     pub checksum_version: u32,
+    /// What recovery must replay to before the data are consistent; none outside recovery.
+    #[serde(default)]
+    pub minimum_recovery_end: Option<Lsn>,
+    /// The timeline of that position.
+    #[serde(default)]
+    pub minimum_recovery_timeline: Option<u32>,
+    /// Bytes of a WAL segment.
+    #[serde(default)]
+    pub segment_bytes: Option<u64>,
 }
 
 /// Free space of a file system.
@@ -194,6 +214,9 @@ pub struct FileFact {
     pub content: Option<String>,
     /// The SHA-256 of its content, hexadecimal.
     pub sha256: String,
+    /// Whether the path is a symbolic link to it; a rename onto it would replace the link.
+    #[serde(default)]
+    pub is_link: bool,
 }
 
 /// What a server knows about another server.
@@ -203,8 +226,25 @@ pub struct Peer {
     pub resolved: Vec<IpAddr>,
     /// The source address that a connection from here to there has, before any translation on the way.
     pub source: Option<IpAddr>,
+    /// The way to each of those addresses.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// The address that the other server sees connections from here come from, where it was asked.
+    #[serde(default)]
+    pub seen_as: Observed<IpAddr>,
     /// What a fresh replication-protocol login from here, with the production certificate, answered (L15).
     pub dial: Observed<Dial>,
+}
+
+/// The way from a server to an address, as its kernel chooses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address.
+    pub to: IpAddr,
+    /// The gateway, where the address is not on a network of the server's own.
+    pub via: Option<IpAddr>,
+    /// The source address that a connection has when it leaves the server.
+    pub source: IpAddr,
 }
 
 /// The answer to `IDENTIFY_SYSTEM`.
@@ -251,11 +291,37 @@ pub struct Instance {
     pub database_bytes: u64,
     /// Whether the canary table is there.
     pub canary: bool,
+    /// Whether its rows form a chain; those of earlier releases do not (L11).
+    #[serde(default)]
+    pub canary_chain: bool,
     /// Tablespaces outside the data directory: name to location.
     pub tablespaces: BTreeMap<String, String>,
+    /// Every setting that a configuration file holds, in the order in which they are read; the last of a name counts.
+    #[serde(default)]
+    pub file_settings: Vec<FileSetting>,
+    /// Configuration files that others include, by path: neither the main one, nor `postgresql.auto.conf`, nor ours.
+    #[serde(default)]
+    pub included_files: BTreeMap<String, String>,
+    /// The text of `ssl_cert_file`, where it is there.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// The text of `ssl_ca_file`, where one is set and there.
+    #[serde(default)]
+    pub authorities: Option<String>,
     /// What only `check` judges.
     #[serde(default)]
     pub health: Health,
+}
+
+/// A row of `pg_file_settings` without an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSetting {
+    /// The file.
+    pub file: String,
+    /// The parameter.
+    pub name: String,
+    /// The value as it is written, unquoted.
+    pub setting: String,
 }
 
 /// Positions in the write-ahead log.
@@ -282,6 +348,12 @@ pub struct Setting {
     pub sourcefile: Option<String>,
     /// `pending_restart`.
     pub pending_restart: bool,
+    /// `source`, such as `default`, `configuration file` or `command line`.
+    #[serde(default)]
+    pub source: String,
+    /// `boot_val`, in base units: the value where no file sets one.
+    #[serde(default)]
+    pub boot: Option<String>,
 }
 
 /// A row of `pg_roles`.
@@ -295,6 +367,9 @@ pub struct Role {
     pub login: bool,
     /// The SHA-256 of the stored SCRAM verifier, hexadecimal; absent when the role has no password.
     pub verifier_sha256: Option<String>,
+    /// Its comment; roles that pgstead made for an adopted primary say so there.
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 /// A row of `pg_replication_slots`.

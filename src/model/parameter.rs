@@ -130,6 +130,14 @@ pub fn is_same_value(written: &str, setting: &str, unit: Option<&str>) -> bool {
     }
 }
 
+/// Says whether two values as written in files mean the same, in a parameter's base unit.
+pub fn is_same_written(one: &str, other: &str, unit: Option<&str>) -> bool {
+    let base = unit.and_then(scaled);
+    let as_quantity = || quantity(one, base).zip(quantity(other, base)).is_some_and(|(one, other)| one == other);
+    let as_boolean = || boolean(one).zip(boolean(other)).is_some_and(|(one, other)| one == other);
+    one == other || as_boolean() || as_quantity()
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" => Some(true),
@@ -202,6 +210,9 @@ mod tests {
         ] {
             assert!(is_same_value(written, setting, unit), "{written} {setting} {unit:?}");
         }
+        assert!(is_same_written("512MB", "524288kB", Some("MB")));
+        assert!(is_same_written("on", "yes", None));
+        assert!(!is_same_written("512MB", "0", Some("MB")));
         for (written, setting, unit) in
             [("33MB", "4096", Some("8kB")), ("30s", "30", Some("8kB")), ("banana", "1", None)]
         {

@@ -137,6 +137,8 @@ pub struct Common {
     pub version: Major,
     /// Databases that must exist.
     pub databases: Vec<String>,
+    /// Whether the certificate that an adopted primary serves may be replaced although another CA issued it.
+    pub replace_certificate: bool,
     /// Parameters of every server.
     pub parameters: Parameters,
     /// HBA records of every server.

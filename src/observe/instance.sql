@@ -21,9 +21,10 @@ SELECT json_build_object(
   'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
   'replay_pause_state', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
   'settings', (SELECT json_object_agg(name, json_build_object('setting', setting, 'unit', unit, 'context', context,
-      'sourcefile', sourcefile, 'pending_restart', pending_restart)) FROM pg_settings WHERE context <> 'internal'),
+      'sourcefile', sourcefile, 'pending_restart', pending_restart, 'source', source, 'boot', boot_val)) FROM pg_settings WHERE context <> 'internal'),
   'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
-      'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')))
+      'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'),
+      'comment', shobj_description(oid, 'pg_authid')))
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
@@ -54,8 +55,19 @@ SELECT json_build_object(
       WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
   'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
   'canary', to_regclass('pgstead.canary') IS NOT NULL,
+  'canary_chain', EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgstead.canary') AND attname = 'hash'
+      AND NOT attisdropped),
   'tablespaces', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_location(oid)), '{}')
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
+  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'name', name, 'setting', setting)
+      ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
+  'included_files', (SELECT coalesce(json_object_agg(f, pg_read_file(f, 0, 1000000, true)), '{}')
+      FROM (SELECT DISTINCT sourcefile AS f FROM pg_file_settings WHERE sourcefile NOT LIKE '%/postgresql.auto.conf'
+        AND sourcefile NOT LIKE '%/pgstead.conf' AND sourcefile <> current_setting('config_file')) i),
+  'certificate', CASE WHEN current_setting('ssl') = 'on'
+      THEN pg_read_file(nullif(current_setting('ssl_cert_file'), ''), 0, 1000000, true) END,
+  'authorities', CASE WHEN current_setting('ssl') = 'on'
+      THEN pg_read_file(nullif(current_setting('ssl_ca_file'), ''), 0, 1000000, true) END,
   'health', json_build_object(
     'unserved', (SELECT coalesce(json_agg(s.name ORDER BY s.name), '[]')
         FROM pg_settings s JOIN pg_file_settings f ON f.name = s.name AND f.applied AND f.error IS NULL

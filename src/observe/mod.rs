@@ -1,7 +1,11 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
+pub mod history;
+pub mod meet;
+pub mod pairs;
 pub mod parse;
 pub mod probe;
+pub mod readiness;
 pub mod records;
 
 use std::collections::BTreeMap;
@@ -45,7 +49,7 @@ pub async fn observe<H: Host>(
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
         (server.name.clone(), seen)
     });
-    Observation { servers: join_all(looks).await.into_iter().collect() }
+    Observation { servers: join_all(looks).await.into_iter().collect(), ..Observation::default() }
 }
 
 /// Looks a second time: at what other servers answer to a fresh connection, and at places that the first look named.
@@ -74,7 +78,7 @@ async fn observe_server<H: Host>(
     wish: Wish,
 ) -> Observed<ServerObservation> {
     let sent_ms = Timestamp::now().as_millisecond();
-    let answer = host.probe(&probe::SCRIPT, &probe::arguments(topology, server, wish)).await;
+    let answer = host.probe(probe::script(wish), &probe::arguments(topology, server, wish)).await;
     let asked = Asked { sent_ms, answered_ms: Timestamp::now().as_millisecond() };
     let output = match answer {
         Ok(output) => output,

@@ -17,6 +17,7 @@ use crate::model::observation::Dial;
 use crate::model::observation::Disk;
 use crate::model::observation::FileError;
 use crate::model::observation::FileFact;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Listener;
 use crate::model::observation::Os;
@@ -24,6 +25,7 @@ use crate::model::observation::Peer;
 use crate::model::observation::Positions;
 use crate::model::observation::Receiver;
 use crate::model::observation::Role;
+use crate::model::observation::Route;
 use crate::model::observation::Sender;
 use crate::model::observation::ServerObservation;
 use crate::model::observation::Service;
@@ -50,7 +52,11 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
     let kind = records.text("layout");
     let layout = match records.get("layout") {
         Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
-            Some(layout) => Observed::Known(Layout { os_user: records.text("instance_user"), ..layout.clone() }),
+            Some(layout) => Observed::Known(Layout {
+                os_user: records.text("instance_user"),
+                socket_directory: records.text("socket"),
+                ..layout.clone()
+            }),
             None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
         },
         Observed::Absent => Observed::Absent,
@@ -85,6 +91,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
+        libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
+        readiness: crate::observe::readiness::parse_readiness(records),
     }
 }
 
@@ -126,10 +134,13 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         Observed::Known(text) => Observed::Known(text.trim().to_owned()),
         other => other,
     };
-    // The probe reads its clock first of all, so the reading belongs near the middle of the connection's own round trip;
-    // the whole time until the answer bounds the error.
-    let server_ms = records.text("clock").trim().parse::<i64>().unwrap_or(0) / 1_000_000;
-    let (early, late) = (server_ms - asked.answered_ms, server_ms - asked.sent_ms);
+    // The probe reads its clock first of all and once more at its end. What lies between is its work, by its own clock;
+    // the rest is the round trip, which bounds the error.
+    let clock = |name: &str| records.text(name).trim().parse::<i64>().ok().map(|nanoseconds| nanoseconds / 1_000_000);
+    let server_ms = clock("clock").unwrap_or(0);
+    let worked_ms = clock("clock_end").map_or(0, |end| (end - server_ms).min(asked.answered_ms - asked.sent_ms).max(0));
+    let answered_ms = asked.answered_ms - worked_ms;
+    let (early, late) = (server_ms - answered_ms, server_ms - asked.sent_ms);
     let clock_skew_ms = if early <= 0 && late >= 0 {
         0
     } else if early > 0 {
@@ -145,7 +156,7 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         libc: trimmed("libc"),
         systemd: records.text("systemd") == "1",
         clock_skew_ms,
-        clock_error_ms: (asked.answered_ms - asked.sent_ms) / 2,
+        clock_error_ms: (answered_ms - asked.sent_ms) / 2,
         os_user_exists: records.text("os_user") == "1",
     }
 }
@@ -189,6 +200,13 @@ fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        minimum_recovery_end: field("Minimum recovery ending location")
+            .and_then(|text| text.parse().ok())
+            .filter(|lsn: &Lsn| lsn.0 > 0),
+        minimum_recovery_timeline: field("Min recovery ending loc's timeline")
+            .and_then(|text| text.parse().ok())
+            .filter(|timeline| *timeline > 0),
+        segment_bytes: field("Bytes per WAL segment").and_then(|text| text.parse().ok()),
     })
 }
 
@@ -264,6 +282,7 @@ fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {
                 mode: mode.to_owned(),
                 sha256: sha256.to_owned(),
                 content: records.get(&["content.", number].concat()).known().cloned(),
+                is_link: records.get(&["link.", number].concat()).known().is_some(),
             }),
             _ => Observed::Unreadable(facts.to_owned()),
         };
@@ -281,9 +300,19 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
             let (source, resolved) = text.split_once('\n').unwrap_or((text, ""));
             let dial = parse_dial(records, &name);
             let resolved: Vec<IpAddr> = lines(resolved).iter().filter_map(|text| text.parse().ok()).collect();
-            Some((name, Peer { resolved, source: source.trim().parse().ok(), dial }))
+            let routes = records.text(&["routes.", name.as_str()].concat());
+            let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
+            let source = source.trim().parse().ok();
+            Some((name, Peer { resolved, source, routes, seen_as: Observed::default(), dial }))
         })
         .collect()
+}
+
+/// Parses a way: to, gateway or a hyphen, source.
+fn parse_route(line: &str) -> Option<Route> {
+    let mut words = line.split_whitespace();
+    let (to, via, source) = (words.next()?, words.next()?, words.next()?);
+    Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
 /// The JSON that `instance.sql` returns.
@@ -307,7 +336,12 @@ struct InstanceJson {
     stale_files: Vec<String>,
     database_bytes: u64,
     canary: bool,
+    canary_chain: bool,
     tablespaces: BTreeMap<String, String>,
+    file_settings: Vec<FileSetting>,
+    included_files: BTreeMap<String, Option<String>>,
+    certificate: Option<String>,
+    authorities: Option<String>,
     health: Health,
 }
 
@@ -330,7 +364,12 @@ impl From<InstanceJson> for Instance {
             stale_files: json.stale_files,
             database_bytes: json.database_bytes,
             canary: json.canary,
+            canary_chain: json.canary_chain,
             tablespaces: json.tablespaces,
+            file_settings: json.file_settings,
+            included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
+            certificate: json.certificate,
+            authorities: json.authorities,
             health: json.health,
         }
     }
@@ -350,5 +389,38 @@ mod tests {
         assert_eq!(disk("/srv/two  words  52428800 59793408 16371"), expected("/srv/two  words"));
         assert_eq!(disk("/boot/efi 52428800 59793408 -"), Some(("/boot/efi".to_owned(), 52_428_800, 59_793_408, 0)));
         assert_eq!(disk("df: no such file"), None);
+    }
+
+    #[test]
+    fn real_words_of_pg_controldata() {
+        let text = "pg_control version number:            1300\n\
+            Database system identifier:           7711181301903716754\n\
+            Database cluster state:               shut down in recovery\n\
+            Latest checkpoint location:           0/3000148\n\
+            Latest checkpoint's REDO location:    0/3000110\n\
+            Latest checkpoint's TimeLineID:       1\n\
+            Minimum recovery ending location:     0/3008C50\n\
+            Min recovery ending loc's timeline:   2\n\
+            Bytes per WAL segment:                16777216\n\
+            Data page checksum version:           1\n";
+        let control = parse_control(text).unwrap();
+        assert_eq!(control.minimum_recovery_end, Some(Lsn(0x300_8C50)));
+        assert_eq!((control.timeline, control.minimum_recovery_timeline), (1, Some(2)));
+        assert_eq!(control.segment_bytes, Some(16 << 20));
+        // Outside recovery there is none.
+        let primary = text.replace("0/3008C50", "0/0").replace("timeline:   2", "timeline:   0");
+        let control = parse_control(&primary).unwrap();
+        assert_eq!((control.minimum_recovery_end, control.minimum_recovery_timeline), (None, None));
+    }
+
+    #[test]
+    fn ways_with_and_without_a_gateway() {
+        let route =
+            |line: &str| parse_route(line).map(|route| (route.to.to_string(), route.via, route.source.to_string()));
+        let direct = route("10.213.0.11 - 10.213.0.12").unwrap();
+        assert_eq!(direct, ("10.213.0.11".to_owned(), None, "10.213.0.12".to_owned()));
+        let (_, via, source) = route("fd00::11 fe80::1 fd00::12").unwrap();
+        assert_eq!((via.map(|ip| ip.to_string()).as_deref(), source.as_str()), (Some("fe80::1"), "fd00::12"));
+        assert_eq!(route("10.213.0.11"), None);
     }
 }

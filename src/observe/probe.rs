@@ -12,9 +12,23 @@ use crate::model::topology::Topology;
 pub static SCRIPT: LazyLock<String> =
     LazyLock::new(|| include_str!("probe.sh").replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end()));
 
+/// The text of the probe with what a preflight wants besides.
+pub static READINESS_SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    let readiness = include_str!("readiness.sh")
+        .replace("@@READINESS_SQL@@", include_str!("readiness.sql").trim_end())
+        .replace("@@DATABASE_SQL@@", include_str!("database.sql").trim_end());
+    SCRIPT.replace("# @@READINESS@@\n", &readiness)
+});
+
+/// Returns the text of the probe for a wish.
+pub fn script(wish: Wish) -> &'static str {
+    if wish.readiness { &READINESS_SCRIPT } else { &SCRIPT }
+}
+
 /// The files that a probe reports, as (where, name): what pgstead installs, so that a plan can compare.
 pub const FILES: &[(&str, &str)] = &[
     ("config", "postgresql.conf"),
+    ("config", "pgstead.conf"),
     ("config", "pg_hba.conf"),
     ("config", "pg_ident.conf"),
     ("config", "start.conf"),
@@ -39,6 +53,8 @@ pub struct Wish {
     pub dials: bool,
     /// The bytes of the data directory. Costs a walk through it.
     pub size: bool,
+    /// What a preflight wants besides: the machine, the installation, every database. Costs a connection per database.
+    pub readiness: bool,
 }
 
 /// Returns the candidates for a server's layout.
@@ -54,9 +70,16 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     if wish.size {
         words.push("size".to_owned());
     }
+    if wish.readiness {
+        words.push("readiness".to_owned());
+    }
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {
         words.extend([(*place).to_owned(), (*name).to_owned()]);
+    }
+    if wish.readiness {
+        let places = server.tablespaces.values().cloned();
+        words.extend(places.flat_map(|path| ["place".to_owned(), path]));
     }
     for peer in topology.servers().filter(|peer| peer.name != server.name) {
         for verb in if wish.dials { &["peer", "dial"][..] } else { &["peer"][..] } {

@@ -4,6 +4,7 @@
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
+#   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
@@ -37,12 +38,14 @@ fi
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
+want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
+    readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -62,17 +65,30 @@ fi
 
 peer_facts() { # NAME ADDRESS
   resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
-  source=''
+  source='' routes=''
   for ip in $resolved; do
-    source=$(ip -o route get "$ip" 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p')
-    [ -n "$source" ] && break
+    # "IP via GATEWAY dev NAME src SOURCE …", or without "via" where the address is on a network of this server's own.
+    route=$(ip -o route get "$ip" 2>/dev/null) || continue
+    case $route in *' src '*) ;; *) continue ;; esac
+    from=${route#* src }
+    from=${from%% *}
+    case $route in *' via '*) via=${route#* via }; via=${via#inet6 }; via=${via%% *} ;; *) via=- ;; esac
+    routes="$routes$ip $via $from
+"
+    source=${source:-$from}
   done
   put "peer.$1" "$source
 $resolved"
+  put "routes.$1" "$routes"
 }
 
+scratch=$(mktemp -d) || scratch=''
+trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
+if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
+# @@READINESS@@
 if [ -z "$kind" ]; then
   absent layout
+  if [ "$want_readiness" = 1 ]; then readiness_host; fi
   while [ $# -gt 0 ]; do
     case $1 in
       peer) peer_facts "$2" "$3"; shift 4 ;;
@@ -80,15 +96,26 @@ if [ -z "$kind" ]; then
       *) shift 2 ;;
     esac
   done
+  put clock_end "$(date +%s%N)"
   put end ok
   return 0
 fi
 
-# A plain instance belongs to "postgres" where someone here can become that user, and to the login user otherwise.
-if [ -z "$user" ]; then if [ "$me" = root ]; then user=postgres; else user=$me; fi; fi
-if [ "$second_look" = 0 ]; then put version "$("$bin/postgres" --version 2>&1)"; fi
+# A plain instance belongs to whoever owns its data directory; one that is yet to be made to "postgres" where someone here
+# can become that user, and to the login user otherwise.
+if [ -z "$user" ]; then
+  if [ -e "$data/PG_VERSION" ]; then user=$(stat -L -c %U "$data"); elif [ "$me" = root ]; then user=postgres; else user=$me; fi
+fi
 put layout "$kind"
 put instance_user "$user"
+if [ "$second_look" = 0 ]; then
+  put version "$("$bin/postgres" --version 2>&1)"
+  libraries=''
+  for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
+    if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
+  done
+  if [ -n "$libraries" ]; then put libraries "$(ls "$libraries" | sed -n 's/\.so$//p')"; else absent libraries; fi
+fi
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
 as_instance() {
@@ -97,6 +124,18 @@ as_instance() {
     return 126
   fi
 }
+# A running instance says itself where its socket is (manual, "Database File Layout": postmaster.pid, line 5), and the
+# configuration of one that does not run says where it will be.
+if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
+  if [ -e "$data/postmaster.pid" ]; then
+    its=$(sed -n 5p "$data/postmaster.pid" 2>/dev/null)
+  else
+    its=$(as_instance "$bin/postgres" -C unix_socket_directories -D "${config:-$data}" 2>/dev/null)
+    its=${its%%,*}
+  fi
+  case $its in /*) socket=$its ;; esac
+fi
+put socket "$socket"
 # Whether a path is visible at all: a parent that may not be entered would make everything look absent.
 visible() {
   if [ -e "$1" ] || [ -L "$1" ]; then return 0; fi
@@ -107,9 +146,6 @@ visible() {
 above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; esac; }
 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
-scratch=$(mktemp -d) || scratch=''
-trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
-if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
 dial() { # NAME ADDRESS PORT
   PGHOST=$2 PGPORT=$3 PGUSER=replicator PGSSLMODE=verify-full PGSSLROOTCERT=$own/ca.crt PGSSLCERT=$own/tls/client.crt \
     PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=5 PGAPPNAME=pgstead_dial \
@@ -157,9 +193,12 @@ if [ -S "$socket/.s.PGSQL.$port" ]; then
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"; } &
+  if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
 fi
+
+if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
 # --- The data directory.
 if [ -d "$data" ]; then
@@ -233,6 +272,7 @@ report() { # LABEL PATH WITH_CONTENT
     if hash=$(sha256sum <"$2" 2>/dev/null); then
       put "file.$1" "$2
 $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
+      if [ -L "$2" ]; then put "link.$1" 1; fi
       if [ "$3" = 1 ]; then
         # The dot keeps trailing line feeds, which a command substitution would drop.
         text=$(cat "$2"; printf .)
@@ -256,6 +296,7 @@ while [ $# -gt 0 ]; do
     own) report "$number" "$own/$2" 1; shift 2 ;;
     config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
     secret) report "$number" "$own/$2" 0; shift 2 ;;
+    place) place_facts "$number" "$2"; shift 2 ;;
     peer) peer_facts "$2" "$3"; shift 4 ;;
     *) shift 2 ;;
   esac
@@ -265,11 +306,19 @@ if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; els
 
 wait
 if [ "$asked" = 1 ]; then
-  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then put instance "$(cat "$scratch/sql")"; else unreadable instance "$(cat "$scratch/sql.err" 2>/dev/null)"; fi
+  said=$(cat "$scratch/sql.err" 2>/dev/null)
+  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then
+    put instance "$(cat "$scratch/sql")"
+  else
+    # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
+    case $said in *'Connection refused'*) absent instance ;; *) unreadable instance "$said" ;; esac
+  fi
 else
   absent instance
 fi
 put_dials
+if [ "$want_readiness" = 1 ]; then readiness_answer; fi
+put clock_end "$(date +%s%N)"
 put end ok
 }
 main "$@" </dev/null

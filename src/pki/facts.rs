@@ -33,6 +33,8 @@ pub struct CertificateFacts {
     pub not_after: Timestamp,
     /// Whether it may sign certificates.
     pub is_ca: bool,
+    /// Whether it names itself as its issuer: nobody else vouches for it.
+    pub is_self_issued: bool,
     /// SHA-256 of the whole certificate, lower-case hex, as `openssl x509 -fingerprint -sha256` without colons.
     pub fingerprint_sha256: String,
     /// SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex: equal for renewed certificates of one key.
@@ -61,6 +63,7 @@ pub fn parse_certificate(pem: &str) -> Result<CertificateFacts, PkiError> {
         not_before: timestamp(certificate.validity().not_before)?,
         not_after: timestamp(certificate.validity().not_after)?,
         is_ca: certificate.is_ca(),
+        is_self_issued: certificate.issuer().as_raw() == certificate.subject().as_raw(),
         fingerprint_sha256: hex(&Sha256::digest(&pem.contents)),
         public_key_sha256: hex(&Sha256::digest(certificate.public_key().raw)),
     };

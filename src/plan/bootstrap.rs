@@ -14,12 +14,18 @@ use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
+use crate::plan::SettingChange;
 use crate::plan::StepId;
+use crate::plan::adoption;
 use crate::plan::change;
 use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::desired;
+use crate::plan::effects;
 use crate::plan::files;
+use crate::plan::history;
+use crate::plan::identity::Configuration;
+use crate::plan::network;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
@@ -62,13 +68,14 @@ pub fn plan_bootstrap(
     // Turning on comes last, after the proof; turning off comes at once (hazard 49).
     let first_names = if final_names.is_empty() { String::new() } else { served };
 
+    let primary_seen = servers.get(&primary).copied();
     let mut decided: BTreeMap<&ServerName, Decided<'_>> = BTreeMap::new();
     for (name, seen) in &servers {
         let role = match links.iter().find(|link| link.standby == *name) {
             None => ConfRole::Primary(first_names.clone()),
             Some(link) => desired::standby_role(topology, *seen, &link.upstream),
         };
-        let wanted = match desired::wanted(topology, observation, material, *seen, role) {
+        let wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
             Ok(wanted) => wanted,
             Err(diagnostic) => {
                 refusals.push(diagnostic);
@@ -82,16 +89,27 @@ pub fn plan_bootstrap(
         let comparison = files::compare(name, seen.seen, seen.layout, &files_now);
         refusals.extend(comparison.refusals);
         notes.extend(comparison.drift);
-        let change = change::decide(seen, &comparison.changes, &comparison.edited);
-        decided.insert(name, Decided { seen: *seen, wanted, install: comparison.changes, change });
+        let mut install = comparison.changes;
+        if seen.adopted {
+            refusals.extend(adoption::refusals(topology, *seen, &wanted, &servers));
+            notes.extend(adoption::notes(*seen));
+            let at = install.len().saturating_sub(1);
+            install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
+        } else if seen.configuration == Configuration::Kept {
+            refusals.extend(adoption::overridden(*seen, &wanted));
+        }
+        let change = change::decide(seen, &install, &comparison.edited);
+        decided.insert(name, Decided { seen: *seen, wanted, install, change });
     }
     refusals.extend(tablespaces::refusals(topology));
+    notes.extend(network::notes(topology, observation));
+    refusals.extend(history::refusals(topology, observation, &servers, &links));
     if first_names != final_names
         && let Some(server) = decided.get(&primary)
     {
         // The same file is replaced once more at the end; a hand edit stands in the way of that as well.
         let role = ConfRole::Primary(final_names.clone());
-        if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, role) {
+        if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, primary_seen, role) {
             let entries = desired::configuration_only(&wanted, server.seen.layout);
             let later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
             let known: Vec<String> = refusals.iter().map(|refusal| refusal.message.clone()).collect();
@@ -99,9 +117,11 @@ pub fn plan_bootstrap(
             refusals.extend(later.into_iter().filter(edited));
         }
     }
+    let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();
     refusals.extend(change::refusals(
         &primary,
         decided.values().map(|server| (server.seen, &server.change)),
+        &settings,
         consent.allow_restart,
     ));
     if !refusals.is_empty() {
@@ -112,7 +132,7 @@ pub fn plan_bootstrap(
     if first_names != final_names {
         steps.turn_synchronous_on(&mut plan, final_names);
     }
-    Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), notes })
+    Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings, notes })
 }
 
 /// Everything that listing the steps needs.
@@ -134,8 +154,9 @@ impl Steps<'_> {
             if matches!(server.change, Change::Restart { .. }) {
                 continue;
             }
+            let included = server.included_step().map(|step| plan.add(step, []));
             if let Some(step) = server.install_step() {
-                installed.insert(name, plan.add(step, []));
+                installed.insert(name, plan.add(step, included));
             }
         }
         for (_, server) in self.in_order() {
@@ -190,8 +211,9 @@ impl Steps<'_> {
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));
             // Where the primary has tablespaces already, the base backup brings them to the same paths.
-            if upstream.seen.instance.is_some_and(|instance| !instance.tablespaces.is_empty()) {
-                waits.push(plan.add(tablespaces::make_directories(server.seen), []));
+            let primary = self.decided.get(self.primary).and_then(|primary| primary.seen.instance);
+            if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+                waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
             let copy = seed::base_backup(self.topology, self.material, server.seen, &server.wanted, upstream.seen);
             let copied = plan.add(copy.make, waits);
@@ -251,7 +273,7 @@ impl Steps<'_> {
         }
         let mut before = plan.all();
         for (_, server) in self.in_order() {
-            before.push(plan.add(tablespaces::make_directories(server.seen), []));
+            before.push(plan.add(tablespaces::make_directories(server.seen, None), []));
         }
         plan.add(tablespaces::create(primary.seen, &missing), before);
     }
@@ -270,6 +292,8 @@ impl Steps<'_> {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
             verifier,
             canary: !instance.is_some_and(|instance| instance.canary),
+            comments: server.seen.configuration == Configuration::Kept,
+            canary_chain: instance.is_some_and(|instance| instance.canary && !instance.canary_chain),
             databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
         };
         if missing.is_empty() {
@@ -285,11 +309,16 @@ impl Steps<'_> {
         if missing.canary {
             what.push("the canary table".to_owned());
         }
+        if missing.canary_chain {
+            what.push("the hash chain of the canary table".to_owned());
+        }
         if !missing.databases.is_empty() {
             what.push(format!("databases {}", missing.databases.join(", ")));
         }
         let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
-        let step = Step::run(self.primary, Risk::Reversible, format!("create {}", what.join("; ")), commands);
+        // What a stopped instance has, nobody could ask.
+        let verb = if server.seen.data.is_some() && instance.is_none() { "make sure of" } else { "create" };
+        let step = Step::run(self.primary, Risk::Reversible, format!("{verb} {}", what.join("; ")), commands);
         Some(plan.add(step, ready.get(self.primary).copied()))
     }
 
@@ -297,7 +326,9 @@ impl Steps<'_> {
     fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: String) {
         let Some(server) = self.decided.get(self.primary) else { return };
         let role = ConfRole::Primary(names.clone());
-        let Ok(wanted) = desired::wanted(self.topology, self.observation, self.material, server.seen, role) else {
+        let Ok(wanted) =
+            desired::wanted(self.topology, self.observation, self.material, server.seen, Some(server.seen), role)
+        else {
             return;
         };
         let entries = desired::configuration_only(&wanted, server.seen.layout);

@@ -17,12 +17,14 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::parameter::is_same_value;
 use crate::model::topology::Link;
 use crate::plan::PlanBuilder;
+use crate::plan::SettingChange;
 use crate::plan::StepId;
 use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::decided::Direction;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::kept;
 use crate::plan::seed;
 use crate::plan::sql;
 use crate::plan::step::Action;
@@ -39,9 +41,10 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
     }
     let Some(instance) = seen.instance else { return Change::Start };
     let mut restart = Vec::new();
+    let settings_file = kept::settings_file(seen.layout, seen.configuration);
     for entry in install {
         let Entry::File { path, content: Piece::Text(text), .. } = entry else { continue };
-        if !path.ends_with("/postgresql.conf") {
+        if *path != settings_file {
             continue;
         }
         let before = seen.seen.files.get(path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
@@ -58,7 +61,7 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
             }
         }
     }
-    let path = [seen.layout.config_home(), "/postgresql.conf"].concat();
+    let path = settings_file;
     for (name, setting) in instance.settings.iter().filter(|_| !edited.contains(&path)) {
         if setting.pending_restart && !restart.iter().any(|(known, _)| known == name) {
             let wanted = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
@@ -101,6 +104,7 @@ fn direction(name: &str, setting: &Setting, wanted: Option<&String>) -> Directio
 pub fn refusals<'a>(
     primary: &ServerName,
     servers: impl Iterator<Item = (Seen<'a>, &'a Change)>,
+    settings: &[SettingChange],
     allow_restart: bool,
 ) -> Vec<Diagnostic> {
     let mut refusals = Vec::new();
@@ -115,7 +119,13 @@ pub fn refusals<'a>(
             };
         }
         if seen.server.name == *primary && !allow_restart {
-            let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+            let words = |name: &String| match settings.iter().find(|one| one.server == *primary && one.name == *name) {
+                Some(SettingChange { before, source, after: Some(after), .. }) => {
+                    format!("{name} from '{before}' ({source}) to '{after}'")
+                }
+                _ => name.clone(),
+            };
+            let names: Vec<String> = parameters.iter().map(|(name, _)| words(name)).collect();
             refusals.push(
                 Diagnostic::error(
                     "restart-needs-consent",

@@ -2,6 +2,7 @@
 
 use crate::plan::desired::Wanted;
 use crate::plan::files;
+use crate::plan::files::Entry;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 
@@ -36,29 +37,47 @@ pub enum Direction {
 pub(super) struct Decided<'a> {
     pub(super) seen: Seen<'a>,
     pub(super) wanted: Wanted,
-    pub(super) install: Vec<files::Entry>,
+    pub(super) install: Vec<Entry>,
     pub(super) change: Change,
 }
 
 impl Decided<'_> {
+    /// Returns the step that installs what the operator's configuration includes and the server does not have: before the
+    /// files that include it, which are validated together with it.
+    pub(super) fn included_step(&self) -> Option<Step> {
+        let Seen { server, seen, layout, .. } = self.seen;
+        let files = || self.install.iter().filter(|entry| entry.is_included());
+        let holds_one = |directory: &str| {
+            files().any(|entry| entry.path().strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
+        };
+        let directories =
+            self.install.iter().filter(|entry| matches!(entry, Entry::Directory { path, .. } if holds_one(path)));
+        let included: Vec<Entry> = directories.chain(files()).cloned().collect();
+        let title = "install what the primary's configuration includes";
+        (files().next().is_some()).then(|| files::install(&server.name, seen, layout, title, &included, None))
+    }
+
     /// Returns the step that installs the server's changed files, where any changed.
     pub(super) fn install_step(&self) -> Option<Step> {
         let Seen { server, seen, layout, .. } = self.seen;
+        let install: Vec<Entry> = self.install.iter().filter(|entry| !entry.is_included()).cloned().collect();
         let manifest = layout.own("manifest");
-        let paths: Vec<&str> = self
-            .install
+        let paths: Vec<&str> = install
             .iter()
             .filter_map(|entry| match entry {
-                files::Entry::File { path, .. } if *path != manifest => path.rsplit('/').next(),
+                Entry::File { path, .. } if *path != manifest => path.rsplit('/').next(),
                 _ => None,
             })
             .collect();
         let title = match paths.as_slice() {
-            [] if self.install.is_empty() => return None,
+            [] if install.is_empty() => return None,
             [] => "install the list of files".to_owned(),
+            _ if self.seen.adopted => {
+                "adopt the existing primary: install pgstead's part of its configuration".to_owned()
+            }
             few if few.len() <= 3 => format!("install {}", few.join(", ")),
             many => format!("install {} files", many.len()),
         };
-        Some(files::install(&server.name, seen, layout, title, &self.install, None))
+        Some(files::install(&server.name, seen, layout, title, &install, None))
     }
 }

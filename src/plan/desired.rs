@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::argv::Piece;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
@@ -15,12 +14,15 @@ use crate::plan::Material;
 use crate::plan::conninfo::primary_conninfo;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::files::Keeper;
+use crate::plan::identity;
+use crate::plan::identity::Configuration;
+use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::parameters;
 use crate::plan::parameters::ConfRole;
 use crate::plan::scripts;
 use crate::plan::survey::Seen;
-use crate::plan::survey::identity_text;
 use crate::quote::pgpass;
 use crate::render::hba::Access;
 use crate::render::hba::roles;
@@ -54,10 +56,12 @@ pub fn wanted(
     observation: &Observation,
     material: &Material,
     seen: Seen<'_>,
+    primary: Option<Seen<'_>>,
     role: ConfRole,
 ) -> Result<Wanted, Diagnostic> {
     let (server, layout) = (seen.server, seen.layout);
-    let listen: Vec<String> = network::listen(topology, observation, server).iter().map(IpAddr::to_string).collect();
+    let addresses = network::listen(topology, observation, server);
+    let listen: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     let user = layout.os_user.as_str();
     let group = [user, ":"].concat();
     let root = files::own_directory_owner(seen.seen, layout);
@@ -68,39 +72,27 @@ pub fn wanted(
         topology: topology.name().to_string(),
         os_user: user.to_owned(),
         peers: network::peers(topology, observation),
-        own_addresses: listen.iter().filter_map(|text| text.parse().ok()).collect(),
+        own_addresses: addresses.clone(),
         by_certificate: topology.common().replication.authentication == Authentication::Certificate,
         records: topology.common().hba.clone(),
     };
-    let conf = parameters::postgresql_conf(topology, server, layout, &listen, &role);
     let home = layout.config_home();
-    let configuration = vec![
-        Entry::text([home, "/postgresql.conf"].concat(), &group, "0640", conf.render().map_err(broken)?),
-        Entry::text([home, "/pg_hba.conf"].concat(), &group, "0640", access.render_hba().map_err(broken)?),
-        Entry::text([home, "/pg_ident.conf"].concat(), &group, "0640", access.render_ident().map_err(broken)?),
-    ];
+    let configuration = match seen.configuration {
+        Configuration::Written => {
+            let conf = parameters::postgresql_conf(topology, server, layout, &listen, &role);
+            vec![
+                Entry::text([home, "/postgresql.conf"].concat(), &group, "0640", conf.render().map_err(broken)?),
+                Entry::text([home, "/pg_hba.conf"].concat(), &group, "0640", access.render_hba().map_err(broken)?),
+                Entry::text([home, "/pg_ident.conf"].concat(), &group, "0640", access.render_ident().map_err(broken)?),
+            ]
+        }
+        Configuration::Kept => kept::configuration(topology, seen, primary, &addresses, &access, &role)?,
+    };
 
     let mut outside = Vec::new();
-    if layout.kind == LayoutKind::Debian {
-        // The directories and small files that pg_createcluster would make.
-        for (depth, _) in home.match_indices('/').skip(2) {
-            outside.push(Entry::directory(&home[..depth], &group, "0755"));
-        }
-        outside.push(Entry::directory(home, &group, "0755"));
-        outside.push(Entry::directory([home, "/conf.d"].concat(), &group, "0755"));
-        outside.push(Entry::text(
-            [home, "/start.conf"].concat(),
-            &group,
-            "0644",
-            "# Written by pgstead: start when the machine boots.\nauto\n",
-        ));
-        outside.push(Entry::text(
-            [home, "/pg_ctl.conf"].concat(),
-            &group,
-            "0644",
-            "# Written by pgstead.\npg_ctl_options = ''\n",
-        ));
-        outside.push(Entry::text([home, "/environment"].concat(), &group, "0644", "# Written by pgstead.\n"));
+    // What exists on a server whose configuration is the operator's is the operator's, too.
+    if layout.kind == LayoutKind::Debian && (seen.configuration == Configuration::Written || seen.data.is_none()) {
+        outside.extend(debian_cluster(home, &group, seen.configuration));
     }
     if layout.kind != LayoutKind::Plain {
         for (depth, _) in layout.pgstead_directory.match_indices('/').skip(3) {
@@ -108,21 +100,17 @@ pub fn wanted(
         }
     }
     outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
-    outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, material)));
+    outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, primary, material)));
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
     outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
     if topology.common().replication.authentication == Authentication::ScramSha256 {
         let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &material.replication_password);
-        outside.push(Entry::File {
-            path: layout.own("passfile"),
-            owner: group.clone(),
-            mode: "0600",
-            content: Piece::Secret(line),
-        });
+        outside.push(Entry::secret(layout.own("passfile"), &group, line));
     }
     outside.extend(certificates(seen, material, &group));
-    let (inside, marks) = (Vec::new(), vec![("pgstead.identity", identity_text(topology, server))]);
+    let (inside, marks) =
+        (Vec::new(), vec![(identity::FILE, identity::text(topology.name(), &server.name, seen.configuration))]);
     let mut wanted = Wanted { outside, inside, marks };
     if matches!(role, ConfRole::Standby { .. }) {
         wanted.marks.push(("standby.signal", String::new()));
@@ -135,6 +123,26 @@ pub fn wanted(
     Ok(wanted)
 }
 
+/// Returns the directories and small files that `pg_createcluster` would make.
+fn debian_cluster(home: &str, group: &str, configuration: Configuration) -> Vec<Entry> {
+    let depths = home.match_indices('/').skip(2).map(|(depth, _)| &home[..depth]);
+    let mut entries: Vec<Entry> = depths.map(|directory| Entry::directory(directory, group, "0755")).collect();
+    entries.push(Entry::directory(home, group, "0755"));
+    entries.push(Entry::directory([home, "/conf.d"].concat(), group, "0755"));
+    for (name, text) in [
+        ("start.conf", "# Written by pgstead: start when the machine boots.\nauto\n"),
+        ("pg_ctl.conf", "# Written by pgstead.\npg_ctl_options = ''\n"),
+        ("environment", "# Written by pgstead.\n"),
+    ] {
+        let keeper = match configuration {
+            Configuration::Written => Keeper::Pgstead,
+            Configuration::Kept => Keeper::Copied { shown: text.to_owned() },
+        };
+        entries.push(Entry::kept([home, "/", name].concat(), group, "0644", text, keeper));
+    }
+    entries
+}
+
 /// Returns the certificates that a server receives in this run, in a directory of their own behind one link, so that
 /// certificate and key always change together (hazard 77).
 fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> {
@@ -143,45 +151,51 @@ fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> 
         return Vec::new();
     };
     let directory = seen.layout.own(&["tls.", &leaf.id].concat());
-    let text = |name: &str, mode, content| Entry::File {
-        path: [&directory, "/", name].concat(),
-        owner: group.to_owned(),
-        mode,
-        content,
-    };
+    let path = |name: &str| [&directory, "/", name].concat();
     vec![
         Entry::directory(&directory, group, "0700"),
-        text("server.crt", "0644", Piece::Text(leaf.server_certificate.clone())),
-        text("server.key", "0600", Piece::Secret(leaf.server_key.clone())),
-        text("client.crt", "0644", Piece::Text(leaf.client_certificate.clone())),
-        text("client.key", "0600", Piece::Secret(leaf.client_key.clone())),
+        Entry::text(path("server.crt"), group, "0644", &leaf.server_certificate),
+        Entry::secret(path("server.key"), group, leaf.server_key.clone()),
+        Entry::text(path("client.crt"), group, "0644", &leaf.client_certificate),
+        Entry::secret(path("client.key"), group, leaf.client_key.clone()),
         Entry::Link { path: seen.layout.own("tls"), target: ["tls.", &leaf.id].concat() },
     ]
 }
 
 /// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
-/// lost state directory never cuts a link (hazard 80).
-fn ca_bundle(seen: Seen<'_>, material: &Material) -> String {
+/// lost state directory never cuts a link (hazard 80). Where the configuration is the operator's, clients may have
+/// certificates of the operator's CA; every server trusts what the primary does.
+fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> String {
+    let own = |seen: Seen<'_>| {
+        let fact = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
+        fact.and_then(|fact| fact.content.clone())
+    };
+    let mut texts: Vec<String> = own(seen).into_iter().collect();
+    if let (Configuration::Kept, Some(primary)) = (seen.configuration, primary) {
+        texts.extend(own(primary));
+        texts.extend(primary.instance.and_then(|instance| instance.authorities.clone()));
+    }
     let mut bundle = material.ca_certificate.clone();
-    let observed = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
-    for block in observed
-        .and_then(|fact| fact.content.as_deref())
-        .unwrap_or_default()
-        .split_inclusive("-----END CERTIFICATE-----\n")
-    {
-        if block.starts_with("-----BEGIN CERTIFICATE-----") && !bundle.contains(block) {
-            bundle.push_str(block);
+    for text in &texts {
+        let starts = text.match_indices("-----BEGIN CERTIFICATE-----").map(|(start, _)| &text[start..]);
+        for block in starts.filter_map(|rest| Some(&rest[..rest.find(CERTIFICATE_END)? + CERTIFICATE_END.len()])) {
+            if !bundle.contains(block) {
+                bundle.push_str(block);
+                bundle.push('\n');
+            }
         }
     }
     bundle
 }
+
+const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";
 
 /// Returns `postgresql.conf` and the manifest alone: for a change of one setting.
 pub fn configuration_only(wanted: &Wanted, layout: &Layout) -> Vec<Entry> {
     let all: Vec<&Entry> = wanted.outside.iter().chain(&wanted.inside).collect();
     let mut entries: Vec<Entry> = all
         .iter()
-        .filter(|entry| matches!(entry, Entry::File { path, .. } if path.ends_with("/postgresql.conf")))
+        .filter(|entry| matches!(entry, Entry::File { path, .. } if path.ends_with("/postgresql.conf") || path.ends_with("/pgstead.conf")))
         .map(|&entry| entry.clone())
         .collect();
     let owned: Vec<Entry> = all.into_iter().cloned().collect();

@@ -15,8 +15,11 @@ use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
+use crate::model::observation::FileFact;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::secret::Secret;
+use crate::plan::marked;
 use crate::plan::scripts;
 use crate::plan::step::Action;
 use crate::plan::step::FileChange;
@@ -42,9 +45,11 @@ pub enum Entry {
         /// Its owner, as `chown` takes it.
         owner: String,
         /// Its mode, octal.
-        mode: &'static str,
+        mode: String,
         /// What it holds.
         content: Piece,
+        /// Whose it is.
+        keeper: Keeper,
     },
     /// A symbolic link.
     Link {
@@ -55,10 +60,46 @@ pub enum Entry {
     },
 }
 
+/// Whose a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// pgstead wrote all of it.
+    Pgstead,
+    /// The operator's, but for our marked parts; only those are ever changed, and only those are shown.
+    Operator {
+        /// Our parts as they stand now.
+        before: String,
+        /// Our parts as they will stand.
+        after: String,
+    },
+    /// The operator's, copied from the primary to a server that has none. It may hold secrets and is not shown.
+    Copied {
+        /// What is shown in its place.
+        shown: String,
+    },
+}
+
 impl Entry {
+    /// Makes a file of text that is ours.
+    pub fn text(path: impl Into<String>, owner: &str, mode: &str, text: impl Into<String>) -> Self {
+        Entry::kept(path, owner, mode, text, Keeper::Pgstead)
+    }
+
     /// Makes a file of text.
-    pub fn text(path: impl Into<String>, owner: &str, mode: &'static str, text: impl Into<String>) -> Self {
-        Entry::File { path: path.into(), owner: owner.to_owned(), mode, content: Piece::Text(text.into()) }
+    pub fn kept(path: impl Into<String>, owner: &str, mode: &str, text: impl Into<String>, keeper: Keeper) -> Self {
+        let content = Piece::Text(text.into());
+        Entry::File { path: path.into(), owner: owner.to_owned(), mode: mode.to_owned(), content, keeper }
+    }
+
+    /// Makes a file that holds a secret.
+    pub fn secret(path: impl Into<String>, owner: &str, secret: Secret) -> Self {
+        Entry::File {
+            path: path.into(),
+            owner: owner.to_owned(),
+            mode: "0600".to_owned(),
+            content: Piece::Secret(secret),
+            keeper: Keeper::Pgstead,
+        }
     }
 
     /// Makes a directory.
@@ -66,12 +107,23 @@ impl Entry {
         Entry::Directory { path: path.into(), owner: owner.to_owned(), mode }
     }
 
-    fn path(&self) -> &str {
+    /// Says whether it is a file that only the operator's own files name.
+    pub fn is_included(&self) -> bool {
+        let ours = ["/start.conf", "/pg_ctl.conf", "/environment"];
+        matches!(self, Entry::File { path, keeper: Keeper::Copied { .. }, .. }
+            if !HAS_OUR_PARTS.iter().chain(&ours).any(|name| path.ends_with(name)))
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &str {
         match self {
             Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Link { path, .. } => path,
         }
     }
 }
+
+/// The files of an operator that have parts of ours. What they include is the operator's alone.
+const HAS_OUR_PARTS: [&str; 3] = ["/postgresql.conf", "/pg_hba.conf", "/pg_ident.conf"];
 
 /// Returns the SHA-256 of a text, hexadecimal.
 pub fn sha256(text: &str) -> String {
@@ -119,7 +171,7 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
     let recorded = parse_manifest(&recorded_text);
     let mut result = Comparison::default();
     for entry in wanted {
-        let Entry::File { path, content, .. } = entry else { continue };
+        let Entry::File { path, content, keeper, .. } = entry else { continue };
         let (hash, shown) = match content {
             Piece::Text(text) => (sha256(text), Some(text)),
             Piece::Secret(secret) => (sha256(secret.expose()), None),
@@ -127,6 +179,15 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
         let is_there = seen.files.get(path).and_then(Observed::known);
         let record = recorded.get(path.as_str());
         match is_there {
+            Some(fact) if fact.is_link && matches!(keeper, Keeper::Operator { .. }) => result.refusals.push(
+                Diagnostic::error("file-is-a-link", format!("server \"{server}\": {path} is a symbolic link"))
+                    .server(server)
+                    .detail("A file is changed by a rename onto its place, which would replace the link.")
+                    .hint("Put the file itself there, and link to it from the other place."),
+            ),
+            Some(fact) if matches!(keeper, Keeper::Operator { .. }) => {
+                compare_marked(&mut result, server, entry, fact, record, &hash);
+            }
             Some(fact) if fact.sha256 == hash => {}
             Some(_) if shown.is_none() => result.changes.push(entry.clone()),
             Some(fact) if record != Some(&fact.sha256) => {
@@ -158,7 +219,15 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
             _ => result.changes.push(entry.clone()),
         }
     }
-    let manifest = manifest(layout, wanted);
+    // What an operator edited in files that do not change stays on record as it was, and so stays visible as an edit.
+    let unchanged: BTreeMap<&str, &String> = recorded
+        .iter()
+        .filter(|(path, _)| {
+            result.edited.contains(**path) && !result.changes.iter().any(|entry| entry.path() == **path)
+        })
+        .map(|(path, hash)| (*path, hash))
+        .collect();
+    let manifest = manifest_with(layout, wanted, &unchanged);
     let recorded_already = matches!(&manifest, Some(Entry::File { content: Piece::Text(text), .. }) if observed_text(&manifest_path).as_ref() == Some(text));
     if result.changes.is_empty() && (recorded_already || !result.drift.is_empty()) {
         return result;
@@ -196,15 +265,75 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
     result
 }
 
-/// Returns the manifest of the files that pgstead owns; certificates and secrets prove themselves in other ways.
+/// Compares an operator's file with our parts in it.
+fn compare_marked(
+    result: &mut Comparison,
+    server: &ServerName,
+    entry: &Entry,
+    fact: &FileFact,
+    record: Option<&String>,
+    hash: &str,
+) {
+    let Entry::File { path, content: Piece::Text(text), .. } = entry else { return };
+    let wanted = marked::parse(text).map(|marked| marked.parts).unwrap_or_default();
+    let parts = match marked::parse(fact.content.as_deref().unwrap_or_default()) {
+        Ok(marked) => marked.parts,
+        Err(error) => {
+            result.refusals.push(
+                Diagnostic::error("mark-damaged", format!("server \"{server}\": {path}: {error}"))
+                    .server(server)
+                    .detail("What is the operator's text and what pgstead's cannot be told apart.")
+                    .hint("Put the end mark back behind the last line of the part that pgstead wrote."),
+            );
+            return;
+        }
+    };
+    let edited_outside = record.is_some_and(|record| *record != fact.sha256);
+    if parts.iter().any(|part| !part.is_intact()) {
+        let recorded = |parts: &[marked::Part]| parts.iter().map(|part| part.recorded.clone()).collect::<Vec<_>>();
+        let is_still_wanted = recorded(&parts) == recorded(&wanted);
+        let message = format!("server \"{server}\": the part of {path} that pgstead wrote was edited by hand");
+        if is_still_wanted {
+            let hint = "The edit is left alone. Put it into the inventory, or restore the part.";
+            result.drift.push(Diagnostic::warning("drift", message).server(server).hint(hint));
+            result.edited.insert(path.clone());
+        } else {
+            let hint = "Put the edit into the inventory, then remove the part with its marks, and run again. It is never overwritten.";
+            result.refusals.push(
+                Diagnostic::error("edited-by-hand", message + " and would have to change").server(server).hint(hint),
+            );
+        }
+        return;
+    }
+    if edited_outside {
+        let what = format!("server \"{server}\": {path} was edited by hand");
+        let hint =
+            "The edit is left alone; the other servers do not have it. What all need belongs into the inventory.";
+        result.drift.push(Diagnostic::warning("drift", what).server(server).hint(hint));
+        result.edited.insert(path.clone());
+    }
+    if fact.sha256 != hash {
+        result.changes.push(entry.clone());
+    }
+}
+
+/// Returns the manifest of the files that pgstead owns or has a part in; certificates and secrets prove themselves in
+/// other ways.
 pub fn manifest(layout: &Layout, wanted: &[Entry]) -> Option<Entry> {
+    manifest_with(layout, wanted, &BTreeMap::new())
+}
+
+/// Returns the manifest, with some files as they were on record.
+fn manifest_with(layout: &Layout, wanted: &[Entry], on_record: &BTreeMap<&str, &String>) -> Option<Entry> {
     let mut hashes = BTreeMap::new();
     let mut owner = None;
     for entry in wanted {
-        if let Entry::File { path, content: Piece::Text(text), .. } = entry
+        if let Entry::File { path, content: Piece::Text(text), keeper, .. } = entry
             && !path.contains("/tls.")
+            && (*keeper == Keeper::Pgstead || HAS_OUR_PARTS.iter().any(|name| path.ends_with(name)))
         {
-            hashes.insert(path.clone(), sha256(text));
+            let recorded = on_record.get(path.as_str()).map(|hash| (*hash).clone());
+            hashes.insert(path.clone(), recorded.unwrap_or_else(|| sha256(text)));
         }
         if let Entry::Directory { path, owner: of_directory, .. } = entry
             && *path == layout.pgstead_directory
@@ -212,12 +341,7 @@ pub fn manifest(layout: &Layout, wanted: &[Entry]) -> Option<Entry> {
             owner = Some(of_directory.clone());
         }
     }
-    Some(Entry::File {
-        path: layout.own("manifest"),
-        owner: owner?,
-        mode: "0644",
-        content: Piece::Text(render_manifest(&hashes)),
-    })
+    Some(Entry::text(layout.own("manifest"), &owner?, "0644", render_manifest(&hashes)))
 }
 
 /// The manifest has the form of `sha256sum`, so that `sha256sum -c` shows every hand edit.
@@ -252,16 +376,8 @@ pub fn install(
     let files = entries
         .iter()
         .filter_map(|entry| {
-            let Entry::File { path, content, .. } = entry else { return None };
-            if *path == layout.own("manifest") {
-                return None; // It follows from the others.
-            }
-            let before = seen.files.get(path).and_then(Observed::known).and_then(|fact| fact.content.clone());
-            let after = match content {
-                Piece::Text(text) => Some(text.clone()),
-                Piece::Secret(_) => None,
-            };
-            Some(FileChange { path: path.clone(), before, after })
+            // The manifest follows from the others.
+            if entry.path() == layout.own("manifest") { None } else { change(seen, entry) }
         })
         .collect();
     Step {
@@ -271,6 +387,21 @@ pub fn install(
         action: Action::Run(vec![argv]),
         files,
     }
+}
+
+/// Returns how the change of a file is shown. Of an operator's file only our parts are: the rest may hold secrets.
+pub fn change(seen: &ServerObservation, entry: &Entry) -> Option<FileChange> {
+    let Entry::File { path, content, keeper, .. } = entry else { return None };
+    let (before, after) = match (keeper, content) {
+        (_, Piece::Secret(_)) => (None, None),
+        (Keeper::Operator { before, after }, _) => (Some(before.clone()), Some(after.clone())),
+        (Keeper::Copied { shown }, _) => (None, Some(shown.clone())),
+        (Keeper::Pgstead, Piece::Text(text)) => {
+            let before = seen.files.get(path).and_then(Observed::known).and_then(|fact| fact.content.clone());
+            (before, Some(text.clone()))
+        }
+    };
+    Some(FileChange { path: path.clone(), before, after })
 }
 
 /// Returns the command of [`install`].
@@ -285,7 +416,7 @@ pub fn install_argv(
     for entry in entries {
         match entry {
             Entry::Directory { path, owner, mode } => argv.args.extend(words(&["d", path, owner, mode])),
-            Entry::File { path, owner, mode, content } => {
+            Entry::File { path, owner, mode, content, .. } => {
                 let bytes = match content {
                     Piece::Text(text) => text.len(),
                     Piece::Secret(secret) => secret.expose().len(),
@@ -297,6 +428,9 @@ pub fn install_argv(
         }
     }
     if let Some(conf) = entries.iter().find(|entry| entry.path().ends_with("/postgresql.conf")) {
+        argv.args.extend(words(&["check", &layout.program("postgres"), conf.path()]));
+    } else if let Some(conf) = entries.iter().find(|entry| entry.path().ends_with("/pgstead.conf")) {
+        // The operator's file stays as it is, and includes this one.
         argv.args.extend(words(&["check", &layout.program("postgres"), conf.path()]));
     }
     if let Some((from, to)) = rename {

@@ -3,16 +3,23 @@
 //! Pure: (topology, observation, material) in, a [`Plan`] or all refusals out. The plan is so specific that nothing is
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
+pub mod adoption;
 pub mod bootstrap;
 pub mod certificates;
 pub mod change;
 pub mod conninfo;
 pub mod decided;
 pub mod desired;
+pub mod effects;
 pub mod files;
+pub mod history;
+pub mod identity;
+pub mod kept;
+pub mod marked;
 pub mod material;
 pub mod network;
 pub mod offline;
+pub mod ownership;
 pub mod parameters;
 pub mod rendering;
 pub mod scripts;
@@ -28,6 +35,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::name::TopologyName;
 pub use bootstrap::Consent;
 pub use bootstrap::plan_bootstrap;
+pub use effects::SettingChange;
 pub use material::Leaf;
 pub use material::Material;
 pub use step::Action;
@@ -42,6 +50,8 @@ pub struct Plan {
     pub topology: TopologyName,
     /// The steps in readable order.
     pub steps: Vec<PlannedStep>,
+    /// Every effective setting of a running instance that changes.
+    pub settings: Vec<SettingChange>,
     /// What the operator should know although nothing is refused.
     pub notes: Vec<Diagnostic>,
 }

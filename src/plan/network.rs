@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::diagnostic::Diagnostic;
 use crate::model::hba::Cidr;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::render::hba::PeerAccess;
@@ -30,9 +32,118 @@ pub fn dialled(topology: &Topology, observation: &Observation, server: &Server) 
 pub fn sources(topology: &Topology, observation: &Observation, server: &Server) -> BTreeSet<IpAddr> {
     let mut sources = dialled(topology, observation, server);
     if let Some(seen) = observation.server(&server.name) {
-        sources.extend(seen.peers.values().filter_map(|peer| peer.source));
+        for peer in seen.peers.values() {
+            sources.extend(peer.source);
+            sources.extend(peer.routes.iter().map(|route| route.source));
+            sources.extend(peer.seen_as.known());
+        }
     }
     sources
+}
+
+/// A call from one server to another, to hear from there which address the caller has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Meeting {
+    /// Who calls.
+    pub caller: ServerName,
+    /// Who is called.
+    pub called: ServerName,
+}
+
+/// Returns the calls without which the address that a server has for another is not known: those whose way is not plainly
+/// direct, so that a router between them may translate it, and those of a standby that does not come where it is
+/// expected. Where all are neighbours and well, there are none.
+pub fn meetings(topology: &Topology, observation: &Observation) -> BTreeSet<Meeting> {
+    let mut meetings = BTreeSet::new();
+    for caller in topology.servers() {
+        let Some(seen) = observation.server(&caller.name).filter(|seen| seen.layout.known().is_some()) else {
+            continue;
+        };
+        for (called, peer) in &seen.peers {
+            let is_there = observation.server(called).is_some_and(|seen| seen.layout.known().is_some());
+            let is_known = is_direct(topology, observation, caller, called) && !is_missing(observation, caller, called);
+            if is_there && peer.seen_as == Observed::default() && !is_known {
+                meetings.insert(Meeting { caller: caller.name.clone(), called: called.clone() });
+            }
+        }
+    }
+    meetings
+}
+
+/// Says whether every way from one server to another leads over a network that both are on, from the address under which
+/// the first is known.
+fn is_direct(topology: &Topology, observation: &Observation, caller: &Server, called: &ServerName) -> bool {
+    let (Some(from), Some(to)) = (observation.server(&caller.name), observation.server(called)) else { return true };
+    let known = dialled(topology, observation, caller);
+    let routes = from.peers.get(called).map(|peer| peer.routes.as_slice()).unwrap_or_default();
+    // One machine has many loopback addresses and chooses its source freely; nobody translates it.
+    routes
+        .iter()
+        .filter(|route| !route.to.is_loopback())
+        .all(|route| route.via.is_none() && to.addresses.contains(&route.to) && known.contains(&route.source))
+}
+
+/// Puts what servers once told each other into a later observation: nobody is asked twice in one run.
+pub fn remember(before: &Observation, now: &mut Observation) {
+    for (name, seen) in &mut now.servers {
+        let (Observed::Known(seen), Some(earlier)) = (seen, before.server(name)) else { continue };
+        for (called, peer) in &mut seen.peers {
+            if let Some(earlier) = earlier.peers.get(called) {
+                peer.seen_as = earlier.seen_as.clone();
+            }
+        }
+    }
+}
+
+/// Says whether a standby's slot waits for it in vain on its running upstream: it may be turned away.
+fn is_missing(observation: &Observation, caller: &Server, called: &ServerName) -> bool {
+    let instance = observation.server(called).and_then(|seen| seen.instance.known());
+    let slot = instance.and_then(|instance| instance.slots.get(&caller.name.slot_name()));
+    slot.is_some_and(|slot| !slot.active)
+}
+
+/// Returns what an operator should know about translated addresses: those that were found out, and those that were not.
+pub fn notes(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    for caller in topology.servers() {
+        let Some(seen) = observation.server(&caller.name) else { continue };
+        let name = &caller.name;
+        for (called, peer) in &seen.peers {
+            match &peer.seen_as {
+                Observed::Known(ip) if peer.routes.iter().any(|route| route.source == *ip) => {}
+                Observed::Known(ip) => notes.push(
+                    Diagnostic::note(
+                        "address-translated",
+                        format!("server \"{called}\" sees connections from \"{name}\" come from {ip}"),
+                    )
+                    .server(called)
+                    .detail(format!(
+                        "Something between them translates the address. HBA records for \"{name}\" name {ip} too."
+                    )),
+                ),
+                _ if is_direct(topology, observation, caller, called) => {}
+                other => notes.push(
+                    Diagnostic::warning(
+                        "address-not-seen",
+                        format!("under which address \"{called}\" sees \"{name}\" could not be found out"),
+                    )
+                    .server(name)
+                    .detail(format!(
+                        "The way there leads through a router: {}.",
+                        other.unreadable().unwrap_or("not asked").trim().trim_end_matches('.')
+                    ))
+                    .hint(format!("Where the router keeps addresses, nothing is amiss. Where it translates them, \"{called}\" turns \"{name}\" away, and the failure names the address that it saw.")),
+                ),
+            }
+        }
+    }
+    notes
+}
+
+/// Returns the address that PostgreSQL names when no HBA record admits a connection.
+pub fn not_admitted(said: &str) -> Option<IpAddr> {
+    let said = said.split_once("no pg_hba.conf entry for ").or(said.split_once("pg_hba.conf rejects "))?.1;
+    said.split_once("host \"")?.1.split_once('"')?.0.parse().ok()
 }
 
 /// Returns the servers by the address from which their connections come.
@@ -72,4 +183,20 @@ pub fn listen(topology: &Topology, observation: &Observation, server: &Server) -
 /// Returns the address that an SSH forward on the server itself connects to.
 pub fn forward_target(topology: &Topology, observation: &Observation, server: &ServerName) -> Option<IpAddr> {
     listen(topology, observation, topology.server(server)?).into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_in_the_words_of_postgresql() {
+        let said = |text: &str| not_admitted(text).map(|ip| ip.to_string());
+        let replication = "FATAL:  no pg_hba.conf entry for replication connection from host \"10.0.0.7\", user \"replicator\", no encryption";
+        assert_eq!(said(replication).as_deref(), Some("10.0.0.7"));
+        let rejected = "FATAL:  pg_hba.conf rejects replication connection for host \"fd00::7\", user \"replicator\", SSL encryption";
+        assert_eq!(said(rejected).as_deref(), Some("fd00::7"));
+        assert_eq!(said("FATAL:  no pg_hba.conf entry for host \"[local]\", user \"x\""), None);
+        assert_eq!(said("FATAL:  password authentication failed for host \"10.0.0.7\""), None);
+    }
 }

@@ -21,7 +21,7 @@ pub fn presume(topology: &Topology) -> Observation {
         let layout = layouts.into_iter().next().map_or(Observed::Absent, |layout| Observed::Known(owned(layout)));
         (server.name.clone(), Observed::Known(presume_server(server, layout)))
     });
-    Observation { servers: servers.collect() }
+    Observation { servers: servers.collect(), ..Observation::default() }
 }
 
 fn owned(layout: Layout) -> Layout {
@@ -58,5 +58,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         addresses: server.address.ip().into_iter().collect(),
         peers: BTreeMap::new(),
         instance: Observed::Absent,
+        libraries: Observed::Absent,
+        readiness: Observed::default(),
     }
 }

@@ -1,7 +1,6 @@
 //! Every file that a finished topology has, for `render`. Secret files are named and not shown.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::argv::Piece;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -9,7 +8,8 @@ use crate::model::topology::Topology;
 use crate::plan::FileChange;
 use crate::plan::Material;
 use crate::plan::desired;
-use crate::plan::files::Entry;
+use crate::plan::files;
+use crate::plan::identity::Configuration;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::survey::Seen;
@@ -30,20 +30,22 @@ pub fn rendered(
     for server in topology.servers() {
         let Some(seen) = observation.server(&server.name) else { continue };
         let Observed::Known(layout) = &seen.layout else { continue };
-        let seen = Seen { server, seen, layout, data: None, instance: seen.instance.known() };
+        let seen = Seen {
+            server,
+            seen,
+            layout,
+            data: None,
+            instance: seen.instance.known(),
+            configuration: Configuration::Written,
+            adopted: false,
+        };
         let role = match links.iter().find(|link| link.standby == server.name) {
             None => ConfRole::Primary(names.clone()),
             Some(link) => desired::standby_role(topology, seen, &link.upstream),
         };
-        let wanted = desired::wanted(topology, observation, material, seen, role)?;
+        let wanted = desired::wanted(topology, observation, material, seen, None, role)?;
         for entry in wanted.outside.into_iter().chain(wanted.inside) {
-            let Entry::File { path, content, .. } = entry else { continue };
-            let before = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.clone());
-            let after = match content {
-                Piece::Text(text) => Some(text),
-                Piece::Secret(_) => None,
-            };
-            files.push((server.name.clone(), FileChange { path, before, after }));
+            files.extend(files::change(seen.seen, &entry).map(|change| (server.name.clone(), change)));
         }
     }
     Ok(files)

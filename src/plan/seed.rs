@@ -162,28 +162,19 @@ fn ensure_parent(seen: Seen<'_>) -> Argv {
 
 fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, title: &str) -> Step {
     let (server, layout) = (seen.server, seen.layout);
-    let group = [&layout.os_user, ":"].concat();
     let in_seed = |path: &str| match path.strip_prefix(&layout.data_directory) {
         Some(rest) => [seed, rest].concat(),
         None => path.to_owned(),
     };
     let mut entries: Vec<Entry> = Vec::new();
     for entry in &wanted.inside {
-        if let Entry::File { path, owner, mode, content } = entry {
-            entries.push(Entry::File { path: in_seed(path), owner: owner.clone(), mode, content: content.clone() });
+        let mut entry = entry.clone();
+        if let Entry::File { path, .. } = &mut entry {
+            *path = in_seed(path);
+            entries.push(entry);
         }
     }
-    for (name, text) in &wanted.marks {
-        entries.push(Entry::text([seed, "/", name].concat(), &group, "0600", text.clone()));
-    }
-    // Outside, so that it is still there when a disk is not mounted.
-    let record = [&layout.data_directory, "\n"].concat();
-    entries.push(Entry::text(
-        layout.own(DATA_DIRECTORY_RECORD),
-        &files::own_directory_owner(seen.seen, layout),
-        "0644",
-        record,
-    ));
+    entries.extend(marks(seen, wanted, seed));
     // The manifest names the files by their final places.
     if !wanted.inside.is_empty() {
         let owned: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
@@ -197,6 +188,22 @@ fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, 
         *commands = before;
     }
     step
+}
+
+/// Returns what says that a directory is a complete data directory of this server, and that there is one.
+pub fn marks(seen: Seen<'_>, wanted: &Wanted, directory: &str) -> Vec<Entry> {
+    let layout = seen.layout;
+    let group = [&layout.os_user, ":"].concat();
+    let mark = |(name, text): &(&str, String)| Entry::text([directory, "/", name].concat(), &group, "0600", text);
+    let mut entries: Vec<Entry> = wanted.marks.iter().map(mark).collect();
+    // Outside, so that it is still there when a disk is not mounted.
+    entries.push(Entry::text(
+        layout.own(DATA_DIRECTORY_RECORD),
+        &files::own_directory_owner(seen.seen, layout),
+        "0644",
+        [&layout.data_directory, "\n"].concat(),
+    ));
+    entries
 }
 
 /// Returns the step that makes the instance start with the machine, where its service is not enabled yet.

@@ -6,6 +6,7 @@ use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::secret::Secret;
 use crate::model::topology::Server;
+use crate::plan::kept;
 use crate::quote::sql::Sql;
 use crate::render::hba::roles;
 
@@ -32,25 +33,45 @@ pub struct Missing {
     pub verifier: Option<Secret>,
     /// Whether the canary table is missing.
     pub canary: bool,
+    /// Whether the canary table is there, and its rows do not form a chain yet.
+    pub canary_chain: bool,
     /// Databases to create.
     pub databases: Vec<String>,
+    /// Whether roles say in a comment that pgstead made them, where others exist beside them.
+    pub comments: bool,
 }
+
+/// Makes every canary name the one before it (L11). The server computes the hash, so that nobody can write another.
+///
+/// Each row has a page of its own, which the filler and the fill factor see to: what a standby missed of a page that
+/// others share would come back to it with the next full-page image, and with it the row that should be missing.
+const CANARY_CHAIN: &str = "ALTER TABLE pgstead.canary SET (fillfactor = 10);
+ALTER TABLE pgstead.canary ADD COLUMN IF NOT EXISTS prev_hash text NOT NULL DEFAULT '',
+  ADD COLUMN IF NOT EXISTS hash text NOT NULL GENERATED ALWAYS AS
+    (encode(sha256(decode(prev_hash, 'hex') || int8send(seq) || decode(nonce, 'hex')), 'hex')) STORED,
+  ADD COLUMN IF NOT EXISTS filler text NOT NULL DEFAULT repeat('-', 400);
+";
 
 impl Missing {
     /// Says whether nothing is missing.
     pub fn is_empty(&self) -> bool {
-        *self == Missing::default()
+        *self == Missing { comments: self.comments, ..Missing::default() }
     }
 
-    /// Returns the SQL that creates what is missing. Roles and tables come into being together or not at all.
+    /// Returns the SQL that creates what is missing. Roles and tables come into being together or not at all. What is
+    /// there already stays as it is: of an instance that was stopped nobody knows what it has.
     pub fn sql(&self) -> Sql {
         let mut sql = Sql::new().text("BEGIN;\n");
         for role in &self.roles {
-            sql = sql.text("CREATE ROLE ").identifier(role).text(" LOGIN");
+            sql = sql.text("DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ").literal(role);
+            sql = sql.text(") THEN CREATE ROLE ").identifier(role).text(" LOGIN");
             if *role == roles::REPLICATOR {
                 sql = sql.text(" REPLICATION");
             }
-            sql = sql.text(";\n").then(grants(role));
+            if self.comments {
+                sql = sql.text("; COMMENT ON ROLE ").identifier(role).text(" IS ").literal(kept::ROLE_COMMENT);
+            }
+            sql = sql.text("; END IF; END $do$;\n").then(grants(role));
         }
         if let Some(verifier) = &self.verifier {
             sql = sql.text("ALTER ROLE ").identifier(roles::REPLICATOR).text(" PASSWORD ").secret(verifier).text(";\n");
@@ -58,7 +79,7 @@ impl Missing {
         if self.canary {
             sql = sql
                 .text("CREATE SCHEMA IF NOT EXISTS pgstead;\n")
-                .text("CREATE TABLE pgstead.canary (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nonce text NOT NULL,\n")
+                .text("CREATE TABLE IF NOT EXISTS pgstead.canary (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nonce text NOT NULL,\n")
                 .text("  written_at timestamptz NOT NULL DEFAULT clock_timestamp());\n")
                 .text("GRANT USAGE ON SCHEMA pgstead TO ")
                 .identifier(roles::OPERATOR)
@@ -66,9 +87,15 @@ impl Missing {
                 .identifier(roles::OPERATOR)
                 .text(";\n");
         }
+        if self.canary || self.canary_chain {
+            sql = sql.text(CANARY_CHAIN);
+        }
         sql = sql.text("COMMIT;\n");
         for database in &self.databases {
-            sql = sql.text("CREATE DATABASE ").identifier(database).text(";\n");
+            // No DO block can do this; psql runs what the server has quoted.
+            sql = sql.text("SELECT format('CREATE DATABASE %I', ").literal(database);
+            sql = sql.text(") WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ").literal(database);
+            sql = sql.text(")\n\\gexec\n");
         }
         sql
     }
@@ -103,9 +130,12 @@ pub fn create_slots(slots: &[String]) -> Sql {
 }
 
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).
+///
+/// That records for TLS match nothing while it is off is none: this reload turns it on, before the records are read.
 pub fn reload() -> Sql {
     Sql::new().text(
-        "DO $do$
+        "SET lc_messages = 'C';
+DO $do$
 DECLARE
   problem text;
 BEGIN
@@ -113,6 +143,7 @@ BEGIN
     SELECT format('%s line %s: %s: %s', f.sourcefile, f.sourceline, f.name, f.error) AS error FROM pg_file_settings f
       WHERE f.error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = f.name AND s.context = 'postmaster')
     UNION ALL SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL
+      AND NOT (current_setting('ssl') = 'off' AND error = 'hostssl record cannot match because SSL is disabled')
     UNION ALL SELECT format('pg_ident.conf line %s: %s', line_number, error) FROM pg_ident_file_mappings WHERE error IS NOT NULL
   ) e;
   IF problem IS NOT NULL THEN

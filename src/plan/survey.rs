@@ -16,7 +16,8 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
-use crate::plan::seed::DATA_DIRECTORY_RECORD;
+use crate::plan::identity::Configuration;
+use crate::plan::ownership;
 
 /// Bytes that a new instance needs at the least: template databases, a few WAL segments, and some air.
 const MINIMUM_BYTES: u64 = 256 << 20;
@@ -38,6 +39,10 @@ pub struct Seen<'a> {
     pub data: Option<&'a DataDirectory>,
     /// The running instance, where one answers.
     pub instance: Option<&'a Instance>,
+    /// Who keeps its configuration files; without data, as on the primary.
+    pub configuration: Configuration,
+    /// Whether it is an existing primary that becomes part of the topology in this run.
+    pub adopted: bool,
 }
 
 impl Seen<'_> {
@@ -70,17 +75,12 @@ pub struct Survey<'a> {
     pub notes: Vec<Diagnostic>,
 }
 
-/// The text of the mark in a complete data directory: whose it is.
-pub fn identity_text(topology: &Topology, server: &Server) -> String {
-    format!("topology {}\nserver {}\n", topology.name(), server.name)
-}
-
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
     let mut survey = Survey::default();
     for server in topology.servers() {
         match observation.servers.get(&server.name) {
-            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, server, seen),
+            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, observation, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
@@ -94,10 +94,21 @@ pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Surve
     }
     compare_servers(&mut survey, observation);
     find_primary(&mut survey, topology);
+    // A new standby is configured as its primary is.
+    let kept = survey.primary.as_ref().and_then(|name| survey.servers.get(name)).map(|primary| primary.configuration);
+    for seen in survey.servers.values_mut().filter(|seen| seen.data.is_none()) {
+        seen.configuration = kept.unwrap_or_default();
+    }
     survey
 }
 
-fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'a Server, seen: &'a ServerObservation) {
+fn survey_server<'a>(
+    survey: &mut Survey<'a>,
+    topology: &'a Topology,
+    observation: &'a Observation,
+    server: &'a Server,
+    seen: &'a ServerObservation,
+) {
     let name = &server.name;
     let before = survey.refusals.len();
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
@@ -167,14 +178,15 @@ fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'
     }
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let mut is_foreign = false;
-    let data = match survey_data_directory(topology, server, seen, layout) {
-        Ok(data) => data,
+    let owned = match ownership::judge(topology, observation, server, seen, layout) {
+        Ok(owned) => owned,
         Err(diagnostic) => {
             is_foreign = true;
             refuse(diagnostic);
             None
         }
     };
+    let data = owned.map(|owned| owned.data);
     let instance = match (&seen.instance, data) {
         (Observed::Known(instance), Some(_)) => Some(instance),
         (Observed::Unreadable(why), Some(_)) => {
@@ -223,7 +235,9 @@ fn survey_server<'a>(survey: &mut Survey<'a>, topology: &'a Topology, server: &'
         );
     }
     if survey.refusals.len() == before {
-        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance });
+        let configuration = owned.map(|owned| owned.configuration).unwrap_or_default();
+        let adopted = owned.is_some_and(|owned| owned.adopted);
+        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance, configuration, adopted });
     }
 }
 
@@ -239,88 +253,6 @@ fn survey_jobs(survey: &mut Survey<'_>, topology: &Topology, server: &Server, jo
         .server(&server.name)
         .detail(format!("It belongs to topology \"{}\".", topology.name())),
     );
-}
-
-/// Says whose data directory it is. Only a mark of this topology inside a complete directory makes it ours (hazards 1, 2).
-fn survey_data_directory<'a>(
-    topology: &Topology,
-    server: &Server,
-    seen: &'a ServerObservation,
-    layout: &Layout,
-) -> Result<Option<&'a DataDirectory>, Diagnostic> {
-    let (name, path) = (&server.name, &layout.data_directory);
-    let data = match &seen.data_directory {
-        Observed::Absent => return nothing_there(server, seen, layout),
-        Observed::Unreadable(why) => {
-            return Err(Diagnostic::error(
-                "data-directory-unreadable",
-                format!("server \"{name}\": could not look at data directory \"{path}\""),
-            )
-            .detail(why.clone()));
-        }
-        Observed::Known(data) => data,
-    };
-    if data.is_mount_point {
-        return Err(Diagnostic::error(
-            "data-directory-is-mount-point",
-            format!("server \"{name}\": data directory \"{path}\" is itself a mount point"),
-        )
-        .detail("A directory is finished beside its place and then renamed, which a mount point forbids.")
-        .hint(format!("Use a directory below it: servers.{name}.data_directory: {path}/data")));
-    }
-    if data.entries == 0 {
-        return nothing_there(server, seen, layout);
-    }
-    let ours = format!("topology {}\n", topology.name());
-    let its_server = data.identity.known().and_then(|text| text.strip_prefix(&ours)?.trim().strip_prefix("server "));
-    if let Some(other) = its_server.filter(|other| *other != name.as_str()) {
-        // The right command on the wrong server: addresses of the inventory are mixed up (hazards 1, 2).
-        return Err(Diagnostic::error(
-            "data-directory-of-another-server",
-            format!("server \"{name}\": data directory \"{path}\" is that of server \"{other}\""),
-        )
-        .detail(format!("{} leads to server \"{other}\" of topology \"{}\".", server.address, topology.name()))
-        .hint(format!("Correct the addresses of \"{name}\" and \"{other}\" in the inventory.")));
-    }
-    match &data.identity {
-        Observed::Known(text) if text.starts_with(&ours) => match &data.control {
-            Observed::Known(_) => Ok(Some(data)),
-            Observed::Absent | Observed::Unreadable(_) => Err(Diagnostic::error(
-                "data-directory-damaged",
-                format!("server \"{name}\": data directory \"{path}\" has no readable control file"),
-            )
-            .detail(data.control.unreadable().unwrap_or("global/pg_control is missing.").to_owned())),
-        },
-        _ => {
-            let identifier = data.control.known().map_or("It holds no control file.".to_owned(), |control| {
-                format!("Its system identifier is {}; its state is \"{}\".", control.system_identifier, control.state)
-            });
-            Err(Diagnostic::error("data-directory-not-ours", format!("server \"{name}\": data directory \"{path}\" is not empty and was not made for topology \"{}\"", topology.name()))
-                .detail(format!("{identifier} Nothing was changed."))
-                .hint("Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory."))
-        }
-    }
-}
-
-/// An empty place is free only where no data directory was: a disk that is not mounted looks the same (hazard 6).
-fn nothing_there<'a>(
-    server: &Server,
-    seen: &ServerObservation,
-    layout: &Layout,
-) -> Result<Option<&'a DataDirectory>, Diagnostic> {
-    let record = layout.own(DATA_DIRECTORY_RECORD);
-    let recorded = seen.files.get(&record).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
-    if recorded.map(str::trim) != Some(layout.data_directory.as_str()) {
-        return Ok(None);
-    }
-    Err(Diagnostic::error(
-        "data-directory-gone",
-        format!("server \"{}\": its data directory is not there any more", server.name),
-    )
-    .detail(format!("{} was complete once. A disk that is not mounted looks like this.", layout.data_directory))
-    .hint(format!(
-        "Mount it. If the data is really gone and is to be copied anew, remove {record} there and run again."
-    )))
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.

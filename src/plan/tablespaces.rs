@@ -3,9 +3,11 @@
 //! They are created after the links are proven, so that a first base backup copies none.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
+use crate::model::observation::Instance;
 use crate::model::topology::Topology;
 use crate::plan::files;
 use crate::plan::scripts;
@@ -40,9 +42,12 @@ pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a St
     wanted.into_iter().flatten().filter(|(name, _)| !has(name)).collect()
 }
 
-/// Returns the step that makes the directories on one server; those that are there are left alone.
-pub fn make_directories(seen: Seen<'_>) -> Step {
-    let commands = seen.server.tablespaces.values().map(|directory| {
+/// Returns the step that makes the directories on one server: those that the inventory names, and those that the primary
+/// has already. What is there is left alone.
+pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
+    let existing = upstream.into_iter().flat_map(|instance| instance.tablespaces.values());
+    let directories: BTreeSet<&String> = seen.server.tablespaces.values().chain(existing).collect();
+    let commands = directories.into_iter().map(|directory| {
         Argv::new(files::administrator(seen.seen), "sh").args([
             "-c",
             scripts::ENSURE_DIRECTORY,

@@ -92,6 +92,11 @@ impl PostgresError {
         }
     }
 
+    /// Says whether a column is not there: the object was made by an earlier release.
+    pub(super) fn is_undefined_column(&self) -> bool {
+        self.sqlstate() == Some(tokio_postgres::error::SqlState::UNDEFINED_COLUMN.code())
+    }
+
     /// Returns the server it is about.
     pub fn server(&self) -> Option<&ServerName> {
         match self {

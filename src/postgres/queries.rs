@@ -21,6 +21,18 @@ pub struct Canary {
     pub lsn: Lsn,
 }
 
+const WRITE: &str = "write a canary";
+const CHAIN: &str = "read the chain of canaries";
+
+/// One hash over many canaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainDigest {
+    /// How many they are.
+    pub rows: i64,
+    /// The hash over their numbers and hashes.
+    pub sha256: String,
+}
+
 /// What a standby says about a canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanaryState {
@@ -65,23 +77,94 @@ pub struct BasebackupProgress {
 }
 
 impl Client {
-    /// Writes a canary on the primary and removes those older than a day. One round trip.
+    /// Writes a canary on the primary, chained to the one before it, and removes those that nobody needs any more. One
+    /// round trip; a table that an earlier release made costs a second one, and its rows have no chain.
     ///
     /// # Errors
     /// The server is in recovery (SQLSTATE 25006), or the canary table is missing or not ours to write.
     pub async fn write_canary(&self, nonce: &str) -> Result<Canary, PostgresError> {
-        const WHAT: &str = "write a canary";
+        match self.write_chained_canary(nonce).await {
+            Err(error) if error.is_undefined_column() => self.write_lone_canary(nonce).await,
+            result => result,
+        }
+    }
+
+    async fn write_chained_canary(&self, nonce: &str) -> Result<Canary, PostgresError> {
+        // Whoever writes at the same time waits here, so that the order of the rows is the order of their commits and
+        // the next statement sees the row before.
+        const LOCK: &str = "LOCK TABLE pgstead.canary IN SHARE ROW EXCLUSIVE MODE";
+        // The newest 1000 rows stay, and those of a week; never more than 5000, for each has a page of its own. What
+        // goes is always the beginning of the chain.
+        const INSERT: &str = "WITH old AS (DELETE FROM pgstead.canary WHERE seq <= (
+                SELECT greatest(max(seq) - 5000, least(max(seq) - 1000, coalesce((SELECT max(seq) FROM pgstead.canary
+                    WHERE written_at < clock_timestamp() - interval '7 days'), 0))) FROM pgstead.canary))
+            INSERT INTO pgstead.canary (nonce, prev_hash)
+            SELECT $1, coalesce((SELECT hash FROM pgstead.canary ORDER BY seq DESC LIMIT 1), '') RETURNING seq::int8";
+        // Its own statement: only now is the commit record written, and the position behind it. Reading the row settles
+        // its hint bits while its page is new, so that no later image of the page is needed for them.
+        const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text,
+            (SELECT hash FROM pgstead.canary ORDER BY seq DESC LIMIT 1)";
+        let insert = [(&nonce as _, Type::TEXT)];
+        let (begun, locked, inserted, _, position) = tokio::join!(
+            biased;
+            self.query(WRITE, "BEGIN", &[]),
+            self.query(WRITE, LOCK, &[]),
+            self.query(WRITE, INSERT, &insert),
+            self.query(WRITE, "COMMIT", &[]),
+            self.query(WRITE, POSITION, &[])
+        );
+        // The first failure is the reason; a failed transaction is rolled back by its COMMIT.
+        begun?;
+        locked?;
+        self.written(inserted, position)
+    }
+
+    async fn write_lone_canary(&self, nonce: &str) -> Result<Canary, PostgresError> {
         const INSERT: &str =
             "WITH old AS (DELETE FROM pgstead.canary WHERE written_at < clock_timestamp() - interval '1 day')
             INSERT INTO pgstead.canary (nonce) VALUES ($1) RETURNING seq::int8";
-        // Its own statement: only now is the commit record written, and the position behind it.
         const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text";
         let insert = [(&nonce as _, Type::TEXT)];
         let (inserted, position) =
-            tokio::join!(biased; self.query(WHAT, INSERT, &insert), self.query(WHAT, POSITION, &[]));
-        let inserted = self.one(WHAT, inserted?)?;
-        let position = self.one(WHAT, position?)?;
-        Ok(Canary { seq: self.get(WHAT, &inserted, 0)?, lsn: self.lsn(WHAT, &position, 0)? })
+            tokio::join!(biased; self.query(WRITE, INSERT, &insert), self.query(WRITE, POSITION, &[]));
+        self.written(inserted, position)
+    }
+
+    fn written(
+        &self,
+        inserted: Result<Vec<Row>, PostgresError>,
+        position: Result<Vec<Row>, PostgresError>,
+    ) -> Result<Canary, PostgresError> {
+        let inserted = self.one(WRITE, inserted?)?;
+        let position = self.one(WRITE, position?)?;
+        Ok(Canary { seq: self.get(WRITE, &inserted, 0)?, lsn: self.lsn(WRITE, &position, 0)? })
+    }
+
+    /// Returns one hash over the chain of canaries up to one of them, and how many they are. Equal on two servers, their
+    /// chains are equal. None where the table is of an earlier release and has no chain.
+    ///
+    /// # Errors
+    /// The canary table is missing or not ours to read.
+    pub async fn chain_digest(&self, seq: i64) -> Result<Option<ChainDigest>, PostgresError> {
+        const SQL: &str = "SELECT count(*)::int8,
+            encode(sha256(convert_to(coalesce(string_agg(concat(seq, ' ', hash), ' ' ORDER BY seq), ''), 'UTF8')), 'hex')
+            FROM pgstead.canary WHERE seq <= $1";
+        let rows = match self.query(CHAIN, SQL, &[(&seq, Type::INT8)]).await {
+            Err(error) if error.is_undefined_column() => return Ok(None),
+            result => result?,
+        };
+        let row = self.one(CHAIN, rows)?;
+        Ok(Some(ChainDigest { rows: self.get(CHAIN, &row, 0)?, sha256: self.get(CHAIN, &row, 1)? }))
+    }
+
+    /// Returns the canaries up to one of them, in order: number and hash.
+    ///
+    /// # Errors
+    /// The canary table is missing, has no chain, or is not ours to read.
+    pub async fn chain(&self, seq: i64) -> Result<Vec<(i64, String)>, PostgresError> {
+        const SQL: &str = "SELECT seq::int8, hash FROM pgstead.canary WHERE seq <= $1 ORDER BY seq";
+        let rows = self.query(CHAIN, SQL, &[(&seq, Type::INT8)]).await?;
+        rows.iter().map(|row| Ok((self.get(CHAIN, row, 0)?, self.get(CHAIN, row, 1)?))).collect()
     }
 
     /// Looks for a canary on a standby.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::join;
 use futures_util::future::join_all;
 
 use crate::check::Canaries;
@@ -17,6 +18,7 @@ use crate::model::topology::Link;
 use crate::postgres::Client;
 use crate::postgres::queries::SenderState;
 use crate::prove::Sessions;
+use crate::prove::chain;
 use crate::prove::sessions::explain;
 use crate::remote::Host;
 use crate::wait;
@@ -67,16 +69,23 @@ pub async fn watch_canaries<H: Host>(
         Ok(written) => written,
         Err(why) => return everywhere(&why),
     };
-    let watches = links.iter().zip(heard).map(async |(link, before)| {
-        let seen = match session(&link.standby) {
-            Ok(standby) => Observed::Known(
-                watch(&standby, session(&link.upstream).ok(), link, before, &written, limit(link)).await,
-            ),
-            Err(why) => Observed::Unreadable(why),
-        };
+    let watches = join_all(links.iter().zip(heard).map(async |(link, before)| match session(&link.standby) {
+        Ok(standby) => {
+            let upstream = session(&link.upstream).ok();
+            Observed::Known(watch(&standby, upstream, link, before, &written, limit(link)).await)
+        }
+        Err(why) => Observed::Unreadable(why),
+    }));
+    let (digest, seen) = join(writer.chain_digest(written.seq), watches).await;
+    let chains = links.iter().zip(seen).map(async |(link, mut seen)| {
+        if let (Observed::Known(canary), Ok(standby)) = (&mut seen, session(&link.standby))
+            && canary.arrived_ms.is_some()
+        {
+            canary.chain = chain::compare(&writer, &standby, written.seq, &digest).await;
+        }
         (link.standby.clone(), seen)
     });
-    join_all(watches).await.into_iter().collect()
+    join_all(chains).await.into_iter().collect()
 }
 
 /// Writes a canary and waits until it arrives over every link.
@@ -169,7 +178,13 @@ async fn watch(
     })
     .await;
     let Ok(nonce) = arrival else {
-        return Canary { arrived_ms: None, waited_ms: elapsed(), same_row: false, replied: false };
+        return Canary {
+            arrived_ms: None,
+            waited_ms: elapsed(),
+            same_row: false,
+            replied: false,
+            chain: Observed::default(),
+        };
     };
     let arrived_ms = elapsed();
     let replied = match upstream {
@@ -183,7 +198,8 @@ async fn watch(
         }
         None => false,
     };
-    Canary { arrived_ms: Some(arrived_ms), waited_ms: elapsed(), same_row: nonce == written.nonce, replied }
+    let same_row = nonce == written.nonce;
+    Canary { arrived_ms: Some(arrived_ms), waited_ms: elapsed(), same_row, replied, chain: Observed::default() }
 }
 
 fn senders_text(states: &Result<Vec<SenderState>, crate::postgres::PostgresError>) -> String {

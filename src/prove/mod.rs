@@ -9,6 +9,7 @@
 mod amcheck;
 mod archive;
 mod canary;
+mod chain;
 mod gather;
 mod samples;
 mod sessions;

@@ -124,6 +124,36 @@ impl Access {
     /// # Errors
     /// A defect in the template.
     pub fn render_hba(&self) -> Result<String, RenderError> {
+        super::render("pg_hba.conf", &self.hba_context(&[roles::OPERATOR, roles::REPLICATOR, roles::REWIND]))
+    }
+
+    /// Returns the part of an operator's `pg_hba.conf` that stands before all other records. The given roles are ours alone:
+    /// no later record lets anybody else in as them (hazard 83).
+    ///
+    /// # Errors
+    /// A defect in the template.
+    pub fn render_hba_part(&self, reserved: &[&str]) -> Result<String, RenderError> {
+        super::render("pg_hba.part", &self.hba_context(reserved))
+    }
+
+    /// Returns the inventory's records, one a line, for the end of an operator's `pg_hba.conf`: what stands there decides first.
+    pub fn records(&self) -> String {
+        let line = |line: HbaLine| {
+            [&["hostssl", &line.database, &line.user, &line.address, line.method].join(" "), "\n"].concat()
+        };
+        self.record_lines().map(line).collect()
+    }
+
+    fn record_lines(&self) -> impl Iterator<Item = HbaLine> {
+        self.records.iter().map(|record| HbaLine {
+            database: keyword_or_field(&record.database),
+            user: keyword_or_field(&record.user),
+            address: record.address.to_string(),
+            method: record.method.as_str(),
+        })
+    }
+
+    fn hba_context(&self, reserved: &[&str]) -> HbaContext<'_> {
         let peers = self.peers.iter().map(|peer| HbaPeer {
             address: peer.address.clone(),
             // PostgreSQL takes `map` only with `cert`, so beside SCRAM the certificate proves the CA, the password the role.
@@ -134,33 +164,23 @@ impl Access {
             },
             map: peer.map(),
         });
-        let records = self.records.iter().map(|record| HbaLine {
-            database: keyword_or_field(&record.database),
-            user: keyword_or_field(&record.user),
-            address: record.address.to_string(),
-            method: record.method.as_str(),
-        });
         let local = IpAddr::from([127, 0, 0, 1]);
         let mut operator: Vec<IpAddr> = vec![local];
         operator.extend(self.own_addresses.iter().filter(|ip| **ip != local));
-        let operator_addresses = operator.into_iter().map(|ip| Cidr::single(ip).to_string()).collect();
-        super::render(
-            "pg_hba.conf",
-            &HbaContext {
-                server: &self.server,
-                topology: &self.topology,
-                superuser: field(roles::SUPERUSER),
-                admin_map: ADMIN_MAP,
-                operator: field(roles::OPERATOR),
-                operator_map: OPERATOR_MAP,
-                operator_addresses,
-                replicator: field(roles::REPLICATOR),
-                rewind: field(roles::REWIND),
-                reserved: [roles::OPERATOR, roles::REPLICATOR, roles::REWIND].map(field).join(","),
-                peers: peers.collect(),
-                records: records.collect(),
-            },
-        )
+        HbaContext {
+            server: &self.server,
+            topology: &self.topology,
+            superuser: field(roles::SUPERUSER),
+            admin_map: ADMIN_MAP,
+            operator: field(roles::OPERATOR),
+            operator_map: OPERATOR_MAP,
+            operator_addresses: operator.into_iter().map(|ip| Cidr::single(ip).to_string()).collect(),
+            replicator: field(roles::REPLICATOR),
+            rewind: field(roles::REWIND),
+            reserved: reserved.iter().map(|role| field(role)).collect::<Vec<_>>().join(","),
+            peers: peers.collect(),
+            records: self.record_lines().collect(),
+        }
     }
 
     /// Returns the text of `pg_ident.conf`.
@@ -168,6 +188,18 @@ impl Access {
     /// # Errors
     /// A defect in the template.
     pub fn render_ident(&self) -> Result<String, RenderError> {
+        super::render("pg_ident.conf", &self.ident_context())
+    }
+
+    /// Returns the part of an operator's `pg_ident.conf`: the maps that our records name.
+    ///
+    /// # Errors
+    /// A defect in the template.
+    pub fn render_ident_part(&self) -> Result<String, RenderError> {
+        super::render("pg_ident.part", &self.ident_context())
+    }
+
+    fn ident_context(&self) -> IdentContext<'_> {
         let mut peers = Vec::new();
         for peer in &self.peers {
             for server in &peer.servers {
@@ -176,19 +208,16 @@ impl Access {
                 }
             }
         }
-        super::render(
-            "pg_ident.conf",
-            &IdentContext {
-                server: &self.server,
-                topology: &self.topology,
-                os_user: field(&self.os_user),
-                superuser: field(roles::SUPERUSER),
-                admin_map: ADMIN_MAP,
-                operator: field(roles::OPERATOR),
-                operator_map: OPERATOR_MAP,
-                peers,
-            },
-        )
+        IdentContext {
+            server: &self.server,
+            topology: &self.topology,
+            os_user: field(&self.os_user),
+            superuser: field(roles::SUPERUSER),
+            admin_map: ADMIN_MAP,
+            operator: field(roles::OPERATOR),
+            operator_map: OPERATOR_MAP,
+            peers,
+        }
     }
 }
 
@@ -217,5 +246,10 @@ mod tests {
         };
         insta::assert_snapshot!("hba", access.render_hba().unwrap());
         insta::assert_snapshot!("ident", access.render_ident().unwrap());
+        insta::assert_snapshot!(
+            "hba_part",
+            access.render_hba_part(&[roles::OPERATOR, roles::REWIND]).unwrap() + &access.records()
+        );
+        insta::assert_snapshot!("ident_part", access.render_ident_part().unwrap());
     }
 }

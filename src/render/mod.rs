@@ -28,6 +28,8 @@ static TEMPLATES: LazyLock<Result<Tera, tera::Error>> = LazyLock::new(|| {
         ("postgresql.conf", include_str!("../../templates/postgresql.conf.tera")),
         ("pg_hba.conf", include_str!("../../templates/pg_hba.conf.tera")),
         ("pg_ident.conf", include_str!("../../templates/pg_ident.conf.tera")),
+        ("pg_hba.part", include_str!("../../templates/pg_hba.part.tera")),
+        ("pg_ident.part", include_str!("../../templates/pg_ident.part.tera")),
     ])?;
     Ok(tera)
 });

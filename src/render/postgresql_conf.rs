@@ -8,6 +8,8 @@ use crate::render::RenderError;
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PostgresqlConf {
+    /// The file's name: `postgresql.conf`, or the one that an operator's own includes.
+    pub file: &'static str,
     /// The server's name.
     pub server: String,
     /// The topology's name.
@@ -102,6 +104,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(value in "[^\\x00]{0,20}") {
             let file = PostgresqlConf {
+                file: "postgresql.conf",
                 server: "a".into(), topology: "t".into(), include_dir: None,
                 sections: vec![Section { title: "T", settings: vec![ConfSetting::because("work_mem", &value, "why = 'x'")] }],
             };

@@ -50,6 +50,17 @@ pub enum Entry {
         /// Its commands as shell lines, masked.
         commands: Vec<String>,
     },
+    /// A preflight left out a code, for a reason that the operator gave.
+    Skipped {
+        /// The run.
+        run: String,
+        /// When.
+        time: Timestamp,
+        /// The code.
+        code: String,
+        /// The reason.
+        reason: String,
+    },
     /// A run ended.
     RunEnded {
         /// The run.
@@ -115,6 +126,8 @@ pub struct RunSummary {
     pub operation: String,
     /// How many steps did their work.
     pub steps_done: usize,
+    /// The codes that a preflight left out, with the reasons.
+    pub skipped: Vec<(String, String)>,
     /// How it ended; none while it runs, or when it was killed.
     pub result: Option<RunResult>,
     /// How long it took.
@@ -135,6 +148,7 @@ impl Journal {
                     operator: operator.clone(),
                     operation: operation.clone(),
                     steps_done: 0,
+                    skipped: Vec::new(),
                     result: None,
                     seconds: None,
                     message: None,
@@ -142,6 +156,11 @@ impl Journal {
                 Entry::Step { run, outcome, .. } => {
                     if let Some(summary) = runs.iter_mut().rfind(|summary| summary.run == *run) {
                         summary.steps_done += usize::from(*outcome == StepOutcome::Done);
+                    }
+                }
+                Entry::Skipped { run, code, reason, .. } => {
+                    if let Some(summary) = runs.iter_mut().rfind(|summary| summary.run == *run) {
+                        summary.skipped.push((code.clone(), reason.clone()));
                     }
                 }
                 Entry::RunEnded { run, result, seconds, message, .. } => {

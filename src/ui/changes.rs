@@ -5,12 +5,12 @@
 use similar::ChangeTag;
 use similar::TextDiff;
 
+use crate::model::quantity::count;
 use crate::plan::FileChange;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::one_line;
 use crate::ui::look::visible;
-use crate::ui::quantity::count;
 
 /// New files that were shown already, by base name: another server's is shown as what differs.
 #[derive(Debug, Default)]

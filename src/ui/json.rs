@@ -22,10 +22,17 @@ use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
+use crate::model::pair::Pair;
 use crate::model::topology::Topology;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::StepId;
+use crate::preflight;
+use crate::preflight::PreflightReport;
+use crate::preflight::Seed;
+use crate::preflight::Skipped;
+use crate::preflight::report::WayReport;
 use crate::ui::plan::PlanView;
 use crate::ui::topology::RoleView;
 use crate::ui::topology::StatusView;
@@ -106,6 +113,8 @@ pub struct PlanDocument<'a> {
     topology: &'a TopologyName,
     changes: bool,
     steps: Vec<PlanStepJson<'a>>,
+    /// The effective settings of running instances that change.
+    settings: &'a [SettingChange],
     refusals: Vec<DiagnosticJson<'a>>,
     notes: Vec<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +154,7 @@ impl<'a> PlanDocument<'a> {
             topology: view.topology,
             changes: !steps.is_empty(),
             steps: steps.iter().map(|planned| step(planned, view)).collect(),
+            settings: view.plan.map_or(&[], |plan| &plan.settings),
             refusals: diagnostics(refusals),
             notes: diagnostics(notes),
             error: first_error(refusals),
@@ -241,6 +251,48 @@ impl<'a> CheckDocument<'a> {
             findings: report.findings.iter().map(FindingJson::from).collect(),
             checked_at: report.checked_at,
             checks: &report.checks,
+        }
+    }
+}
+
+/// The result of `preflight`.
+#[derive(Debug, Serialize)]
+pub struct PreflightDocument<'a> {
+    version: u32,
+    topology: &'a TopologyName,
+    ready: bool,
+    findings: Vec<PreflightFindingJson<'a>>,
+    skipped: &'a [Skipped],
+    /// The codes that were judged alone; empty means all.
+    only: &'a [&'static str],
+    ways: &'a [WayReport],
+    base_backups: &'a [Seed],
+}
+
+/// A diagnostic with the pair of servers that it is about.
+#[derive(Debug, Serialize)]
+struct PreflightFindingJson<'a> {
+    #[serde(flatten)]
+    diagnostic: DiagnosticJson<'a>,
+    pair: Option<&'a Pair>,
+}
+
+impl<'a> PreflightDocument<'a> {
+    /// Makes the document.
+    pub fn new(report: &'a PreflightReport) -> Self {
+        let finding = |finding: &'a preflight::Finding| PreflightFindingJson {
+            diagnostic: (&finding.diagnostic).into(),
+            pair: finding.pair.as_ref(),
+        };
+        Self {
+            version: VERSION,
+            topology: &report.topology,
+            ready: report.ready,
+            findings: report.findings.iter().map(finding).collect(),
+            skipped: &report.skipped,
+            only: &report.only,
+            ways: &report.ways,
+            base_backups: &report.seeds,
         }
     }
 }

@@ -15,8 +15,8 @@ pub mod lab;
 pub mod look;
 pub mod nagios;
 pub mod plan;
+pub mod preflight;
 pub mod progress;
-mod quantity;
 pub mod report;
 #[cfg(test)]
 pub(crate) mod samples;

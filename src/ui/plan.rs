@@ -12,14 +12,20 @@ use crate::model::argv::Piece;
 use crate::model::argv::RootAccess;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
+use crate::model::quantity::count;
 use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::ui::changes;
 use crate::ui::changes::Shown;
+use crate::ui::columns::Cell;
+use crate::ui::columns::cell;
+use crate::ui::columns::styled;
+use crate::ui::columns::table;
 use crate::ui::diagnostic;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
@@ -27,7 +33,6 @@ use crate::ui::look::columns;
 use crate::ui::look::one_line;
 use crate::ui::look::pad;
 use crate::ui::look::visible;
-use crate::ui::quantity::count;
 
 /// How many lines of a command's input are shown without `-v`.
 const STDIN_LINES: usize = 12;
@@ -90,6 +95,9 @@ fn text(view: &PlanView<'_>, look: Look, with_details: bool) -> String {
                 details(&mut out, &planned.step, view, &mut shown, &" ".repeat(widths.id + 2), look);
             }
         }
+        if with_details {
+            out.push_str(&settings(plan, look));
+        }
         out.push_str(&format!("\n{}\n", summary(plan)));
         if with_details && !look.whole {
             out.push_str("Comments, scripts, certificates and what servers share are left out; -v shows every line.\n");
@@ -99,6 +107,26 @@ fn text(view: &PlanView<'_>, look: Look, with_details: bool) -> String {
         out.push_str(&diagnostic::render(note, look));
     }
     out
+}
+
+/// Lists the effective settings that change on running instances.
+fn settings(plan: &Plan, look: Look) -> String {
+    if plan.settings.is_empty() {
+        return String::new();
+    }
+    let row = |change: &SettingChange| {
+        vec![
+            cell(change.server.as_str()),
+            cell(&change.name),
+            cell(&change.before),
+            cell(&change.source),
+            cell(change.after.as_deref().unwrap_or("as the operator's files say")),
+            if change.restart { styled("restart", Style::Warn) } else { cell("reload") },
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = plan.settings.iter().map(row).collect();
+    let table = table(&["SERVER", "SETTING", "NOW", "FROM", "NEW", "NEEDS"], &rows, look);
+    format!("\nSettings of running instances that change:\n{table}")
 }
 
 /// Counts the steps by risk.

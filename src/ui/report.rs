@@ -7,16 +7,16 @@ use crate::check::CheckReport;
 use crate::check::LinkReport;
 use crate::check::Verdict;
 use crate::model::name::ServerName;
+use crate::model::quantity::count;
+use crate::model::quantity::milliseconds;
+use crate::model::quantity::seconds;
+use crate::model::quantity::signed_bytes;
 use crate::ui::columns::cell;
 use crate::ui::columns::styled;
 use crate::ui::columns::table;
 use crate::ui::diagnostic;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
-use crate::ui::quantity::count;
-use crate::ui::quantity::milliseconds;
-use crate::ui::quantity::seconds;
-use crate::ui::quantity::signed_bytes;
 
 /// Renders the result of a run: what was done, how long it took, and what to do next.
 pub fn render_run(report: &RunReport, look: Look) -> String {

@@ -42,6 +42,7 @@ use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
 use crate::plan::Risk;
+use crate::plan::SettingChange;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::ui::plan::PlanView;
@@ -113,7 +114,19 @@ pub(crate) fn plan() -> Plan {
         Action::ProveLinks { primary: server("a"), links: vec![Link { upstream: server("a"), standby: server("b") }] };
     builder.add(prove, [restart]);
     let notes = vec![Diagnostic::note("adopted", "server \"a\" is adopted as it is")];
-    Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), notes }
+    let change = |name: &str, before: &str, source: &str, after: &str, restart| SettingChange {
+        server: server("a"),
+        name: name.into(),
+        before: before.into(),
+        source: source.into(),
+        after: Some(after.into()),
+        restart,
+    };
+    let settings = vec![
+        change("listen_addresses", "localhost", "default", "localhost,10.0.0.1", true),
+        change("wal_keep_size", "0", "/etc/postgresql/15/main/postgresql.conf", "512MB", false),
+    ];
+    Plan { topology: TOPOLOGY.clone(), steps: builder.finish(), settings, notes }
 }
 
 pub(crate) fn refusal() -> Diagnostic {
@@ -274,6 +287,7 @@ pub(crate) fn status() -> StatusView {
 pub(crate) fn topology() -> Topology {
     let site = |name: &str| (name.parse::<SiteName>().unwrap(), Site::default());
     let common = Common {
+        replace_certificate: false,
         name: TOPOLOGY.clone(),
         purpose: Purpose::Lab,
         version: Major::try_from(15).unwrap(),

@@ -11,14 +11,14 @@ use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
+use crate::model::quantity::milliseconds;
+use crate::model::quantity::signed_bytes;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::columns;
 use crate::ui::look::one_line;
 use crate::ui::look::pad;
 use crate::ui::look::shorten;
-use crate::ui::quantity::milliseconds;
-use crate::ui::quantity::signed_bytes;
 use crate::ui::report::verdict_style;
 use crate::ui::report::verdict_word;
 

@@ -1,8 +1,8 @@
 //! The result of `validate`: the topology that a valid inventory describes, in a few lines.
 
+use crate::model::quantity::count;
 use crate::model::topology::Topology;
 use crate::ui::look::Look;
-use crate::ui::quantity::count;
 
 /// Renders the result.
 pub fn render(topology: &Topology, file: &str, look: Look) -> String {

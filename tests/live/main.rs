@@ -5,12 +5,16 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it measured")]
 
+mod adoption;
 mod alarm;
 mod alarms;
 mod alarms_promises;
 mod bootstrap;
 mod capture;
 mod changes;
+mod history;
+mod networks;
+mod preflight;
 mod refusals;
 mod scenario;
 mod secrets;

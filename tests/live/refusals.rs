@@ -201,7 +201,7 @@ fn swapped_addresses(lab: &mut Scenario) {
 
 /// Runs pgstead, demands what it must say, and that no server changed.
 #[track_caller]
-fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expected: &[(&str, &str)]) -> Ran {
+pub(crate) fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expected: &[(&str, &str)]) -> Ran {
     let before = everything(lab);
     let ran = lab.pgstead(args);
     let after = everything(lab);
@@ -254,7 +254,7 @@ fn told(what: &str, ran: &Ran, exit: i32, expected: &[(&str, Option<&str>)]) {
 
 /// Everything that pgstead could change on the servers that run: every path with owner, mode, time and hash. What a
 /// running instance writes by itself is left out.
-fn everything(lab: &Scenario) -> Vec<String> {
+pub(crate) fn everything(lab: &Scenario) -> Vec<String> {
     let list = "cd / && for top in etc/postgresql var/lib/postgresql var/lib/pgstead etc/systemd; do [ -e $top ] || continue; \
         running=$(find $top -name postmaster.pid -printf '%h\\n' | head -n 1); \
         find $top -path \"${running:-none}/*\" -prune -o -printf '%p %y %m %U:%G %T@ %l\\n'; \

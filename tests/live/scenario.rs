@@ -193,9 +193,9 @@ impl Scenario {
     /// Demands that nothing is left to do: the second run changes nothing, the plan is empty, the check is healthy.
     #[track_caller]
     pub(crate) fn settled(&self) {
+        self.pgstead(&["plan", "--exit-code"]).expect(0);
         let again = self.pgstead(&["bootstrap", "--format", "json"]).expect(0);
         assert_eq!(again.json()["changed"], false, "{again}");
-        self.pgstead(&["plan", "--exit-code"]).expect(0);
         let check = self.pgstead(&["check", "--format", "json"]).expect(0);
         assert_eq!(check.json()["verdict"], "healthy", "{check}");
     }

@@ -46,14 +46,25 @@ write() {
 }
 written() { [ "$1" != f ] || printf '%s\0' "$2$new"; }
 written_for_owner() { [ "$1" != f ] || [ "$3" != "$owner" ] || printf '%s\0' "$2$new"; }
-leftover() { case $1 in f | l) printf '%s\0' "$2$new" ;; esac; }
+leftover() { case $1 in f | l) printf '%s\0' "$2$new" ;; check) printf '%s\0' "$3.pgstead-check" ;; esac; }
 directory() { # The directories of all groups; neighbours are told once.
   case $1 in d | f | l) ;; *) return 0 ;; esac
   parent=${2%/*}
   [ "${told-}" = "${parent:-/}" ] || printf '%s\0' "${parent:-/}"
   told=${parent:-/}
 }
-check() { [ "$1" != check ] || "$2" -C port -D "${3%/*}" -c config_file="$3$new" >/dev/null; }
+# Where the operator's file includes ours, a copy of it that includes the new one is read instead.
+check() {
+  [ "$1" = check ] || return 0
+  if [ -e "${3%/*}/pgstead.conf$new" ]; then
+    rm -f -- "$3.pgstead-check"
+    sed "s/^include 'pgstead.conf'\$/include 'pgstead.conf$new'/" "$3$new" >"$3.pgstead-check"
+    "$2" -C port -D "${3%/*}" -c config_file="$3.pgstead-check" >/dev/null
+    rm -f -- "$3.pgstead-check"
+  else
+    "$2" -C port -D "${3%/*}" -c config_file="$3$new" >/dev/null
+  fi
+}
 # What a rename relies on is on disk before it: the files that a link shows, and all that the last file, the manifest, tells of.
 settle() { each directory "$@" | xargs -0 -r sync --; }
 rename() { mv -fT -- "$2$new" "$2"; }

@@ -8,12 +8,14 @@ turn=0
 status='no postmaster.pid'
 while :; do
   if [ -e "$data/postmaster.pid" ]; then
-    number=0
+    number=0 pid=none
     status='no status yet'
     while IFS= read -r line; do
       number=$((number + 1))
-      [ "$number" = 8 ] && status=$line
+      case $number in 1) pid=$line ;; 8) status=$line ;; esac
     done <"$data/postmaster.pid" 2>/dev/null
+    # A postmaster that was killed leaves its file behind, with its last word in it (hazard 3).
+    [ "/proc/$pid/cwd" -ef "$data" ] || status='postmaster.pid of a process that is gone'
     case $status in ready*) exit 0 ;; esac
   fi
   turn=$((turn + 1))

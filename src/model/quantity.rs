@@ -1,7 +1,7 @@
 //! Bytes and durations in words, with PostgreSQL's units. No clock: values are given.
 
 /// Writes bytes with the units of `pg_size_pretty`: kB, MB, GB, TB, each 1024 of the one before.
-pub(crate) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["kB", "MB", "GB", "TB", "PB"] {
@@ -16,12 +16,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Writes bytes that may be negative.
-pub(crate) fn signed_bytes(value: i64) -> String {
+pub fn signed_bytes(value: i64) -> String {
     format!("{}{}", if value < 0 { "-" } else { "" }, bytes(value.unsigned_abs()))
 }
 
 /// Writes a duration: `3.1 s`, `2 min 05 s`, `1 h 02 min`.
-pub(crate) fn seconds(seconds: f64) -> String {
+pub fn seconds(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
@@ -34,12 +34,12 @@ pub(crate) fn seconds(seconds: f64) -> String {
 }
 
 /// Writes milliseconds, finer when they are few.
-pub(crate) fn milliseconds(ms: f64) -> String {
+pub fn milliseconds(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 /// Writes a count with its noun, such as `1 step` and `2 steps`.
-pub(crate) fn count(count: usize, noun: &str) -> String {
+pub fn count(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 

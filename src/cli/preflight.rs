@@ -1,0 +1,182 @@
+//! `preflight`: every check on and between the servers. It changes nothing on them; skipped codes go into the journal.
+
+use std::time::Instant;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::block_on;
+use super::exit;
+use super::exit::Exit;
+use super::globals::Globals;
+use super::inventory;
+use super::inventory::Inventory;
+use super::session::Session;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::event::Events;
+use crate::observe::pairs;
+use crate::observe::probe::Wish;
+use crate::plan::Consent;
+use crate::plan::survey::survey;
+use crate::preflight;
+use crate::preflight::PreflightReport;
+use crate::preflight::Skipped;
+use crate::preflight::Thresholds;
+use crate::preflight::Told;
+use crate::preflight::codes;
+use crate::state::StateDir;
+use crate::state::journal::Entry;
+use crate::state::journal::RunResult;
+use crate::state::journal::operator;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::json::PreflightDocument;
+
+/// How long each line is filled, in seconds.
+const THROUGHPUT_SECONDS: f64 = 1.0;
+
+/// Check the servers, and the lines between them, before anything is begun
+///
+/// Looks at machines, disks, installations and running instances, and measures the way between every two servers in both
+/// directions: ports, latency, loss, throughput. Changes nothing. Ends with code 5 when an error stands, and with 4 when a
+/// server could not be reached. What a bootstrap would refuse is always among the findings.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead preflight
+  pgstead preflight --no-throughput                        leave busy lines alone
+  pgstead preflight --only port-blocked --only space-short
+  pgstead preflight --skip libc-differs=\"C.UTF-8 everywhere, ticket 812\"
+  pgstead preflight --format json | jq '.findings[] | {code, severity, server, pair}'")]
+pub(super) struct PreflightArgs {
+    /// Judge this code alone; may be repeated
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    only: Vec<&'static str>,
+    /// Leave this code out, for a reason that is shown and recorded in the journal; may be repeated
+    #[arg(long, value_name = "CODE=REASON", value_parser = parse_skip, conflicts_with = "only")]
+    skip: Vec<Skipped>,
+    /// Measure no throughput; every line is filled for a second otherwise
+    #[arg(long)]
+    no_throughput: bool,
+}
+
+fn parse_code(text: &str) -> Result<&'static str, String> {
+    codes::find(text).ok_or_else(|| {
+        let near = codes::CODES.iter().map(|code| (strsim::damerau_levenshtein(code, text), *code)).min();
+        match near.filter(|(distance, _)| *distance <= 4) {
+            Some((_, code)) => format!("no finding of a preflight has this code; did you mean \"{code}\"?"),
+            None => "no finding of a preflight has this code; the refusals of a bootstrap are always told".to_owned(),
+        }
+    })
+}
+
+fn parse_skip(text: &str) -> Result<Skipped, String> {
+    let (code, reason) = text.split_once('=').unwrap_or((text, ""));
+    let code = parse_code(code)?;
+    match reason.trim() {
+        "" => Err(format!("a reason is needed: {code}=REASON")),
+        reason => Ok(Skipped { code, reason: reason.to_owned() }),
+    }
+}
+
+pub(super) fn run(globals: &Globals, args: &PreflightArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let inventory = inventory::load(globals, ui)?;
+    let progress = Progress::start(ui);
+    let looked = block_on(look(&inventory, args, progress.events()));
+    progress.finish();
+    let (report, all_reached) = looked?;
+    record(&inventory, &report, begun)?;
+    ui.answer(|look| crate::ui::preflight::render(&report, look), || PreflightDocument::new(&report))?;
+    Ok(match (all_reached, report.ready) {
+        (false, _) => exit::UNREACHABLE,
+        (true, false) => exit::REFUSED,
+        (true, true) => exit::DONE,
+    })
+}
+
+async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Result<(PreflightReport, bool), Failure> {
+    let mut session = Session::open(inventory, Wish { readiness: true, ..Wish::default() }, events).await?;
+    session.compare_histories().await;
+    let topology = &inventory.topology;
+    let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
+    let measured =
+        pairs::measure(topology, &session.observation, &session.hosts, throughput_seconds, &session.events).await;
+    let choice = preflight::Choice { only: args.only.iter().copied().collect(), skipped: args.skip.clone() };
+    let report = preflight::preflight(
+        topology,
+        &session.observation,
+        &measured,
+        &told(&session),
+        &choice,
+        &Thresholds::default(),
+    );
+    let all_reached = topology.servers().all(|server| session.observation.server(&server.name).is_some());
+    session.close().await;
+    Ok((report, all_reached))
+}
+
+/// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
+fn told(session: &Session<'_>) -> Told {
+    let consent = Consent { allow_restart: true };
+    let planned = session.secrets().and_then(|secrets| session.plan(&secrets, consent));
+    let (planned, notes) = match planned {
+        Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
+        // A plan that is refused has no notes; what was seen of each server is remarked all the same.
+        Ok((Err(refusals), _)) => (refusals, survey(&session.inventory.topology, &session.observation).notes),
+        Err(failure) => (failure.diagnostics, Vec::new()),
+    };
+    // The reason why a server could not be reached says more than that it was not observed.
+    let is_told = |refusal: &Diagnostic| {
+        refusal.code == "unreachable" && session.unreachable.iter().any(|reason| reason.server == refusal.server)
+    };
+    let mut refusals = session.unreachable.clone();
+    refusals.extend(planned.into_iter().filter(|refusal| !is_told(refusal)));
+    Told { refusals, notes }
+}
+
+/// Records what was left out, and why. Without a skip there is nothing to record.
+fn record(inventory: &Inventory, report: &PreflightReport, begun: Instant) -> Result<(), Failure> {
+    if report.skipped.is_empty() {
+        return Ok(());
+    }
+    let time = Timestamp::now();
+    let run = time.strftime("%Y%m%d%H%M%S%f").to_string();
+    let mut entries =
+        vec![Entry::RunStarted { run: run.clone(), time, operator: operator(), operation: "preflight".to_owned() }];
+    entries.extend(report.skipped.iter().map(|skip| Entry::Skipped {
+        run: run.clone(),
+        time,
+        code: skip.code.to_owned(),
+        reason: skip.reason.clone(),
+    }));
+    let first_error = report.findings.first().filter(|_| !report.ready);
+    entries.push(Entry::RunEnded {
+        run,
+        time,
+        result: if report.ready { RunResult::NoChanges } else { RunResult::Refused },
+        seconds: begun.elapsed().as_secs_f64(),
+        message: first_error.map(|finding| finding.diagnostic.message.clone()),
+    });
+    StateDir::at(&inventory.state_dir).append_journal(&entries).map_err(|error| {
+        let diagnostic: Diagnostic = error.diagnostic();
+        Failure::one(FailureKind::Refused, diagnostic)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skip_needs_a_known_code_and_a_reason() {
+        let skip = parse_skip("libc-differs=C.UTF-8 = everywhere").unwrap();
+        assert_eq!((skip.code, skip.reason.as_str()), ("libc-differs", "C.UTF-8 = everywhere"));
+        assert!(parse_skip("libc-differs").unwrap_err().contains("a reason is needed"));
+        assert!(parse_skip("libc-differs= ").unwrap_err().contains("a reason is needed"));
+        assert!(parse_skip("libc-difers=x").unwrap_err().contains("did you mean \"libc-differs\""));
+        // What a bootstrap refuses is refused, whatever was skipped.
+        assert!(parse_skip("two-primaries=x").unwrap_err().contains("always told"));
+    }
+}

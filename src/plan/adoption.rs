@@ -1,0 +1,268 @@
+//! Adopting an existing primary: what stands in the way, and what the operator should know.
+//!
+//! Judges only; which files change is for `kept`, whose data it is for `ownership`.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Piece;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::parameter::is_same_value;
+use crate::model::parameter::is_same_written;
+use crate::model::topology::Authentication;
+use crate::model::topology::Topology;
+use crate::pki;
+use crate::plan::desired::Wanted;
+use crate::plan::files::Entry;
+use crate::plan::identity::Configuration;
+use crate::plan::kept;
+use crate::plan::survey::Seen;
+use crate::render::hba::roles;
+use crate::render::postgresql_conf::parse_settings;
+
+/// Parameters that name libraries which a server loads; a standby without one does not start (hazard 14).
+const LIBRARY_PARAMETERS: [&str; 3] =
+    ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];
+
+/// Returns why a primary cannot be adopted as it is.
+pub fn refusals(
+    topology: &Topology,
+    primary: Seen<'_>,
+    wanted: &Wanted,
+    servers: &BTreeMap<ServerName, Seen<'_>>,
+) -> Vec<Diagnostic> {
+    let Some(instance) = primary.instance else { return Vec::new() };
+    let name = &primary.server.name;
+    let mut refusals = overridden(primary, wanted);
+    refusals.extend(elsewhere(primary, instance));
+    refusals.extend(foreign_roles(topology, instance));
+    refusals.extend(certificate(topology, primary, instance));
+    for standby in servers.values().filter(|seen| seen.data.is_none()) {
+        refusals
+            .extend(missing_libraries(instance, *standby).map(|diagnostic| diagnostic.server(&standby.server.name)));
+        let slot = standby.server.name.slot_name();
+        if instance.slots.get(&slot).is_some_and(|row| row.active || row.slot_type != "physical") {
+            refusals.push(
+                Diagnostic::error(
+                    "slot-in-use",
+                    format!("server \"{name}\": slot \"{slot}\" is used by somebody else"),
+                )
+                .detail(format!("It would be the slot of standby \"{}\".", standby.server.name))
+                .hint("Give the standby another name in the inventory, or the other consumer another slot."),
+            );
+        }
+    }
+    refusals.into_iter().map(|refusal| with_server(refusal, name)).collect()
+}
+
+fn with_server(diagnostic: Diagnostic, name: &ServerName) -> Diagnostic {
+    if diagnostic.server.is_some() { diagnostic } else { diagnostic.server(name) }
+}
+
+/// Returns why our settings would have no effect: `ALTER SYSTEM` and the command line win over every file (hazard 30).
+pub fn overridden(seen: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
+    let Some(instance) = seen.instance else { return Vec::new() };
+    let name = &seen.server.name;
+    let mut refusals = Vec::new();
+    for (parameter, value) in our_settings(seen, wanted) {
+        let unit = instance.settings.get(&parameter).and_then(|setting| setting.unit.as_deref());
+        let of_auto = instance
+            .file_settings
+            .iter()
+            .rfind(|setting| setting.file.ends_with("/postgresql.auto.conf") && setting.name == parameter);
+        if let Some(auto) = of_auto.filter(|auto| !is_same_written(&auto.setting, &value, unit)) {
+            refusals.push(
+                Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {parameter}"))
+                    .server(name)
+                    .detail(format!("{} has {}; {value} is needed.", auto.file, shown(&auto.setting)))
+                    .hint(format!("ALTER SYSTEM RESET {parameter}; no reload is needed before the next run.")),
+            );
+        }
+        let setting = instance.settings.get(&parameter).filter(|setting| setting.source == "command line");
+        if let Some(setting) = setting.filter(|setting| !is_same_value(&value, &setting.setting, unit)) {
+            refusals.push(
+                Diagnostic::error(
+                    "setting-on-command-line",
+                    format!("server \"{name}\": {parameter} was set on the command line of the instance"),
+                )
+                .server(name)
+                .detail(format!("It has {}; {value} is needed, and no file can change it.", shown(&setting.setting)))
+                .hint("Move it into postgresql.conf and start the instance without it."),
+            );
+        }
+    }
+    refusals
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "an empty value" } else { value }
+}
+
+/// Returns the settings of our file.
+fn our_settings(seen: Seen<'_>, wanted: &Wanted) -> BTreeMap<String, String> {
+    let path = kept::settings_file(seen.layout, Configuration::Kept);
+    let entries = wanted.outside.iter().chain(&wanted.inside);
+    let text = entries.filter_map(|entry| match entry {
+        Entry::File { path: at, content: Piece::Text(text), .. } if *at == path => Some(text.as_str()),
+        _ => None,
+    });
+    text.map(parse_settings).next().unwrap_or_default()
+}
+
+/// Configuration files that are not where the layout has them, and included ones that a standby would not have.
+fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
+    let (name, layout) = (&primary.server.name, primary.layout);
+    let mut refusals = Vec::new();
+    for (parameter, file) in
+        [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")]
+    {
+        let expected = [layout.config_home(), "/", file].concat();
+        if let Some(found) = instance.settings.get(parameter).filter(|setting| setting.setting != expected) {
+            refusals.push(
+                Diagnostic::error(
+                    "configuration-elsewhere",
+                    format!("server \"{name}\": {parameter} is {}", found.setting),
+                )
+                .detail(format!("In this layout it is {expected}, and so it will be on every standby."))
+                .hint("Move the file there and restart the instance once without that setting."),
+            );
+        }
+    }
+    let below = |path: &str, home: &str| path.strip_prefix(home).is_some_and(|rest| rest.starts_with('/'));
+    for path in instance.included_files.keys() {
+        if !below(path, layout.config_home()) && !below(path, &layout.data_directory) {
+            refusals.push(
+                Diagnostic::error(
+                    "included-elsewhere",
+                    format!("server \"{name}\": the configuration includes {path}"),
+                )
+                .detail("A standby has no such file, and would not start.")
+                .hint(format!("Move it below {}.", layout.config_home())),
+            );
+        }
+    }
+    refusals
+}
+
+/// Roles that have the names of ours and were made by somebody else.
+fn foreign_roles(topology: &Topology, instance: &Instance) -> Vec<Diagnostic> {
+    let by_password = topology.common().replication.authentication == Authentication::ScramSha256;
+    let foreign =
+        |role: &str| instance.roles.get(role).filter(|row| row.comment.as_deref() != Some(kept::ROLE_COMMENT)).cloned();
+    let mut refusals = Vec::new();
+    for role in [roles::OPERATOR, roles::REWIND] {
+        if foreign(role).is_some() {
+            refusals.push(
+                Diagnostic::error("role-exists", format!("role \"{role}\" exists and was not made by pgstead"))
+                    .detail("It would get privileges and HBA records of its own.")
+                    .hint(format!("If nobody needs it: ALTER ROLE {role} RENAME TO {role}_old;")),
+            );
+        }
+    }
+    if let Some(row) = foreign(roles::REPLICATOR) {
+        let role = roles::REPLICATOR;
+        if !row.replication || !row.login {
+            refusals.push(
+                Diagnostic::error("role-unsuitable", format!("role \"{role}\" exists and may not replicate"))
+                    .detail("Standbys connect as this role.")
+                    .hint(format!("ALTER ROLE {role} LOGIN REPLICATION; or rename it.")),
+            );
+        } else if by_password {
+            refusals.push(
+                Diagnostic::error("role-exists", format!("role \"{role}\" exists, with a password of its own"))
+                    .detail("Its password would be replaced, and whoever uses it could not connect any more.")
+                    .hint("Set replication.authentication: certificate, which needs no password; or rename the role."),
+            );
+        }
+    }
+    refusals
+}
+
+/// A certificate that clients may verify today is not replaced without consent.
+fn certificate(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Option<Diagnostic> {
+    let facts = pki::parse_certificate(served(primary, instance)?).ok()?;
+    if facts.is_self_issued || topology.common().replace_certificate {
+        return None;
+    }
+    Some(
+        Diagnostic::error(
+            "certificate-in-use",
+            format!("server \"{}\" serves a certificate of CA \"{}\"", primary.server.name, facts.issuer_cn),
+        )
+        .detail("Its place is taken by one of the topology's CA. A client that verifies the server's certificate could not connect any more until it trusts that CA.")
+        .hint("Give such clients the topology's CA certificate first (pgstead render shows it), then set postgres.replace_certificate: true."),
+    )
+}
+
+/// The certificate that is served now and is not ours.
+fn served<'a>(primary: Seen<'_>, instance: &'a Instance) -> Option<&'a str> {
+    let file = instance.settings.get("ssl_cert_file")?;
+    (file.setting != primary.layout.own("tls/server.crt")).then_some(())?;
+    instance.certificate.as_deref()
+}
+
+/// Libraries that the primary loads and a new standby does not have.
+fn missing_libraries(instance: &Instance, standby: Seen<'_>) -> impl Iterator<Item = Diagnostic> {
+    let installed = standby.seen.libraries.known();
+    let values =
+        LIBRARY_PARAMETERS.iter().filter_map(|parameter| Some((*parameter, instance.settings.get(*parameter)?)));
+    let wanted = values.flat_map(|(parameter, setting)| {
+        let names =
+            setting.setting.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty());
+        names.map(move |name| (parameter, name)).collect::<Vec<_>>()
+    });
+    let name = &standby.server.name;
+    wanted.filter_map(move |(parameter, library)| {
+        let base = library.rsplit('/').next().unwrap_or(library).trim_end_matches(".so");
+        let has = installed?.iter().any(|installed| installed == base);
+        (!has).then(|| {
+            Diagnostic::error("library-missing", format!("server \"{name}\": library \"{library}\" is not installed"))
+                .detail(format!("The primary loads it ({parameter}); a standby without it does not start."))
+                .hint("Install the package that the primary has it from.")
+        })
+    })
+}
+
+/// Returns what the operator should know about an adoption that is not refused.
+pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
+    let Some(instance) = primary.instance else { return Vec::new() };
+    let name = &primary.server.name;
+    let mut notes = vec![
+        Diagnostic::note("adopted", format!("server \"{name}\" has an existing primary, which is adopted as it is"))
+            .detail("Its configuration stays the operator's; pgstead adds an included file and marked parts."),
+    ];
+    if primary.data.and_then(|data| data.control.known()).is_some_and(|control| control.checksum_version == 0) {
+        notes.push(
+            Diagnostic::warning("checksums-off", format!("server \"{name}\": its data has no page checksums"))
+                .detail("Damaged pages are not noticed when they are read (hazard 12).")
+                .hint("pg_checksums --enable, on every server while all are stopped."),
+        );
+    }
+    if served(primary, instance).is_some() {
+        notes.push(
+            Diagnostic::warning(
+                "certificate-replaced",
+                format!("server \"{name}\": the certificate that it serves is replaced"),
+            )
+            .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
+        );
+    }
+    for (slot, row) in &instance.slots {
+        let active = if row.active { "active" } else { "inactive" };
+        notes.push(
+            Diagnostic::note("foreign-slot", format!("server \"{name}\": slot \"{slot}\" is not pgstead's"))
+                .detail(format!("It is {active}. From now on max_slot_wal_keep_size limits the WAL that it holds.")),
+        );
+    }
+    for sender in &instance.senders {
+        notes.push(
+            Diagnostic::note(
+                "foreign-sender",
+                format!("server \"{name}\": \"{}\" receives WAL and is not pgstead's", sender.application_name),
+            )
+            .detail(format!("It comes from {}.", sender.client_addr.as_deref().unwrap_or("a local socket"))),
+        );
+    }
+    notes.into_iter().map(|note| note.server(name)).collect()
+}
