@@ -114,7 +114,13 @@ if [ "$second_look" = 0 ]; then
   for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
     if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
   done
-  if [ -n "$libraries" ]; then put libraries "$(ls "$libraries" | sed -n 's/\.so$//p')"; else absent libraries; fi
+  names=''
+  for library in "$libraries"/*.so; do
+    library=${library##*/}
+    names="$names${library%.so}
+"
+  done
+  if [ -n "$libraries" ]; then put libraries "$names"; else absent libraries; fi
 fi
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
