@@ -463,6 +463,7 @@ impl<'a> Application<'a> {
             "server closed the connection unexpectedly",
             "This probably means the server terminated abnormally",
             "before or while processing the request.",
+            "SSL connection has been closed unexpectedly",
             "connection to server was lost",
             "the database system is ",
             "Connection refused",

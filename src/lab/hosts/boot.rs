@@ -42,8 +42,10 @@ pub(super) fn start(host: &Host) -> Result<(), Failure> {
     let log_path = paths.boot_log();
     let log = File::options().create(true).append(true).open(&log_path).map_err(Failure::file("open", &log_path))?;
     let errors = log.try_clone().map_err(Failure::file("open", &log_path))?;
-    if record.exists() {
-        fs::remove_file(&record).map_err(Failure::file("remove", &record))?;
+    for old in [&record, &paths.stop_mark()] {
+        if old.exists() {
+            fs::remove_file(old).map_err(Failure::file("remove", old))?;
+        }
     }
 
     let mut command = Command::new("setsid");
@@ -153,6 +155,13 @@ fn init_under(supervisor: ProcessId) -> Option<ProcessId> {
 
 /// Kills the host's init, and everything with it, and what supervises it. Returns what to wait for.
 pub(super) fn kill(host: &Host) -> Result<Vec<ProcessId>, Failure> {
+    let mark = host.paths().stop_mark();
+    match File::create(&mark) {
+        Ok(_) => {}
+        // Without its directory the supervisor cannot write its record, and ends.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::file("create", &mark)(error)),
+    }
     let mut killed = Vec::new();
     if let Some(supervisor) = supervisor(host) {
         // The upper ones are stopped first, so that they can neither tidy up nor start the host again in between.

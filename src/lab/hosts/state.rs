@@ -118,6 +118,10 @@ impl HostPaths {
     pub(super) fn supervisor(&self) -> PathBuf {
         self.0.join("supervisor")
     }
+    /// Says that the host is being taken down; a supervisor that comes up meanwhile ends.
+    pub(super) fn stop_mark(&self) -> PathBuf {
+        self.0.join("supervisor.stop")
+    }
     /// What the host prints when it boots.
     pub(super) fn boot_log(&self) -> PathBuf {
         self.0.join("boot.log")
