@@ -458,7 +458,7 @@ impl<'a> Application<'a> {
 
     /// Ends it. It saw one restart and nothing else, works again, and what it was told is written is there.
     fn saw_a_restart(mut self) {
-        const OF_A_RESTART: [&str; 8] = [
+        const OF_A_RESTART: [&str; 9] = [
             "terminating connection due to administrator command",
             "server closed the connection unexpectedly",
             "This probably means the server terminated abnormally",
