@@ -38,6 +38,7 @@ pub fn refusals(
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
+    refusals.extend(not_in_force(instance));
     for standby in servers.values().filter(|seen| seen.data.is_none()) {
         refusals
             .extend(missing_libraries(instance, *standby).map(|diagnostic| diagnostic.server(&standby.server.name)));
@@ -145,6 +146,16 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
     refusals
 }
 
+/// Edits that the instance has not read: the reload of an adoption would put them into force.
+fn not_in_force(instance: &Instance) -> Option<Diagnostic> {
+    let files = instance.stale_files.join(", ");
+    (!files.is_empty()).then(|| {
+        Diagnostic::error("edit-not-in-force", "configuration files were changed after they were last read")
+            .detail(format!("{files}. The reload of the adoption would put these changes into force."))
+            .hint("If they are meant: SELECT pg_reload_conf(); else take them back. Then run again.")
+    })
+}
+
 /// Roles that have the names of ours and were made by somebody else.
 fn foreign_roles(topology: &Topology, instance: &Instance) -> Vec<Diagnostic> {
     let by_password = topology.common().replication.authentication == Authentication::ScramSha256;
@@ -246,6 +257,17 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
                 format!("server \"{name}\": the certificate that it serves is replaced"),
             )
             .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
+        );
+    }
+    let waiting = instance.settings.iter().filter(|(_, setting)| setting.pending_restart);
+    let waiting: Vec<&str> = waiting.map(|(name, _)| name.as_str()).collect();
+    if !waiting.is_empty() {
+        notes.push(
+            Diagnostic::warning("restart-waits", format!("server \"{name}\": settings of its own wait for a restart"))
+                .detail(format!(
+                    "They are {}. The next restart, whoever does it, puts them into force.",
+                    waiting.join(", ")
+                )),
         );
     }
     for (slot, row) in &instance.slots {

@@ -24,6 +24,7 @@ use crate::plan::decided::Decided;
 use crate::plan::decided::Direction;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::seed;
 use crate::plan::sql;
@@ -62,11 +63,13 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
         }
     }
     let path = settings_file;
+    let observed = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let observed = parse_settings(observed.unwrap_or_default());
+    // When the operator's own settings come into force is the operator's business.
+    let is_ours = |name: &String| seen.configuration == Configuration::Written || observed.contains_key(name);
     for (name, setting) in instance.settings.iter().filter(|_| !edited.contains(&path)) {
-        if setting.pending_restart && !restart.iter().any(|(known, _)| known == name) {
-            let wanted = seen.seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
-            let value = parse_settings(wanted.unwrap_or_default()).get(name).cloned();
-            restart.push((name.clone(), direction(name, setting, value.as_ref())));
+        if setting.pending_restart && is_ours(name) && !restart.iter().any(|(known, _)| known == name) {
+            restart.push((name.clone(), direction(name, setting, observed.get(name))));
         }
     }
     // Only files that an instance reads need a reload; those of pgstead itself do not.

@@ -124,10 +124,16 @@ fn an_adoption_that_needs_a_restart_asks_for_it() {
     );
     let started = lab.sql("a", "SELECT pg_postmaster_start_time()");
 
+    // An edit that nobody has put into force is not put into force by the way.
+    let unread = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
+    assert!(unread.codes().contains(&"edit-not-in-force".to_owned()), "{unread}");
+    lab.sql("a", "SELECT pg_reload_conf()");
+
     let refused = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
     assert_eq!(refused.codes().iter().filter(|code| *code == "setting-overridden").count(), 2, "{refused}");
     lab.sql("a", "ALTER SYSTEM RESET max_wal_senders");
     lab.run("a", &["sed", "-i", "s/^max_wal_senders = .*/max_wal_senders = 4/", &existing.path("postgresql.conf")]);
+    lab.sql("a", "SELECT pg_reload_conf()");
     let refused = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
     assert!(refused.codes().contains(&"restart-needs-consent".to_owned()), "{refused}");
     assert!(refused.stdout.contains("max_wal_senders from '4' ("), "{refused}");
