@@ -31,7 +31,7 @@ use crate::remote::error::RemoteError;
 use crate::remote::script;
 
 /// sshd allows 10 sessions per connection (`MaxSessions`).
-const SESSIONS_MAX: usize = 8;
+const SESSIONS_MAX: usize = 5;
 
 /// The status with which ssh says that it failed; a command may say it, too.
 const STATUS_UNKNOWN: i32 = 255;
