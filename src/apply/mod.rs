@@ -1,5 +1,7 @@
 //! Carries a plan out: lock, order, concurrency, stop, audit. It decides nothing; a plan it does not understand is a defect.
 
+#[cfg(debug_assertions)]
+mod crash;
 pub mod executor;
 pub mod lock;
 pub mod material;

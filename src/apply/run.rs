@@ -6,6 +6,8 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+#[cfg(debug_assertions)]
+use crate::apply::crash;
 use crate::apply::executor::run_steps;
 use crate::apply::lock::Holder;
 use crate::apply::lock::Locked;
@@ -80,7 +82,13 @@ impl<H: Host> Run<'_, H> {
             operation: self.holder.operation.clone(),
         }]);
         let worker = Worker { hosts: self.hosts, logins: self.logins, sessions: self.sessions, events: self.events };
+        #[cfg(debug_assertions)]
+        let worker = crash::Crashing(worker);
+        #[cfg(debug_assertions)]
+        crash::at(crash::LOCKED);
         let (steps, failure) = run_steps(self.plan, &worker, self.events, stop).await;
+        #[cfg(debug_assertions)]
+        crash::at(crash::UNLOCKING);
         let mut entries: Vec<Entry> = steps.iter().filter_map(|step| self.entry(step)).collect();
         let released = locked.iter().map(async |server| {
             let audit: String = entries
@@ -92,6 +100,8 @@ impl<H: Host> Run<'_, H> {
             server.release(&run, &audit).await
         });
         let released = join_all(released).await;
+        #[cfg(debug_assertions)]
+        crash::at(crash::UNLOCKED);
         let message = failure.as_ref().map(ToString::to_string);
         let result = match &failure {
             None => RunResult::Done,

@@ -152,6 +152,26 @@ impl Scenario {
         self.dir.path().join(".pgstead").join(self.inventory["topology"].as_str().unwrap())
     }
 
+    /// Returns the directory in which pgstead keeps what a run alone needs.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        let path = self.dir.path().join("run");
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Makes everything as it was in the beginning: all hosts at once, and the operator knows nothing of them.
+    pub(crate) fn reset(&mut self) {
+        std::thread::scope(|scope| {
+            for host in self.lab().hosts() {
+                scope.spawn(|| host.reset().unwrap_or_else(|error| panic!("{}", chain(&error))));
+            }
+        });
+        let _ = std::fs::remove_dir_all(self.dir.path().join(".pgstead"));
+        self.inventory = hosts::inventory::value(self.lab());
+        self.port = 5432;
+        self.write();
+    }
+
     /// Returns the lab.
     pub(crate) fn lab(&self) -> &hosts::HostsLab {
         self.lab.as_ref().unwrap()
@@ -167,6 +187,7 @@ impl Scenario {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgstead"));
         command.arg("-i").arg(self.path()).args(args).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+        command.env("XDG_RUNTIME_DIR", self.runtime());
         command
     }
 

@@ -24,6 +24,7 @@ mod tree;
 
 pub use error::Failure;
 pub use error::HostsLabError;
+pub use faults::Block;
 pub use host::Host;
 pub use lab::Guard;
 pub use lab::HostsLab;

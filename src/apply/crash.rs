@@ -1,0 +1,56 @@
+//! Crash points for the fault tests: this very process kills itself at a named moment of a run.
+//!
+//! Debug builds alone have it. `PGSTEAD_CRASH` lists moments, one a line; the first that is reached strikes, and is
+//! noted in the file `PGSTEAD_CRASH_LOG` before. SIGKILL it is: nothing is tidied up, as when a laptop loses power.
+
+use std::io::Write;
+
+use crate::apply::executor::Work;
+use crate::diagnostic::Diagnostic;
+use crate::plan::Step;
+use crate::plan::StepId;
+
+const MOMENTS: &str = "PGSTEAD_CRASH";
+const LOG: &str = "PGSTEAD_CRASH_LOG";
+
+/// The moment when all locks are taken and no step is begun.
+pub(super) const LOCKED: &str = "locked";
+/// The moment when all steps are ended and the locks still stand.
+pub(super) const UNLOCKING: &str = "unlocking";
+/// The moment when the locks are given back and the journal does not know it.
+pub(super) const UNLOCKED: &str = "unlocked";
+
+/// Lets a run crash before and after its steps.
+#[derive(Debug)]
+pub(super) struct Crashing<W>(pub(super) W);
+
+impl<W: Work> Work for Crashing<W> {
+    async fn work(&self, id: StepId, step: &Step) -> Result<(), Box<Diagnostic>> {
+        at_step("before", id, step);
+        let result = self.0.work(id, step).await;
+        at_step("after", id, step);
+        result
+    }
+}
+
+/// A step goes by its number, or by its server and title.
+fn at_step(when: &str, id: StepId, step: &Step) {
+    let server = step.server.as_ref().map_or("all", |name| name.as_str());
+    at(&[when, ":", &id.0.to_string()].concat());
+    at(&[when, ":", server, ": ", &step.title].concat());
+}
+
+/// Ends this process where it was wished to end at `moment`.
+pub(super) fn at(moment: &str) {
+    let wished = std::env::var(MOMENTS).unwrap_or_default();
+    if !wished.lines().any(|line| line == moment) {
+        return;
+    }
+    if let Some(path) = std::env::var_os(LOG)
+        && let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path)
+    {
+        // Should it not be written, the test that reads it fails.
+        let _ = writeln!(file, "{moment}");
+    }
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+}

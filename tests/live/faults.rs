@@ -1,0 +1,69 @@
+//! The `bootstrap` row of the fault tables (hazards.md, section 5), cell by cell.
+
+use std::time::Instant;
+
+use pgstead::lab::hosts::Release;
+
+use crate::invariants::invariants;
+use crate::scenario::Ran;
+use crate::scenario::Scenario;
+use crate::traces::Recorders;
+
+pub(crate) const BOOTSTRAP: &[&str] = &["bootstrap", "--yes", "--format", "json"];
+
+#[test]
+fn pgstead_is_killed_at_every_step_on_15() {
+    killed_at_every_step(Release::Bookworm);
+}
+
+#[test]
+fn pgstead_is_killed_at_every_step_on_17() {
+    killed_at_every_step(Release::Trixie);
+}
+
+/// Every step of a whole bootstrap is a crash point once before and once after; then the same command finishes the work.
+fn killed_at_every_step(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
+    let mut left: Vec<String> = ["locked", "unlocking", "unlocked"].map(str::to_owned).to_vec();
+    for step in plan["steps"].as_array().unwrap() {
+        let (server, title) = (step["server"].as_str().unwrap_or("all"), step["title"].as_str().unwrap());
+        left.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
+    }
+    let (n_points, begun, mut n_runs) = (left.len(), Instant::now(), 0);
+    // Steps that run side by side are done when one of them is the last thing that a run does: another round for them.
+    for round in 1..=6 {
+        if left.is_empty() {
+            break;
+        }
+        if round > 1 {
+            lab.reset();
+        }
+        let recorders = Recorders::begin(&lab, Some("a"));
+        let last = loop {
+            n_runs += 1;
+            let (ran, struck) = crashing(&lab, &left.join("\n"));
+            let Some(point) = struck else { break ran };
+            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
+            left.retain(|moment| *moment != point);
+        };
+        let last = last.expect(0);
+        let traces = recorders.end();
+        invariants(&lab, &traces, &last);
+    }
+    println!("{n_points} crash points in {n_runs} runs, {:.1} s", begun.elapsed().as_secs_f64());
+    assert_eq!(left, Vec::<String>::new(), "crash points that no run came to");
+}
+
+/// Runs a bootstrap that kills itself at the first of these moments, and says which one it was.
+pub(crate) fn crashing(lab: &Scenario, moments: &str) -> (Ran, Option<String>) {
+    let log = lab.path().with_file_name("crashed");
+    let _ = std::fs::remove_file(&log);
+    let output = lab.command(BOOTSTRAP).env("PGSTEAD_CRASH", moments).env("PGSTEAD_CRASH_LOG", &log).output().unwrap();
+    let ran = Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    };
+    (ran, std::fs::read_to_string(&log).ok().map(|text| text.trim().to_owned()))
+}
