@@ -5,6 +5,8 @@
 pub mod address;
 pub mod archive;
 pub mod argv;
+pub mod aside;
+pub mod beside;
 pub mod hba;
 pub mod health;
 pub mod layout;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::argv::Login;
+use crate::model::beside::BesideFact;
 use crate::model::health::Health;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
@@ -66,6 +67,9 @@ pub struct ServerObservation {
     pub data_directory: Observed<DataDirectory>,
     /// Directories beside the data directory that interrupted or earlier runs left (`….seed.RUN`, `….aside.…`).
     pub beside: Vec<String>,
+    /// What those directories are.
+    #[serde(default)]
+    pub beside_facts: Vec<BesideFact>,
     /// The file systems that matter, by the path asked about.
     pub disks: BTreeMap<String, Observed<Disk>>,
     /// Which process listens on the instance's port. Absent means the port is free.

@@ -70,6 +70,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
         beside: lines(&records.text("beside")),
+        beside_facts: crate::observe::beside::parse_beside(records),
         disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
@@ -106,7 +107,7 @@ fn parse_login(user: &str, probe_user: &str) -> Login {
     Login { user: user.to_owned(), root }
 }
 
-trait MapParsed {
+pub(super) trait MapParsed {
     fn map_parsed<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Observed<T>;
 }
 
@@ -190,7 +191,7 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
 }
 
 /// Parses what `pg_controldata` prints under `LC_ALL=C`.
-fn parse_control(text: &str) -> Option<ControlFile> {
+pub(super) fn parse_control(text: &str) -> Option<ControlFile> {
     let field = |label: &str| {
         text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(|value| value.trim().to_owned())
     };

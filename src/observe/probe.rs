@@ -9,8 +9,10 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 /// The text of the probe.
-pub static SCRIPT: LazyLock<String> =
-    LazyLock::new(|| include_str!("probe.sh").replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end()));
+pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    let script = include_str!("probe.sh").replace("# @@BESIDE@@\n", include_str!("beside.sh"));
+    script.replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end())
+});
 
 /// The text of the probe with what a preflight wants besides.
 pub static READINESS_SCRIPT: LazyLock<String> = LazyLock::new(|| {
@@ -53,6 +55,8 @@ pub struct Wish {
     pub dials: bool,
     /// The bytes of the data directory. Costs a walk through it.
     pub size: bool,
+    /// The bytes of directories beside the data directory. Costs a walk through each, ten seconds at most.
+    pub beside_size: bool,
     /// What a preflight wants besides: the machine, the installation, every database. Costs a connection per database.
     pub readiness: bool,
 }
@@ -69,6 +73,9 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     words.extend(["port".to_owned(), server.port.to_string()]);
     if wish.size {
         words.push("size".to_owned());
+    }
+    if wish.beside_size {
+        words.push("beside-size".to_owned());
     }
     if wish.readiness {
         words.push("readiness".to_owned());

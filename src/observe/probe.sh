@@ -3,6 +3,7 @@
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
+#   beside-size (count those of the directories beside it),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
@@ -38,6 +39,7 @@ fi
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
+want_beside_size=0
 want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
@@ -45,6 +47,7 @@ while [ $# -gt 0 ]; do
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
+    beside-size) want_beside_size=1; shift ;;
     readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
@@ -229,12 +232,7 @@ elif visible "$data"; then
 else
   unreadable data "user $me may not look into $(dirname "$data")"
 fi
-beside=''
-for path in "$data".seed.* "$data".aside.*; do
-  [ -e "$path" ] && beside="$beside$path
-"
-done
-put beside "$beside"
+# @@BESIDE@@
 disk "$data"
 disk "$own"
 if [ -L "$data/pg_wal" ]; then disk "$data/pg_wal"; fi

@@ -4,6 +4,7 @@
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
 pub mod adoption;
+pub mod aside;
 pub mod bootstrap;
 pub mod certificates;
 pub mod change;
@@ -12,6 +13,7 @@ pub mod decided;
 pub mod desired;
 pub mod effects;
 pub mod files;
+pub mod forget;
 pub mod history;
 pub mod identity;
 pub mod kept;
@@ -36,6 +38,7 @@ use crate::model::name::TopologyName;
 pub use bootstrap::Consent;
 pub use bootstrap::plan_bootstrap;
 pub use effects::SettingChange;
+pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
 pub use step::Action;

@@ -48,6 +48,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         version: Observed::Absent,
         data_directory: Observed::Absent,
         beside: Vec::new(),
+        beside_facts: Vec::new(),
         disks: BTreeMap::new(),
         listener: Observed::Absent,
         service: Observed::Absent,

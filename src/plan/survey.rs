@@ -16,6 +16,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::aside;
 use crate::plan::identity::Configuration;
 use crate::plan::ownership;
 
@@ -216,12 +217,7 @@ fn survey_server<'a>(
                 .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
         );
     }
-    for path in &seen.beside {
-        let kind = if path.contains(".seed.") { "an interrupted run left it" } else { "it was set aside" };
-        survey.notes.push(
-            Diagnostic::note("left-beside", format!("server \"{name}\": {path} is not in use; {kind}")).server(name),
-        );
-    }
+    survey.notes.extend(seen.beside.iter().map(|path| aside::remark(name, layout, path)));
     if (CLOCK_WARN_MS..=CLOCK_REFUSE_MS).contains(&seen.os.clock_skew_ms.abs()) {
         survey.notes.push(
             Diagnostic::warning(
@@ -312,6 +308,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             // Data and WAL of the source, and a fifth more (hazard 16).
             let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
             if disk.free_bytes < needed {
+                let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
                         "disk-too-small",
@@ -319,12 +316,16 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                     )
                     .server(name)
                     .detail(format!(
-                        "{} has {} MB free; at least {} MB are needed.",
+                        "{} has {} MB free; at least {} MB are needed.{}{held}",
                         disk.mount,
                         disk.free_bytes >> 20,
-                        needed >> 20
+                        needed >> 20,
+                        if held.is_empty() { "" } else { " " }
                     ))
-                    .hint(format!("Free space there, or choose another place: servers.{name}.data_directory.")),
+                    .hint(
+                        format!("Free space there, or choose another place: servers.{name}.data_directory. {advice}")
+                            .trim_end(),
+                    ),
                 );
             }
         }

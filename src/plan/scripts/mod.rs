@@ -10,3 +10,7 @@ pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
 pub const JOB: &str = include_str!("job.sh");
 /// Ends such a group whole.
 pub const CANCEL_JOB: &str = include_str!("cancel-job.sh");
+/// Renames a data directory, so that another can take its place.
+pub const SET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("set-aside.sh"));
+/// Removes a directory that was set aside: the only removal of data.
+pub const FORGET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("forget-aside.sh"));
