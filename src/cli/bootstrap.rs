@@ -192,7 +192,7 @@ async fn prove_unchanged(
 
 /// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since
 /// the living one holds the directory's own lock.
-fn state_identity(state: &StateDir) -> String {
+pub(super) fn state_identity(state: &StateDir) -> String {
     let path = std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned());
     format!("{}:{}", operator(), path.display())
 }

@@ -9,6 +9,7 @@ use crate::model::aside;
 use crate::model::aside::Aside;
 use crate::model::aside::Beside;
 use crate::model::beside::BesideFact;
+use crate::model::beside::BesideKind;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -93,7 +94,10 @@ pub fn plan_forget(
             refuse("aside-in-use", "must not be removed").detail(format!("The running instance has {place} in it.")),
         );
     }
-    if let Err((code, why)) = whose(topology, seen, fact, &aside) {
+    // Of what is no directory nothing else was looked at.
+    if fact.kind == BesideKind::Directory
+        && let Err((code, why)) = whose(topology, seen, fact, &aside)
+    {
         refusals.push(refuse(code, "is not of this topology, as far as can be seen").detail(why));
     }
     let primary = observation.current_primary(topology);

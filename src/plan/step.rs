@@ -14,7 +14,7 @@ pub enum Risk {
     Reversible,
     /// Interrupts clients.
     Disruptive,
-    /// Sets data aside.
+    /// Sets data aside, or removes for good what was set aside.
     Destructive,
 }
 

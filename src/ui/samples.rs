@@ -281,6 +281,7 @@ pub(crate) fn status() -> StatusView {
             ),
         ],
         links: links(),
+        beside: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod adoption;
 mod alarm;
 mod alarms;
 mod alarms_promises;
+mod aside;
 mod bootstrap;
 mod capture;
 mod changes;
