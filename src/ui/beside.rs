@@ -117,7 +117,16 @@ mod tests {
         whole.command = Some(format!("pgstead forget-aside b {name}"));
         let half = view(&["/srv/", name, ".forgotten"].concat(), None);
         let all = [whole, half, view("/srv/main.seed.r2", Some(4096)), view("/srv/main.aside.old\x1b[2J", None)];
-        insta::assert_snapshot!(render(&all, Look::PLAIN), @"");
+        insta::assert_snapshot!(render(&all, Look::PLAIN), @r"
+
+        SERVER  SIZE    AGE     WHY                             RUN  BESIDE THE DATA DIRECTORY
+        b       3.0 GB  3 days  diverged                        r1   main.aside.20260102T030405Z.r1.diverged
+        b       -       3 days  diverged, removal not finished  r1   main.aside.20260102T030405Z.r1.diverged.forgotten
+        b       4.0 kB  24 h    unfinished                      r2   main.seed.r2
+        b       -       24 h    not named by pgstead            -    main.aside.old\x1b[2J
+        When nobody needs it any more:
+          pgstead forget-aside b main.aside.20260102T030405Z.r1.diverged
+        ");
         assert_eq!(render(&[], Look::PLAIN), "");
     }
 
