@@ -381,12 +381,14 @@ mod tests {
         // What cannot be removed stops the removal: here a program that does not do it.
         let bin = place.path("bin");
         fs::create_dir(&bin).unwrap();
-        fs::write(format!("{bin}/rm"), "#!/bin/sh\nexit 1\n").unwrap();
+        fs::write(format!("{bin}/rm"), "#!/bin/sh\necho \"$@\" >&2\nexit 1\n").unwrap();
         Command::new("chmod").args(["755", &format!("{bin}/rm")]).status().unwrap();
         let script = ["PATH=", &bin, ":$PATH\n", scripts::FORGET_ASIDE].concat();
         let (aside, data, own) = (place.path(NAME), place.path("main"), place.path("own"));
         let output = Command::new("sh").args(["-c", &script, "t", &aside, &data, &own, "r1", MARK]).output().unwrap();
         assert_eq!(output.status.code(), Some(74));
+        let asked = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(asked.contains("/base") && !asked.contains("pgstead.identity"), "{asked}");
         assert_eq!(fs::read_to_string(place.path(&[GONE, "/pgstead.identity"].concat())).unwrap(), MARK);
         assert!(place.is_there(&[GONE, "/base/1/1259"].concat()));
         place.forget(NAME).unwrap();
@@ -400,13 +402,15 @@ mod tests {
         place.refuses("the lock of run r1 is not in");
 
         let place = Place::new();
-        for name in ["main", "elsewhere", "main.aside./../elsewhere", "other.aside.x", GONE] {
-            let said = place.forget(name).unwrap_err();
-            assert!(said.starts_with("73: "), "{name}: {said}");
-        }
-        assert!(place.is_there("elsewhere/kept") && place.is_there("main/PG_VERSION"));
-
+        fs::create_dir(place.path("main.aside.x")).unwrap();
         fs::create_dir(place.path(GONE)).unwrap();
+        for name in ["main", "elsewhere", "main.aside.x/../elsewhere", "other.aside.x", GONE] {
+            let said = place.forget(name).unwrap_err();
+            let why = ["does not stand beside", "is not a name"].iter().any(|why| said.contains(why));
+            assert!(said.starts_with("73: ") && why, "{name}: {said}");
+        }
+        assert!(place.is_there("elsewhere/kept") && place.is_there("main/PG_VERSION") && place.is_there(GONE));
+
         place.refuses("both");
 
         let place = Place::new();
