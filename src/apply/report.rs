@@ -15,6 +15,10 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed,
+    /// The connection broke while it ran: whether it did its work is not known (hazard 92).
+    Unknown,
+    /// It goes on, on the server, without this run.
+    LeftRunning,
     /// It was not started, since a step before it failed or the operator stopped the run.
     NotStarted,
 }

@@ -140,6 +140,8 @@ impl<H: Host> Run<'_, H> {
         let outcome = match step.outcome {
             Outcome::Done => StepOutcome::Done,
             Outcome::Failed => StepOutcome::Failed,
+            Outcome::Unknown => StepOutcome::Unknown,
+            Outcome::LeftRunning => StepOutcome::LeftRunning,
             Outcome::NotStarted => return None,
         };
         let planned = self.plan.steps.iter().find(|planned| planned.id == step.id)?;

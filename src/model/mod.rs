@@ -7,6 +7,7 @@ pub mod archive;
 pub mod argv;
 pub mod hba;
 pub mod health;
+pub mod job;
 pub mod layout;
 pub mod lsn;
 pub mod name;

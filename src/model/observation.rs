@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::argv::Login;
 use crate::model::health::Health;
+use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -74,8 +75,8 @@ pub struct ServerObservation {
     pub service: Observed<Service>,
     /// Files that pgstead may own, by path.
     pub files: BTreeMap<String, Observed<FileFact>>,
-    /// Detached jobs of pgstead that still run, by unit name or job file.
-    pub jobs: Vec<String>,
+    /// Detached jobs of pgstead, running or ended.
+    pub jobs: Vec<Job>,
     /// The lock that a run of pgstead holds on this server, as its holder wrote it.
     pub lock: Observed<String>,
     /// Counts the runs that changed this server; a lock is refused when it moved since the observation.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
 use crate::model::health::Health;
+use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -78,7 +79,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Some(Service { active: active.to_owned(), enabled: enabled == "1", starts_at_boot: boot == "1" })
         }),
         files: parse_files(records),
-        jobs: lines(&records.text("jobs")),
+        jobs: parse_jobs(records),
         lock: records.get("lock"),
         generation: records.text("generation").trim().parse().unwrap_or(0),
         addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
@@ -264,6 +265,16 @@ fn parse_listener(records: &Records) -> Observed<Listener> {
         process: process.to_owned(),
         pid,
     })
+}
+
+/// A job's record: whether its lock is held and its last word, a line feed, and what was written before it began.
+fn parse_jobs(records: &Records) -> Vec<Job> {
+    let job = |(name, value): (&str, &Observed<String>)| {
+        let (head, record) = value.known()?.split_once('\n')?;
+        let (alive, word) = head.split_once(' ').unwrap_or((head, ""));
+        Job::parse(name, record, alive == "1", word)
+    };
+    records.with_prefix("job.").filter_map(job).collect()
 }
 
 fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {

@@ -261,16 +261,19 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
     boot=$enabled
   fi
   put service "$active $enabled $boot"
-  put jobs "$(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'pgstead-*' 2>/dev/null | awk '{ print $1 }')"
 else
   absent service
-  jobs=''
-  for path in "$own"/job.*; do
-    [ -e "$path" ] && kill -0 -- "-$(head -n 1 "$path")" 2>/dev/null && jobs="$jobs$path
-"
-  done
-  put jobs "$jobs"
 fi
+
+# --- Detached jobs: the record, and whether a process of the job still holds its lock.
+for path in "$own"/jobs/*/record; do
+  if [ -e "$path" ]; then
+    path=${path%/record}
+    if flock -n -s "$path/lock" true 2>/dev/null; then alive=0; else alive=1; fi
+    put "job.${path##*/}" "$alive $(cat "$path/status" 2>/dev/null)
+$(cat "$path/record" 2>/dev/null)"
+  fi
+done
 
 # --- Files that pgstead may own, its lock and its generation; then the peers.
 report() { # LABEL PATH WITH_CONTENT

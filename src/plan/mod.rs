@@ -14,11 +14,13 @@ pub mod effects;
 pub mod files;
 pub mod history;
 pub mod identity;
+pub mod job;
 pub mod kept;
 pub mod marked;
 pub mod material;
 pub mod network;
 pub mod offline;
+pub mod orphans;
 pub mod ownership;
 pub mod parameters;
 pub mod rendering;
@@ -41,6 +43,7 @@ pub use material::Material;
 pub use step::Action;
 pub use step::FileChange;
 pub use step::Risk;
+pub use step::Room;
 pub use step::Step;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.

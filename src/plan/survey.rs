@@ -173,10 +173,6 @@ fn survey_server<'a>(
             .hint("Start time synchronisation there (chrony or systemd-timesyncd)."),
         );
     }
-    if let [job, ..] = seen.jobs.as_slice() {
-        survey_jobs(survey, topology, server, job);
-    }
-    let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let mut is_foreign = false;
     let owned = match ownership::judge(topology, observation, server, seen, layout) {
         Ok(owned) => owned,
@@ -216,7 +212,9 @@ fn survey_server<'a>(
                 .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
         );
     }
-    for path in &seen.beside {
+    // What a job's record names is awaited or cleared away by this very plan.
+    let of_a_job = |path: &&String| seen.jobs.iter().any(|job| job.seeds.contains(path));
+    for path in seen.beside.iter().filter(|path| !of_a_job(path)) {
         let kind = if path.contains(".seed.") { "an interrupted run left it" } else { "it was set aside" };
         survey.notes.push(
             Diagnostic::note("left-beside", format!("server \"{name}\": {path} is not in use; {kind}")).server(name),
@@ -239,20 +237,6 @@ fn survey_server<'a>(
         let adopted = owned.is_some_and(|owned| owned.adopted);
         survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance, configuration, adopted });
     }
-}
-
-fn survey_jobs(survey: &mut Survey<'_>, topology: &Topology, server: &Server, job: &str) {
-    survey.notes.push(
-        Diagnostic::note(
-            "job-running",
-            format!(
-                "server \"{}\": job \"{job}\" of an earlier run still runs there; it will be cancelled",
-                server.name
-            ),
-        )
-        .server(&server.name)
-        .detail(format!("It belongs to topology \"{}\".", topology.name())),
-    );
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.

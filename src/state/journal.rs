@@ -86,6 +86,8 @@ pub enum StepOutcome {
     Failed,
     /// The connection broke while it ran (hazard 92).
     Unknown,
+    /// It went on, on the server, when the run was stopped.
+    LeftRunning,
 }
 
 /// How a run ended.

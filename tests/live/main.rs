@@ -13,6 +13,7 @@ mod bootstrap;
 mod capture;
 mod changes;
 mod history;
+mod jobs;
 mod networks;
 mod preflight;
 mod refusals;

@@ -6,7 +6,13 @@ pub const INSTALL_FILES: &str = include_str!("install-files.sh");
 pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Makes a directory where it is absent.
 pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
-/// Runs a command as the leader of a process group that can be found again.
-pub const JOB: &str = include_str!("job.sh");
-/// Ends such a group whole.
-pub const CANCEL_JOB: &str = include_str!("cancel-job.sh");
+/// Starts a detached job.
+pub const START_JOB: &str = include_str!("start-job.sh");
+/// Waits until a detached job has ended.
+pub const WAIT_JOB: &str = include_str!("wait-job.sh");
+/// Ends a detached job whole, and clears away what it did not finish.
+pub const CLEAR_JOB: &str = include_str!("clear-job.sh");
+/// Fails where a copy is of another database system.
+pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
+/// Gives copied tablespaces their places.
+pub const SETTLE_TABLESPACES: &str = include_str!("settle-tablespaces.sh");

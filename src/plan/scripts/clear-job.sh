@@ -1,0 +1,58 @@
+# Ends the job in DIRECTORY $1 whole, if it still runs, and clears away what it did not finish: UNIT $2 (or "-"), the DATA
+# directory $3 of its server. What it finished is set aside, never removed.
+# Removed are only the directories that the job's record names and that it made itself: the base backup that pg_basebackup
+# would have removed, had it been able to (ADR 10). A complete data directory bears a mark and is not among them.
+set -u
+umask 022
+directory=$1 unit=$2 data=$3
+[ -e "$directory/record" ] || { rm -f -- "$directory/record.new"; exit 0; }
+is_free() { flock -s -w "$1" "$directory/lock" true; }
+if ! is_free 0; then
+  if [ "$unit" != - ]; then
+    systemctl stop "$unit"
+  else
+    said=''
+    read -r said <"$directory/status" || :
+    # The lock is held, so the leader lives or one of its group does: the id is not another's.
+    for signal in TERM KILL; do
+      group=${said#* }
+      case $group in '' | *[!0-9]*) ;; *) kill -s "$signal" -- "-$group" 2>/dev/null ;; esac
+      is_free 10 && break
+    done
+  fi
+  is_free 10 || { echo "the job in $directory does not end" >&2; exit 1; }
+fi
+run=$(sed -n 's/^run //p' "$directory/record")
+# A base backup that was finished may be the last copy of something.
+finished=0
+if [ "$(cat "$directory/status")" = 'ended 0' ] && grep -q '^upstream ' "$directory/record"; then finished=1; fi
+case $run in '' | *[!0-9a-z]*) echo "the record of $directory names no run" >&2; exit 1 ;; esac
+clear() {
+  [ -e "$1" ] || [ -L "$1" ] || return 0
+  refuse() { echo "$1 is left as it is: $2" >&2; exit 1; }
+  case $1 in *.seed."$run") ;; *) refuse "$1" "its name is not one that run $run gave" ;; esac
+  case $1 in /*/*) ;; *) refuse "$1" "its path is too short" ;; esac
+  case $1 in *//* | */./* | */../* | *[[:cntrl:]]*) refuse "$1" "its path is not plain" ;; esac
+  case $data/ in "$1"/*) refuse "$1" "it is the data directory" ;; esac
+  if [ -L "$1" ] || [ ! -d "$1" ]; then refuse "$1" "it is not a directory"; fi
+  if awk -v at="$1" 'BEGIN { gsub(/ /, "\\040", at) } $5 == at || index($5, at "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
+    refuse "$1" "a file system is mounted there"
+  fi
+  if [ -e "$1/postmaster.pid" ]; then
+    pid=$(head -n 1 "$1/postmaster.pid")
+    [ ! "/proc/$pid/cwd" -ef "$1" ] || refuse "$1" "an instance runs in it"
+  fi
+  case $finished.${1##*/} in 1.pgstead.seed.*) return 0 ;; esac # A tablespace of what is set aside.
+  if [ -e "$1/pgstead.identity" ] || [ "$finished" = 1 ]; then
+    aside=${1%.seed.*}.aside.$(date -u +%Y%m%dT%H%M%SZ).$run.interrupted
+    mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
+    exit 1
+  fi
+  rm -rf --one-file-system -- "$1"
+}
+sed -n 's/^seed //p' "$directory/record" >"$directory/seeds" || exit 1
+while IFS= read -r seed; do
+  clear "$seed"
+done <"$directory/seeds"
+rm -f -- "$directory/record" "$directory/seeds" "$directory/status" "$directory/output" "$directory/run" "$directory/lock"
+rmdir -- "$directory"
