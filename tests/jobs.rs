@@ -50,7 +50,7 @@ impl Place {
     }
 
     fn clear(&self) -> Output {
-        self.sh(scripts::CLEAR_JOB, &[&self.text("jobs/seed"), "-", &self.text("main")])
+        self.sh(scripts::CLEAR_JOB, &[&self.text("jobs/seed"), "-", &self.text("main"), "b"])
     }
 
     /// Makes the seed directory with a file in it.
@@ -58,6 +58,8 @@ impl Place {
         let seed = self.path("main.seed.r1");
         fs::create_dir(&seed).unwrap();
         fs::write(seed.join("PG_VERSION"), "15\n").unwrap();
+        // A copy brings the mark of its source along.
+        fs::write(seed.join("pgstead.identity"), "topology t\nserver a\n").unwrap();
         seed
     }
 
@@ -248,7 +250,7 @@ fn what_is_complete_is_set_aside_and_never_removed() {
         let place = Place::new();
         let seed = place.seed();
         if mark {
-            fs::write(seed.join("pgstead.identity"), "topology t\nserver a\n").unwrap();
+            fs::write(seed.join("pgstead.identity"), "topology t\nserver b\n").unwrap();
         }
         place.record(&format!("run r1\nseed {}\nupstream a\n", seed.display()));
         fs::write(place.path("jobs/seed/status"), status).unwrap();

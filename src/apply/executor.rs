@@ -112,7 +112,8 @@ pub async fn run_steps<W: Work>(
                 Outcome::Done
             }
             End::LeftRunning => {
-                detached.extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step)));
+                detached
+                    .extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step)));
                 Outcome::LeftRunning
             }
             End::Failed(diagnostic) => {

@@ -28,9 +28,9 @@ use crate::wait::Look;
 /// How often the upstream is asked how far a base backup is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has three
+/// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has five
 /// to spare when the copy is given up.
-const ROOM_EVERY: Duration = Duration::from_secs(2);
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// The hands of a run.
 #[derive(Debug)]
@@ -120,10 +120,10 @@ impl<H: Host> Worker<'_, H> {
         }
     }
 
-    /// Ends a copy for the sake of its upstream: the job first, then its slot, which would go on to hold WAL back.
+    /// Ends a copy for the sake of its upstream: first there, where room is short and the slot holds WAL back.
     async fn give_up(&self, step: &Step, upstream: &ServerName, room: &Room, free_bytes: u64) -> End {
         let mut troubles = String::new();
-        for (server, commands) in [(step.server.as_ref(), &room.cancel), (Some(upstream), &room.release)] {
+        for (server, commands) in [(Some(upstream), &room.release), (step.server.as_ref(), &room.cancel)] {
             let Some((name, Ok(host), login)) =
                 server.and_then(|name| Some((name, self.hosts.get(name)?, self.logins.get(name)?)))
             else {
@@ -140,7 +140,7 @@ impl<H: Host> Worker<'_, H> {
             )
             .server(upstream)
             .detail(format!(
-                "{} MB were free, fewer than {} MB. The job was ended and its slot dropped, so that \"{upstream}\" can recycle WAL.{troubles}",
+                "{} MB were free, fewer than {} MB. Its slot was dropped, so that \"{upstream}\" can recycle WAL, and the job was ended.{troubles}",
                 free_bytes >> 20,
                 room.floor_bytes >> 20,
             ))
@@ -149,8 +149,7 @@ impl<H: Host> Worker<'_, H> {
     }
 
     async fn run(&self, step: &Step, commands: &[Argv]) -> End {
-        let no_server =
-            || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
+        let no_server = || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
         let Some(name) = step.server.as_ref() else { return no_server() };
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
         match host.run(commands, login).await {

@@ -230,7 +230,9 @@ impl Steps<'_> {
             if adopted.is_none() {
                 let orphans = orphans::of(self.topology, self.observation, server.seen, upstream.seen);
                 let after = waits.clone();
-                waits.extend(orphans.map(|addresses| plan.add(orphans::end(server.seen, upstream.seen, &addresses), after)));
+                waits.extend(
+                    orphans.map(|addresses| plan.add(orphans::end(server.seen, upstream.seen, &addresses), after)),
+                );
             }
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));

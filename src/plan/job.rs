@@ -94,6 +94,7 @@ pub fn clear(topology: &Topology, seen: Seen<'_>) -> Argv {
         directory(seen),
         unit,
         seen.layout.data_directory.clone(),
+        seen.server.name.to_string(),
     ])
 }
 

@@ -85,5 +85,7 @@ fn apart<'a>(
     let name = standby.server.name.as_str();
     let is_its = |sender: &&'a Sender| sender.application_name == name;
     let senders = upstream.instance.into_iter().flat_map(|instance| &instance.senders).filter(is_its);
-    senders.map(|sender| sender.client_addr.as_deref().unwrap_or("a local socket")).partition(|from| known.contains(*from))
+    senders
+        .map(|sender| sender.client_addr.as_deref().unwrap_or("a local socket"))
+        .partition(|from| known.contains(*from))
 }

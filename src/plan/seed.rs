@@ -33,10 +33,10 @@ use crate::render::hba::roles;
 /// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
 const START_SECONDS: u32 = 300;
 
-/// A copy is given up when less than this is left for the WAL of its upstream: four segments.
-const ROOM_FLOOR_BYTES: u64 = 64 << 20;
+/// A copy is given up when less than this is left for the WAL of its upstream: eight segments.
+const ROOM_FLOOR_BYTES: u64 = 128 << 20;
 /// The same in hundredths of a larger disk.
-const ROOM_FLOOR_PERCENT: u64 = 3;
+const ROOM_FLOOR_PERCENT: u64 = 5;
 
 /// The file in pgstead's own directory that says: here was a complete data directory.
 pub const DATA_DIRECTORY_RECORD: &str = "data-directory";

@@ -135,26 +135,37 @@ pub fn create_slots(slots: &[String]) -> Sql {
 /// Returns the SQL that ends the connections of an interrupted base backup, which stay until TCP gives a dead server up
 /// (hazard 17): those of a standby's name, from addresses that are known to be that server's.
 pub fn end_senders(standby: &ServerName, addresses: &BTreeSet<&str>) -> Sql {
-    let all = addresses.iter().enumerate().fold(Sql::new(), |sql, (index, address)| {
-        sql.text(if index == 0 { "" } else { ", " }).literal(address)
-    });
+    let all = addresses
+        .iter()
+        .enumerate()
+        .fold(Sql::new(), |sql, (index, address)| sql.text(if index == 0 { "" } else { ", " }).literal(address));
+    // The rows are chosen before one is ended: among conditions of one query the server chooses the order.
     Sql::new()
-        .text("DO $do$
+        .text(
+            "DO $do$
+DECLARE
+  one record;
 BEGIN
-  IF EXISTS (SELECT FROM pg_stat_replication WHERE application_name = ")
+  FOR one IN SELECT pid, client_addr FROM pg_stat_replication WHERE application_name = ",
+        )
         .literal(standby.as_str())
         .text(" AND host(client_addr) IN (")
         .then(all)
-        .text(")
-    AND NOT pg_terminate_backend(pid, 10000)) THEN
-    RAISE EXCEPTION 'a walsender of an interrupted base backup does not end';
-  END IF;
+        .text(
+            ")
+  LOOP
+    IF NOT pg_terminate_backend(one.pid, 10000) THEN
+      RAISE EXCEPTION 'walsender % of an interrupted base backup, for %, does not end', one.pid, one.client_addr;
+    END IF;
+  END LOOP;
 END
 $do$;
-")
+",
+        )
 }
 
-/// Returns the SQL that ends whatever streams through a standby's slot and drops the slot.
+/// Returns the SQL that ends whatever streams through a standby's slot, drops the slot, and lets go of the WAL that it held,
+/// which happens at a checkpoint.
 pub fn drop_slot(standby: &ServerName) -> Sql {
     let slot = standby.slot_name();
     Sql::new()
@@ -164,7 +175,7 @@ pub fn drop_slot(standby: &ServerName) -> Sql {
         .literal(&slot)
         .text(";\nSELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ")
         .literal(&slot)
-        .text(";\n")
+        .text(";\nCHECKPOINT;\n")
 }
 
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).

@@ -107,12 +107,7 @@ pub(crate) fn plan() -> Plan {
     backup.action = Action::BaseBackup {
         commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
         upstream: server("a"),
-        room: Room {
-            look: Argv::new(postgres(), "df"),
-            floor_bytes: 0,
-            cancel: Vec::new(),
-            release: Vec::new(),
-        },
+        room: Room { look: Argv::new(postgres(), "df"), floor_bytes: 0, cancel: Vec::new(), release: Vec::new() },
     };
     let backup = builder.add(backup, [roles, hba]);
     let restart = builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);

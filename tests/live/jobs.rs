@@ -42,7 +42,8 @@ impl Scenario {
 
     /// Everything on a host that only a copy under way may have: seeds, asides, records, units, processes, locks.
     fn left(&self, host: &str) -> String {
-        const LOOK: &str = "find /var/lib/postgresql /srv -maxdepth 4 \\( -name '*.seed.*' -o -name '*.aside.*' \\) 2>/dev/null
+        const LOOK: &str =
+            "find /var/lib/postgresql /srv -maxdepth 4 \\( -name '*.seed.*' -o -name '*.aside.*' \\) 2>/dev/null
             find /var/lib/pgstead -path '*/jobs/*' -o -name lock
             systemctl list-units --all --plain --no-legend 'pgstead-*'
             pgrep -a 'pg_basebackup|pg_verifybackup|initdb'
@@ -86,14 +87,20 @@ fn ctrl_c(release: Release) {
     assert!(stopped.stdout.contains("goes on"), "{stopped}");
     let find = ["find", "/var/lib/pgstead", "-name", "lock", "-not", "-path", "*/jobs/*"];
     assert_eq!(lab.run("b", &find), "");
-    assert_eq!((lab.job(), lab.sql("a", "SELECT count(*) FROM pg_stat_progress_basebackup")), (job.clone(), "1".into()));
+    assert_eq!(
+        (lab.job(), lab.sql("a", "SELECT count(*) FROM pg_stat_progress_basebackup")),
+        (job.clone(), "1".into())
+    );
 
     lab.host("b").unlimit().unwrap();
     let adopted = lab.bootstrap();
     let is_adoption = |title: &String| title.contains("the base backup from \"a\" that run");
     assert!(titles(&adopted).iter().any(is_adoption), "{adopted}");
     // pg_basebackup ran once: a's log says so for each.
-    let log = lab.run("a", &["sh", "-c", "grep -c 'received replication command: BASE_BACKUP' /var/log/postgresql/*.log || true"]);
+    let log = lab.run(
+        "a",
+        &["sh", "-c", "grep -c 'received replication command: BASE_BACKUP' /var/log/postgresql/*.log || true"],
+    );
     assert_eq!(log, "1", "base backups on a");
     lab.clean();
 }
@@ -146,11 +153,11 @@ fn walsenders_of_a_dead_copy_are_ended() {
     let failed = run.end().expect(6);
     assert!(failed.stderr.contains("could not take a base backup"), "{failed}");
     let walsenders = "SELECT count(*) FROM pg_stat_replication";
-    assert_eq!(lab.sql("a", walsenders), "2", "a has not noticed yet");
+    assert_ne!(lab.sql("a", walsenders), "0", "a has not noticed yet");
     let again = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(6);
     let words = titles(&again).join("\n");
     assert!(words.contains("end the walsenders that an interrupted base backup of \"b\" left"), "{again}");
-    assert_eq!(lab.sql("a", walsenders), "0");
+    assert_eq!(lab.sql("a", walsenders), "0", "{again}");
     lab.lab().mend_drop(lab.host("a"), lab.host("b")).unwrap();
     lab.host("b").unlimit().unwrap();
     lab.bootstrap();
@@ -171,21 +178,21 @@ fn a_copy_is_given_up_before_the_primary_runs_out_of_room() {
     });
     let parameters = lab.inventory["postgres"]["parameters"].clone();
     lab.bootstrap();
-    lab.sql("a", "CREATE TABLE t (text text)");
+    // What compresses well fills no disk.
+    lab.sql("a", "CREATE TABLE t (text text); ALTER TABLE t ALTER text SET STORAGE EXTERNAL");
     lab.edit(|inventory| {
         *inventory = whole;
         inventory["postgres"]["parameters"] = parameters;
     });
-    lab.host("b").limit_rate(SLOW).unwrap();
+    lab.host("b").limit_rate(SLOW / 3).unwrap();
     let run = lab.start(&["bootstrap", "--yes"]);
     lab.copies();
-    let fill = "INSERT INTO t SELECT repeat(md5(random()::text), 200) FROM generate_series(1, 4000); TRUNCATE t";
+    let fill = "INSERT INTO t SELECT repeat(md5(random()::text), 200) FROM generate_series(1, 500); TRUNCATE t";
     let mut ended = None;
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut run = Some(run);
     until(deadline, || {
         lab.sql("a", fill);
-        println!("{}", lab.run("a", &["sh", "-c", "df -m /var/lib/postgresql | tail -n 1; du -sm /var/lib/postgresql/15/main/pg_wal; runuser -u postgres -- psql -XAtc 'select wal_status, restart_lsn, pg_current_wal_lsn(), safe_wal_size from pg_replication_slots' 2>&1"]));
         let has_ended = run.as_mut().is_some_and(|run| run.child.try_wait().unwrap().is_some());
         if has_ended {
             ended = run.take().map(Started::end);
@@ -195,7 +202,7 @@ fn a_copy_is_given_up_before_the_primary_runs_out_of_room() {
     let given_up = ended.expect("the run ended").expect(6);
     assert!(given_up.codes().contains(&"upstream-room-short".to_owned()), "{given_up}");
     assert_eq!(lab.sql("a", "SELECT count(*) FROM pg_replication_slots"), "0");
-    assert_eq!(lab.left("b"), "");
+    assert_eq!(lab.left("b"), "", "{given_up}");
     // The primary was never out of room.
     assert_eq!(lab.run("a", &["sh", "-c", "grep -c 'No space left' /var/log/postgresql/*.log || true"]), "0");
     lab.sql("a", "CHECKPOINT");
@@ -213,7 +220,10 @@ fn tablespaces_are_cleared_away_and_settled_with_the_copy() {
     lab.bootstrap();
     lab.run("a", &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
     lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
-    lab.sql("a", "CREATE TABLE t TABLESPACE fast AS SELECT repeat(md5(i::text), 20) AS text FROM generate_series(1, 20000) i");
+    lab.sql(
+        "a",
+        "CREATE TABLE t TABLESPACE fast AS SELECT repeat(md5(i::text), 20) AS text FROM generate_series(1, 20000) i",
+    );
     lab.edit(|inventory: &mut Value| *inventory = whole);
     lab.host("b").limit_rate(SLOW).unwrap();
     let run = lab.start(&["bootstrap", "--yes"]);

@@ -1,10 +1,11 @@
 # Ends the job in DIRECTORY $1 whole, if it still runs, and clears away what it did not finish: UNIT $2 (or "-"), the DATA
-# directory $3 of its server. What it finished is set aside, never removed.
+# directory $3 of SERVER $4. What it finished is set aside, never removed.
 # Removed are only the directories that the job's record names and that it made itself: the base backup that pg_basebackup
-# would have removed, had it been able to (ADR 10). A complete data directory bears a mark and is not among them.
+# would have removed, had it been able to (ADR 10). A complete data directory bears the mark of its server and is not among
+# them; that of its source is copied with everything else and says nothing.
 set -u
 umask 022
-directory=$1 unit=$2 data=$3
+directory=$1 unit=$2 data=$3 server=$4
 [ -e "$directory/record" ] || { rm -f -- "$directory/record.new"; exit 0; }
 is_free() { flock -s -w "$1" "$directory/lock" true; }
 if ! is_free 0; then
@@ -43,7 +44,7 @@ clear() {
     [ ! "/proc/$pid/cwd" -ef "$1" ] || refuse "$1" "an instance runs in it"
   fi
   case $finished.${1##*/} in 1.pgstead.seed.*) return 0 ;; esac # A tablespace of what is set aside.
-  if [ -e "$1/pgstead.identity" ] || [ "$finished" = 1 ]; then
+  if [ "$finished" = 1 ] || grep -Fqsx -- "server $server" "$1/pgstead.identity"; then
     aside=${1%.seed.*}.aside.$(date -u +%Y%m%dT%H%M%SZ).$run.interrupted
     mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
     exit 1
