@@ -1,14 +1,10 @@
 //! A topology that already runs: what changes, what stays, what heals, what is refused.
 
-use std::time::Duration;
-use std::time::Instant;
-
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::scenario::Scenario;
-use crate::scenario::until;
 
 /// When the postmaster started, as seconds of the epoch; the clock of all hosts is this machine's.
 fn started(lab: &Scenario, host: &str) -> f64 {
