@@ -94,8 +94,9 @@ pub async fn run_steps<W: Work>(
                 ended.insert(id, (Outcome::Done, seconds));
             }
             Err(diagnostic) => {
+                let outcome = if is_unknown(&diagnostic) { Outcome::Unknown } else { Outcome::Failed };
                 diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
-                ended.insert(id, (Outcome::Failed, seconds));
+                ended.insert(id, (outcome, seconds));
             }
         }
     }
@@ -126,8 +127,15 @@ pub async fn run_steps<W: Work>(
                 .hint("Run the same command again to finish the work."),
         );
     }
-    let failure = (!diagnostics.is_empty()).then(|| Failure::all(FailureKind::StepFailed, diagnostics));
+    // Where nothing is known to have failed, the end is as unknown as the outcomes.
+    let kind = if diagnostics.iter().all(is_unknown) { FailureKind::Unknown } else { FailureKind::StepFailed };
+    let failure = (!diagnostics.is_empty()).then(|| Failure::all(kind, diagnostics));
     (reports, failure)
+}
+
+/// Says whether a step may or may not have done its work: the connection broke while it ran.
+pub(super) fn is_unknown(diagnostic: &Diagnostic) -> bool {
+    diagnostic.code == "outcome-unknown"
 }
 
 fn titled(step: &Step) -> String {

@@ -8,6 +8,8 @@ use futures_util::future::Either;
 use futures_util::future::select;
 
 use crate::apply::executor::Work;
+use crate::apply::lease::Lease;
+use crate::apply::lease::NotDone;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::event::Events;
@@ -36,6 +38,8 @@ pub struct Worker<'a, H> {
     pub logins: &'a BTreeMap<ServerName, Login>,
     /// The sessions to the instances.
     pub sessions: &'a Sessions<'a, H>,
+    /// What every step asks a server for before it acts there.
+    pub lease: &'a Lease<'a, H>,
     /// Where progress goes.
     pub events: &'a Events,
 }
@@ -73,9 +77,10 @@ impl<H: Host> Worker<'_, H> {
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else {
             return Err(no_server());
         };
-        match host.run(commands, login).await {
+        match self.lease.run(host, commands, login).await {
             Ok(_) => Ok(()),
-            Err(error) => {
+            Err(NotDone::Lost(diagnostic)) => Err(diagnostic),
+            Err(NotDone::Failed(error)) => {
                 let mut diagnostic = error.diagnostic();
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);
                 if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {

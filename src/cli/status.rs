@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::session::Session;
+use crate::apply::lock::Standing;
 use crate::check::CheckReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -122,6 +123,7 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         }
         _ => return view,
     };
+    view.notes.extend(Standing::of(seen).map(|lock| format!("locked: {}", lock.sentence())));
     view.notes.extend(seen.beside.iter().map(|path| format!("beside: {path}")));
     view.role = match (&seen.instance, &seen.data_directory) {
         (Observed::Known(instance), _) => {
