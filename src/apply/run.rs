@@ -220,3 +220,339 @@ fn with_lost(failure: Option<Failure>, lost: Vec<Diagnostic>) -> Option<Failure>
     let besides = besides.filter(|diagnostic| ![lease::LOST, STOPPED].contains(&diagnostic.code));
     Some(Failure::all(FailureKind::Locked, lost.into_iter().chain(besides).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    //! The fixed scripts in a real shell, in a directory of this machine, and whole runs over them.
+
+    use std::io::Write;
+    use std::path::Path;
+    use std::process::Command;
+    use std::process::Stdio;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::apply::lock::LEASE;
+    use crate::model::argv::Argv;
+    use crate::model::argv::RootAccess;
+    use crate::model::argv::RunAs;
+    use crate::model::layout::Layout;
+    use crate::pki::OperatorSecrets;
+    use crate::pki::StoredSecrets;
+    use crate::plan::PlanBuilder;
+    use crate::plan::Risk;
+    use crate::plan::Step;
+    use crate::plan::offline;
+    use crate::postgres::Tls;
+    use crate::remote::Output;
+    use crate::ui::samples;
+
+    /// A server whose commands run here; its batches are counted.
+    #[derive(Debug)]
+    struct Here {
+        name: ServerName,
+        batches: Mutex<usize>,
+    }
+
+    #[async_trait::async_trait]
+    impl Host for Here {
+        fn name(&self) -> &ServerName {
+            &self.name
+        }
+
+        async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError> {
+            *self.batches.lock().unwrap() += 1;
+            let mut all = Output::default();
+            for (index, argv) in batch.iter().enumerate() {
+                let words = argv.words(login);
+                let mut child = Command::new(&words[0])
+                    .args(&words[1..])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                child.stdin.take().unwrap().write_all(&argv.stdin_bytes()).unwrap();
+                let output = child.wait_with_output().unwrap();
+                all.stdout.extend(output.stdout);
+                all.stderr.extend(output.stderr);
+                if !output.status.success() {
+                    let (server, line, status) = (self.name.clone(), argv.line(login), output.status.code());
+                    let Output { stdout, stderr } = all;
+                    return Err(RemoteError::Command { server, line, index, status, stdout, stderr });
+                }
+            }
+            Ok(all)
+        }
+
+        async fn probe(&self, _: &str, _: &[String]) -> Result<Output, RemoteError> {
+            Ok(Output::default())
+        }
+
+        async fn forward(&self, target: &str, _: u16) -> Result<std::path::PathBuf, RemoteError> {
+            let (server, target) = (self.name.clone(), target.to_owned());
+            Err(RemoteError::Forward { server, target, detail: String::new() })
+        }
+    }
+
+    /// One server "a" with a directory of its own.
+    struct Place {
+        dir: tempfile::TempDir,
+        observation: Observation,
+        hosts: BTreeMap<ServerName, Result<Here, String>>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mut observation = offline::presume(&samples::topology());
+            let name: ServerName = "a".parse().unwrap();
+            observation.servers.retain(|server, _| *server == name);
+            let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
+            let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+            seen.login = Login { user: "ops".into(), root: RootAccess::None };
+            let Observed::Known(layout) = seen.layout.clone() else { unreachable!() };
+            let own = dir.path().join("deep/own").to_string_lossy().into_owned();
+            seen.layout = Observed::Known(Layout { pgstead_directory: own, os_user: user.trim().to_owned(), ..layout });
+            let host = Here { name: name.clone(), batches: Mutex::default() };
+            Self { dir, observation, hosts: BTreeMap::from([(name, Ok(host))]) }
+        }
+
+        fn own(&self, name: &str) -> std::path::PathBuf {
+            self.dir.path().join("deep/own").join(name)
+        }
+
+        fn text(&self, name: &str) -> String {
+            std::fs::read_to_string(self.own(name)).unwrap_or_default()
+        }
+
+        fn locked(&self) -> Locked<'_, Here> {
+            let seen = self.observation.servers.values().next().unwrap().known().unwrap();
+            let host = self.hosts.values().next().unwrap().as_ref().unwrap();
+            Locked { host, layout: seen.layout.known().unwrap(), seen }
+        }
+
+        /// The generation that a look at this moment would see.
+        fn look(&mut self) {
+            let generation = self.text("generation").trim().parse().unwrap_or(0);
+            let Some(Observed::Known(seen)) = self.observation.servers.values_mut().next() else { unreachable!() };
+            seen.generation = generation;
+        }
+    }
+
+    fn holder(run: &str, state: &str) -> Holder {
+        Holder {
+            run: run.into(),
+            operation: "bootstrap".into(),
+            owner: "ann@desk".into(),
+            pid: 1,
+            since: "2026-11-25T10:00:00Z".into(),
+            state: state.into(),
+        }
+    }
+
+    fn started(run: &str) -> Entry {
+        let (operator, operation) = ("ann@desk".into(), "bootstrap".into());
+        Entry::RunStarted { run: run.into(), time: Timestamp::now(), operator, operation, state: None }
+    }
+
+    fn age(path: &Path, seconds: u64) {
+        let when = format!("@{}", Timestamp::now().as_second() - i64::try_from(seconds).unwrap());
+        assert!(Command::new("touch").arg("-d").arg(when).arg(path).status().unwrap().success());
+    }
+
+    async fn take(place: &mut Place, run: &str, state: &str) -> Result<Option<lock::Standing>, Failure> {
+        place.look();
+        place.locked().take(&holder(run, state), &started(run)).await
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_free_ours_living_or_expired() {
+        let mut place = Place::new();
+        assert_eq!(take(&mut place, "r1", "s1").await, Ok(None));
+        let refused = take(&mut place, "r2", "s2").await.unwrap_err();
+        assert_eq!((refused.kind, refused.diagnostics[0].code), (FailureKind::Locked, "locked"));
+        let detail = refused.diagnostics[0].detail.clone().unwrap();
+        assert!(
+            detail.contains("ann@desk") && detail.contains("run r1") && detail.contains("its lease ends in"),
+            "{detail}"
+        );
+        // The same state directory takes over at once.
+        assert_eq!(take(&mut place, "r3", "s1").await, Ok(None));
+        age(&place.own("lock"), LEASE.as_secs() - 5);
+        assert!(take(&mut place, "r4", "s2").await.is_err());
+        age(&place.own("lock"), LEASE.as_secs() + 1);
+        let old = take(&mut place, "r4", "s2").await.unwrap().unwrap();
+        assert_eq!((old.run.as_deref(), old.owner.as_deref()), (Some("r3"), Some("ann@desk")));
+        assert!(place.text("lock").contains("\"r4\"") && !place.own("lock.new").exists());
+        let told = lock::taken_over(&"a".parse().unwrap(), &old);
+        assert!(told.detail.unwrap().contains("run r3"));
+        // The audit log has the old holder's text, as one JSON line that the journal's reader understands.
+        let audit = crate::state::journal::Journal::parse(place.text("audit.jsonl").as_bytes());
+        assert_eq!(audit.unreadable_lines, 0);
+        let taken: Vec<_> = audit.entries.iter().filter(|entry| matches!(entry, Entry::LeaseExpired { .. })).collect();
+        assert!(matches!(taken[..], [Entry::LeaseExpired { run, lock, age_seconds, .. }]
+            if run == "r4" && lock.contains(r#""run":"r3""#) && *age_seconds >= 60));
+        assert!(audit.runs().iter().any(|run| run.run == "r3" && !run.locks.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn whoever_looked_before_another_run_worked_is_turned_away() {
+        let mut place = Place::new();
+        place.look();
+        let before = place.observation.clone();
+        take(&mut place, "r1", "s1").await.unwrap();
+        age(&place.own("lock"), 100);
+        place.observation = before;
+        let late = place.locked().take(&holder("r2", "s2"), &started("r2")).await.unwrap_err();
+        assert_eq!(late.diagnostics[0].code, "changed-meanwhile");
+        assert!(place.text("lock").contains("\"r1\""), "the lock of the dead run stays for the next look");
+    }
+
+    #[test]
+    fn of_twenty_at_once_one_wins() {
+        for expired in [false, true] {
+            let mut place = Place::new();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            if expired {
+                runtime.block_on(take(&mut place, "r0", "s0")).unwrap();
+                age(&place.own("lock"), 100);
+            }
+            place.look();
+            let won: Vec<bool> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (1..=20)
+                    .map(|number| {
+                        let place = &place;
+                        scope.spawn(move || {
+                            let run = format!("r{number}");
+                            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                            let holder = holder(&run, &format!("s{number}."));
+                            runtime.block_on(place.locked().take(&holder, &started(&run))).is_ok()
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+            let winner = won.iter().position(|won| *won).unwrap() + 1;
+            assert!(place.text("lock").contains(&format!("\"r{winner}\"")), "{}", place.text("lock"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_torn_audit_line_costs_no_other() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        let torn = place.text("audit.jsonl") + r#"{"event":"step","ru"#;
+        std::fs::write(place.own("audit.jsonl"), torn).unwrap();
+        take(&mut place, "r2", "s1").await.unwrap();
+        let audit = crate::state::journal::Journal::parse(place.text("audit.jsonl").as_bytes());
+        assert_eq!((audit.unreadable_lines, audit.entries.len()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_changed_hands_is_neither_broken_nor_released() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        let shown = place.text("lock");
+        take(&mut place, "r2", "s1").await.unwrap();
+        assert!(place.locked().break_lock(&shown, "bob@desk", "now").await.is_err());
+        assert!(matches!(place.locked().release("r1", "").await, Err(RemoteError::Command { status: Some(9), .. })));
+        let shown = place.text("lock");
+        assert!(shown.contains("\"r2\""));
+        place.locked().break_lock(&shown, "bob@desk", "2026-11-25T10:00:00Z").await.unwrap();
+        assert!(!place.own("lock").exists() && place.text("audit.jsonl").contains("lock_broken"));
+    }
+
+    #[tokio::test]
+    async fn a_renewal_keeps_the_lease_and_notices_its_loss() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        age(&place.own("lock"), 50);
+        let locked = [place.locked()];
+        let lease = Lease::new(&locked, "r1");
+        let every = std::time::Duration::from_millis(20);
+        lease.note(None, r#"{"event":"later","x":1}"#);
+        let limit = tokio::time::timeout(std::time::Duration::from_millis(300), lease.keep(every)).await;
+        assert!(limit.is_err() && lease.all_lost().is_empty());
+        let renewed = std::fs::metadata(place.own("lock")).unwrap().modified().unwrap();
+        assert!(renewed.elapsed().unwrap().as_secs() < 10);
+        assert_eq!(place.text("audit.jsonl").matches("later").count(), 1);
+        std::fs::write(place.own("lock"), serde_json::to_string(&holder("r2", "s2")).unwrap()).unwrap();
+        let keep = lease.keep(every);
+        assert!(matches!(select(pin!(lease.lost()), pin!(keep)).await, Either::Left(_)));
+        assert!(lease.all_lost()[0].detail.clone().unwrap().contains("run r2"));
+    }
+
+    /// Carries out steps on "a", each a shell script, under the run "r1".
+    async fn carry_out(place: &Place, scripts: &[&str]) -> RunReport {
+        let name: ServerName = "a".parse().unwrap();
+        let mut builder = PlanBuilder::default();
+        let mut last = None;
+        for script in scripts {
+            let argv = Argv::new(RunAs::Login, "sh").args(["-c", *script, "step", &place.own("").to_string_lossy()]);
+            last = Some(builder.add(Step::run(&name, Risk::Reversible, *script, vec![argv]), last));
+        }
+        let topology = samples::topology();
+        let plan = Plan { topology: topology.name().clone(), steps: builder.finish(), settings: vec![], notes: vec![] };
+        let secrets = OperatorSecrets::complete(StoredSecrets::default(), topology.name(), Timestamp::now()).unwrap().0;
+        let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
+        let logins = BTreeMap::from([(name, Login { user: "ops".into(), root: RootAccess::None })]);
+        let run = Run {
+            plan: &plan,
+            observation: &place.observation,
+            hosts: &place.hosts,
+            logins: &logins,
+            sessions: &Sessions::new(&topology, &place.observation, &place.hosts, tls),
+            state: &StateDir::at(place.dir.path().join("state")),
+            holder: holder("r1", "s1"),
+            events: &Events::silent(),
+            begun: Instant::now(),
+        };
+        run.carry_out(async || std::future::pending().await).await.unwrap()
+    }
+
+    fn journal(place: &Place) -> crate::state::journal::Journal {
+        StateDir::at(place.dir.path().join("state")).read_journal().unwrap()
+    }
+
+    #[tokio::test]
+    async fn both_sides_tell_the_same_story_and_no_step_costs_a_round_trip() {
+        let place = Place::new();
+        let report = carry_out(&place, &["true", "echo x >\"$1/made\""]).await;
+        assert_eq!((report.failure, report.steps[1].outcome), (None, Outcome::Done));
+        assert!(place.own("made").exists() && !place.own("lock").exists());
+        // Lock, two steps, release.
+        assert_eq!(*place.hosts.values().next().unwrap().as_ref().unwrap().batches.lock().unwrap(), 4);
+        let audit = crate::state::journal::Journal::parse(place.text("audit.jsonl").as_bytes());
+        assert_eq!((audit.runs()[0].steps_done, audit.runs()[0].result), (2, Some(RunResult::Done)));
+        let events: Vec<_> =
+            audit.entries.iter().map(|entry| serde_json::to_value(entry).unwrap()["event"].clone()).collect();
+        assert_eq!(events, ["run_started", "step_started", "step", "step_started", "step", "run_ended"]);
+        assert_eq!(journal(&place).entries.len(), audit.entries.len());
+        // Before a step's command runs, the server has the line that says that it begins.
+        let place = Place::new();
+        carry_out(&place, &["tail -n 1 \"$1/audit.jsonl\" >\"$1/seen\""]).await;
+        assert!(place.text("seen").contains("step_started"), "{}", place.text("seen"));
+    }
+
+    #[tokio::test]
+    async fn a_lost_lease_starts_no_further_step() {
+        let place = Place::new();
+        let thief =
+            "echo '{\"run\":\"r2\",\"operation\":\"bootstrap\",\"owner\":\"bob@far\",\"since\":\"now\"}' >\"$1/lock\"";
+        let report = carry_out(&place, &[thief, "echo x >\"$1/made\"", "true"]).await;
+        let failure = report.failure.unwrap();
+        assert_eq!((failure.kind, failure.diagnostics[0].code), (FailureKind::Locked, "lease-lost"));
+        assert!(failure.diagnostics[0].detail.clone().unwrap().contains("bob@far"), "{failure:?}");
+        assert!(!place.own("made").exists());
+        let outcomes: Vec<Outcome> = report.steps.iter().map(|step| step.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Done, Outcome::NotStarted, Outcome::NotStarted]);
+        assert!(place.text("lock").contains("r2"), "the other run's lock is left alone");
+        let runs = journal(&place).runs();
+        assert_eq!((runs[0].result, runs[0].steps_done), (Some(RunResult::Failed), 1));
+        // It may also show as late as when the last step is done.
+        let place = Place::new();
+        assert_eq!(carry_out(&place, &["rm \"$1/lock\""]).await.failure.unwrap().diagnostics[0].code, "lease-lost");
+    }
+}

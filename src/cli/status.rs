@@ -123,7 +123,11 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         }
         _ => return view,
     };
-    view.notes.extend(Standing::of(seen).map(|lock| format!("locked: {}", lock.sentence())));
+    // The box is narrow; "unlock" tells the rest.
+    view.notes.extend(Standing::of(seen).map(|lock| {
+        let word = if lock.is_living() { "locked by " } else { "expired lock of " };
+        [word, lock.owner.as_deref().unwrap_or("unknown")].concat()
+    }));
     view.notes.extend(seen.beside.iter().map(|path| format!("beside: {path}")));
     view.role = match (&seen.instance, &seen.data_directory) {
         (Observed::Known(instance), _) => {

@@ -13,6 +13,7 @@ mod bootstrap;
 mod capture;
 mod changes;
 mod history;
+mod lease;
 mod networks;
 mod preflight;
 mod refusals;
