@@ -165,6 +165,7 @@ mod tests {
 
     struct Scripted {
         fail: Option<u32>,
+        code: &'static str,
         order: RefCell<Vec<u32>>,
     }
 
@@ -172,7 +173,7 @@ mod tests {
         async fn work(&self, id: StepId, _: &Step) -> Result<(), Box<Diagnostic>> {
             self.order.borrow_mut().push(id.0);
             match self.fail == Some(id.0) {
-                true => Err(Box::new(Diagnostic::error("command-failed", "no"))),
+                true => Err(Box::new(Diagnostic::error(self.code, "no"))),
                 false => Ok(()),
             }
         }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     async fn run(fail: Option<u32>, stop: impl AsyncFnMut()) -> (Vec<Outcome>, Vec<u32>, Option<Failure>) {
-        let work = Scripted { fail, order: RefCell::default() };
+        let work = Scripted { fail, code: "command-failed", order: RefCell::default() };
         let (reports, failure) = run_steps(&plan(), &work, &Events::silent(), stop).await;
         (reports.iter().map(|report| report.outcome).collect(), work.order.into_inner(), failure)
     }
@@ -210,6 +211,16 @@ mod tests {
             assert!(!order.iter().any(|id| *id > fail.max(2)), "step {fail} failed, and {order:?} ran");
             assert_eq!(failure.unwrap().kind, FailureKind::StepFailed);
         }
+    }
+
+    #[tokio::test]
+    async fn where_the_connection_broke_the_outcome_is_unknown_and_so_is_the_end() {
+        let work = Scripted { fail: Some(3), code: "outcome-unknown", order: RefCell::default() };
+        let (reports, failure) =
+            run_steps(&plan(), &work, &Events::silent(), async || std::future::pending().await).await;
+        let outcomes: Vec<Outcome> = reports.iter().map(|report| report.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::Unknown, Outcome::NotStarted]);
+        assert_eq!(failure.unwrap().kind, FailureKind::Unknown);
     }
 
     #[tokio::test]

@@ -199,7 +199,7 @@ impl<'a, H: Host> Lease<'a, H> {
                 "" => "No lock stands there any more: somebody broke it, or another run took it over and has ended.".to_owned(),
                 text => ["Now it is held by: ", &Standing::new(text, None).sentence()].concat(),
             };
-            Diagnostic::error(LOST, format!("server \"{server}\": this run does not hold the lock any more"))
+            Diagnostic::error("lease-lost", format!("server \"{server}\": this run does not hold the lock any more"))
                 .server(server)
                 .detail(detail)
                 .hint("No further step was begun. When no other run works there, run the same command again: it looks at what is there.")

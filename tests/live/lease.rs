@@ -135,3 +135,21 @@ fn a_killed_run_tells_the_step_that_had_begun() {
     lab.streams("a", &["b"]);
     lab.settled();
 }
+
+#[test]
+fn a_cut_line_is_unknown_and_the_same_command_finishes() {
+    let (lab, run, _) = in_the_middle();
+    // Everything on b goes on, and nobody hears of it.
+    lab.host("b").cut_link().unwrap();
+    let unknown = run.end().expect(10);
+    assert!(unknown.codes().contains(&"outcome-unknown".to_owned()), "{unknown}");
+    let steps = unknown.json()["steps"].as_array().unwrap().clone();
+    assert!(steps.iter().any(|step| step["outcome"] == "unknown"), "{unknown}");
+    assert!(unknown.stderr.is_empty() || unknown.stderr.contains("same command again"), "{unknown}");
+    lab.host("b").mend_link().unwrap();
+    lab.host("b").unlimit().unwrap();
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    assert_eq!(locks(&lab), "");
+    lab.settled();
+}
