@@ -32,6 +32,8 @@ pub enum End {
     Done,
     /// What it started goes on without this run, on the server, where the next run takes it over.
     LeftRunning,
+    /// It did not begin: this run does not hold the server's lock any more.
+    NotBegun(Box<Diagnostic>),
     /// It failed: with server, command and hint.
     Failed(Box<Diagnostic>),
     /// The connection broke while it ran: it may be done, or not, or go on (hazard 92).
@@ -115,6 +117,10 @@ pub async fn run_steps<W: Work>(
                 detached
                     .extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step)));
                 Outcome::LeftRunning
+            }
+            End::NotBegun(diagnostic) => {
+                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
+                Outcome::NotStarted
             }
             End::Failed(diagnostic) => {
                 diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
@@ -49,6 +50,9 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// Wall time of the whole command, in seconds.
     pub seconds: f64,
+    /// What the operator should know besides.
+    #[serde(skip)]
+    pub warnings: Vec<Diagnostic>,
     /// Why it ended early, where it did.
     #[serde(skip)]
     pub failure: Option<Failure>,

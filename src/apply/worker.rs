@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::apply::executor::End;
 use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
+use crate::apply::lease::Lease;
+use crate::apply::lease::NotDone;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::event::Events;
@@ -41,6 +43,8 @@ pub struct Worker<'a, H> {
     pub logins: &'a BTreeMap<ServerName, Login>,
     /// The sessions to the instances.
     pub sessions: &'a Sessions<'a, H>,
+    /// What every step asks a server for before it acts there.
+    pub lease: &'a Lease<'a, H>,
     /// Where progress goes.
     pub events: &'a Events,
 }
@@ -129,8 +133,10 @@ impl<H: Host> Worker<'_, H> {
             else {
                 continue;
             };
-            if let Err(error) = host.run(commands, login).await {
-                troubles.push_str(&format!(" On \"{name}\" that failed: {error}."));
+            match self.lease.run(host, commands, login).await {
+                Ok(_) => {}
+                Err(NotDone::Lost(diagnostic)) => return End::Failed(diagnostic),
+                Err(NotDone::Failed(error)) => troubles.push_str(&format!(" On \"{name}\" that failed: {error}.")),
             }
         }
         End::Failed(Box::new(
@@ -152,9 +158,10 @@ impl<H: Host> Worker<'_, H> {
         let no_server = || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
         let Some(name) = step.server.as_ref() else { return no_server() };
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
-        match host.run(commands, login).await {
+        match self.lease.run(host, commands, login).await {
             Ok(_) => End::Done,
-            Err(error) => {
+            Err(NotDone::Lost(diagnostic)) => End::NotBegun(diagnostic),
+            Err(NotDone::Failed(error)) => {
                 let is_unknown = error.outcome_is_unknown();
                 let mut diagnostic = error.diagnostic();
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);

@@ -79,6 +79,9 @@ pub struct ServerObservation {
     pub jobs: Vec<Job>,
     /// The lock that a run of pgstead holds on this server, as its holder wrote it.
     pub lock: Observed<String>,
+    /// How long ago that lock was renewed, by this server's clock alone; none where that could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_age_seconds: Option<i64>,
     /// Counts the runs that changed this server; a lock is refused when it moved since the observation.
     pub generation: u64,
     /// This server's own addresses.

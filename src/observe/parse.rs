@@ -81,6 +81,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         files: parse_files(records),
         jobs: parse_jobs(records),
         lock: records.get("lock"),
+        lock_age_seconds: records.text("lock_age").trim().parse().ok(),
         generation: records.text("generation").trim().parse().unwrap_or(0),
         addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
         peers: parse_peers(records),

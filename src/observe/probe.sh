@@ -310,7 +310,11 @@ while [ $# -gt 0 ]; do
     *) shift 2 ;;
   esac
 done
-if [ -e "$own/lock" ]; then put lock "$(cat "$own/lock" 2>&1)"; else absent lock; fi
+# The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
+if held=$(cat "$own/lock" 2>&1); then
+  put lock "$held"
+  if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
+elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi
 if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; else absent generation; fi
 
 wait

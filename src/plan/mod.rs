@@ -34,6 +34,7 @@ pub mod tablespaces;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 pub use bootstrap::Consent;
 pub use bootstrap::plan_bootstrap;
@@ -75,6 +76,18 @@ pub struct PlannedStep {
 }
 
 impl Plan {
+    /// Says whether carrying the plan out may change a server: that of a step, or the upstream of a copy, which may have to
+    /// drop the copy's slot.
+    pub fn touches(&self, server: &ServerName) -> bool {
+        self.steps.iter().any(|planned| {
+            let upstream = match &planned.step.action {
+                Action::BaseBackup { upstream, .. } => Some(upstream),
+                Action::Run(_) | Action::ProveLinks { .. } => None,
+            };
+            planned.step.server.as_ref() == Some(server) || upstream == Some(server)
+        })
+    }
+
     /// Says whether carrying the plan out would change anything.
     pub fn changes(&self) -> bool {
         !self.steps.is_empty()

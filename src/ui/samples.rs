@@ -150,6 +150,7 @@ pub(crate) fn run() -> RunReport {
             step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Done, 63.5),
         ],
         seconds: 64.25,
+        warnings: Vec::new(),
         failure: None,
     }
 }

@@ -14,6 +14,7 @@ mod capture;
 mod changes;
 mod history;
 mod jobs;
+mod lease;
 mod networks;
 mod preflight;
 mod refusals;
