@@ -205,6 +205,19 @@ pub struct Service {
     pub enabled: bool,
     /// Whether this instance starts when the machine boots: enabled, and not excepted (`start.conf`).
     pub starts_at_boot: bool,
+    /// The commands that the unit as it is loaded runs before the instance starts, as the service manager shows them.
+    #[serde(default)]
+    pub before_start: Option<Vec<String>>,
+}
+
+impl Service {
+    /// Says whether the loaded unit runs a command before every start; `None` where nobody asked.
+    pub fn runs_before_start(&self, command: &[String]) -> Option<bool> {
+        // Service managers differ in how they show quotes.
+        let bare = |text: &str| text.replace(['"', '\'', '\\'], "");
+        let wanted = bare(&command.join(" "));
+        Some(self.before_start.as_ref()?.iter().any(|shown| bare(shown) == wanted))
+    }
 }
 
 /// A file that pgstead may own.

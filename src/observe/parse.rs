@@ -74,9 +74,20 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
-            let (active, boot) = text.rsplit_once(' ')?;
-            let (active, enabled) = active.rsplit_once(' ')?;
-            Some(Service { active: active.to_owned(), enabled: enabled == "1", starts_at_boot: boot == "1" })
+            let (boot, shown) = text.split_once('\n')?;
+            let (enabled, boot) = boot.split_once(' ')?;
+            let active = shown.lines().find_map(|line| line.strip_prefix("ActiveState="))?;
+            // "{ path=… ; argv[]=the words ; ignore_errors=no ; …"; what may fail guards nothing.
+            let command = |line: &str| {
+                let (command, rest) = line.strip_prefix("ExecStartPre=")?.split_once("argv[]=")?.1.split_once(" ; ")?;
+                rest.starts_with("ignore_errors=no").then(|| command.to_owned())
+            };
+            Some(Service {
+                active: active.to_owned(),
+                enabled: enabled == "1",
+                starts_at_boot: boot == "1",
+                before_start: Some(shown.lines().filter_map(command).collect()),
+            })
         }),
         files: parse_files(records),
         jobs: parse_jobs(records),

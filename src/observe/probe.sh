@@ -2,6 +2,7 @@
 # It runs as root where the login allows that. Its arguments are words in groups:
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
+#   drop-in PATH (another one; several, of which only that of the unit counts),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
@@ -251,7 +252,7 @@ fi
 
 # --- The service.
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
-  active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
+  shown=$(systemctl show -p ActiveState -p ExecStartPre "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
     boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
     systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
@@ -260,7 +261,8 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
     systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
     boot=$enabled
   fi
-  put service "$active $enabled $boot"
+  put service "$enabled $boot
+$shown"
 else
   absent service
 fi
@@ -304,6 +306,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     own) report "$number" "$own/$2" 1; shift 2 ;;
     config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
+    drop-in) case $2 in */"${unit%.service}".service.d/*) report "$number" "$2" 1 ;; esac; shift 2 ;;
     secret) report "$number" "$own/$2" 0; shift 2 ;;
     place) place_facts "$number" "$2"; shift 2 ;;
     peer) peer_facts "$2" "$3"; shift 4 ;;

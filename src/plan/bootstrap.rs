@@ -24,6 +24,7 @@ use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::effects;
 use crate::plan::files;
+use crate::plan::guard;
 use crate::plan::history;
 use crate::plan::identity::Configuration;
 use crate::plan::job;
@@ -155,13 +156,17 @@ impl Steps<'_> {
         let mut plan = PlanBuilder::default();
         let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for (name, server) in self.in_order() {
+            if let Some(step) = guard::reload_units(server.seen, &server.install) {
+                installed.insert(name, plan.add(step, []));
+            }
             // What a restart brings into force is installed right before it, in the safe order.
             if matches!(server.change, Change::Restart { .. }) {
                 continue;
             }
             let included = server.included_step().map(|step| plan.add(step, []));
             if let Some(step) = server.install_step() {
-                installed.insert(name, plan.add(step, included));
+                let before = included.into_iter().chain(installed.get(name).copied());
+                installed.insert(name, plan.add(step, before));
             }
         }
         for (_, server) in self.in_order() {

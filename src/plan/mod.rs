@@ -12,6 +12,7 @@ pub mod decided;
 pub mod desired;
 pub mod effects;
 pub mod files;
+pub mod guard;
 pub mod history;
 pub mod identity;
 pub mod job;

@@ -18,6 +18,7 @@ use crate::plan::conninfo::primary_conninfo;
 use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::guard;
 use crate::plan::job;
 use crate::plan::job::NewJob;
 use crate::plan::scripts;
@@ -294,6 +295,7 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
     if let Some(unit) = &layout.unit {
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
+        commands.push(guard::ask(seen));
         commands.push(
             Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
                 .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])

@@ -9,6 +9,7 @@ use crate::model::argv::RootAccess;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
@@ -29,6 +30,8 @@ const CLOCK_WARN_MS: i64 = 1_000;
 /// A server with everything that is needed to plan for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
+    /// The topology's name.
+    pub topology: &'a TopologyName,
     /// What is wanted.
     pub server: &'a Server,
     /// What was seen.
@@ -235,7 +238,9 @@ fn survey_server<'a>(
     if survey.refusals.len() == before {
         let configuration = owned.map(|owned| owned.configuration).unwrap_or_default();
         let adopted = owned.is_some_and(|owned| owned.adopted);
-        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance, configuration, adopted });
+        let topology = topology.name();
+        let seen = Seen { topology, server, seen, layout, data, instance, configuration, adopted };
+        survey.servers.insert(name.clone(), seen);
     }
 }
 

@@ -49,7 +49,9 @@ fn with_state(lab: &Scenario, state: &str, args: &[&str]) -> Ran {
 }
 
 fn locks(lab: &Scenario) -> String {
-    ["a", "b"].map(|server| lab.run(server, &["sh", "-c", "find /var/lib/pgstead -name 'lock*' -not -path '*/jobs/*'"])).concat()
+    ["a", "b"]
+        .map(|server| lab.run(server, &["sh", "-c", "find /var/lib/pgstead -name 'lock*' -not -path '*/jobs/*'"]))
+        .concat()
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod alarms_promises;
 mod bootstrap;
 mod capture;
 mod changes;
+mod guard;
 mod history;
 mod jobs;
 mod lease;
