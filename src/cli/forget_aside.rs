@@ -6,7 +6,6 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::block_on;
-use super::bootstrap::state_identity;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
@@ -15,6 +14,7 @@ use super::inventory;
 use super::plan;
 use super::plan::Planned;
 use super::session::Session;
+use super::session::state_identity;
 use crate::apply::Run;
 use crate::apply::lock;
 use crate::apply::material::run_name;

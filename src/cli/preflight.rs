@@ -144,8 +144,13 @@ fn record(inventory: &Inventory, report: &PreflightReport, begun: Instant) -> Re
     }
     let time = Timestamp::now();
     let run = time.strftime("%Y%m%d%H%M%S%f").to_string();
-    let mut entries =
-        vec![Entry::RunStarted { run: run.clone(), time, operator: operator(), operation: "preflight".to_owned() }];
+    let mut entries = vec![Entry::RunStarted {
+        run: run.clone(),
+        time,
+        operator: operator(),
+        operation: "preflight".to_owned(),
+        state: None,
+    }];
     entries.extend(report.skipped.iter().map(|skip| Entry::Skipped {
         run: run.clone(),
         time,

@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::session::Session;
+use crate::apply::lock::Standing;
 use crate::check::CheckReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -150,6 +151,11 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         }
         _ => return view,
     };
+    // The box is narrow; "unlock" tells the rest.
+    view.notes.extend(Standing::of(seen).map(|lock| {
+        let word = if lock.is_living() { "locked by " } else { "expired lock of " };
+        [word, lock.owner.as_deref().unwrap_or("unknown")].concat()
+    }));
     view.role = match (&seen.instance, &seen.data_directory) {
         (Observed::Known(instance), _) => {
             view.timeline = Some(instance.timeline);

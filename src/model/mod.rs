@@ -9,6 +9,7 @@ pub mod aside;
 pub mod beside;
 pub mod hba;
 pub mod health;
+pub mod job;
 pub mod layout;
 pub mod lsn;
 pub mod name;

@@ -44,6 +44,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("secret", "passfile"),
     ("own", "role"),
     ("own", "wait-ready"),
+    ("own", "start-guard"),
+    ("own", "start-refused"),
     ("own", "manifest"),
     ("own", "data-directory"),
 ];
@@ -83,6 +85,9 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {
         words.extend([(*place).to_owned(), (*name).to_owned()]);
+    }
+    for path in layouts(topology, server).iter().filter_map(Layout::guard_drop_in) {
+        words.extend(["drop-in".to_owned(), path]);
     }
     if wish.readiness {
         let places = server.tablespaces.values().cloned();

@@ -55,6 +55,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         files: BTreeMap::new(),
         jobs: Vec::new(),
         lock: Observed::Absent,
+        lock_age_seconds: None,
         generation: 0,
         addresses: server.address.ip().into_iter().collect(),
         peers: BTreeMap::new(),

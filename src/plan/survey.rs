@@ -9,6 +9,7 @@ use crate::model::argv::RootAccess;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
@@ -30,6 +31,8 @@ const CLOCK_WARN_MS: i64 = 1_000;
 /// A server with everything that is needed to plan for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
+    /// The topology's name.
+    pub topology: &'a TopologyName,
     /// What is wanted.
     pub server: &'a Server,
     /// What was seen.
@@ -174,10 +177,6 @@ fn survey_server<'a>(
             .hint("Start time synchronisation there (chrony or systemd-timesyncd)."),
         );
     }
-    if let [job, ..] = seen.jobs.as_slice() {
-        survey_jobs(survey, topology, server, job);
-    }
-    let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let mut is_foreign = false;
     let owned = match ownership::judge(topology, observation, server, seen, layout) {
         Ok(owned) => owned,
@@ -217,7 +216,11 @@ fn survey_server<'a>(
                 .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
         );
     }
-    survey.notes.extend(seen.beside.iter().map(|path| aside::remark(name, layout, path)));
+    // What a job's record names is awaited or cleared away by this very plan.
+    let of_a_job = |path: &&String| seen.jobs.iter().any(|job| job.seeds.contains(path));
+    survey
+        .notes
+        .extend(seen.beside.iter().filter(|path| !of_a_job(path)).map(|path| aside::remark(name, layout, path)));
     if (CLOCK_WARN_MS..=CLOCK_REFUSE_MS).contains(&seen.os.clock_skew_ms.abs()) {
         survey.notes.push(
             Diagnostic::warning(
@@ -233,22 +236,10 @@ fn survey_server<'a>(
     if survey.refusals.len() == before {
         let configuration = owned.map(|owned| owned.configuration).unwrap_or_default();
         let adopted = owned.is_some_and(|owned| owned.adopted);
-        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance, configuration, adopted });
+        let topology = topology.name();
+        let seen = Seen { topology, server, seen, layout, data, instance, configuration, adopted };
+        survey.servers.insert(name.clone(), seen);
     }
-}
-
-fn survey_jobs(survey: &mut Survey<'_>, topology: &Topology, server: &Server, job: &str) {
-    survey.notes.push(
-        Diagnostic::note(
-            "job-running",
-            format!(
-                "server \"{}\": job \"{job}\" of an earlier run still runs there; it will be cancelled",
-                server.name
-            ),
-        )
-        .server(&server.name)
-        .detail(format!("It belongs to topology \"{}\".", topology.name())),
-    );
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.

@@ -26,6 +26,8 @@ pub enum Gravity {
     Destructive,
     /// It removes data for good.
     Irreversible,
+    /// It takes the servers from a run that may be at work.
+    Rival,
 }
 
 impl Gravity {
@@ -87,6 +89,10 @@ fn prompt(question: &Question, look: crate::ui::Look) -> String {
         Gravity::Disruptive => format!("{change}? This interrupts clients. Type \"yes\": "),
         Gravity::Destructive => format!("{change}? This sets data directories aside. Type \"yes\": "),
         Gravity::Irreversible => format!("{change}? It cannot be brought back. Type \"yes\": "),
+        Gravity::Rival => format!(
+            "{change}? A lease lives: unless you know that its run is dead, two runs would change the same servers. \
+             Type \"yes\": "
+        ),
     }
 }
 
@@ -128,6 +134,7 @@ mod tests {
         assert_eq!(question().gravity, Gravity::Destructive);
         assert!(means_yes(Gravity::Ordinary, "Y\n") && means_yes(Gravity::Destructive, "yes\n"));
         assert!(!means_yes(Gravity::Irreversible, "y\n") && means_yes(Gravity::Irreversible, "yes\n"));
+        assert!(means_yes(Gravity::Rival, "yes\n") && !means_yes(Gravity::Rival, "y\n"));
         assert!(!means_yes(Gravity::Disruptive, "y\n") && !means_yes(Gravity::Ordinary, "\n"));
         assert_eq!(
             prompt(&question(), Look::PLAIN),

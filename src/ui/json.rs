@@ -191,6 +191,8 @@ pub struct RunDocument<'a> {
     changed: bool,
     steps: &'a [StepReport],
     seconds: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,6 +209,7 @@ impl<'a> RunDocument<'a> {
             changed: report.changed,
             steps: &report.steps,
             seconds: report.seconds,
+            warnings: diagnostics(&report.warnings),
             error: failure.and_then(|failure| first_error(&failure.diagnostics)),
             errors: failure.map(|failure| diagnostics(&failure.diagnostics)),
         }

@@ -31,6 +31,8 @@ pub fn render_run(report: &RunReport, look: Look) -> String {
             let (word, style, took) = match step.outcome {
                 Outcome::Done => ("done", Style::Good, seconds(step.seconds)),
                 Outcome::Failed => ("failed", Style::Bad, seconds(step.seconds)),
+                Outcome::Unknown => ("unknown", Style::Bad, seconds(step.seconds)),
+                Outcome::LeftRunning => ("goes on", Style::Warn, seconds(step.seconds)),
                 Outcome::NotStarted => ("not started", Style::Warn, String::new()),
             };
             vec![

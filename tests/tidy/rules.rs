@@ -280,6 +280,10 @@ pub(crate) const RULES: &[Rule] = &[
 /// its successor streams (docs/adr/0009-what-is-ever-removed.md).
 pub(crate) const FORGETS: &str = "plan/scripts/forget-aside.sh";
 
+/// The one script that removes what never was a data directory: what an unfinished job made, on the proof of its record
+/// (docs/adr/0010-what-an-unfinished-job-made.md).
+pub(crate) const CLEARS: &str = "plan/scripts/clear-job.sh";
+
 /// The lines of a shell script that remove recursively. Comments are left out.
 pub(crate) fn removals(script: &str) -> Vec<usize> {
     let removes = |line: &str| {

@@ -1,4 +1,4 @@
-# Removes a directory that was set aside, for good: ASIDE DATA OWN RUN MARK. The one removal of data that pgstead knows.
+# Removes a directory that was set aside, for good: ASIDE DATA OWN RUN MARK. The one removal of a data directory that pgstead knows.
 # It gets its other name first, ASIDE.forgotten: a removal that was interrupted is recognised by it and finished by this same
 # script. MARK, the text of a pgstead.identity, says whose it is for as long as anything of it is left.
 aside=$1 data=$2 own=$3 run=$4 mark=$5
