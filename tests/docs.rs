@@ -27,8 +27,19 @@ fn listed(document: &str, heading: &str) -> BTreeSet<String> {
 /// Returns the codes that the sources of a module hand to diagnostics. Tests at the end of a file are left out.
 fn codes(directory: &str) -> BTreeSet<String> {
     // What stands before a code: a constructor, a helper of check/, or a tuple of code and wording.
-    const BEFORE: [&str; 7] =
-        ["Diagnostic::error(", "Diagnostic::warning(", "Diagnostic::note(", "wrong(", "unhealthy(", "=> (", "=> "];
+    const BEFORE: [&str; 9] = [
+        "Diagnostic::error(",
+        "Diagnostic::warning(",
+        "Diagnostic::note(",
+        "wrong(",
+        "unhealthy(",
+        "=> (",
+        "=> ",
+        "Some((",
+        "Err((",
+    ];
+    // Behind these any word may stand; one with a hyphen is a code.
+    const UNSURE: [&str; 3] = ["=> ", "Some((", "Err(("];
     let mut found = BTreeSet::new();
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(directory)];
     while let Some(next) = open.pop() {
@@ -47,8 +58,7 @@ fn codes(directory: &str) -> BTreeSet<String> {
                 for (at, _) in text.match_indices(before) {
                     let rest = text[at + before.len()..].trim_start();
                     let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
-                    // Behind an arrow alone, a word with a hyphen is a code; one without may be any word.
-                    let likely = before != "=> " || code.contains('-');
+                    let likely = !UNSURE.contains(&before) || code.contains('-');
                     if likely && !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
                         found.insert(code.to_owned());
                     }

@@ -118,6 +118,7 @@ fn one_run_at_a_time_and_the_other_is_named() {
 
 fn started(run: &str) -> Entry {
     Entry::RunStarted {
+        state: None,
         run: run.into(),
         time: "2030-01-01T00:00:00Z".parse().unwrap(),
         operator: "ops@desk".into(),
@@ -133,6 +134,7 @@ fn the_journal_survives_a_torn_line() {
     state.append_journal(&[started("r1")]).unwrap();
     state
         .append_journal(&[Entry::Step {
+            step: None,
             run: "r1".into(),
             time,
             title: "start the instance".into(),

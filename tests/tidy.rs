@@ -12,12 +12,20 @@ mod source;
 
 use std::path::Path;
 
+use rules::CLEARS;
+use rules::FORGETS;
 use rules::LINES_MAX;
 use rules::RULES;
+use rules::removals;
 use source::Source;
 
 /// Returns the Rust files below a directory of the project, as (path from there, text).
 fn files(directory: &str) -> Vec<(String, String)> {
+    files_of(directory, "rs")
+}
+
+/// Returns the files of a kind below a directory of the project, as (path from there, text).
+fn files_of(directory: &str, ending: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut open = vec![root.clone()];
     let mut files = Vec::new();
@@ -26,7 +34,7 @@ fn files(directory: &str) -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
+            } else if path.extension().is_some_and(|its| its == ending) {
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
                 files.push((name, std::fs::read_to_string(&path).unwrap()));
             }
@@ -64,6 +72,42 @@ fn every_rule_catches_what_breaks_it() {
             let breaches = (rule.find)(&[Source::new(path, text)]);
             assert!(breaches.is_empty(), "rule \"{}\" forbids {text}: {breaches:?}", rule.name);
         }
+    }
+}
+
+#[test]
+fn no_script_removes_recursively_but_two() {
+    let scripts = files_of("src", "sh");
+    assert!(scripts.len() > 10, "only {} scripts were looked at", scripts.len());
+    let mut removing = Vec::new();
+    for (path, text) in &scripts {
+        let lines = removals(text);
+        if !lines.is_empty() {
+            removing.push((path.as_str(), lines.len()));
+        }
+    }
+    removing.sort_unstable();
+    assert_eq!(removing, [(CLEARS, 1), (FORGETS, 1)], "data is set aside by rename, never deleted (promise 1)");
+}
+
+#[test]
+fn every_way_to_remove_recursively_in_a_script_is_caught() {
+    for text in [
+        "rm -rf -- \"$1\"",
+        "rm -fr \"$1\"",
+        "rm -f -r \"$1\"",
+        "rm --force --recursive \"$1\"",
+        "[ -e x ] && rm -R x",
+        "find . -exec rm -rf {} +",
+        "printf x | xargs -0 rm -rf --",
+        "find \"$1\" -delete",
+        "rsync --delete a b",
+        "command /bin/rm -r x",
+    ] {
+        assert_eq!(removals(text), [1], "{text}");
+    }
+    for text in ["rm -f -- \"$1\"", "# rm -rf is not done", "mv -fT -- a b", "rmdir -- \"$1\"", "sort -r | rm -f x"] {
+        assert!(removals(text).is_empty(), "{text}");
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::io::Write;
 
+use crate::apply::executor::End;
+use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
-use crate::diagnostic::Diagnostic;
 use crate::plan::Step;
 use crate::plan::StepId;
 
@@ -25,11 +26,11 @@ pub(super) const UNLOCKED: &str = "unlocked";
 pub(super) struct Crashing<W>(pub(super) W);
 
 impl<W: Work> Work for Crashing<W> {
-    async fn work(&self, id: StepId, step: &Step) -> Result<(), Box<Diagnostic>> {
+    async fn work(&self, id: StepId, step: &Step, leave: Leave) -> End {
         at_step("before", id, step);
-        let result = self.0.work(id, step).await;
+        let end = self.0.work(id, step, leave).await;
         at_step("after", id, step);
-        result
+        end
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::Either;
 use futures_util::future::select;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 
 use crate::apply::report::Outcome;
 use crate::apply::report::StepReport;
@@ -24,19 +25,34 @@ use crate::plan::PlannedStep;
 use crate::plan::Step;
 use crate::plan::StepId;
 
+/// How the work on a step came to an end.
+#[derive(Debug)]
+pub enum End {
+    /// It is done.
+    Done,
+    /// What it started goes on without this run, on the server, where the next run takes it over.
+    LeftRunning,
+    /// It did not begin: this run does not hold the server's lock any more.
+    NotBegun(Box<Diagnostic>),
+    /// It failed: with server, command and hint.
+    Failed(Box<Diagnostic>),
+    /// The connection broke while it ran: it may be done, or not, or go on (hazard 92).
+    Unknown(Box<Diagnostic>),
+}
+
+/// Becomes true when the operator asks to stop.
+pub type Leave = watch::Receiver<bool>;
+
 /// Carries out one step. The real one is [`crate::apply::Worker`]; tests have scripted ones.
 pub trait Work {
-    /// Does what a step says.
-    ///
-    /// # Errors
-    /// What went wrong, with server, command and hint.
-    fn work(&self, id: StepId, step: &Step) -> impl Future<Output = Result<(), Box<Diagnostic>>>;
+    /// Does what a step says. What outlives this run need not be waited for once `leave` is true.
+    fn work(&self, id: StepId, step: &Step, leave: Leave) -> impl Future<Output = End>;
 }
 
 /// Runs all steps of a plan.
 ///
-/// `stop` resolves at each wish of the operator to stop (Ctrl-C): after the first, running steps are finished and none
-/// is started; after the second, nothing is waited for.
+/// `stop` resolves at each wish of the operator to stop (Ctrl-C): after the first, detached jobs are left to themselves,
+/// other running steps are finished, and none is started; after the second, nothing is waited for.
 pub async fn run_steps<W: Work>(
     plan: &Plan,
     work: &W,
@@ -52,6 +68,8 @@ pub async fn run_steps<W: Work>(
     let mut stopped = false;
     let mut futures = FuturesUnordered::new();
     let mut left: Vec<String> = Vec::new();
+    let mut detached: Vec<String> = Vec::new();
+    let (ask_to_leave, leave) = watch::channel(false);
     loop {
         if !stopped && diagnostics.is_empty() {
             let (ready, rest): (Vec<_>, Vec<_>) =
@@ -61,9 +79,10 @@ pub async fn run_steps<W: Work>(
                 let (id, step) = (planned.id, &planned.step);
                 events.send(Event::StepStarted { id: id.0, title: step.title.clone(), server: step.server.clone() });
                 running.insert(id, step);
+                let leave = leave.clone();
                 futures.push(async move {
                     let begun = Instant::now();
-                    let result = work.work(id, step).await;
+                    let result = work.work(id, step, leave).await;
                     (id, result, begun.elapsed().as_secs_f64())
                 });
             }
@@ -82,22 +101,37 @@ pub async fn run_steps<W: Work>(
             }
             None => {
                 stopped = true;
+                ask_to_leave.send_replace(true);
                 events.send(Event::Stopping { running: running.values().map(|step| titled(step)).collect() });
                 continue;
             }
         };
         running.remove(&id);
-        events.send(Event::StepFinished { id: id.0, ok: result.is_ok(), seconds });
-        match result {
-            Ok(()) => {
+        events.send(Event::StepFinished { id: id.0, ok: matches!(result, End::Done), seconds });
+        let outcome = match result {
+            End::Done => {
                 done.insert(id);
-                ended.insert(id, (Outcome::Done, seconds));
+                Outcome::Done
             }
-            Err(diagnostic) => {
+            End::LeftRunning => {
+                detached
+                    .extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step)));
+                Outcome::LeftRunning
+            }
+            End::NotBegun(diagnostic) => {
                 diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
-                ended.insert(id, (Outcome::Failed, seconds));
+                Outcome::NotStarted
             }
-        }
+            End::Failed(diagnostic) => {
+                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
+                Outcome::Failed
+            }
+            End::Unknown(diagnostic) => {
+                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
+                Outcome::Unknown
+            }
+        };
+        ended.insert(id, (outcome, seconds));
     }
     let reports = plan
         .steps
@@ -120,13 +154,24 @@ pub async fn run_steps<W: Work>(
                 .hint("Run the same command again: it looks at what is there, cancels what is half done and goes on."),
         );
     } else if stopped && diagnostics.is_empty() && done.len() < plan.steps.len() {
+        let goes_on = match detached.as_slice() {
+            [] => String::new(),
+            steps => format!(" This goes on without us: {}.", steps.join("; ")),
+        };
+        let next = match detached.as_slice() {
+            [] => "Run the same command again to finish the work.",
+            _ => "Run the same command again: it waits for what goes on, takes it over and finishes the work.",
+        };
         diagnostics.push(
             Diagnostic::error("stopped", format!("stopped after {} of {} steps", done.len(), plan.steps.len()))
-                .detail("Running steps were finished; nothing half-built can start.")
-                .hint("Run the same command again to finish the work."),
+                .detail(format!("Nothing half-built can start.{goes_on}"))
+                .hint(next),
         );
     }
-    let failure = (!diagnostics.is_empty()).then(|| Failure::all(FailureKind::StepFailed, diagnostics));
+    let is_unknown = ended.values().any(|(outcome, _)| *outcome == Outcome::Unknown)
+        && !ended.values().any(|(outcome, _)| *outcome == Outcome::Failed);
+    let kind = if is_unknown && left.is_empty() { FailureKind::Unknown } else { FailureKind::StepFailed };
+    let failure = (!diagnostics.is_empty()).then(|| Failure::all(kind, diagnostics));
     (reports, failure)
 }
 
@@ -161,11 +206,11 @@ mod tests {
     }
 
     impl Work for Scripted {
-        async fn work(&self, id: StepId, _: &Step) -> Result<(), Box<Diagnostic>> {
+        async fn work(&self, id: StepId, _: &Step, _: Leave) -> End {
             self.order.borrow_mut().push(id.0);
             match self.fail == Some(id.0) {
-                true => Err(Box::new(Diagnostic::error("command-failed", "no"))),
-                false => Ok(()),
+                true => End::Failed(Box::new(Diagnostic::error("command-failed", "no"))),
+                false => End::Done,
             }
         }
     }
@@ -223,7 +268,7 @@ mod tests {
     async fn a_second_wish_leaves_at_once_and_names_what_runs() {
         struct Endless;
         impl Work for Endless {
-            async fn work(&self, _: StepId, _: &Step) -> Result<(), Box<Diagnostic>> {
+            async fn work(&self, _: StepId, _: &Step, _: Leave) -> End {
                 std::future::pending().await
             }
         }
@@ -231,5 +276,42 @@ mod tests {
         let diagnostic = &failure.unwrap().diagnostics[0];
         assert_eq!(diagnostic.code, "left-running");
         assert_eq!(diagnostic.detail.as_deref(), Some("Running when left: a: one; a: two."));
+    }
+
+    #[tokio::test]
+    async fn a_detached_job_is_left_at_the_first_wish_and_told() {
+        struct Detached;
+        impl Work for Detached {
+            async fn work(&self, _: StepId, _: &Step, mut leave: Leave) -> End {
+                let _ = leave.wait_for(|leave| *leave).await;
+                End::LeftRunning
+            }
+        }
+        let mut wishes = 0;
+        let stop = async || {
+            wishes += 1;
+            if wishes > 1 {
+                std::future::pending().await
+            }
+        };
+        let (reports, failure) = run_steps(&plan(), &Detached, &Events::silent(), stop).await;
+        assert_eq!((reports[0].outcome, reports[2].outcome), (Outcome::LeftRunning, Outcome::NotStarted));
+        let diagnostic = &failure.unwrap().diagnostics[0];
+        assert_eq!(diagnostic.code, "stopped");
+        assert!(diagnostic.detail.as_deref().unwrap().contains("a: one; a: two"), "{diagnostic:?}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_is_not_called_a_failure() {
+        struct Lost;
+        impl Work for Lost {
+            async fn work(&self, _: StepId, _: &Step, _: Leave) -> End {
+                End::Unknown(Box::new(Diagnostic::error("outcome-unknown", "the connection broke")))
+            }
+        }
+        let (reports, failure) =
+            run_steps(&plan(), &Lost, &Events::silent(), async || std::future::pending().await).await;
+        assert_eq!((reports[0].outcome, reports[2].outcome), (Outcome::Unknown, Outcome::NotStarted));
+        assert_eq!(failure.unwrap().kind, FailureKind::Unknown);
     }
 }

@@ -1,9 +1,11 @@
 //! The lock that a run holds on every server it touches (hazard 4).
 //!
 //! It is taken on all servers before the first step and given back with the lines for the servers' audit logs. The
-//! same round trip checks that no server changed between the observation and the lock.
+//! same round trip checks that no server changed between the observation and the lock. It is a lease: [`super::lease`]
+//! renews it, and one that was not renewed for [`LEASE`] may be taken over. How old it is says the server's clock alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -21,13 +23,21 @@ use crate::plan::files::administrator;
 use crate::plan::files::own_directory_owner;
 use crate::remote::Host;
 use crate::remote::RemoteError;
+use crate::state::journal::Entry;
+
+/// How long a lock lives without being renewed.
+///
+/// Three times what ssh takes to notice a dead connection (5 s, four times): whose connection only stutters keeps its
+/// lock. And short enough that an operator waits for a dead run's lease rather than break it.
+pub const LEASE: Duration = Duration::from_secs(60);
 
 const LOCK: &str = include_str!("scripts/lock.sh");
 const UNLOCK: &str = include_str!("scripts/unlock.sh");
 const BREAK: &str = include_str!("scripts/break-lock.sh");
+const READ_AUDIT: &str = include_str!("scripts/read-audit.sh");
 
-/// Exit status of the script: another run holds the lock.
-const HELD: i32 = 9;
+/// Exit status of the scripts: another run holds the lock.
+pub(super) const HELD: i32 = 9;
 /// Exit status of the script: the server changed since it was observed.
 const MOVED: i32 = 10;
 
@@ -48,6 +58,82 @@ pub struct Holder {
     pub state: String,
 }
 
+/// A lock as it was seen on a server. What its text does not say is unknown; a torn text says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The run.
+    pub run: Option<String>,
+    /// What it does.
+    pub operation: Option<String>,
+    /// Who started it.
+    pub owner: Option<String>,
+    /// Since when.
+    pub since: Option<String>,
+    /// The state directory of the run.
+    pub state: Option<String>,
+    /// How long ago it was renewed, by the server's clock.
+    pub age_seconds: Option<i64>,
+}
+
+impl Standing {
+    /// Reads a lock's text.
+    pub fn new(text: &str, age_seconds: Option<i64>) -> Self {
+        let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
+        let field = |name: &str| holder.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        Self {
+            run: field("run"),
+            operation: field("operation"),
+            owner: field("owner"),
+            since: field("since"),
+            state: field("state"),
+            age_seconds,
+        }
+    }
+
+    /// Returns the lock of a server, where one stands.
+    pub fn of(seen: &ServerObservation) -> Option<Self> {
+        Some(Self::new(seen.lock.known()?, seen.lock_age_seconds))
+    }
+
+    /// Returns the seconds until the lease ends; at most 0 when it has ended. An age that is not known has no end, and one
+    /// from the future counts as just renewed: the server's clock was set back.
+    pub fn ends_in_seconds(&self) -> Option<i64> {
+        let lease = i64::try_from(LEASE.as_secs()).unwrap_or(i64::MAX);
+        self.age_seconds.map(|age| lease.saturating_sub(age))
+    }
+
+    /// Says whether the lease lives. What could not be looked at counts as living.
+    pub fn is_living(&self) -> bool {
+        self.ends_in_seconds().is_none_or(|seconds| seconds > 0)
+    }
+
+    /// Says whether the run is one of a state directory. Such a run is dead: the living one holds that directory's lock.
+    pub fn is_of(&self, state: &str) -> bool {
+        self.state.as_deref() == Some(state)
+    }
+
+    /// Returns who holds it, since when, and how long still, as a sentence.
+    pub fn sentence(&self) -> String {
+        let or_unknown = |field: &Option<String>| field.clone().unwrap_or_else(|| "unknown".to_owned());
+        let mut sentence = format!(
+            "{} by {} since {}, run {}",
+            or_unknown(&self.operation),
+            or_unknown(&self.owner),
+            or_unknown(&self.since),
+            or_unknown(&self.run),
+        );
+        if let (Some(age), Some(ends)) = (self.age_seconds, self.ends_in_seconds()) {
+            sentence.push_str(&format!(", renewed {} s ago; its lease ", age.max(0)));
+            sentence.push_str(&match ends {
+                1.. => format!("ends in {ends} s unless it is renewed"),
+                _ => format!("ended {} s ago", -ends),
+            });
+        }
+        sentence.push('.');
+        sentence
+    }
+}
+
 /// One server on which a lock is taken.
 #[derive(Debug)]
 pub struct Locked<'a, H> {
@@ -64,26 +150,32 @@ impl<H: Host> Locked<'_, H> {
         &self.seen.login
     }
 
-    /// Takes the lock.
+    /// Returns the command that runs one of the fixed scripts in pgstead's directory of this server.
+    pub(super) fn script(&self, name: &str, script: &str) -> Argv {
+        Argv::new(administrator(self.seen), "sh").args(["-c", script, name, &self.layout.pgstead_directory])
+    }
+
+    /// Takes the lock, and writes the run's first line into the audit log. Where an expired lease of another run was taken
+    /// over, that one is returned.
     ///
     /// # Errors
     /// Another run holds it; the server changed since the observation; the command failed.
-    pub async fn take(&self, holder: &Holder) -> Result<(), Failure> {
+    pub async fn take(&self, holder: &Holder, started: &Entry) -> Result<Option<Standing>, Failure> {
         let text = serde_json::to_string(holder).unwrap_or_default();
-        let argv = Argv::new(administrator(self.seen), "sh")
-            .args([
-                "-c",
-                LOCK,
-                "pgstead-lock",
-                &self.layout.pgstead_directory,
-                &own_directory_owner(self.seen, self.layout),
-            ])
-            .args([self.seen.generation.to_string(), serde_json::to_string(&holder.state).unwrap_or_default()])
+        let expired = serde_json::json!({
+            "event": "lease_expired", "run": holder.run, "time": holder.since, "operator": holder.owner,
+        });
+        let argv = self
+            .script("pgstead-lock", LOCK)
+            .args([own_directory_owner(self.seen, self.layout), self.seen.generation.to_string()])
+            .args([serde_json::to_string(&holder.state).unwrap_or_default(), LEASE.as_secs().to_string()])
+            .args([started.line(), expired.to_string()])
             .stdin_text(text);
         match self.host.run(&[argv], self.login()).await {
-            Ok(_) => Ok(()),
+            Ok(output) if output.stdout.is_empty() => Ok(None),
+            Ok(output) => Ok(Some(aged(&output.stdout))),
             Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {
-                Err(held(self.host.name(), &String::from_utf8_lossy(&stdout)))
+                Err(Failure::one(FailureKind::Locked, held(self.host.name(), &aged(&stdout))))
             }
             Err(RemoteError::Command { status: Some(MOVED), stdout, .. }) => Err(Failure::one(
                 FailureKind::Refused,
@@ -102,44 +194,79 @@ impl<H: Host> Locked<'_, H> {
     /// Writes the audit lines and gives the lock back.
     ///
     /// # Errors
-    /// The command failed; the lock may still stand and belongs to this state directory's next run.
+    /// The command failed; the lock may still stand and belongs to this state directory's next run. With status 9 the run
+    /// did not hold the lock any more, and the lines are written.
     pub async fn release(&self, run: &str, audit: &str) -> Result<(), RemoteError> {
-        let argv = Argv::new(administrator(self.seen), "sh")
-            .args(["-c", UNLOCK, "pgstead-unlock", &self.layout.pgstead_directory, run])
-            .stdin_text(audit);
+        let argv = self.script("pgstead-unlock", UNLOCK).arg(run_mark(run)).stdin_text(audit);
         self.host.run(&[argv], self.login()).await.map(|_| ())
     }
-}
 
-/// Ends a run before it plans when it was seen that another one works on a server: what such a server shows is half done.
-///
-/// # Errors
-/// Another run holds a lock.
-pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
-    let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, seen.known()?.lock.known()?)));
-    // A lock of the same state directory belongs to a dead run: the living one holds that directory's own lock.
-    let is_ours = |text: &str| {
-        let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
-        holder["state"] == state
-    };
-    let mut failures = locks.filter(|(_, text)| !is_ours(text)).map(|(name, text)| held(name, text));
-    let Some(first) = failures.next() else { return Ok(()) };
-    let all = std::iter::once(first).chain(failures).flat_map(|failure| failure.diagnostics).collect();
-    Err(Failure::all(FailureKind::Locked, all))
-}
-
-impl<H: Host> Locked<'_, H> {
     /// Breaks a lock that somebody was shown, where it still is that one. `who` and the time go into the audit log.
     ///
     /// # Errors
     /// The lock changed hands meanwhile, or the command failed.
     pub async fn break_lock(&self, shown: &str, who: &str, time: &str) -> Result<(), RemoteError> {
         let audit = serde_json::json!({ "event": "lock_broken", "time": time, "operator": who, "lock": shown.trim() });
-        let argv = Argv::new(administrator(self.seen), "sh")
-            .args(["-c", BREAK, "pgstead-break-lock", &self.layout.pgstead_directory, &audit.to_string()])
-            .stdin_text(shown.trim_end());
+        let argv = self.script("pgstead-break-lock", BREAK).arg(audit.to_string()).stdin_text(shown.trim_end());
         self.host.run(&[argv], self.login()).await.map(|_| ())
     }
+
+    /// Reads the audit log.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub async fn read_audit(&self) -> Result<Vec<u8>, RemoteError> {
+        let argv = self.script("pgstead-read-audit", READ_AUDIT);
+        self.host.run(&[argv], self.login()).await.map(|output| output.stdout)
+    }
+}
+
+/// Returns how the scripts know a lock's text for that of a run.
+pub(super) fn run_mark(run: &str) -> String {
+    [r#""run":"#, &serde_json::to_string(run).unwrap_or_default()].concat()
+}
+
+/// Reads what the lock script prints of another run's lock: its age, and on the next line its text.
+fn aged(stdout: &[u8]) -> Standing {
+    let said = String::from_utf8_lossy(stdout);
+    let (age, text) = said.split_once('\n').unwrap_or((&said, ""));
+    Standing::new(text, age.trim().parse().ok())
+}
+
+/// Ends a run before it plans when it was seen that another one works on a server: what such a server shows is half done.
+///
+/// # Errors
+/// Another run holds a lock, and its lease lives.
+pub fn refuse_held(observation: &Observation, state: &str) -> Result<(), Failure> {
+    let locks = observation.servers.iter().filter_map(|(name, seen)| Some((name, Standing::of(seen.known()?)?)));
+    let held: Vec<Diagnostic> = locks
+        .filter(|(_, lock)| !lock.is_of(state) && lock.is_living())
+        .map(|(name, lock)| held(name, &lock))
+        .collect();
+    if held.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Locked, held)) }
+}
+
+/// Names the holder of a living lease.
+fn held(server: &ServerName, lock: &Standing) -> Diagnostic {
+    let wait = match lock.ends_in_seconds() {
+        Some(seconds) => format!("Wait until it ends. If it is dead, its lease ends by itself in {seconds} s"),
+        None => "Wait until it ends. If it is dead, its lease ends by itself within a minute".to_owned(),
+    };
+    Diagnostic::error("locked", format!("server \"{server}\" is locked by another run"))
+        .server(server)
+        .detail(lock.sentence())
+        .hint(wait + "; \"pgstead unlock\" shows it.")
+}
+
+/// Tells whose lease was taken over.
+pub(super) fn taken_over(server: &ServerName, lock: &Standing) -> Diagnostic {
+    Diagnostic::warning(
+        "lease-taken-over",
+        format!("server \"{server}\": an expired lease of another run was taken over"),
+    )
+    .server(server)
+    .detail(lock.sentence())
+    .hint("Should that run wake up, it changes nothing there any more and says who took its lease.")
 }
 
 /// Gives back the locks that a dead run of the same state directory left on servers this run does not lock itself.
@@ -162,26 +289,8 @@ pub async fn release_left<H: Host>(
 
 /// Returns the run that holds a lock, where it is one of this state directory.
 fn run_of(lock: &str, state: &str) -> Option<String> {
-    let holder: serde_json::Value = serde_json::from_str(lock).ok()?;
-    (holder["state"].as_str() == Some(state)).then(|| holder["run"].as_str().map(str::to_owned))?
-}
-
-/// Returns who holds a lock, from its text, as a sentence.
-pub fn holder_sentence(text: &str) -> String {
-    let holder: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
-    let field = |name: &str| holder.get(name).and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
-    format!("{} by {} since {}, run {}.", field("operation"), field("owner"), field("since"), field("run"))
-}
-
-/// Returns the failure that names the holder of a lock.
-pub fn held(server: &ServerName, text: &str) -> Failure {
-    Failure::one(
-        FailureKind::Locked,
-        Diagnostic::error("locked", format!("server \"{server}\" is locked by another run"))
-            .server(server)
-            .detail(holder_sentence(text))
-            .hint("Wait until it ends. If it is dead, \"pgstead unlock\" shows and breaks the lock."),
-    )
+    let lock = Standing::new(lock, None);
+    if lock.is_of(state) { lock.run } else { None }
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ fn issue(
 }
 
 /// A run's name: when it began, to the second, and four random digits.
-fn run_name(now: Timestamp) -> String {
+pub fn run_name(now: Timestamp) -> String {
     let stamp = now.strftime("%Y%m%d%H%M%S").to_string();
     [stamp, format!("{:04x}", rand::random::<u16>())].concat()
 }

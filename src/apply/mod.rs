@@ -1,10 +1,12 @@
-//! Carries a plan out: lock, order, concurrency, stop, audit. It decides nothing; a plan it does not understand is a defect.
+//! Carries a plan out: lock, lease, order, concurrency, stop, journal and audit. It decides nothing; a plan it does not understand is a defect.
 
 #[cfg(debug_assertions)]
 mod crash;
 pub mod executor;
+pub mod lease;
 pub mod lock;
 pub mod material;
+mod record;
 pub mod report;
 pub mod run;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
@@ -15,6 +16,10 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed,
+    /// The connection broke while it ran: whether it did its work is not known (hazard 92).
+    Unknown,
+    /// It goes on, on the server, without this run.
+    LeftRunning,
     /// It was not started, since a step before it failed or the operator stopped the run.
     NotStarted,
 }
@@ -45,6 +50,9 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// Wall time of the whole command, in seconds.
     pub seconds: f64,
+    /// What the operator should know besides.
+    #[serde(skip)]
+    pub warnings: Vec<Diagnostic>,
     /// Why it ended early, where it did.
     #[serde(skip)]
     pub failure: Option<Failure>,

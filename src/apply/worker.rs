@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::Either;
-use futures_util::future::select;
-
+use crate::apply::executor::End;
+use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
+use crate::apply::lease::Lease;
+use crate::apply::lease::NotDone;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::event::Events;
@@ -15,6 +17,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::plan::Action;
+use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::plan::network;
@@ -27,6 +30,10 @@ use crate::wait::Look;
 /// How often the upstream is asked how far a base backup is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has five
+/// to spare when the copy is given up.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// The hands of a run.
 #[derive(Debug)]
 pub struct Worker<'a, H> {
@@ -36,24 +43,24 @@ pub struct Worker<'a, H> {
     pub logins: &'a BTreeMap<ServerName, Login>,
     /// The sessions to the instances.
     pub sessions: &'a Sessions<'a, H>,
+    /// What every step asks a server for before it acts there.
+    pub lease: &'a Lease<'a, H>,
     /// Where progress goes.
     pub events: &'a Events,
 }
 
 impl<H: Host> Work for Worker<'_, H> {
-    async fn work(&self, id: StepId, step: &Step) -> Result<(), Box<Diagnostic>> {
+    async fn work(&self, id: StepId, step: &Step, leave: Leave) -> End {
         match &step.action {
             Action::Run(commands) => self.run(step, commands).await,
             Action::ProveLinks { primary, links } => {
-                prove::prove_links(self.sessions, primary, links, prove::NEW_LINK).await
-            }
-            Action::BaseBackup { commands, upstream } => {
-                let copy = Box::pin(self.run(step, commands));
-                match select(copy, Box::pin(self.report_progress(id, step, upstream))).await {
-                    Either::Left((result, _)) => result,
-                    // Progress is a courtesy: where it cannot be asked, the copy goes on alone.
-                    Either::Right(((), copy)) => copy.await,
+                match prove::prove_links(self.sessions, primary, links, prove::NEW_LINK).await {
+                    Ok(()) => End::Done,
+                    Err(diagnostic) => End::Failed(diagnostic),
                 }
+            }
+            Action::BaseBackup { commands, upstream, room } => {
+                self.base_backup(id, step, commands, upstream, room, leave).await
             }
         }
     }
@@ -67,15 +74,95 @@ fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
 }
 
 impl<H: Host> Worker<'_, H> {
-    async fn run(&self, step: &Step, commands: &[Argv]) -> Result<(), Box<Diagnostic>> {
-        let no_server = || Box::new(Diagnostic::error("no-connection", "a step has no server to run on"));
-        let name = step.server.as_ref().ok_or_else(no_server)?;
-        let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else {
-            return Err(no_server());
+    /// Copies, tells how far the copy is, and watches the room that its upstream has: whichever ends first ends the step.
+    async fn base_backup(
+        &self,
+        id: StepId,
+        step: &Step,
+        commands: &[Argv],
+        upstream: &ServerName,
+        room: &Room,
+        mut leave: Leave,
+    ) -> End {
+        let mut copy = pin!(self.run(step, commands));
+        let mut progress = pin!(self.report_progress(id, step, upstream));
+        let mut short = pin!(self.room_is_short(upstream, room));
+        let mut is_told = true;
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut copy => return end,
+                free_bytes = &mut short => return self.give_up(step, upstream, room, free_bytes).await,
+                // The job is the server's own: the next run finds it.
+                _ = leave.wait_for(|leave| *leave) => return End::LeftRunning,
+                // Progress is a courtesy: where it cannot be asked, the copy goes on alone.
+                () = &mut progress, if is_told => is_told = false,
+            }
+        }
+    }
+
+    /// Looks at the room for WAL until there is too little, and returns the free bytes then. Where it cannot look, it never
+    /// ends: what else is wrong there is told by the copy itself.
+    async fn room_is_short(&self, upstream: &ServerName, room: &Room) -> u64 {
+        let (Some(Ok(host)), Some(login)) = (self.hosts.get(upstream), self.logins.get(upstream)) else {
+            return std::future::pending().await;
         };
-        match host.run(commands, login).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
+        let forever = Duration::from_secs(u64::from(u32::MAX));
+        let look = wait::until(forever, ROOM_EVERY, async || {
+            let free_bytes = match host.run(std::slice::from_ref(&room.look), login).await {
+                Ok(output) => output.text().lines().last().and_then(|line| line.trim().parse::<u64>().ok()),
+                Err(_) => None,
+            };
+            match free_bytes {
+                Some(free_bytes) if free_bytes < room.floor_bytes => Look::Ready(free_bytes),
+                _ => Look::NotYet("there is room".to_owned()),
+            }
+        });
+        match look.await {
+            Ok(free_bytes) => free_bytes,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends a copy for the sake of its upstream: first there, where room is short and the slot holds WAL back.
+    async fn give_up(&self, step: &Step, upstream: &ServerName, room: &Room, free_bytes: u64) -> End {
+        let mut troubles = String::new();
+        for (server, commands) in [(Some(upstream), &room.release), (step.server.as_ref(), &room.cancel)] {
+            let Some((name, Ok(host), login)) =
+                server.and_then(|name| Some((name, self.hosts.get(name)?, self.logins.get(name)?)))
+            else {
+                continue;
+            };
+            match self.lease.run(host, commands, login).await {
+                Ok(_) => {}
+                Err(NotDone::Lost(diagnostic)) => return End::Failed(diagnostic),
+                Err(NotDone::Failed(error)) => troubles.push_str(&format!(" On \"{name}\" that failed: {error}.")),
+            }
+        }
+        End::Failed(Box::new(
+            Diagnostic::error(
+                "upstream-room-short",
+                format!("server \"{upstream}\" was about to run out of room for WAL: the base backup was given up"),
+            )
+            .server(upstream)
+            .detail(format!(
+                "{} MB were free, fewer than {} MB. Its slot was dropped, so that \"{upstream}\" can recycle WAL, and the job was ended.{troubles}",
+                free_bytes >> 20,
+                room.floor_bytes >> 20,
+            ))
+            .hint("Make room there, or run again when less is written."),
+        ))
+    }
+
+    async fn run(&self, step: &Step, commands: &[Argv]) -> End {
+        let no_server = || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
+        let Some(name) = step.server.as_ref() else { return no_server() };
+        let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
+        match self.lease.run(host, commands, login).await {
+            Ok(_) => End::Done,
+            Err(NotDone::Lost(diagnostic)) => End::NotBegun(diagnostic),
+            Err(NotDone::Failed(error)) => {
+                let is_unknown = error.outcome_is_unknown();
                 let mut diagnostic = error.diagnostic();
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);
                 if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {
@@ -84,7 +171,7 @@ impl<H: Host> Worker<'_, H> {
                     let hint = Some(not_admitted_hint(name, ip));
                     diagnostic = Diagnostic { detail, command, hint, ..turned_away };
                 }
-                Err(Box::new(diagnostic))
+                if is_unknown { End::Unknown(Box::new(diagnostic)) } else { End::Failed(Box::new(diagnostic)) }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! What the instance makes of them is judged in `servers`.
 
 use crate::check::Finding;
+use crate::check::guard;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -66,6 +67,12 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
             }
             let (code, what) = match fact {
                 Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
+                // Without these it is more than a remark.
+                Observed::Absent
+                    if path == layout.own("role") || guard::files(layout).iter().any(|file| file == path) =>
+                {
+                    return None;
+                }
                 Observed::Absent => ("file-missing", "is missing"),
                 _ => return None,
             };

@@ -9,6 +9,7 @@ mod certificates;
 mod durability;
 pub mod evidence;
 pub mod files;
+pub mod guard;
 pub mod links;
 pub mod report;
 mod room;

@@ -6,6 +6,7 @@ use crate::check::ServerReport;
 use crate::check::certificates;
 use crate::check::durability;
 use crate::check::files;
+use crate::check::guard;
 use crate::check::room;
 use crate::check::slots;
 use crate::check::soundness;
@@ -110,17 +111,18 @@ pub fn check_servers(
             ));
             continue;
         };
+        findings.extend(guard::check_guard(topology.name(), name, seen, layout));
         let instance = match &seen.instance {
             Observed::Known(instance) => instance,
             Observed::Absent => {
-                findings.push(Finding::unhealthy(
-                    Diagnostic::error(
-                        "instance-not-running",
-                        format!("server \"{name}\": no instance runs on port {}", server.port),
-                    )
+                let message = format!("server \"{name}\": no instance runs on port {}", server.port);
+                let mut diagnostic = Diagnostic::error("instance-not-running", message)
                     .server(name)
-                    .hint("\"pgstead bootstrap\" starts it, or shows why it cannot."),
-                ));
+                    .hint("\"pgstead bootstrap\" starts it, or shows why it cannot.");
+                if let Some(said) = guard::last_refusal(seen, layout) {
+                    diagnostic = diagnostic.detail(said.to_owned());
+                }
+                findings.push(Finding::unhealthy(diagnostic));
                 continue;
             }
             Observed::Unreadable(why) => {
@@ -360,10 +362,21 @@ fn role_survives_restart(
     let role = seen.files.get(&layout.own("role")).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
     let expected = if is_primary { "primary" } else { "standby" };
     if role.is_some_and(|role| role.trim() != expected) {
+        let hint = format!(
+            "The next start will be refused. If it is to stay a {expected}: echo {expected} >{}; \"pgstead plan\" shows what would change.",
+            layout.own("role")
+        );
         wrong(
             "role-file",
             format!("server \"{name}\" is a {expected} and its role file says {}", role.unwrap_or_default().trim()),
-            "Run \"pgstead bootstrap\" to see what it would change.",
+            &hint,
+        );
+    }
+    if seen.files.get(&layout.own("role")).is_some_and(Observed::is_absent) {
+        wrong(
+            "role-file",
+            format!("server \"{name}\" has no role file"),
+            "The next start will be refused. \"pgstead bootstrap\" installs it.",
         );
     }
     if let Observed::Known(service) = &seen.service

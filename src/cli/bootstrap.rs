@@ -14,6 +14,7 @@ use super::inventory;
 use super::plan;
 use super::plan::Planned;
 use super::session::Session;
+use super::session::state_identity;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
@@ -114,7 +115,7 @@ async fn over(
     ui.diagnostics(&plan.notes);
     let sessions = session.sessions(&secrets)?;
     lock::release_left(&session.hosts, &session.observation, &state_identity(&session.state), |name| {
-        plan.steps.iter().any(|planned| planned.step.server.as_ref() == Some(name))
+        plan.touches(name)
     })
     .await;
     let report = if plan.changes() {
@@ -158,6 +159,7 @@ async fn over(
     } else {
         prove_unchanged(session, &sessions, topology, begun).await?
     };
+    ui.diagnostics(&report.warnings);
     ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;
     Ok(match &report.failure {
         None => exit::DONE,
@@ -186,15 +188,9 @@ async fn prove_unchanged(
         changed: false,
         steps: Vec::new(),
         seconds: begun.elapsed().as_secs_f64(),
+        warnings: Vec::new(),
         failure: None,
     })
-}
-
-/// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since
-/// the living one holds the directory's own lock.
-fn state_identity(state: &StateDir) -> String {
-    let path = std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned());
-    format!("{}:{}", operator(), path.display())
 }
 
 fn question(plan: &Plan) -> Question {

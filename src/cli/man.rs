@@ -68,6 +68,10 @@ const FILES: &[(&str, &str)] = &[
         "DATA.seed.RUN",
         "On a server: a new data directory before it is complete. Nothing starts it; nothing removes it.",
     ),
+    (
+        "DATA.aside.TIME.RUN.REASON",
+        "On a server: a data directory that another one replaced. Nothing starts it; \"pgstead forget-aside\" removes it.",
+    ),
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[

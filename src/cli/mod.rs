@@ -7,6 +7,7 @@ mod bootstrap;
 mod check;
 mod completions;
 pub mod exit;
+mod forget_aside;
 pub mod globals;
 mod history;
 mod init;
@@ -67,6 +68,7 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
+    ForgetAside(forget_aside::ForgetAsideArgs),
     Unlock(unlock::UnlockArgs),
     History(history::HistoryArgs),
     Lab(lab::LabArgs),
@@ -141,6 +143,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),
+        Command::ForgetAside(args) => forget_aside::run(globals, args, ui),
         Command::Unlock(args) => unlock::run(globals, args, ui),
         Command::History(args) => history::run(globals, args, ui),
         Command::Lab(args) => lab::run(globals, args, ui),

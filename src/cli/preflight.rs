@@ -97,7 +97,8 @@ pub(super) fn run(globals: &Globals, args: &PreflightArgs, ui: &Ui) -> Result<Ex
 }
 
 async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Result<(PreflightReport, bool), Failure> {
-    let mut session = Session::open(inventory, Wish { readiness: true, ..Wish::default() }, events).await?;
+    let mut session =
+        Session::open(inventory, Wish { readiness: true, beside_size: true, ..Wish::default() }, events).await?;
     session.compare_histories().await;
     let topology = &inventory.topology;
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
@@ -143,8 +144,13 @@ fn record(inventory: &Inventory, report: &PreflightReport, begun: Instant) -> Re
     }
     let time = Timestamp::now();
     let run = time.strftime("%Y%m%d%H%M%S%f").to_string();
-    let mut entries =
-        vec![Entry::RunStarted { run: run.clone(), time, operator: operator(), operation: "preflight".to_owned() }];
+    let mut entries = vec![Entry::RunStarted {
+        run: run.clone(),
+        time,
+        operator: operator(),
+        operation: "preflight".to_owned(),
+        state: None,
+    }];
     entries.extend(report.skipped.iter().map(|skip| Entry::Skipped {
         run: run.clone(),
         time,

@@ -41,6 +41,7 @@ use crate::remote::Connector;
 use crate::remote::Ssh;
 use crate::remote::close_all;
 use crate::state::StateDir;
+use crate::state::journal::operator;
 
 /// Connections to all servers, and what was seen over them.
 #[derive(Debug)]
@@ -209,4 +210,11 @@ fn pki_failure(error: &crate::pki::PkiError) -> Failure {
 
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since
+/// the living one holds the directory's own lock.
+pub(super) fn state_identity(state: &StateDir) -> String {
+    let path = std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned());
+    format!("{}:{}", operator(), path.display())
 }

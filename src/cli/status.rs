@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use jiff::Zoned;
 
 use super::block_on;
@@ -11,17 +12,22 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::session::Session;
+use crate::apply::lock::Standing;
 use crate::check::CheckReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Events;
+use crate::model::aside;
+use crate::model::aside::Beside;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe::probe::Wish;
+use crate::plan;
 use crate::ui::Delivery;
 use crate::ui::Ui;
+use crate::ui::beside::BesideView;
 use crate::ui::json::StatusDocument;
 use crate::ui::topology;
 use crate::ui::topology::RoleView;
@@ -53,7 +59,9 @@ pub(super) fn run(globals: &Globals, args: &StatusArgs, ui: &Ui) -> Result<Exit,
     }
     let inventory = inventory::load(globals, ui)?;
     block_on(async {
-        let mut session = Session::open(&inventory, Wish::default(), Events::silent()).await?;
+        // Sizes are counted once, and not again and again.
+        let wish = Wish { beside_size: args.watch.is_none(), ..Wish::default() };
+        let mut session = Session::open(&inventory, wish, Events::silent()).await?;
         let Some(every) = args.watch else {
             let view = view(&session, &session.check(None).await?);
             session.close().await;
@@ -101,7 +109,28 @@ fn view(session: &Session<'_>, report: &CheckReport) -> StatusView {
         verdict: report.verdict,
         sites: sites.filter(|site| !site.servers.is_empty()).collect(),
         links: report.links.clone(),
+        beside: topology.servers().flat_map(|server| beside(session, server)).collect(),
     }
+}
+
+/// Returns what stands beside a server's data directory.
+fn beside<'a>(session: &'a Session<'_>, server: &'a Server) -> impl Iterator<Item = BesideView> + 'a {
+    let seen = session.observation.server(&server.name);
+    let facts = seen.into_iter().filter_map(|seen| Some((seen, seen.layout.known()?)));
+    facts.flat_map(move |(seen, layout)| {
+        seen.beside_facts.iter().map(move |fact| {
+            let kind = aside::read(&layout.data_directory, &fact.path);
+            BesideView {
+                server: server.name.clone(),
+                name: aside::own_name(&fact.path).to_owned(),
+                command: matches!(kind, Beside::Aside(_)).then(|| plan::aside::command(&server.name, &fact.path)),
+                kind,
+                modified: Timestamp::from_second(fact.modified_s).ok(),
+                now: Timestamp::now(),
+                bytes: fact.bytes.known().copied(),
+            }
+        })
+    })
 }
 
 fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> ServerView {
@@ -122,7 +151,11 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         }
         _ => return view,
     };
-    view.notes.extend(seen.beside.iter().map(|path| format!("beside: {path}")));
+    // The box is narrow; "unlock" tells the rest.
+    view.notes.extend(Standing::of(seen).map(|lock| {
+        let word = if lock.is_living() { "locked by " } else { "expired lock of " };
+        [word, lock.owner.as_deref().unwrap_or("unknown")].concat()
+    }));
     view.role = match (&seen.instance, &seen.data_directory) {
         (Observed::Known(instance), _) => {
             view.timeline = Some(instance.timeline);

@@ -10,8 +10,9 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::session::Session;
-use crate::apply::lock;
+use super::session::state_identity;
 use crate::apply::lock::Locked;
+use crate::apply::lock::Standing;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -28,18 +29,26 @@ use crate::ui::json::Versioned;
 
 /// Show who holds the locks of the servers, and break them on consent
 ///
-/// A run holds a lock on every server it touches. A run that was killed leaves its lock; the next run from the same
-/// state directory takes it over by itself, and any other needs this command. Break only what is dead.
+/// A run holds a lock on every server it touches and renews it while it lives. A run that was killed leaves its lock; the
+/// next run from the same state directory takes it over at once, and any other as soon as its lease has ended, after a
+/// minute. A lease that lives is broken only by whoever types "yes": its run may be at work.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead unlock          show the holders, ask, break
-  pgstead unlock --yes    break without asking")]
+  pgstead unlock --yes    break leases that have ended, without asking")]
 pub(super) struct UnlockArgs {}
 
 #[derive(Debug, Serialize)]
 struct Held {
     server: String,
     holder: String,
+    run: Option<String>,
+    operation: Option<String>,
+    owner: Option<String>,
+    since: Option<String>,
+    renewed_seconds_ago: Option<i64>,
+    /// Whether its run may be at work: its lease has not ended, and it is not one of this state directory.
+    living: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,18 +79,34 @@ pub(super) fn run(globals: &Globals, _args: &UnlockArgs, ui: &Ui) -> Result<Exit
 async fn over(session: &Session<'_>, ui: &Ui) -> Result<Exit, Failure> {
     let mut held = Vec::new();
     let mut locked = Vec::new();
+    let ours = state_identity(&session.state);
     for (name, host) in &session.hosts {
         let (Ok(host), Some(seen)) = (host, session.observation.server(name)) else { continue };
         let (Observed::Known(text), Observed::Known(layout)) = (&seen.lock, &seen.layout) else { continue };
-        held.push(Held { server: name.to_string(), holder: lock::holder_sentence(text) });
+        let lock = Standing::new(text, seen.lock_age_seconds);
+        held.push(Held {
+            server: name.to_string(),
+            holder: lock.sentence(),
+            living: lock.is_living() && !lock.is_of(&ours),
+            run: lock.run,
+            operation: lock.operation,
+            owner: lock.owner,
+            since: lock.since,
+            renewed_seconds_ago: lock.age_seconds,
+        });
         locked.push((Locked { host, layout, seen }, text));
     }
     if !locked.is_empty() {
         for lock in &held {
-            ui.say(&format!("{}: {}\n", lock.server, lock.holder));
+            let living = if lock.living { "The lease lives" } else { "Its run is dead" };
+            ui.say(&format!("{}: {} {living}.\n", lock.server, lock.holder));
         }
         let change = format!("Break the locks of {} servers", locked.len());
-        ask::consent(ui, &Question { gravity: Gravity::Ordinary, change })?;
+        let gravity = if held.iter().any(|lock| lock.living) { Gravity::Rival } else { Gravity::Ordinary };
+        if gravity == Gravity::Rival && ui.options.yes {
+            return Err(living(&held));
+        }
+        ask::consent(ui, &Question { gravity, change })?;
     }
     let now = Timestamp::now().to_string();
     for (server, text) in &locked {
@@ -102,4 +127,15 @@ async fn over(session: &Session<'_>, ui: &Ui) -> Result<Exit, Failure> {
         || Versioned::new(Unlocked { topology: topology.as_str(), locks: &held }),
     )?;
     Ok(exit::DONE)
+}
+
+/// The answer to --yes where a lease lives: a run of somebody else may be at work, and only a person can know better.
+fn living(held: &[Held]) -> Failure {
+    let diagnostics = held.iter().filter(|lock| lock.living).map(|lock| {
+        Diagnostic::error("lease-living", format!("server \"{}\": the lease of another run lives", lock.server))
+            .server(&lock.server)
+            .detail(lock.holder.clone())
+            .hint("A dead run's lease ends by itself within a minute; run it again then. To break it now, run \"pgstead unlock\" without --yes on a terminal.")
+    });
+    Failure::all(FailureKind::Locked, diagnostics.collect())
 }

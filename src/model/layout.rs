@@ -6,11 +6,25 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
 use crate::model::topology::Server;
 use crate::model::version::Major;
 
 /// The value of `service` that says: no service manager, start the instance with `pg_ctl`.
 pub const NO_SERVICE: &str = "pg_ctl";
+
+/// Where the administrator's files of systemd are, drop-ins of units among them.
+const UNIT_DIRECTORY: &str = "/etc/systemd/system";
+
+/// The drop-in by which a unit asks the start guard. Not `pgstead.conf`: that is a file of the instance.
+const GUARD_DROP_IN: &str = "pgstead-start-guard.conf";
+
+/// The name of the start guard in pgstead's own directory.
+pub const START_GUARD: &str = "start-guard";
+
+/// The file in pgstead's own directory in which the start guard says what it refused last.
+pub const START_REFUSED: &str = "start-refused";
 
 /// A family of installations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +135,28 @@ impl Layout {
     /// Returns the path of a file in pgstead's own directory.
     pub fn own(&self, name: &str) -> String {
         format!("{}/{name}", self.pgstead_directory)
+    }
+
+    /// Returns the file by which the unit asks the start guard before every start, where a unit runs the instance.
+    pub fn guard_drop_in(&self) -> Option<String> {
+        let unit = self.unit.as_deref()?;
+        let unit = unit.strip_suffix(".service").unwrap_or(unit);
+        Some(format!("{UNIT_DIRECTORY}/{unit}.service.d/{GUARD_DROP_IN}"))
+    }
+
+    /// Returns the command that asks the start guard. The shell runs it, so that its file needs no label and no mode
+    /// that lets a service manager execute it.
+    pub fn start_guard(&self, topology: &TopologyName, server: &ServerName) -> Vec<String> {
+        let mut words = vec![
+            "/bin/sh".to_owned(),
+            self.own(START_GUARD),
+            self.data_directory.clone(),
+            self.own("role"),
+            topology.to_string(),
+            server.to_string(),
+        ];
+        words.extend(self.unit.clone());
+        words
     }
 
     /// Returns where a base backup or a new instance is put together before it becomes the data directory (hazard 19).

@@ -5,8 +5,11 @@
 pub mod address;
 pub mod archive;
 pub mod argv;
+pub mod aside;
+pub mod beside;
 pub mod hba;
 pub mod health;
+pub mod job;
 pub mod layout;
 pub mod lsn;
 pub mod name;

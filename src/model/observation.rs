@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::argv::Login;
+use crate::model::beside::BesideFact;
 use crate::model::health::Health;
+use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -66,6 +68,9 @@ pub struct ServerObservation {
     pub data_directory: Observed<DataDirectory>,
     /// Directories beside the data directory that interrupted or earlier runs left (`….seed.RUN`, `….aside.…`).
     pub beside: Vec<String>,
+    /// What those directories are.
+    #[serde(default)]
+    pub beside_facts: Vec<BesideFact>,
     /// The file systems that matter, by the path asked about.
     pub disks: BTreeMap<String, Observed<Disk>>,
     /// Which process listens on the instance's port. Absent means the port is free.
@@ -74,10 +79,13 @@ pub struct ServerObservation {
     pub service: Observed<Service>,
     /// Files that pgstead may own, by path.
     pub files: BTreeMap<String, Observed<FileFact>>,
-    /// Detached jobs of pgstead that still run, by unit name or job file.
-    pub jobs: Vec<String>,
+    /// Detached jobs of pgstead, running or ended.
+    pub jobs: Vec<Job>,
     /// The lock that a run of pgstead holds on this server, as its holder wrote it.
     pub lock: Observed<String>,
+    /// How long ago that lock was renewed, by this server's clock alone; none where that could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_age_seconds: Option<i64>,
     /// Counts the runs that changed this server; a lock is refused when it moved since the observation.
     pub generation: u64,
     /// This server's own addresses.
@@ -201,6 +209,19 @@ pub struct Service {
     pub enabled: bool,
     /// Whether this instance starts when the machine boots: enabled, and not excepted (`start.conf`).
     pub starts_at_boot: bool,
+    /// The commands that the unit as it is loaded runs before the instance starts, as the service manager shows them.
+    #[serde(default)]
+    pub before_start: Option<Vec<String>>,
+}
+
+impl Service {
+    /// Says whether the loaded unit runs a command before every start; `None` where nobody asked.
+    pub fn runs_before_start(&self, command: &[String]) -> Option<bool> {
+        // Service managers differ in how they show quotes.
+        let bare = |text: &str| text.replace(['"', '\'', '\\'], "");
+        let wanted = bare(&command.join(" "));
+        Some(self.before_start.as_ref()?.iter().any(|shown| bare(shown) == wanted))
+    }
 }
 
 /// A file that pgstead may own.

@@ -1,5 +1,6 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
+pub mod beside;
 pub mod history;
 pub mod meet;
 pub mod pairs;

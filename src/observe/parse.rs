@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
 use crate::model::health::Health;
+use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -70,16 +71,29 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
         beside: lines(&records.text("beside")),
+        beside_facts: crate::observe::beside::parse_beside(records),
         disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
-            let (active, boot) = text.rsplit_once(' ')?;
-            let (active, enabled) = active.rsplit_once(' ')?;
-            Some(Service { active: active.to_owned(), enabled: enabled == "1", starts_at_boot: boot == "1" })
+            let (boot, shown) = text.split_once('\n')?;
+            let (enabled, boot) = boot.split_once(' ')?;
+            let active = shown.lines().find_map(|line| line.strip_prefix("ActiveState="))?;
+            // "{ path=… ; argv[]=the words ; ignore_errors=no ; …"; what may fail guards nothing.
+            let command = |line: &str| {
+                let (command, rest) = line.strip_prefix("ExecStartPre=")?.split_once("argv[]=")?.1.split_once(" ; ")?;
+                rest.starts_with("ignore_errors=no").then(|| command.to_owned())
+            };
+            Some(Service {
+                active: active.to_owned(),
+                enabled: enabled == "1",
+                starts_at_boot: boot == "1",
+                before_start: Some(shown.lines().filter_map(command).collect()),
+            })
         }),
         files: parse_files(records),
-        jobs: lines(&records.text("jobs")),
+        jobs: parse_jobs(records),
         lock: records.get("lock"),
+        lock_age_seconds: records.text("lock_age").trim().parse().ok(),
         generation: records.text("generation").trim().parse().unwrap_or(0),
         addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
         peers: parse_peers(records),
@@ -106,7 +120,7 @@ fn parse_login(user: &str, probe_user: &str) -> Login {
     Login { user: user.to_owned(), root }
 }
 
-trait MapParsed {
+pub(super) trait MapParsed {
     fn map_parsed<T>(self, parse: impl FnOnce(&str) -> Option<T>) -> Observed<T>;
 }
 
@@ -190,7 +204,7 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
 }
 
 /// Parses what `pg_controldata` prints under `LC_ALL=C`.
-fn parse_control(text: &str) -> Option<ControlFile> {
+pub(super) fn parse_control(text: &str) -> Option<ControlFile> {
     let field = |label: &str| {
         text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(|value| value.trim().to_owned())
     };
@@ -264,6 +278,16 @@ fn parse_listener(records: &Records) -> Observed<Listener> {
         process: process.to_owned(),
         pid,
     })
+}
+
+/// A job's record: whether its lock is held and its last word, a line feed, and what was written before it began.
+fn parse_jobs(records: &Records) -> Vec<Job> {
+    let job = |(name, value): (&str, &Observed<String>)| {
+        let (head, record) = value.known()?.split_once('\n')?;
+        let (alive, word) = head.split_once(' ').unwrap_or((head, ""));
+        Job::parse(name, record, alive == "1", word)
+    };
+    records.with_prefix("job.").filter_map(job).collect()
 }
 
 fn parse_files(records: &Records) -> BTreeMap<String, Observed<FileFact>> {

@@ -9,8 +9,10 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 /// The text of the probe.
-pub static SCRIPT: LazyLock<String> =
-    LazyLock::new(|| include_str!("probe.sh").replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end()));
+pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    let script = include_str!("probe.sh").replace("# @@BESIDE@@\n", include_str!("beside.sh"));
+    script.replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end())
+});
 
 /// The text of the probe with what a preflight wants besides.
 pub static READINESS_SCRIPT: LazyLock<String> = LazyLock::new(|| {
@@ -42,6 +44,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("secret", "passfile"),
     ("own", "role"),
     ("own", "wait-ready"),
+    ("own", "start-guard"),
+    ("own", "start-refused"),
     ("own", "manifest"),
     ("own", "data-directory"),
 ];
@@ -53,6 +57,8 @@ pub struct Wish {
     pub dials: bool,
     /// The bytes of the data directory. Costs a walk through it.
     pub size: bool,
+    /// The bytes of directories beside the data directory. Costs a walk through each, ten seconds at most.
+    pub beside_size: bool,
     /// What a preflight wants besides: the machine, the installation, every database. Costs a connection per database.
     pub readiness: bool,
 }
@@ -70,12 +76,18 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     if wish.size {
         words.push("size".to_owned());
     }
+    if wish.beside_size {
+        words.push("beside-size".to_owned());
+    }
     if wish.readiness {
         words.push("readiness".to_owned());
     }
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {
         words.extend([(*place).to_owned(), (*name).to_owned()]);
+    }
+    for path in layouts(topology, server).iter().filter_map(Layout::guard_drop_in) {
+        words.extend(["drop-in".to_owned(), path]);
     }
     if wish.readiness {
         let places = server.tablespaces.values().cloned();

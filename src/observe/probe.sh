@@ -2,7 +2,9 @@
 # It runs as root where the login allows that. Its arguments are words in groups:
 #   version N, port N, layout KIND BIN DATA CONFIG UNIT SOCKET USER OWN (several; the first that is there counts),
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
+#   drop-in PATH (another one; several, of which only that of the unit counts),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
+#   beside-size (count those of the directories beside it),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
@@ -38,6 +40,7 @@ fi
 # --- Arguments. Those that need the layout wait in "later".
 version='' port='' kind='' own='' later=0
 want_size=0
+want_beside_size=0
 want_readiness=0
 files='' peers='' others=''
 while [ $# -gt 0 ]; do
@@ -45,6 +48,7 @@ while [ $# -gt 0 ]; do
     version) version=$2; shift 2 ;;
     port) port=$2; shift 2 ;;
     size) want_size=1; shift ;;
+    beside-size) want_beside_size=1; shift ;;
     readiness) want_readiness=1; shift ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
@@ -229,12 +233,7 @@ elif visible "$data"; then
 else
   unreadable data "user $me may not look into $(dirname "$data")"
 fi
-beside=''
-for path in "$data".seed.* "$data".aside.*; do
-  [ -e "$path" ] && beside="$beside$path
-"
-done
-put beside "$beside"
+# @@BESIDE@@
 disk "$data"
 disk "$own"
 if [ -L "$data/pg_wal" ]; then disk "$data/pg_wal"; fi
@@ -251,7 +250,7 @@ fi
 
 # --- The service.
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
-  active=$(systemctl show -P ActiveState "$unit" 2>/dev/null)
+  shown=$(systemctl show -p ActiveState -p ExecStartPre "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
     boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
     systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
@@ -260,17 +259,21 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
     systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
     boot=$enabled
   fi
-  put service "$active $enabled $boot"
-  put jobs "$(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'pgstead-*' 2>/dev/null | awk '{ print $1 }')"
+  put service "$enabled $boot
+$shown"
 else
   absent service
-  jobs=''
-  for path in "$own"/job.*; do
-    [ -e "$path" ] && kill -0 -- "-$(head -n 1 "$path")" 2>/dev/null && jobs="$jobs$path
-"
-  done
-  put jobs "$jobs"
 fi
+
+# --- Detached jobs: the record, and whether a process of the job still holds its lock.
+for path in "$own"/jobs/*/record; do
+  if [ -e "$path" ]; then
+    path=${path%/record}
+    if flock -n -s "$path/lock" true 2>/dev/null; then alive=0; else alive=1; fi
+    put "job.${path##*/}" "$alive $(cat "$path/status" 2>/dev/null)
+$(cat "$path/record" 2>/dev/null)"
+  fi
+done
 
 # --- Files that pgstead may own, its lock and its generation; then the peers.
 report() { # LABEL PATH WITH_CONTENT
@@ -301,13 +304,18 @@ while [ $# -gt 0 ]; do
   case $1 in
     own) report "$number" "$own/$2" 1; shift 2 ;;
     config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
+    drop-in) case $2 in */"${unit%.service}".service.d/*) report "$number" "$2" 1 ;; esac; shift 2 ;;
     secret) report "$number" "$own/$2" 0; shift 2 ;;
     place) place_facts "$number" "$2"; shift 2 ;;
     peer) peer_facts "$2" "$3"; shift 4 ;;
     *) shift 2 ;;
   esac
 done
-if [ -e "$own/lock" ]; then put lock "$(cat "$own/lock" 2>&1)"; else absent lock; fi
+# The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
+if held=$(cat "$own/lock" 2>&1); then
+  put lock "$held"
+  if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
+elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi
 if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; else absent generation; fi
 
 wait

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Authentication;
@@ -23,9 +24,13 @@ use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::effects;
 use crate::plan::files;
+use crate::plan::guard;
 use crate::plan::history;
 use crate::plan::identity::Configuration;
+use crate::plan::job;
+use crate::plan::job::Earlier;
 use crate::plan::network;
+use crate::plan::orphans;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
@@ -104,6 +109,7 @@ pub fn plan_bootstrap(
     refusals.extend(tablespaces::refusals(topology));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
+    refusals.extend(orphans::refusals(topology, observation, &servers, &links));
     if first_names != final_names
         && let Some(server) = decided.get(&primary)
     {
@@ -150,19 +156,27 @@ impl Steps<'_> {
         let mut plan = PlanBuilder::default();
         let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for (name, server) in self.in_order() {
+            if let Some(step) = guard::reload_units(server.seen, &server.install) {
+                installed.insert(name, plan.add(step, []));
+            }
             // What a restart brings into force is installed right before it, in the safe order.
             if matches!(server.change, Change::Restart { .. }) {
                 continue;
             }
             let included = server.included_step().map(|step| plan.add(step, []));
             if let Some(step) = server.install_step() {
-                installed.insert(name, plan.add(step, included));
+                let before = included.into_iter().chain(installed.get(name).copied());
+                installed.insert(name, plan.add(step, before));
             }
         }
         for (_, server) in self.in_order() {
             if let Some(step) = seed::enable_service(server.seen) {
                 plan.add(step, []);
             }
+        }
+        // A job's record that is still there beside a finished data directory has done its service.
+        for (_, server) in self.in_order().filter(|(_, server)| server.seen.data.is_some()) {
+            self.clear_earlier(&mut plan, server.seen, None);
         }
         // "ready" is the step after which a server's instance serves with its new files.
         let mut ready: BTreeMap<&ServerName, StepId> = BTreeMap::new();
@@ -174,8 +188,13 @@ impl Steps<'_> {
 
         // The primary: a new instance where there is none.
         if let Some((name, server)) = self.in_order().next().filter(|(_, server)| server.seen.data.is_none()) {
-            let new = seed::new_instance(self.topology, self.material, server.seen, &server.wanted);
-            let made = plan.add(new.make, []);
+            let adopted = match job::earlier(server.seen, None, true) {
+                Earlier::Adopt(job) => Some(job),
+                Earlier::None | Earlier::Clear(_) => None,
+            };
+            let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
+            let new = seed::new_instance(self.topology, self.material, server.seen, &server.wanted, adopted);
+            let made = plan.add(new.make, cleared);
             let complete = plan.add(new.complete, installed.get(name).copied().into_iter().chain([made]));
             ready.insert(name, plan.add(new.start, [complete]));
         }
@@ -205,8 +224,20 @@ impl Steps<'_> {
                 }
                 continue;
             }
-            if !server.seen.seen.jobs.is_empty() {
-                waits.push(plan.add(seed::cancel_jobs(server.seen), []));
+            // A copy that an earlier run began needs its slot, and an upstream that can still be told from others.
+            let is_usable = usable && upstream.seen.system_identifier().is_some();
+            let adopted = match job::earlier(server.seen, Some(link.upstream.as_str()), is_usable) {
+                Earlier::Adopt(job) => Some(job),
+                Earlier::None | Earlier::Clear(_) => None,
+            };
+            let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
+            waits.extend(cleared);
+            if adopted.is_none() {
+                let orphans = orphans::of(self.topology, self.observation, server.seen, upstream.seen);
+                let after = waits.clone();
+                waits.extend(
+                    orphans.map(|addresses| plan.add(orphans::end(server.seen, upstream.seen, &addresses), after)),
+                );
             }
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));
@@ -215,7 +246,9 @@ impl Steps<'_> {
             if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
                 waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
-            let copy = seed::base_backup(self.topology, self.material, server.seen, &server.wanted, upstream.seen);
+            let (topology, material) = (self.topology, self.material);
+            let copy =
+                seed::base_backup(topology, material, server.seen, &server.wanted, upstream.seen, primary, adopted);
             let copied = plan.add(copy.make, waits);
             let complete = plan.add(copy.complete, [copied]);
             let started = plan.add(copy.start, [complete]);
@@ -229,6 +262,12 @@ impl Steps<'_> {
         }
         self.create_tablespaces(&mut plan);
         plan
+    }
+
+    /// Adds the step that clears away an earlier run's job, unless it is adopted.
+    fn clear_earlier(&self, plan: &mut PlanBuilder, seen: Seen<'_>, adopted: Option<&Job>) -> Option<StepId> {
+        let left = seen.seen.jobs.first().filter(|_| adopted.is_none())?;
+        Some(plan.add(seed::clear_job(self.topology, seen, left), []))
     }
 
     /// Says whether the slot of a link is there and holds its WAL.

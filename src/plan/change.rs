@@ -24,6 +24,7 @@ use crate::plan::decided::Decided;
 use crate::plan::decided::Direction;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::guard;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::seed;
@@ -74,6 +75,7 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
     }
     // Only files that an instance reads need a reload; those of pgstead itself do not.
     let is_read = |entry: &Entry| match entry {
+        Entry::File { path, .. } if seen.layout.guard_drop_in().as_ref() == Some(path) => false,
         Entry::File { path, .. } => path.ends_with(".conf") && !path.ends_with("/start.conf") || path.ends_with(".crt"),
         Entry::Link { .. } => true,
         Entry::Directory { .. } => false,
@@ -225,7 +227,9 @@ pub fn reload(seen: Seen<'_>) -> Step {
 
 fn restart(seen: Seen<'_>) -> Step {
     let layout = seen.layout;
-    let mut commands = vec![match &layout.unit {
+    // What would refuse the start refuses while the instance still runs.
+    let mut commands = vec![guard::ask(seen)];
+    commands.push(match &layout.unit {
         Some(unit) => Argv::new(files::administrator(seen.seen), "systemctl").args(["stop", unit]),
         None => Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl")).args([
             "stop",
@@ -235,7 +239,7 @@ fn restart(seen: Seen<'_>) -> Step {
             "--pgdata",
             &layout.data_directory,
         ]),
-    }];
+    });
     commands.extend(seed::start_commands(seen));
     Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
 }

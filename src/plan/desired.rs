@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -15,6 +16,7 @@ use crate::plan::conninfo::primary_conninfo;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
+use crate::plan::guard;
 use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
@@ -102,6 +104,7 @@ pub fn wanted(
     outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
     outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, primary, material)));
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
+    outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
     let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
     outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
     if topology.common().replication.authentication == Authentication::ScramSha256 {
@@ -109,6 +112,7 @@ pub fn wanted(
         outside.push(Entry::secret(layout.own("passfile"), &group, line));
     }
     outside.extend(certificates(seen, material, &group));
+    outside.extend(guard::drop_in(seen));
     let (inside, marks) =
         (Vec::new(), vec![(identity::FILE, identity::text(topology.name(), &server.name, seen.configuration))]);
     let mut wanted = Wanted { outside, inside, marks };

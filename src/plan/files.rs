@@ -421,7 +421,8 @@ pub fn install_argv(
                     Piece::Text(text) => text.len(),
                     Piece::Secret(secret) => secret.expose().len(),
                 };
-                argv.args.extend(words(&["f", path, owner, mode, &bytes.to_string()]));
+                let word = if layout.guard_drop_in().as_ref() == Some(path) { "u" } else { "f" };
+                argv.args.extend(words(&[word, path, owner, mode, &bytes.to_string()]));
                 argv.stdin.push(content.clone());
             }
             Entry::Link { path, target } => argv.args.extend(words(&["l", path, target])),

@@ -4,6 +4,7 @@
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
 pub mod adoption;
+pub mod aside;
 pub mod bootstrap;
 pub mod certificates;
 pub mod change;
@@ -12,13 +13,17 @@ pub mod decided;
 pub mod desired;
 pub mod effects;
 pub mod files;
+pub mod forget;
+pub mod guard;
 pub mod history;
 pub mod identity;
+pub mod job;
 pub mod kept;
 pub mod marked;
 pub mod material;
 pub mod network;
 pub mod offline;
+pub mod orphans;
 pub mod ownership;
 pub mod parameters;
 pub mod rendering;
@@ -32,15 +37,18 @@ pub mod tablespaces;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 pub use bootstrap::Consent;
 pub use bootstrap::plan_bootstrap;
 pub use effects::SettingChange;
+pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
 pub use step::Action;
 pub use step::FileChange;
 pub use step::Risk;
+pub use step::Room;
 pub use step::Step;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
@@ -72,6 +80,18 @@ pub struct PlannedStep {
 }
 
 impl Plan {
+    /// Says whether carrying the plan out may change a server: that of a step, or the upstream of a copy, which may have to
+    /// drop the copy's slot.
+    pub fn touches(&self, server: &ServerName) -> bool {
+        self.steps.iter().any(|planned| {
+            let upstream = match &planned.step.action {
+                Action::BaseBackup { upstream, .. } => Some(upstream),
+                Action::Run(_) | Action::ProveLinks { .. } => None,
+            };
+            planned.step.server.as_ref() == Some(server) || upstream == Some(server)
+        })
+    }
+
     /// Says whether carrying the plan out would change anything.
     pub fn changes(&self) -> bool {
         !self.steps.is_empty()

@@ -13,6 +13,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::aside;
 use crate::plan::identity::Configuration;
 use crate::plan::identity::Identity;
 use crate::plan::seed::DATA_DIRECTORY_RECORD;
@@ -115,14 +116,16 @@ fn nothing_there<'a>(
 ) -> Result<Option<Owned<'a>>, Diagnostic> {
     let record = layout.own(DATA_DIRECTORY_RECORD);
     let recorded = seen.files.get(&record).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
-    if recorded.map(str::trim) != Some(layout.data_directory.as_str()) {
+    let recorded = recorded.map(str::trim).unwrap_or_default();
+    // What was set aside, and is there, shows that its disk is mounted: the place beside it is free.
+    if recorded != layout.data_directory && aside::recorded_aside(seen, layout, recorded) != Some(false) {
         return Ok(None);
     }
     Err(Diagnostic::error(
         "data-directory-gone",
         format!("server \"{}\": its data directory is not there any more", server.name),
     )
-    .detail(format!("{} was complete once. A disk that is not mounted looks like this.", layout.data_directory))
+    .detail(format!("{recorded} was complete once. A disk that is not mounted looks like this."))
     .hint(format!(
         "Mount it. If the data is really gone and is to be copied anew, remove {record} there and run again."
     )))

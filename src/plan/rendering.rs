@@ -31,6 +31,7 @@ pub fn rendered(
         let Some(seen) = observation.server(&server.name) else { continue };
         let Observed::Known(layout) = &seen.layout else { continue };
         let seen = Seen {
+            topology: topology.name(),
             server,
             seen,
             layout,

@@ -6,8 +6,11 @@
 use crate::model::argv::Argv;
 use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
+use crate::model::job::Job;
+use crate::model::job::JobState;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::Material;
@@ -15,15 +18,26 @@ use crate::plan::conninfo::primary_conninfo;
 use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::guard;
+use crate::plan::job;
+use crate::plan::job::NewJob;
 use crate::plan::scripts;
+use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
+use crate::plan::step::Room;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
+use crate::plan::tablespaces;
 use crate::render::hba::roles;
 
 /// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
 const START_SECONDS: u32 = 300;
+
+/// A copy is given up when less than this is left for the WAL of its upstream: eight segments.
+const ROOM_FLOOR_BYTES: u64 = 128 << 20;
+/// The same in hundredths of a larger disk.
+const ROOM_FLOOR_PERCENT: u64 = 5;
 
 /// The file in pgstead's own directory that says: here was a complete data directory.
 pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
@@ -39,58 +53,134 @@ pub struct Seed {
     pub start: Step,
 }
 
-/// Returns the steps of a new instance.
-pub fn new_instance(topology: &Topology, material: &Material, seen: Seen<'_>, wanted: &Wanted) -> Seed {
+/// Returns the steps of a new instance; an earlier run may have made it already.
+pub fn new_instance(
+    topology: &Topology,
+    material: &Material,
+    seen: Seen<'_>,
+    wanted: &Wanted,
+    adopted: Option<&Job>,
+) -> Seed {
     let (server, layout) = (seen.server, seen.layout);
-    let seed = layout.seed_directory(&material.run);
-    let mut initdb = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("initdb"))
-        .args(["--pgdata", &seed, "--data-checksums", "--encoding", "UTF8", "--locale", "C.UTF-8"])
-        .args(["--username", roles::SUPERUSER, "--auth-local", "peer", "--auth-host", "reject", "--no-instructions"]);
-    sync_at_once(topology, &mut initdb);
-    Seed {
-        make: Step::run(
+    let run = adopted.map_or(&material.run, |job| &job.run);
+    let seed = layout.seed_directory(run);
+    let version = topology.common().version;
+    let make = match adopted {
+        Some(_) => Step::run(
             &server.name,
             Risk::Reversible,
-            format!("initialize a new instance of PostgreSQL {} with data checksums", topology.common().version),
-            vec![ensure_parent(seen), initdb],
+            format!("take over the new instance that run {run} initialized"),
+            vec![job::wait(topology, seen)],
         ),
+        None => {
+            let mut initdb = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("initdb"))
+                .args(["--pgdata", &seed, "--data-checksums", "--encoding", "UTF8", "--locale", "C.UTF-8"])
+                .args(["--username", roles::SUPERUSER, "--auth-local", "peer", "--auth-host", "reject"])
+                .arg("--no-instructions");
+            sync_at_once(topology, &mut initdb);
+            let seeds = [seed.clone()];
+            let new = NewJob { run, seeds: &seeds, upstream: None, verifier: None, command: initdb };
+            let commands = std::iter::once(ensure_parent(seen)).chain(job::run(topology, seen, new)).collect();
+            let title = format!("initialize a new instance of PostgreSQL {version} with data checksums");
+            Step::run(&server.name, Risk::Reversible, title, commands)
+        }
+    };
+    Seed {
+        make,
         complete: complete(seen, wanted, &seed, Vec::new(), "make it the data directory"),
-        start: start(seen),
+        start: start_new(topology, seen),
     }
 }
 
-/// Returns the steps that copy a standby from its upstream.
+/// Returns the steps that copy a standby from its upstream; an earlier run may have begun or finished the copy.
+///
+/// `existing` is the running primary, whose tablespaces a base backup brings along.
 pub fn base_backup(
     topology: &Topology,
     material: &Material,
     seen: Seen<'_>,
     wanted: &Wanted,
     upstream: Seen<'_>,
+    existing: Option<&Instance>,
+    adopted: Option<&Job>,
 ) -> Seed {
     let (server, layout) = (seen.server, seen.layout);
-    let seed = layout.seed_directory(&material.run);
-    let conninfo = primary_conninfo(topology, server, layout, upstream.server);
-    let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
-        .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
-        .args(["--wal-method", "stream", "--slot", &server.name.slot_name(), "--checkpoint", "fast"])
-        .args(["--label", &["pgstead ", &material.run].concat()]);
-    sync_at_once(topology, &mut copy);
-    let command = job(seen, topology, copy);
-    let verify =
-        Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_verifybackup")).arg("--quiet").arg(&seed);
+    let run = adopted.map_or(&material.run, |job| &job.run);
+    let seed = layout.seed_directory(run);
+    let from = &upstream.server.name;
+    let (title, mut commands, moves) = match adopted {
+        Some(job) => {
+            let title = match job.state {
+                JobState::Running => format!("wait for the base backup from \"{from}\" that run {run} began"),
+                _ => format!("take over the base backup from \"{from}\" that run {run} finished"),
+            };
+            (title, vec![job::wait(topology, seen)], tablespaces::moves(&job.seeds[1..], run))
+        }
+        None => {
+            let conninfo = primary_conninfo(topology, server, layout, upstream.server);
+            let locations = existing.into_iter().flat_map(|instance| instance.tablespaces.values());
+            let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
+            let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
+                .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
+                .args(["--wal-method", "stream", "--slot", &server.name.slot_name(), "--checkpoint", "fast"])
+                .args(["--label", &["pgstead ", run].concat()])
+                .args(moves.iter().map(tablespaces::Move::mapping));
+            sync_at_once(topology, &mut copy);
+            let seeds: Vec<String> =
+                std::iter::once(seed.clone()).chain(moves.iter().map(|one| one.from.clone())).collect();
+            let new = NewJob {
+                run,
+                seeds: &seeds,
+                upstream: Some(from.as_str()),
+                verifier: Some(layout.program("pg_verifybackup")),
+                command: copy,
+            };
+            let commands = std::iter::once(ensure_parent(seen)).chain(job::run(topology, seen, new)).collect();
+            (format!("take a base backup from \"{from}\" and verify it"), commands, moves)
+        }
+    };
+    // What an earlier run copied may be of another instance: the primary may have been made anew since (hazards 1, 9).
+    if let (Some(_), Some(identifier)) = (adopted, upstream.system_identifier()) {
+        commands.push(same_system(layout, &seed, identifier));
+    }
+    let settle = tablespaces::settle(seen, &seed, &moves);
     Seed {
         make: Step {
-            title: format!("take a base backup from \"{}\"", upstream.server.name),
+            title,
             server: Some(server.name.clone()),
             risk: Risk::Reversible,
-            action: Action::BaseBackup {
-                commands: vec![ensure_parent(seen), command],
-                upstream: upstream.server.name.clone(),
-            },
+            action: Action::BaseBackup { commands, upstream: from.clone(), room: room(topology, seen, upstream) },
             files: Vec::new(),
         },
-        complete: complete(seen, wanted, &seed, vec![verify], "verify the base backup and make it the data directory"),
-        start: start(seen),
+        complete: complete(seen, wanted, &seed, settle.into_iter().collect(), "make it the data directory"),
+        start: start_new(topology, seen),
+    }
+}
+
+/// Returns the command that fails where a copy is of another database system.
+fn same_system(layout: &Layout, seed: &str, identifier: u64) -> Argv {
+    Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
+        "-c",
+        scripts::SAME_SYSTEM,
+        "pgstead-same-system",
+        &layout.program("pg_controldata"),
+        seed,
+        &identifier.to_string(),
+    ])
+}
+
+/// Says when a copy is given up so that its upstream keeps room for WAL (hazard 23).
+fn room(topology: &Topology, seen: Seen<'_>, upstream: Seen<'_>) -> Room {
+    let layout = upstream.layout;
+    let wal = [&layout.data_directory, "/pg_wal"].concat();
+    let disks = &upstream.seen.disks;
+    let disk = disks.get(&wal).or(disks.get(&layout.data_directory)).and_then(Observed::known);
+    let look = Argv::new(files::administrator(upstream.seen), "df").args(["--block-size=1", "--output=avail", &wal]);
+    Room {
+        look,
+        floor_bytes: ROOM_FLOOR_BYTES.max(disk.map_or(0, |disk| disk.total_bytes / 100 * ROOM_FLOOR_PERCENT)),
+        cancel: vec![job::clear(topology, seen)],
+        release: vec![sql::psql(layout, upstream.server, sql::drop_slot(&seen.server.name))],
     }
 }
 
@@ -102,51 +192,21 @@ fn sync_at_once(topology: &Topology, command: &mut Argv) {
     }
 }
 
-/// Runs a long command detached: it outlives the connection, and can be found and cancelled whole (hazards 17, 21).
-fn job(seen: Seen<'_>, topology: &Topology, command: Argv) -> Argv {
-    let layout = seen.layout;
-    let mut argv = if layout.unit.is_some() {
-        let unit = ["pgstead-seed-", topology.name().as_str(), "-", seen.server.name.as_str()].concat();
-        Argv::new(files::administrator(seen.seen), "systemd-run")
-            .args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"])
-            .arg(["--unit=", &unit].concat())
-            .arg(["--uid=", &layout.os_user].concat())
-            .args(["--property=KillMode=control-group", "--property=TimeoutStopSec=10"])
-    } else {
-        Argv::new(command.run_as.clone(), "setsid").args([
-            "--wait",
-            "sh",
-            "-c",
-            scripts::JOB,
-            "pgstead-job",
-            &layout.own("job.seed"),
-        ])
+/// Returns the step that ends what an earlier run left on a server, with all its processes.
+pub fn clear_job(topology: &Topology, seen: Seen<'_>, job: &Job) -> Step {
+    let run = &job.run;
+    let title = match job.state {
+        JobState::Running => format!("end the job of run {run} and clear away what it made"),
+        JobState::Ended(0) if seen.data.is_some() => format!("clear away the record of run {run}'s finished job"),
+        _ => format!("clear away what the unfinished job of run {run} made"),
     };
-    argv.args.push(command.program);
-    argv.args.extend(command.args);
-    argv
+    Step::run(&seen.server.name, Risk::Reversible, title, vec![job::clear(topology, seen)])
 }
 
-/// Returns the step that ends jobs which an earlier run left, with all their processes.
-pub fn cancel_jobs(seen: Seen<'_>) -> Step {
-    let commands = seen
-        .seen
-        .jobs
-        .iter()
-        .map(|job| {
-            if seen.layout.unit.is_some() {
-                Argv::new(files::administrator(seen.seen), "systemctl").arg("stop").arg(job)
-            } else {
-                Argv::new(RunAs::User(seen.layout.os_user.clone()), "sh").args([
-                    "-c",
-                    scripts::CANCEL_JOB,
-                    "pgstead-cancel-job",
-                    job,
-                ])
-            }
-        })
-        .collect();
-    Step::run(&seen.server.name, Risk::Reversible, "cancel the unfinished job of an earlier run", commands)
+/// Returns the step that starts what was just made, after its job's record has done its service.
+fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
+    let commands = std::iter::once(job::clear(topology, seen)).chain(start_commands(seen)).collect();
+    Step::run(&seen.server.name, Risk::Reversible, "start the instance", commands)
 }
 
 fn ensure_parent(seen: Seen<'_>) -> Argv {
@@ -235,6 +295,7 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
     if let Some(unit) = &layout.unit {
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
+        commands.push(guard::ask(seen));
         commands.push(
             Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
                 .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])

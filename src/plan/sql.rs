@@ -1,9 +1,12 @@
 //! The SQL of a bootstrap: roles, the canary table, databases, slots, reload. It runs as the instance's OS user over the
 //! local socket, text on standard input, secrets as verifiers only (hazard 84).
 
+use std::collections::BTreeSet;
+
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
+use crate::model::name::ServerName;
 use crate::model::secret::Secret;
 use crate::model::topology::Server;
 use crate::plan::kept;
@@ -127,6 +130,52 @@ pub fn create_slots(slots: &[String]) -> Sql {
             .literal(slot)
             .text(");\n")
     })
+}
+
+/// Returns the SQL that ends the connections of an interrupted base backup, which stay until TCP gives a dead server up
+/// (hazard 17): those of a standby's name, from addresses that are known to be that server's.
+pub fn end_senders(standby: &ServerName, addresses: &BTreeSet<&str>) -> Sql {
+    let all = addresses
+        .iter()
+        .enumerate()
+        .fold(Sql::new(), |sql, (index, address)| sql.text(if index == 0 { "" } else { ", " }).literal(address));
+    // The rows are chosen before one is ended: among conditions of one query the server chooses the order.
+    Sql::new()
+        .text(
+            "DO $do$
+DECLARE
+  one record;
+BEGIN
+  FOR one IN SELECT pid, client_addr FROM pg_stat_replication WHERE application_name = ",
+        )
+        .literal(standby.as_str())
+        .text(" AND host(client_addr) IN (")
+        .then(all)
+        .text(
+            ")
+  LOOP
+    IF NOT pg_terminate_backend(one.pid, 10000) THEN
+      RAISE EXCEPTION 'walsender % of an interrupted base backup, for %, does not end', one.pid, one.client_addr;
+    END IF;
+  END LOOP;
+END
+$do$;
+",
+        )
+}
+
+/// Returns the SQL that ends whatever streams through a standby's slot, drops the slot, and lets go of the WAL that it held,
+/// which happens at a checkpoint.
+pub fn drop_slot(standby: &ServerName) -> Sql {
+    let slot = standby.slot_name();
+    Sql::new()
+        .text("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_replication WHERE application_name = ")
+        .literal(standby.as_str())
+        .text(";\nSELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE active_pid IS NOT NULL AND slot_name = ")
+        .literal(&slot)
+        .text(";\nSELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ")
+        .literal(&slot)
+        .text(";\nCHECKPOINT;\n")
 }
 
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).

@@ -14,7 +14,7 @@ pub enum Risk {
     Reversible,
     /// Interrupts clients.
     Disruptive,
-    /// Sets data aside.
+    /// Sets data aside, or removes for good what was set aside.
     Destructive,
 }
 
@@ -40,6 +40,8 @@ pub enum Action {
         commands: Vec<Argv>,
         /// The server that sends.
         upstream: ServerName,
+        /// When it is given up for the sake of that server.
+        room: Room,
     },
     /// A row is written on the primary and must arrive on every standby over its proper link.
     ProveLinks {
@@ -48,6 +50,20 @@ pub enum Action {
         /// The links to prove.
         links: Vec<Link>,
     },
+}
+
+/// The room that an upstream keeps for WAL while a base backup is taken: the copy's slot holds WAL back, and an upstream
+/// whose disk is full stops (hazard 23).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Room {
+    /// On the upstream: prints the bytes that are free, behind one line.
+    pub look: Argv,
+    /// Below this the copy is given up.
+    pub floor_bytes: u64,
+    /// On the standby: ends the copy whole.
+    pub cancel: Vec<Argv>,
+    /// On the upstream: drops the slot.
+    pub release: Vec<Argv>,
 }
 
 /// One step.

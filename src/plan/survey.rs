@@ -9,6 +9,7 @@ use crate::model::argv::RootAccess;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
@@ -16,6 +17,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::aside;
 use crate::plan::identity::Configuration;
 use crate::plan::ownership;
 
@@ -29,6 +31,8 @@ const CLOCK_WARN_MS: i64 = 1_000;
 /// A server with everything that is needed to plan for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
+    /// The topology's name.
+    pub topology: &'a TopologyName,
     /// What is wanted.
     pub server: &'a Server,
     /// What was seen.
@@ -173,10 +177,6 @@ fn survey_server<'a>(
             .hint("Start time synchronisation there (chrony or systemd-timesyncd)."),
         );
     }
-    if let [job, ..] = seen.jobs.as_slice() {
-        survey_jobs(survey, topology, server, job);
-    }
-    let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let mut is_foreign = false;
     let owned = match ownership::judge(topology, observation, server, seen, layout) {
         Ok(owned) => owned,
@@ -216,12 +216,11 @@ fn survey_server<'a>(
                 .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
         );
     }
-    for path in &seen.beside {
-        let kind = if path.contains(".seed.") { "an interrupted run left it" } else { "it was set aside" };
-        survey.notes.push(
-            Diagnostic::note("left-beside", format!("server \"{name}\": {path} is not in use; {kind}")).server(name),
-        );
-    }
+    // What a job's record names is awaited or cleared away by this very plan.
+    let of_a_job = |path: &&String| seen.jobs.iter().any(|job| job.seeds.contains(path));
+    survey
+        .notes
+        .extend(seen.beside.iter().filter(|path| !of_a_job(path)).map(|path| aside::remark(name, layout, path)));
     if (CLOCK_WARN_MS..=CLOCK_REFUSE_MS).contains(&seen.os.clock_skew_ms.abs()) {
         survey.notes.push(
             Diagnostic::warning(
@@ -237,22 +236,10 @@ fn survey_server<'a>(
     if survey.refusals.len() == before {
         let configuration = owned.map(|owned| owned.configuration).unwrap_or_default();
         let adopted = owned.is_some_and(|owned| owned.adopted);
-        survey.servers.insert(name.clone(), Seen { server, seen, layout, data, instance, configuration, adopted });
+        let topology = topology.name();
+        let seen = Seen { topology, server, seen, layout, data, instance, configuration, adopted };
+        survey.servers.insert(name.clone(), seen);
     }
-}
-
-fn survey_jobs(survey: &mut Survey<'_>, topology: &Topology, server: &Server, job: &str) {
-    survey.notes.push(
-        Diagnostic::note(
-            "job-running",
-            format!(
-                "server \"{}\": job \"{job}\" of an earlier run still runs there; it will be cancelled",
-                server.name
-            ),
-        )
-        .server(&server.name)
-        .detail(format!("It belongs to topology \"{}\".", topology.name())),
-    );
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.
@@ -312,6 +299,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             // Data and WAL of the source, and a fifth more (hazard 16).
             let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
             if disk.free_bytes < needed {
+                let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
                         "disk-too-small",
@@ -319,12 +307,16 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                     )
                     .server(name)
                     .detail(format!(
-                        "{} has {} MB free; at least {} MB are needed.",
+                        "{} has {} MB free; at least {} MB are needed.{}{held}",
                         disk.mount,
                         disk.free_bytes >> 20,
-                        needed >> 20
+                        needed >> 20,
+                        if held.is_empty() { "" } else { " " }
                     ))
-                    .hint(format!("Free space there, or choose another place: servers.{name}.data_directory.")),
+                    .hint(
+                        format!("Free space there, or choose another place: servers.{name}.data_directory. {advice}")
+                            .trim_end(),
+                    ),
                 );
             }
         }

@@ -60,6 +60,45 @@ pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, title, commands.collect())
 }
 
+/// Where a tablespace is copied to, and where it belongs. The first lies in the second, so that giving it its name is a
+/// rename, also where the tablespace is a mount point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where the copy puts it.
+    pub from: String,
+    /// Its location on every server.
+    pub to: String,
+}
+
+impl Move {
+    /// Returns the option of `pg_basebackup`; an equals sign in a path is escaped (manual, `pg_basebackup`).
+    pub fn mapping(&self) -> String {
+        let escaped = |path: &str| path.replace('\\', "\\\\").replace('=', "\\=");
+        ["--tablespace-mapping=", &escaped(&self.to), "=", &escaped(&self.from)].concat()
+    }
+}
+
+/// Returns where a run's copy of a tablespace goes first.
+pub fn to_come(location: &str, run: &str) -> Move {
+    Move { from: [location, SEED, run].concat(), to: location.to_owned() }
+}
+
+/// Returns the moves of a copy that an earlier run began, from the directories on its record.
+pub fn moves(seeds: &[String], run: &str) -> Vec<Move> {
+    let suffix = [SEED, run].concat();
+    seeds.iter().filter_map(|from| Some(to_come(from.strip_suffix(&suffix)?, run))).collect()
+}
+
+/// What the name of a copied tablespace begins with, in its location.
+const SEED: &str = "/pgstead.seed.";
+
+/// Returns the command that gives copied tablespaces their places, where there are any.
+pub fn settle(seen: Seen<'_>, seed: &str, moves: &[Move]) -> Option<Argv> {
+    let script = ["-c", scripts::SETTLE_TABLESPACES, "pgstead-settle-tablespaces", seed];
+    let places = moves.iter().flat_map(|one| [&one.from, &one.to]);
+    (!moves.is_empty()).then(|| Argv::new(files::administrator(seen.seen), "sh").args(script).args(places))
+}
+
 /// Returns the step that creates tablespaces on the primary.
 pub fn create(primary: Seen<'_>, missing: &BTreeMap<&String, &String>) -> Step {
     let sql = missing.iter().fold(Sql::new(), |sql, (name, directory)| {

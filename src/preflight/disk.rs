@@ -8,6 +8,7 @@ use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::model::quantity::seconds;
 use crate::model::readiness::Mount;
+use crate::plan::aside;
 use crate::preflight::Finding;
 use crate::preflight::Seed;
 use crate::preflight::facts::Facts;
@@ -197,11 +198,16 @@ fn space(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>, standby: Seen<'_>) ->
         let needed = data + wal + spare;
         let time = estimate(seed);
         if mount.free_bytes < needed {
+            // Only what is on this very mount holds room here.
+            let is_here = mount_of(standby, &layout.data_directory).is_some_and(|(of_data, _)| of_data == at);
+            let held = aside::room_held(name, standby.seen).filter(|_| is_here);
+            let (held, advice) =
+                held.map(|(held, advice)| (format!(" {held}"), format!(" {advice}"))).unwrap_or_default();
             found.push(
                 Diagnostic::error("space-short", format!("server \"{name}\": {at} is too small for the base backup"))
                     .server(name)
                     .detail(format!(
-                        "It has {} free. Needed are {}: {} of data, {} of WAL, and {} to spare. {time}",
+                        "It has {} free. Needed are {}: {} of data, {} of WAL, and {} to spare. {time}{held}",
                         bytes(mount.free_bytes),
                         bytes(needed),
                         bytes(data),
@@ -209,7 +215,7 @@ fn space(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>, standby: Seen<'_>) ->
                         bytes(spare)
                     ))
                     .hint(format!(
-                        "Free space there, enlarge it, or choose another place: servers.{name}.data_directory."
+                        "Free space there, enlarge it, or choose another place: servers.{name}.data_directory.{advice}"
                     )),
             );
         }

@@ -7,11 +7,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::fs::Permissions;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -23,7 +21,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
@@ -37,6 +34,8 @@ use crate::remote::classify::ConnectReason;
 use crate::remote::config;
 use crate::remote::config::ConnectOptions;
 use crate::remote::error::RemoteError;
+use crate::remote::private;
+use crate::remote::private::PrivateDirectory;
 use crate::remote::ssh::Ssh;
 
 /// sshd begins to drop unauthenticated connections at 10 (`MaxStartups`).
@@ -45,15 +44,12 @@ const HANDSHAKES_PER_JUMP_HOST: usize = 8;
 /// How long a master outlives its last client; also how soon the leash must be on.
 const LINGER: &str = "ControlPersist=5";
 
-/// The longest directory that leaves room for `/NN/m`, ssh's own suffix and the 104 bytes of a socket's path.
-const BASE_MAX_BYTES: usize = 60;
-
 /// Makes connections and owns the private directory that their sockets are in.
 #[derive(Debug)]
 pub struct Connector {
     options: ConnectOptions,
     events: Events,
-    dir: Arc<TempDir>,
+    dir: Arc<PrivateDirectory>,
     count: AtomicU32,
     gates: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -64,7 +60,7 @@ impl Connector {
     /// # Errors
     /// The directory cannot be made.
     pub fn new(options: ConnectOptions, events: Events) -> Result<Self, RemoteError> {
-        let dir = private_directory().map_err(|source| RemoteError::Prepare { source })?;
+        let dir = PrivateDirectory::new().map_err(|source| RemoteError::Prepare { source })?;
         Ok(Self { options, events, dir: Arc::new(dir), count: AtomicU32::new(0), gates: Mutex::default() })
     }
 
@@ -115,8 +111,12 @@ impl Connector {
         let config = config::render(&self.options, wish)?;
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let dir = self.dir.path().join(number.to_string());
-        let place =
-            Place { config: dir.join("config"), log: dir.join("log"), control: dir.join("m"), dir: dir.clone() };
+        let place = Place {
+            config: dir.join(private::CONFIG),
+            log: dir.join(private::LOG),
+            control: dir.join(private::CONTROL),
+            dir: dir.clone(),
+        };
         fs::create_dir(&dir) // Its parent is 0700.
             .and_then(|()| write_private(&place.config, &config))
             .map_err(|source| RemoteError::Prepare { source })?;
@@ -174,7 +174,7 @@ impl Connector {
         let Some((last, earlier)) = server.ssh.jump.split_last() else {
             return failed(server, ConnectReason::Jump, words);
         };
-        let log = place.dir.join("jump");
+        let log = place.dir.join(private::JUMP);
         let mut proxy = ssh_command(&place.config);
         proxy.arg("-E").arg(&log).arg("-W").arg(tcp_target(&server.address.to_string(), server.ssh.port.unwrap_or(22)));
         if !earlier.is_empty() {
@@ -255,20 +255,6 @@ fn failed(server: &Server, reason: ConnectReason, detail: &str) -> RemoteError {
     RemoteError::Connect { server: server.name.clone(), reason, destination, detail: detail.to_owned() }
 }
 
-fn private_directory() -> io::Result<TempDir> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let candidates = runtime.into_iter().chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for base in candidates.filter(|base| base.is_absolute() && base.as_os_str().len() <= BASE_MAX_BYTES) {
-        let private = Permissions::from_mode(0o700); // From the start; the crate's default follows the umask.
-        match tempfile::Builder::new().prefix("pgstead-").permissions(private).tempdir_in(&base) {
-            Ok(dir) => return Ok(dir),
-            Err(source) => failure = source,
-        }
-    }
-    Err(failure)
-}
-
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
@@ -286,13 +272,5 @@ mod tests {
         for bad in ["", "-oProxyCommand=x", "a;b", "$(x)", "a b", "a,b", "a\nb"] {
             assert!(!is_plain_jump(bad), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn the_private_directory_is_private_and_its_path_short() {
-        let dir = private_directory().unwrap();
-        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
-        // "/NN/m." and 16 random characters of ssh's temporary name.
-        assert!(dir.path().as_os_str().len() + 22 < 104);
     }
 }

@@ -11,6 +11,7 @@ mod connect;
 mod error;
 pub mod fake;
 mod known_hosts;
+mod private;
 mod script;
 mod ssh;
 pub mod trust;

@@ -11,7 +11,6 @@ use openssh::ForwardType;
 use openssh::Session;
 use openssh::Socket;
 use openssh::Stdio;
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -28,6 +27,8 @@ use crate::remote::classify;
 use crate::remote::connect::Place;
 use crate::remote::connect::tcp_target;
 use crate::remote::error::RemoteError;
+use crate::remote::private;
+use crate::remote::private::PrivateDirectory;
 use crate::remote::script;
 
 /// sshd allows 10 sessions per connection (`MaxSessions`).
@@ -51,7 +52,7 @@ pub struct Ssh {
     /// Keeps the master alive: see [`crate::remote::connect`].
     _leash: UnixStream,
     /// Removed with the last connection.
-    _base: Arc<TempDir>,
+    _base: Arc<PrivateDirectory>,
 }
 
 /// What one remote execution came to.
@@ -61,7 +62,13 @@ struct Ended {
 }
 
 impl Ssh {
-    pub(super) fn new(name: ServerName, place: Place, leash: UnixStream, base: Arc<TempDir>, events: Events) -> Self {
+    pub(super) fn new(
+        name: ServerName,
+        place: Place,
+        leash: UnixStream,
+        base: Arc<PrivateDirectory>,
+        events: Events,
+    ) -> Self {
         Self {
             name,
             session: Session::resume_mux(place.control.clone().into_boxed_path(), None),
@@ -193,7 +200,7 @@ impl Host for Ssh {
             return Ok(socket.clone());
         }
         self.round_trip(vec![["forward ", &target].concat()]);
-        let mut file = String::from("f");
+        let mut file = String::from(private::FORWARD);
         file.push_str(&forwards.len().to_string());
         let socket = self.place.dir.join(file);
         self.session

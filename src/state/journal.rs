@@ -1,4 +1,7 @@
 //! The journal: what was done, one JSON object per line. It explains; nothing is decided from it.
+//!
+//! The operator's machine has a line for everything, written as it happens; each server's audit log has the lines that are
+//! about it. [`crate::state::past`] puts runs together from the lines of one or of all.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -9,6 +12,7 @@ use std::io::SeekFrom;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -32,6 +36,22 @@ pub enum Entry {
         operator: String,
         /// The operation, such as `bootstrap`.
         operation: String,
+        /// The state directory of the run, as `host:path`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
+    },
+    /// A step is about to begin.
+    StepStarted {
+        /// The run.
+        run: String,
+        /// When.
+        time: Timestamp,
+        /// Its number in the plan.
+        step: u32,
+        /// Its title.
+        title: String,
+        /// The server it changes, where it is one.
+        server: Option<ServerName>,
     },
     /// A step ended.
     Step {
@@ -39,6 +59,9 @@ pub enum Entry {
         run: String,
         /// When it ended.
         time: Timestamp,
+        /// Its number in the plan; earlier releases wrote none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u32>,
         /// Its title.
         title: String,
         /// The server it changed, where it is one.
@@ -74,6 +97,38 @@ pub enum Entry {
         /// The primary message of what ended it early.
         message: Option<String>,
     },
+    /// A run took over the lock of another one, whose lease had expired.
+    LeaseExpired {
+        /// The run that took it.
+        run: String,
+        /// When.
+        time: Timestamp,
+        /// Who started that run.
+        operator: String,
+        /// How long the lock had not been renewed, by the server's clock.
+        age_seconds: i64,
+        /// The old lock's text.
+        lock: String,
+    },
+    /// An operator broke a lock.
+    LockBroken {
+        /// When.
+        time: Timestamp,
+        /// Who.
+        operator: String,
+        /// The lock's text.
+        lock: String,
+    },
+    /// Something that a later release writes.
+    #[serde(other)]
+    Other,
+}
+
+impl Entry {
+    /// Returns the entry as one line, without a line feed.
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 /// How a step ended.
@@ -86,6 +141,10 @@ pub enum StepOutcome {
     Failed,
     /// The connection broke while it ran (hazard 92).
     Unknown,
+    /// It went on, on the server, when the run was stopped.
+    LeftRunning,
+    /// It did not begin: the run did not hold the server's lock any more.
+    NotStarted,
 }
 
 /// How a run ended.
@@ -113,69 +172,6 @@ pub struct Journal {
     pub unreadable_lines: usize,
 }
 
-/// One run, put together from its entries.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunSummary {
-    /// The run.
-    pub run: String,
-    /// When it began.
-    pub started: Timestamp,
-    /// Who started it.
-    pub operator: String,
-    /// The operation.
-    pub operation: String,
-    /// How many steps did their work.
-    pub steps_done: usize,
-    /// The codes that a preflight left out, with the reasons.
-    pub skipped: Vec<(String, String)>,
-    /// How it ended; none while it runs, or when it was killed.
-    pub result: Option<RunResult>,
-    /// How long it took.
-    pub seconds: Option<f64>,
-    /// The primary message of what ended it early.
-    pub message: Option<String>,
-}
-
-impl Journal {
-    /// Returns the runs, oldest first.
-    pub fn runs(&self) -> Vec<RunSummary> {
-        let mut runs: Vec<RunSummary> = Vec::new();
-        for entry in &self.entries {
-            match entry {
-                Entry::RunStarted { run, time, operator, operation } => runs.push(RunSummary {
-                    run: run.clone(),
-                    started: *time,
-                    operator: operator.clone(),
-                    operation: operation.clone(),
-                    steps_done: 0,
-                    skipped: Vec::new(),
-                    result: None,
-                    seconds: None,
-                    message: None,
-                }),
-                Entry::Step { run, outcome, .. } => {
-                    if let Some(summary) = runs.iter_mut().rfind(|summary| summary.run == *run) {
-                        summary.steps_done += usize::from(*outcome == StepOutcome::Done);
-                    }
-                }
-                Entry::Skipped { run, code, reason, .. } => {
-                    if let Some(summary) = runs.iter_mut().rfind(|summary| summary.run == *run) {
-                        summary.skipped.push((code.clone(), reason.clone()));
-                    }
-                }
-                Entry::RunEnded { run, result, seconds, message, .. } => {
-                    if let Some(summary) = runs.iter_mut().rfind(|summary| summary.run == *run) {
-                        summary.result = Some(*result);
-                        summary.seconds = Some(*seconds);
-                        summary.message.clone_from(message);
-                    }
-                }
-            }
-        }
-        runs
-    }
-}
-
 /// Returns who works here, as `user@host`.
 pub fn operator() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -187,35 +183,72 @@ pub fn operator() -> String {
     text
 }
 
-pub(super) fn append(path: &Path, entries: &[Entry]) -> Result<(), StateError> {
-    let write = || -> io::Result<()> {
-        let new = !path.exists();
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+/// A journal that is open for a run's lines.
+#[derive(Debug)]
+pub struct JournalFile {
+    file: File,
+    path: PathBuf,
+    /// The last line was cut off, by a power loss long ago or by a full disk just now: the next one starts afresh.
+    torn: bool,
+}
+
+impl JournalFile {
+    pub(super) fn open(path: &Path) -> Result<Self, StateError> {
+        let open = || -> io::Result<Self> {
+            let new = !path.exists();
+            let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+            if new {
+                files::sync_parent(path)?;
+            }
+            let torn = ends_torn(&mut file)?;
+            Ok(Self { file, path: path.to_owned(), torn })
+        };
+        open().map_err(|source| StateError::Write { path: path.to_owned(), source })
+    }
+
+    /// Adds entries; a killed process loses none of them. On wish it waits until they are on disk, where a power loss does
+    /// not reach them either.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn append(&mut self, entries: &[Entry], durable: bool) -> Result<(), StateError> {
         let mut lines = Vec::new();
-        if ends_torn(&mut file)? {
+        if self.torn {
             lines.push(b'\n');
         }
         for entry in entries {
-            lines.extend(serde_json::to_vec(entry)?);
+            lines.extend(entry.line().into_bytes());
             lines.push(b'\n');
         }
-        file.write_all(&lines)?;
-        file.sync_data()?;
-        if new { files::sync_parent(path) } else { Ok(()) }
-    };
-    write().map_err(|source| StateError::Write { path: path.to_owned(), source })
+        self.torn = true;
+        let written = self.file.write_all(&lines).and_then(|()| {
+            self.torn = false;
+            if durable { self.file.sync_data() } else { Ok(()) }
+        });
+        written.map_err(|source| StateError::Write { path: self.path.clone(), source })
+    }
+}
+
+pub(super) fn append(path: &Path, entries: &[Entry]) -> Result<(), StateError> {
+    JournalFile::open(path)?.append(entries, true)
 }
 
 pub(super) fn read(path: &Path) -> Result<Journal, StateError> {
-    let mut journal = Journal::default();
-    let bytes = files::read_bytes(path)?.unwrap_or_default(); // A torn line need not even be UTF-8.
-    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-        match serde_json::from_slice(line) {
-            Ok(entry) => journal.entries.push(entry),
-            Err(_) => journal.unreadable_lines += 1,
+    Ok(Journal::parse(&files::read_bytes(path)?.unwrap_or_default()))
+}
+
+impl Journal {
+    /// Reads the lines of a journal or of an audit log. A torn line need not even be UTF-8; it is counted and left out.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut journal = Self::default();
+        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(entry) => journal.entries.push(entry),
+                Err(_) => journal.unreadable_lines += 1,
+            }
         }
+        journal
     }
-    Ok(journal)
 }
 
 fn ends_torn(file: &mut File) -> io::Result<bool> {

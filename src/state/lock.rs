@@ -12,6 +12,8 @@ use std::io::Seek;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -50,8 +52,8 @@ pub struct RunLock {
     file: File,
 }
 
-/// How often a lock may seem held only because [`holder`] is asking.
-const ASKERS_MAX: usize = 100;
+/// How long a lock may seem held only because [`holder`] is asking, over and over.
+const ASKERS_MAX: Duration = Duration::from_secs(5);
 
 impl RunLock {
     pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, StateError> {
@@ -75,7 +77,8 @@ impl Drop for RunLock {
 /// Takes the lock where no run holds it. Whoever only asks has a shared lock for a moment, which a run must not mistake
 /// for another run: where a shared lock can be had, no run holds it.
 fn try_exclusive(file: &File) -> io::Result<bool> {
-    for _ in 0..ASKERS_MAX {
+    let deadline = Instant::now() + ASKERS_MAX;
+    while Instant::now() < deadline {
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::WouldBlock) => {}

@@ -8,6 +8,7 @@ mod error;
 mod files;
 pub mod journal;
 mod lock;
+pub mod past;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -119,6 +120,15 @@ impl StateDir {
     pub fn append_journal(&self, entries: &[journal::Entry]) -> Result<(), StateError> {
         self.create()?;
         journal::append(&self.path.join(JOURNAL), entries)
+    }
+
+    /// Opens the journal for the lines of a run.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn open_journal(&self) -> Result<journal::JournalFile, StateError> {
+        self.create()?;
+        journal::JournalFile::open(&self.path.join(JOURNAL))
     }
 
     /// Reads the journal; none there is an empty one.

@@ -24,6 +24,10 @@ pub enum Gravity {
     Disruptive,
     /// It sets data aside.
     Destructive,
+    /// It removes data for good.
+    Irreversible,
+    /// It takes the servers from a run that may be at work.
+    Rival,
 }
 
 impl Gravity {
@@ -84,6 +88,11 @@ fn prompt(question: &Question, look: crate::ui::Look) -> String {
         Gravity::Ordinary => format!("{change}? [y/N] "),
         Gravity::Disruptive => format!("{change}? This interrupts clients. Type \"yes\": "),
         Gravity::Destructive => format!("{change}? This sets data directories aside. Type \"yes\": "),
+        Gravity::Irreversible => format!("{change}? It cannot be brought back. Type \"yes\": "),
+        Gravity::Rival => format!(
+            "{change}? A lease lives: unless you know that its run is dead, two runs would change the same servers. \
+             Type \"yes\": "
+        ),
     }
 }
 
@@ -124,6 +133,8 @@ mod tests {
     fn answers() {
         assert_eq!(question().gravity, Gravity::Destructive);
         assert!(means_yes(Gravity::Ordinary, "Y\n") && means_yes(Gravity::Destructive, "yes\n"));
+        assert!(!means_yes(Gravity::Irreversible, "y\n") && means_yes(Gravity::Irreversible, "yes\n"));
+        assert!(means_yes(Gravity::Rival, "yes\n") && !means_yes(Gravity::Rival, "y\n"));
         assert!(!means_yes(Gravity::Disruptive, "y\n") && !means_yes(Gravity::Ordinary, "\n"));
         assert_eq!(
             prompt(&question(), Look::PLAIN),

@@ -18,6 +18,7 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
 use crate::model::address::Address;
+use crate::model::aside::Beside;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
@@ -33,6 +34,7 @@ use crate::preflight::PreflightReport;
 use crate::preflight::Seed;
 use crate::preflight::Skipped;
 use crate::preflight::report::WayReport;
+use crate::ui::beside::BesideView;
 use crate::ui::plan::PlanView;
 use crate::ui::topology::RoleView;
 use crate::ui::topology::StatusView;
@@ -189,6 +191,8 @@ pub struct RunDocument<'a> {
     changed: bool,
     steps: &'a [StepReport],
     seconds: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<DiagnosticJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,9 +209,37 @@ impl<'a> RunDocument<'a> {
             changed: report.changed,
             steps: &report.steps,
             seconds: report.seconds,
+            warnings: diagnostics(&report.warnings),
             error: failure.and_then(|failure| first_error(&failure.diagnostics)),
             errors: failure.map(|failure| diagnostics(&failure.diagnostics)),
         }
+    }
+}
+
+/// The result of `forget-aside`: that of a run, and what was removed.
+#[derive(Debug, Serialize)]
+pub struct ForgetDocument<'a> {
+    #[serde(flatten)]
+    run: RunDocument<'a>,
+    server: &'a str,
+    /// The directory's own name.
+    set_aside: &'a str,
+    /// What it occupied; null where it could not be counted.
+    bytes: Option<u64>,
+    /// Directories of tablespaces and WAL elsewhere, which stay.
+    left: &'a [String],
+}
+
+impl<'a> ForgetDocument<'a> {
+    /// Makes the document.
+    pub fn new(
+        report: &'a RunReport,
+        server: &'a str,
+        set_aside: &'a str,
+        bytes: Option<u64>,
+        left: &'a [String],
+    ) -> Self {
+        Self { run: RunDocument::new(report), server, set_aside, bytes, left }
     }
 }
 
@@ -330,6 +362,45 @@ pub struct StatusDocument<'a> {
     verdict: Verdict,
     servers: Vec<StatusServerJson<'a>>,
     links: &'a [LinkReport],
+    /// What was set aside; a name that pgstead did not give has neither reason nor run nor time.
+    aside: Vec<BesideJson<'a>>,
+    /// Data directories that a run did not complete.
+    seeds: Vec<BesideJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct BesideJson<'a> {
+    server: &'a ServerName,
+    /// The directory's own name.
+    name: &'a str,
+    reason: Option<&'static str>,
+    run: Option<&'a str>,
+    since: Option<Timestamp>,
+    bytes: Option<u64>,
+    /// Whether its removal was interrupted.
+    half_removed: bool,
+    /// The command that removes it; none for what pgstead does not remove.
+    command: Option<&'a str>,
+}
+
+impl<'a> From<&'a BesideView> for BesideJson<'a> {
+    fn from(view: &'a BesideView) -> Self {
+        let (aside, run) = match &view.kind {
+            Beside::Aside(aside) => (Some(aside), Some(aside.run.as_str())),
+            Beside::Seed { run } => (None, Some(run.as_str())),
+            Beside::Other => (None, None),
+        };
+        Self {
+            server: &view.server,
+            name: &view.name,
+            reason: aside.map(|aside| aside.reason.word()),
+            run,
+            since: aside.map(|aside| aside.since),
+            bytes: view.bytes,
+            half_removed: aside.is_some_and(|aside| aside.is_forgotten),
+            command: view.command.as_deref(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -382,6 +453,8 @@ impl<'a> StatusDocument<'a> {
             verdict: view.verdict,
             servers: servers.collect(),
             links: &view.links,
+            aside: view.beside.iter().filter(|view| !view.is_seed()).map(BesideJson::from).collect(),
+            seeds: view.beside.iter().filter(|view| view.is_seed()).map(BesideJson::from).collect(),
         }
     }
 }

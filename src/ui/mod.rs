@@ -5,6 +5,7 @@
 //! reads no inventory: what it draws is given to it.
 
 pub mod ask;
+pub mod beside;
 pub(crate) mod changes;
 mod columns;
 pub mod diagnostic;

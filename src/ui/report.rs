@@ -7,6 +7,7 @@ use crate::check::CheckReport;
 use crate::check::LinkReport;
 use crate::check::Verdict;
 use crate::model::name::ServerName;
+use crate::model::quantity::bytes;
 use crate::model::quantity::count;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::seconds;
@@ -30,6 +31,8 @@ pub fn render_run(report: &RunReport, look: Look) -> String {
             let (word, style, took) = match step.outcome {
                 Outcome::Done => ("done", Style::Good, seconds(step.seconds)),
                 Outcome::Failed => ("failed", Style::Bad, seconds(step.seconds)),
+                Outcome::Unknown => ("unknown", Style::Bad, seconds(step.seconds)),
+                Outcome::LeftRunning => ("goes on", Style::Warn, seconds(step.seconds)),
                 Outcome::NotStarted => ("not started", Style::Warn, String::new()),
             };
             vec![
@@ -58,6 +61,20 @@ pub fn render_run(report: &RunReport, look: Look) -> String {
         ),
     };
     format!("{table}\n{end}")
+}
+
+/// Renders the result of a removal: what went, and what it led to and stays.
+pub fn render_forget(report: &RunReport, name: &str, size: Option<u64>, left: &[String], look: Look) -> String {
+    if report.failure.is_some() {
+        return render_run(report, look);
+    }
+    let freed = size.map_or(String::new(), |size| format!(" {} are free again.", bytes(size)));
+    let mut out =
+        format!("{} {name} is removed in {}.{freed}\n", look.paint(Style::Good, "done:"), seconds(report.seconds));
+    for place in left {
+        out.push_str(&format!("It led to {place}, which stays as it is.\n"));
+    }
+    out
 }
 
 /// Renders the result of a check: the links as a table, the findings, the verdict.

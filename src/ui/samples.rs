@@ -42,6 +42,7 @@ use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
 use crate::plan::Risk;
+use crate::plan::Room;
 use crate::plan::SettingChange;
 use crate::plan::Step;
 use crate::plan::StepId;
@@ -106,6 +107,7 @@ pub(crate) fn plan() -> Plan {
     backup.action = Action::BaseBackup {
         commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
         upstream: server("a"),
+        room: Room { look: Argv::new(postgres(), "df"), floor_bytes: 0, cancel: Vec::new(), release: Vec::new() },
     };
     let backup = builder.add(backup, [roles, hba]);
     let restart = builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);
@@ -148,6 +150,7 @@ pub(crate) fn run() -> RunReport {
             step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Done, 63.5),
         ],
         seconds: 64.25,
+        warnings: Vec::new(),
         failure: None,
     }
 }
@@ -281,6 +284,7 @@ pub(crate) fn status() -> StatusView {
             ),
         ],
         links: links(),
+        beside: Vec::new(),
     }
 }
 

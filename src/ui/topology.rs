@@ -13,6 +13,8 @@ use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::signed_bytes;
+use crate::ui::beside;
+use crate::ui::beside::BesideView;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::columns;
@@ -33,6 +35,8 @@ pub struct StatusView {
     pub sites: Vec<SiteView>,
     /// The links that should exist.
     pub links: Vec<LinkReport>,
+    /// What stands beside data directories.
+    pub beside: Vec<BesideView>,
 }
 
 /// One site.
@@ -123,6 +127,7 @@ pub fn render(view: &StatusView, look: Look) -> String {
     }
     out.push('\n');
     links(&mut out, view, look);
+    out.push_str(&beside::render(&view.beside, look));
     out
 }
 

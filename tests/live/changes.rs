@@ -1,14 +1,10 @@
 //! A topology that already runs: what changes, what stays, what heals, what is refused.
 
-use std::time::Duration;
-use std::time::Instant;
-
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::scenario::Scenario;
-use crate::scenario::until;
 
 /// When the postmaster started, as seconds of the epoch; the clock of all hosts is this machine's.
 fn started(lab: &Scenario, host: &str) -> f64 {
@@ -234,73 +230,5 @@ fn what_stopped_starts_and_what_was_dropped_comes_back() {
     lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
     lab.eventually("b", "SELECT pg_is_in_recovery()", "t");
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
-    lab.settled();
-}
-
-/// Two hosts, b behind so slow a link that its base backup takes its time.
-fn in_the_middle_of_a_base_backup() -> (Scenario, crate::scenario::Started) {
-    let lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
-    lab.host("b").limit_rate(12).unwrap();
-    let run = lab.start(&["bootstrap", "--yes"]);
-    lab.copies(1);
-    (lab, run)
-}
-
-const SEEDS: &str = "ls -d /var/lib/postgresql/15/main.seed.* 2>/dev/null || true";
-
-impl Scenario {
-    /// Waits until a base backup is under way on a, with this many seed directories on b.
-    fn copies(&self, seeds: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut seen = (String::new(), 0);
-        until(deadline, || {
-            let phase = "SELECT phase FROM pg_stat_progress_basebackup";
-            let phase = self.host("a").psql(self.port, "postgres", phase).unwrap_or_default();
-            seen = (phase, self.run("b", &["sh", "-c", SEEDS]).lines().count());
-            seen.0 == "streaming database files" && seen.1 == seeds
-        });
-        assert_eq!(seen, ("streaming database files".to_owned(), seeds));
-    }
-}
-
-#[test]
-fn ctrl_c_stops_at_a_safe_point() {
-    let (lab, run) = in_the_middle_of_a_base_backup();
-    run.signal("INT", true);
-    lab.host("b").unlimit().unwrap();
-    let stopped = run.end().expect(6);
-    assert!(stopped.codes().contains(&"stopped".to_owned()), "{stopped}");
-    assert!(stopped.stderr.contains("same command again"), "{stopped}");
-    assert_eq!(lab.run("b", &["sh", "-c", "find /var/lib/pgstead -name lock"]), "");
-    lab.bootstrap();
-    lab.streams("a", &["b"]);
-    lab.settled();
-}
-
-#[test]
-fn a_killed_run_is_finished_by_the_next() {
-    let (lab, run) = in_the_middle_of_a_base_backup();
-    let left = lab.run("b", &["sh", "-c", SEEDS]);
-    run.signal("KILL", false);
-    run.end();
-    // The copy is detached: it goes on without us, and the lock still stands.
-    let units = ["systemctl", "show", "--property=InvocationID", "--value", "pgstead-seed-lab-b.service"];
-    let orphan = lab.run("b", &units);
-    assert_ne!(orphan, "");
-    let locks = ["sh", "-c", "find /var/lib/pgstead -name lock"];
-    assert_ne!(lab.run("b", &locks), "");
-
-    let again = lab.start(&["bootstrap", "--yes"]);
-    lab.copies(2);
-    assert_ne!(lab.run("b", &units), orphan);
-    assert_eq!(lab.sql("a", "SELECT count(*) FROM pg_stat_progress_basebackup"), "1");
-    lab.host("b").unlimit().unwrap();
-    again.end().expect(0);
-    lab.streams("a", &["b"]);
-    assert_eq!(lab.sql("a", "SELECT slot_name, active FROM pg_replication_slots"), "b|t");
-    // What the dead run left is neither started nor deleted.
-    assert_eq!(lab.run("b", &["sh", "-c", SEEDS]), left);
-    assert_eq!(lab.run("b", &locks), "");
-    assert_eq!(lab.run("a", &locks), "");
     lab.settled();
 }

@@ -40,9 +40,7 @@ pub(crate) fn links(lab: &Scenario) -> Vec<(String, String)> {
     let servers = lab.inventory["servers"].as_object().unwrap();
     let primary = primary(lab);
     let standbys = servers.iter().filter(|(name, _)| **name != primary);
-    standbys
-        .map(|(name, server)| (server["upstream"].as_str().unwrap_or(&primary).to_owned(), name.clone()))
-        .collect()
+    standbys.map(|(name, server)| (server["upstream"].as_str().unwrap_or(&primary).to_owned(), name.clone())).collect()
 }
 
 fn primary(lab: &Scenario) -> String {
@@ -114,7 +112,8 @@ pub(crate) fn ledger(lab: &Scenario, traces: &Traces) -> Vec<String> {
         until(Instant::now() + Duration::from_secs(15), || {
             let there = ask(lab, &name, "SELECT coalesce(string_agg(id::text, ' '), '') FROM ledger");
             let there: std::collections::BTreeSet<&str> = there.split(' ').collect();
-            missing = traces.acknowledged.iter().map(u64::to_string).filter(|id| !there.contains(id.as_str())).collect();
+            missing =
+                traces.acknowledged.iter().map(u64::to_string).filter(|id| !there.contains(id.as_str())).collect();
             missing.is_empty()
         });
         if !missing.is_empty() {

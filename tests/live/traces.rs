@@ -89,7 +89,8 @@ impl Recorders {
                 let argv = ["sh", "-c", LOOP, "sh", name, &port.to_string(), &sql, &every];
                 if let Ok(mut command) = on.command(&argv) {
                     // A host that goes away takes the loop with it.
-                    let _ = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(Stdio::null()).status();
+                    let _ =
+                        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(Stdio::null()).status();
                 }
                 std::thread::park_timeout(Duration::from_millis(20));
             }
@@ -124,9 +125,9 @@ impl Recorders {
                     traces.samples.push((host.to_owned(), text.lines().filter_map(sample).collect()));
                 }
                 // The last line may be half a number, and a row that was not acknowledged.
-                _ => traces.acknowledged.extend(
-                    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse::<u64>().ok()),
-                ),
+                _ => traces
+                    .acknowledged
+                    .extend(text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse::<u64>().ok())),
             }
         }
         traces.samples.sort_by(|one, other| one.0.cmp(&other.0));

@@ -276,6 +276,30 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
+/// The one script that removes data, and only what was set aside: it is named by the operator, and removed after proof that
+/// its successor streams (docs/adr/0009-what-is-ever-removed.md).
+pub(crate) const FORGETS: &str = "plan/scripts/forget-aside.sh";
+
+/// The one script that removes what never was a data directory: what an unfinished job made, on the proof of its record
+/// (docs/adr/0010-what-an-unfinished-job-made.md).
+pub(crate) const CLEARS: &str = "plan/scripts/clear-job.sh";
+
+/// The lines of a shell script that remove recursively. Comments are left out.
+pub(crate) fn removals(script: &str) -> Vec<usize> {
+    let removes = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
+        let is_rm = |word: &str| word == "rm" || word.ends_with("/rm");
+        let recursive = |word: &&str| {
+            *word == "--recursive" || word.starts_with('-') && !word.starts_with("--") && word.contains(['r', 'R'])
+        };
+        // The options of a program end with the command.
+        let options = |from: usize| words[from..].iter().take_while(|word| !word.ends_with([';', '|', '&']));
+        let rm = words.iter().enumerate().filter(|(_, word)| is_rm(word)).any(|(at, _)| options(at + 1).any(recursive));
+        rm || words.iter().any(|word| matches!(*word, "-delete" | "--delete"))
+    };
+    script.lines().enumerate().filter(|(_, line)| removes(line)).map(|(number, _)| number + 1).collect()
+}
+
 fn at<'a>(source: &'a Source, lines: Vec<usize>, what: &'a str) -> impl Iterator<Item = Breach> + 'a {
     lines.into_iter().map(move |line| (source.path.clone(), line, what.to_owned()))
 }

@@ -90,7 +90,9 @@ impl Host {
         let init = self.running_init()?;
         let mut rules = String::from(BLOCK_TABLE);
         let mut rule = |matches: &str, verdict: &str| {
-            rules.push_str(&format!("add rule inet pgstead_blocks arriving ip saddr {sender} {matches} counter {verdict}\n"));
+            rules.push_str(&format!(
+                "add rule inet pgstead_blocks arriving ip saddr {sender} {matches} counter {verdict}\n"
+            ));
         };
         let (tcp, other) = match how {
             Block::Drop => ("drop", "drop"),
@@ -163,7 +165,8 @@ impl Host {
         let path = self.paths().host_key();
         let key = std::fs::read(&path).map_err(Failure::file("read", &path));
         let mut command = self.command(&["sh", "-c", INSTALL])?;
-        key.and_then(|key| finish_well(&mut command, &key)).map_err(|source| self.fault("restore the host key", source))?;
+        key.and_then(|key| finish_well(&mut command, &key))
+            .map_err(|source| self.fault("restore the host key", source))?;
         boot::wait_for_ssh(self)
     }
 

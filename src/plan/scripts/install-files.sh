@@ -2,6 +2,7 @@
 # Arguments, in groups:
 #   d PATH OWNER MODE        a directory, made where it is absent and left alone where it is there
 #   f PATH OWNER MODE BYTES  a file; its content is the next BYTES of standard input
+#   u PATH OWNER MODE BYTES  such a file of the service manager, after all that it relies on; the manager reads it at the very end
 #   l PATH TARGET            a symbolic link, switched in one rename
 #   check POSTGRES FILE      FILE is a postgresql.conf, which this server binary must be able to read
 #   move FROM TO             at the very end: a finished directory gets its name; TO must be absent or empty
@@ -11,14 +12,14 @@ umask 077
 new=.pgstead-new
 line='
 '
-sizes='' owners='' left=0
+sizes='' owners='' units='' left=0
 each() { # FUNCTION, arguments: calls FUNCTION with one group after the other
   pass=$1
   shift
   while [ $# -gt 0 ]; do
     case $1 in
       d) "$pass" "$1" "$2" "$3" "$4"; shift 4 ;;
-      f) "$pass" "$1" "$2" "$3" "$4" "$5"; shift 5 ;;
+      f | u) "$pass" "$1" "$2" "$3" "$4" "$5"; shift 5 ;;
       l | check | move) "$pass" "$1" "$2" "$3"; shift 3 ;;
       *) echo "unknown word: $1" >&2; exit 64 ;;
     esac
@@ -27,7 +28,7 @@ each() { # FUNCTION, arguments: calls FUNCTION with one group after the other
 write() {
   case $1 in
     d) [ -d "$2" ] || { mkdir -p -m "$4" -- "$2"; chown -- "$3" "$2"; } ;;
-    f)
+    f | u)
       if [ -e "$2$new" ] || [ -L "$2$new" ]; then rm -f -- "$2$new"; fi
       # The file is made with its mode, so that it is never more open than at the end.
       case $4 in 0600) umask 177 ;; 0640) umask 137 ;; 0644) umask 133 ;; esac
@@ -38,17 +39,17 @@ write() {
       umask 077
       case $4 in 0600 | 0640 | 0644) ;; *) chmod -- "$4" "$2$new" ;; esac
       sizes=$sizes$5$line
-      left=$((left + 1))
+      if [ "$1" = u ]; then units=1; else left=$((left + 1)); fi
       case $line$owners in *"$line$3$line"*) ;; *) owners=$owners$3$line ;; esac ;;
     l) rm -f -- "$2$new"; ln -s -- "$3" "$2$new" ;;
     move) [ ! -e "$3" ] || [ -z "$(ls -A "$3")" ] || { echo "$3 is not empty" >&2; exit 73; } ;;
   esac
 }
-written() { [ "$1" != f ] || printf '%s\0' "$2$new"; }
-written_for_owner() { [ "$1" != f ] || [ "$3" != "$owner" ] || printf '%s\0' "$2$new"; }
-leftover() { case $1 in f | l) printf '%s\0' "$2$new" ;; check) printf '%s\0' "$3.pgstead-check" ;; esac; }
+written() { case $1 in f | u) printf '%s\0' "$2$new" ;; esac; }
+written_for_owner() { [ "$3" != "$owner" ] || written "$@"; }
+leftover() { case $1 in f | u | l) printf '%s\0' "$2$new" ;; check) printf '%s\0' "$3.pgstead-check" ;; esac; }
 directory() { # The directories of all groups; neighbours are told once.
-  case $1 in d | f | l) ;; *) return 0 ;; esac
+  case $1 in d | f | u | l) ;; *) return 0 ;; esac
   parent=${2%/*}
   [ "${told-}" = "${parent:-/}" ] || printf '%s\0' "${parent:-/}"
   told=${parent:-/}
@@ -75,17 +76,18 @@ install() {
   each written "$@" | xargs -0 -r sync --
   each check "$@"
   all=$left
-  for turn in files links last; do
+  for turn in files links ${units:+units} last; do
     left=$all
     each turn "$@"
     settle "$@"
   done
   each move "$@"
+  [ -z "$units" ] || systemctl daemon-reload
 }
 turn() {
   case $turn.$1 in
     files.f) left=$((left - 1)); [ "$left" = 0 ] || rename "$@" ;;
-    links.l) rename "$@" ;;
+    links.l | units.u) rename "$@" ;;
     last.f) left=$((left - 1)); [ "$left" != 0 ] || rename "$@" ;;
   esac
 }

@@ -5,7 +5,19 @@ set -u
 data=$1 seconds=$2 log=$3 unit=${4-}
 end=$(($(date +%s) + seconds))
 turn=0
-status='no postmaster.pid'
+said=${0%/*}/start-refused
+# Says whether the unit has given up: it neither runs nor is about to, and no start of it is waiting.
+given_up() {
+  shown=$(systemctl show -p ActiveState -p Job "$unit")
+  job='' state=unknown
+  while IFS='=' read -r name value; do
+    case $name in ActiveState) state=$value ;; Job) job=$value ;; esac
+  done <<END
+$shown
+END
+  # Where no job waits, some versions show none and some show 0.
+  case ${job:-0}.$state in 0.failed | 0.inactive) ;; *) return 1 ;; esac
+}
 while :; do
   if [ -e "$data/postmaster.pid" ]; then
     number=0 pid=none
@@ -17,17 +29,21 @@ while :; do
     # A postmaster that was killed leaves its file behind, with its last word in it (hazard 3).
     [ "/proc/$pid/cwd" -ef "$data" ] || status='postmaster.pid of a process that is gone'
     case $status in ready*) exit 0 ;; esac
+  else
+    status='no postmaster.pid'
   fi
   turn=$((turn + 1))
-  if [ $((turn % 50)) = 0 ]; then
-    if [ -n "$unit" ] && [ ! -e "$data/postmaster.pid" ]; then
-      state=$(systemctl show -P ActiveState "$unit")
-      case $state in active | activating | reloading) ;; *) status="unit $unit is $state"; break ;; esac
-    fi
+  # What is refused, is refused at once; a start that goes well is not asked about so soon.
+  if [ "$turn" = 12 ] || [ $((turn % 50)) = 0 ]; then
+    case $status in 'no postmaster.pid' | *'is gone')
+      if [ -n "$unit" ] && given_up; then status="unit $unit is $state"; break; fi ;;
+    esac
     [ "$(date +%s)" -lt "$end" ] || break
   fi
   sleep 0.01
 done
+# The guard takes its words back when it lets an instance start, so these are about this start.
+if [ -r "$said" ]; then cat "$said" >&2; exit 1; fi
 echo "the instance in $data does not accept connections after $seconds s at most; last seen: $status" >&2
 [ -r "$log" ] && { echo "the end of $log:"; tail -n 12 "$log"; } >&2
 exit 1

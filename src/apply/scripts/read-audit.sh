@@ -1,0 +1,2 @@
+# Prints the audit log of a server: DIRECTORY. One that was never written is an empty one.
+[ ! -e "$1/audit.jsonl" ] || cat -- "$1/audit.jsonl"

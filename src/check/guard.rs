@@ -1,0 +1,106 @@
+//! Judges the start guard: there, asked before every start, and not about to refuse the next one (hazards 34, 40, 55).
+//!
+//! What signal files say of the role is judged in `servers`.
+
+use crate::check::Finding;
+use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
+use crate::model::layout::START_GUARD;
+use crate::model::layout::START_REFUSED;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::plan::identity::Identity;
+
+const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
+
+/// Judges the guard of one server that pgstead configured; any other has none.
+pub fn check_guard(
+    topology: &TopologyName,
+    name: &ServerName,
+    seen: &ServerObservation,
+    layout: &Layout,
+) -> Vec<Finding> {
+    if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
+        return Vec::new();
+    }
+    check_mark(topology, name, seen, layout).into_iter().chain(check_asked(topology, name, seen, layout)).collect()
+}
+
+/// Returns the files without which nobody is asked.
+pub fn files(layout: &Layout) -> Vec<String> {
+    std::iter::once(layout.own(START_GUARD)).chain(layout.guard_drop_in()).collect()
+}
+
+/// Returns what the guard said when it refused the last start.
+pub fn last_refusal<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<&'a str> {
+    let said = seen.files.get(&layout.own(START_REFUSED)).and_then(Observed::known);
+    said.and_then(|fact| fact.content.as_deref()).map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn check_asked(
+    topology: &TopologyName,
+    name: &ServerName,
+    seen: &ServerObservation,
+    layout: &Layout,
+) -> Option<Finding> {
+    let missing = |message: String, why: &str| {
+        let why = [why, " A lost standby.signal or an unfinished copy would start as a second primary."].concat();
+        let diagnostic = Diagnostic::error("start-guard-missing", format!("server \"{name}\": {message}"));
+        Some(Finding::unhealthy(diagnostic.server(name).detail(why).hint(MENDS)))
+    };
+    let unreadable = |message: String, why: &str| {
+        let diagnostic = Diagnostic::error("start-guard-unreadable", format!("server \"{name}\": {message}"));
+        Some(Finding::unknown(diagnostic.server(name).detail(why.to_owned())))
+    };
+    for path in files(layout) {
+        match seen.files.get(&path) {
+            Some(Observed::Absent) => {
+                return missing(
+                    format!("{path} is not there"),
+                    "Nothing checks what the instance is before it starts.",
+                );
+            }
+            Some(Observed::Unreadable(why)) => return unreadable(format!("could not look at {path}"), why),
+            Some(Observed::Known(_)) | None => {}
+        }
+    }
+    let unit = layout.unit.as_deref()?;
+    match &seen.service {
+        Observed::Known(service) => {
+            let asked = service.runs_before_start(&layout.start_guard(topology, name))?;
+            let message = format!("{unit} does not ask the start guard");
+            let why = "The service manager has not read the guard's drop-in, or another file overrides it.";
+            if asked { None } else { missing(message, why) }
+        }
+        Observed::Unreadable(why) => unreadable(format!("could not see what {unit} does before a start"), why),
+        Observed::Absent => None,
+    }
+}
+
+/// A mark that is gone, or that is another server's: what runs goes on, and the next start is refused.
+fn check_mark(
+    topology: &TopologyName,
+    name: &ServerName,
+    seen: &ServerObservation,
+    layout: &Layout,
+) -> Option<Finding> {
+    let data = seen.data_directory.known().filter(|data| data.entries > 0)?;
+    let what = match &data.identity {
+        Observed::Absent => "has no mark".to_owned(),
+        Observed::Unreadable(_) => return None,
+        Observed::Known(text) => match Identity::parse(text) {
+            Some(mark) if mark.topology == topology.as_str() && mark.server == name.as_str() => return None,
+            Some(mark) => format!("has the mark of server \"{}\" of topology \"{}\"", mark.server, mark.topology),
+            None => "has a mark that nobody understands".to_owned(),
+        },
+    };
+    let path = &layout.data_directory;
+    Some(Finding::unhealthy(
+        Diagnostic::error("mark-wrong", format!("server \"{name}\": data directory {path} {what}"))
+            .server(name)
+            .detail("pgstead.identity says whose data it is and that it is complete. The start guard refuses the next start.")
+            .hint("Find out whether somebody moved the file or the directory, and put it back as it was."),
+    ))
+}

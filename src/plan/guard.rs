@@ -1,0 +1,56 @@
+//! The start guard: the unit's drop-in that asks it, and whether the service manager knows of it (hazards 34, 40, 55).
+//!
+//! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
+//! guard themselves.
+
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::observed::Observed;
+use crate::plan::files;
+use crate::plan::files::Entry;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::quote::systemd;
+
+/// Returns the drop-in with its directory; nothing where no unit runs the instance.
+///
+/// The guard runs as root, whoever the unit's user is: it reads and says what it refuses in a directory of root's.
+pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
+    let Some(path) = seen.layout.guard_drop_in() else { return Vec::new() };
+    let words = seen.layout.start_guard(seen.topology, &seen.server.name);
+    let command: Vec<String> = words.iter().map(|word| systemd::word(word)).collect();
+    let text = [
+        "# Written by pgstead: nothing starts that is not complete, or that its role file does not say it is.\n",
+        "[Service]\nExecStartPre=+",
+        &command.join(" "),
+        "\n",
+    ]
+    .concat();
+    let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));
+    directory.into_iter().chain([Entry::text(&path, "root:root", "0644", text)]).collect()
+}
+
+/// Returns the step that lets the service manager read the drop-in, where it stands as it should and is not in force: a
+/// run that installed it was interrupted, or somebody put it back by hand. Its installation ends with the same.
+pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
+    let path = seen.layout.guard_drop_in()?;
+    let is_installed = install.iter().any(|entry| entry.path() == path);
+    let Observed::Known(service) = &seen.seen.service else { return None };
+    let in_force = service.runs_before_start(&seen.layout.start_guard(seen.topology, &seen.server.name))?;
+    let command = Argv::new(files::administrator(seen.seen), "systemctl").arg("daemon-reload");
+    (!in_force && !is_installed).then(|| {
+        Step::run(&seen.server.name, Risk::Reversible, "let the service manager read the start guard", vec![command])
+    })
+}
+
+/// Returns the command that asks the guard, for steps that start an instance without its unit, and for those that stop one
+/// which should come back.
+pub fn ask(seen: Seen<'_>) -> Argv {
+    let run_as = match seen.layout.unit {
+        Some(_) => files::administrator(seen.seen),
+        None => RunAs::User(seen.layout.os_user.clone()),
+    };
+    let mut words = seen.layout.start_guard(seen.topology, &seen.server.name).into_iter();
+    Argv::new(run_as, words.next().unwrap_or_default()).args(words)
+}

@@ -1,0 +1,22 @@
+# Sets a data directory aside: DATA TARGET OWN RUN UNIT OWNER, by a rename within its parent directory.
+# The record of the data directory then names the target: an empty place is free to be filled, as long as the target is there.
+data=$1 target=$2 own=$3 run=$4 unit=$5 owner=$6
+must_hold_lock "$own" "$run"
+case $target in "$data".aside.?*) ;; *) refuse "$target does not stand beside $data" ;; esac
+case ${target#"$data"} in */*) refuse "$target does not stand beside $data" ;; esac
+if [ -e "$target" ] || [ -L "$target" ]; then refuse "$target is there already"; fi
+must_be_still "$data"
+if [ -n "$unit" ]; then
+  case $(systemctl show -P ActiveState "$unit" 2>/dev/null) in
+    active | activating | reloading | deactivating) refuse "unit $unit is not stopped" ;;
+  esac
+fi
+inode=$(stat -c %i -- "$data")
+# First the record: a crash in between leaves the data directory where it is, and a record that is not followed.
+umask 022
+rm -f -- "$own/data-directory.new"
+(set -C; printf '%s\n' "$target" >"$own/data-directory.new") && chown -- "$owner" "$own/data-directory.new" &&
+  sync -- "$own/data-directory.new" && mv -fT -- "$own/data-directory.new" "$own/data-directory" && sync -- "$own" || exit 74
+mv -T -- "$data" "$target" || exit 74
+sync -- "${data%/*}/" || exit 74
+[ "$(stat -c %i -- "$target")" = "$inode" ] || { echo "$target is not the directory that was $data" >&2; exit 74; }
