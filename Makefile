@@ -30,8 +30,9 @@ bench: ## micro-benchmarks, and bootstrap in the hosts lab against the bare comm
 	@scripts/install-packages test
 	cargo bench --locked
 
-soak: ## nothing yet: role changes under load for hours; will run in the hosts lab
-	@echo "there is no soak run yet; \"make bench\" and \"make test\" are what there is" >&2; exit 2
+soak: ## 200 random schedules of faults in the hosts lab, 100 on each version (root); SEED=N SCHEDULES=1 plays one again
+	@scripts/install-packages test
+	@PGSTEAD_SCHEDULES=$(SCHEDULES) PGSTEAD_SCHEDULE_SEED=$(SEED) scripts/soak
 
 docs: ## the API documentation, warnings refused
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

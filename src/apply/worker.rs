@@ -73,6 +73,11 @@ fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
     )
 }
 
+/// Whether a job ended because its disk is full: glibc's words for ENOSPC, which scripts get in English.
+fn is_disk_full(failed: &Diagnostic) -> bool {
+    failed.detail.as_deref().is_some_and(|detail| detail.contains("No space left on device"))
+}
+
 impl<H: Host> Worker<'_, H> {
     /// Copies, tells how far the copy is, and watches the room that its upstream has: whichever ends first ends the step.
     async fn base_backup(
@@ -91,7 +96,10 @@ impl<H: Host> Worker<'_, H> {
         loop {
             tokio::select! {
                 biased;
-                end = &mut copy => return end,
+                end = &mut copy => return match end {
+                    End::Failed(failed) if is_disk_full(&failed) => self.release_slot(upstream, room, failed).await,
+                    end => end,
+                },
                 free_bytes = &mut short => return self.give_up(step, upstream, room, free_bytes).await,
                 // The job is the server's own: the next run finds it.
                 _ = leave.wait_for(|leave| *leave) => return End::LeftRunning,
@@ -152,6 +160,23 @@ impl<H: Host> Worker<'_, H> {
             ))
             .hint("Make room there, or run again when less is written."),
         ))
+    }
+
+    /// Drops the slot of a copy that found no room: until somebody makes room it would hold WAL back for nobody.
+    async fn release_slot(&self, upstream: &ServerName, room: &Room, mut failed: Box<Diagnostic>) -> End {
+        let (Some(Ok(host)), Some(login)) = (self.hosts.get(upstream), self.logins.get(upstream)) else {
+            return End::Failed(failed);
+        };
+        let told = match self.lease.run(host, &room.release, login).await {
+            Ok(_) => format!("Its slot on \"{upstream}\" was dropped, so that it holds no WAL back. "),
+            Err(NotDone::Lost(diagnostic)) => return End::Failed(diagnostic),
+            Err(NotDone::Failed(error)) => {
+                format!("Its slot on \"{upstream}\" holds WAL back, and could not be dropped: {error}. ")
+            }
+        };
+        failed.detail = Some(told + failed.detail.as_deref().unwrap_or_default());
+        failed.hint = Some("Make room there, and run the same command again.".to_owned());
+        End::Failed(failed)
     }
 
     async fn run(&self, step: &Step, commands: &[Argv]) -> End {

@@ -7,8 +7,35 @@ use crate::model::topology::Topology;
 use crate::quote::conninfo;
 use crate::render::hba::roles;
 
+/// A receiver that stays has `wal_receiver_timeout` besides.
+const STAYS: &[(&str, &str)] = &[("keepalives_idle", "30"), ("keepalives_interval", "10"), ("keepalives_count", "3")];
+
+/// pg_basebackup has no timeout of its own. While something is unacknowledged, as after a power cut, the kernel sends no
+/// keepalives but repeats itself for a quarter of an hour, unless `tcp_user_timeout` (in milliseconds) ends it.
+const COPIES: &[(&str, &str)] = &[
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "30000"),
+];
+
 /// Returns `primary_conninfo` for a standby: verify-full, its own certificate, no password, absolute paths (hazard 29).
 pub fn primary_conninfo(topology: &Topology, standby: &Server, layout: &Layout, upstream: &Server) -> String {
+    conninfo(topology, standby, layout, upstream, STAYS)
+}
+
+/// Returns the same for pg_basebackup, which gives up an upstream that is silent for half a minute.
+pub fn copy_conninfo(topology: &Topology, standby: &Server, layout: &Layout, upstream: &Server) -> String {
+    conninfo(topology, standby, layout, upstream, COPIES)
+}
+
+fn conninfo(
+    topology: &Topology,
+    standby: &Server,
+    layout: &Layout,
+    upstream: &Server,
+    liveness: &[(&str, &str)],
+) -> String {
     let host = upstream.address.to_string();
     let port = upstream.port.to_string();
     let (ca, certificate, key) = (layout.own("ca.crt"), layout.own("tls/client.crt"), layout.own("tls/client.key"));
@@ -24,10 +51,8 @@ pub fn primary_conninfo(topology: &Topology, standby: &Server, layout: &Layout, 
         ("sslkey", &key),
         ("gssencmode", "disable"),
         ("connect_timeout", "10"),
-        ("keepalives_idle", "30"),
-        ("keepalives_interval", "10"),
-        ("keepalives_count", "3"),
     ];
+    pairs.extend(liveness);
     let scram = topology.common().replication.authentication == Authentication::ScramSha256;
     if scram {
         pairs.extend([("passfile", passfile.as_str()), ("channel_binding", "require")]);

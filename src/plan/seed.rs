@@ -14,7 +14,7 @@ use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::Material;
-use crate::plan::conninfo::primary_conninfo;
+use crate::plan::conninfo::copy_conninfo;
 use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
@@ -117,7 +117,7 @@ pub fn base_backup(
             (title, vec![job::wait(topology, seen)], tablespaces::moves(&job.seeds[1..], run))
         }
         None => {
-            let conninfo = primary_conninfo(topology, server, layout, upstream.server);
+            let conninfo = copy_conninfo(topology, server, layout, upstream.server);
             let locations = existing.into_iter().flat_map(|instance| instance.tablespaces.values());
             let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
             let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))

@@ -107,9 +107,16 @@ pub(crate) fn ledger(lab: &Scenario, traces: &Traces) -> Vec<String> {
         return Vec::new();
     }
     let mut broken = Vec::new();
-    for name in names(lab) {
+    let primary = primary(lab);
+    let standbys = names(lab).into_iter().filter(|name| *name != primary);
+    for name in std::iter::once(primary.clone()).chain(standbys) {
+        if !broken.is_empty() {
+            // What the primary lacks comes to no standby.
+            break;
+        }
         let mut missing = vec!["not asked".to_owned()];
-        until(Instant::now() + Duration::from_secs(15), || {
+        let patience = Duration::from_secs(if name == primary { 1 } else { 15 });
+        until(Instant::now() + patience, || {
             let there = ask(lab, &name, "SELECT coalesce(string_agg(id::text, ' '), '') FROM ledger");
             let there: std::collections::BTreeSet<&str> = there.split(' ').collect();
             missing =

@@ -165,10 +165,9 @@ fn walsenders_of_a_dead_copy_are_ended() {
 }
 
 /// Data that flow while the disk of their source fills up: the source lives (hazard 23).
-#[test]
-fn a_copy_is_given_up_before_the_primary_runs_out_of_room() {
+fn room_for_wal(release: Release) {
     let disk = SmallDisk { mount_point: "/var/lib/postgresql".into(), mebibytes: 900 };
-    let of = |name: &str, small_disk| HostSpec { small_disk, ..HostSpec::new(name, Release::Bookworm) };
+    let of = |name: &str, small_disk| HostSpec { small_disk, ..HostSpec::new(name, release) };
     let mut lab = Scenario::of(vec![of("a", Some(disk)), of("b", None)]);
     let whole = lab.inventory.clone();
     lab.edit(|inventory| {
@@ -209,6 +208,16 @@ fn a_copy_is_given_up_before_the_primary_runs_out_of_room() {
     lab.host("b").unlimit().unwrap();
     lab.bootstrap();
     lab.clean();
+}
+
+#[test]
+fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_15() {
+    room_for_wal(Release::Bookworm);
+}
+
+#[test]
+fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_17() {
+    room_for_wal(Release::Trixie);
 }
 
 /// Tablespaces of a copy that was interrupted are cleared away with it, and those of one that ends get their places.

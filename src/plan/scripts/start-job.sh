@@ -26,6 +26,8 @@ cat >"$directory/run" <<'RUN' || exit 1
 directory=$1 verifier=$2 seed=$3
 shift 3
 umask 077
+# What it says is read, and shown to whoever helps.
+export LC_ALL=C
 exec 9>>"$directory/lock" && flock 9 || exit 75
 echo "running $$" >"$directory/status"
 "$@" >"$directory/output" 2>&1
