@@ -190,17 +190,38 @@ fn every_hazard_names_tests_that_are_there() {
         let tests: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty() || cells[2].contains("not touched"), "{row}");
         for test in tests {
-            let is_there = match test.split_once('/').unwrap() {
-                ("live", scenario) => {
-                    let (file, name) = scenario.split_once("::").unwrap();
-                    read(&format!("tests/live/{file}.rs")).contains(&format!("\nfn {name}()"))
-                }
-                (kind, case) => {
-                    let path = format!("tests/{kind}/cases/{case}");
-                    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_dir()
-                }
-            };
-            assert!(is_there, "there is no {test}: {row}");
+            assert!(is_there(test), "there is no {test}: {row}");
         }
+    }
+}
+
+/// Says whether a test of that name exists: `live/FILE::NAME`, or `KIND/CASE`.
+fn is_there(test: &str) -> bool {
+    match test.split_once('/').unwrap() {
+        ("live", scenario) => {
+            let (file, name) = scenario.split_once("::").unwrap();
+            read(&format!("tests/live/{file}.rs")).contains(&format!("\nfn {name}()"))
+        }
+        (kind, case) => {
+            let path = format!("tests/{kind}/cases/{case}");
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_dir()
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_reliability_page_names_is_there() {
+    let document = read("docs/reliability.md");
+    let tests: Vec<&str> = document.split('`').filter(|word| word.starts_with("live/")).collect();
+    assert!(tests.len() > 20, "only {} tests", tests.len());
+    for test in tests {
+        assert!(is_there(test), "there is no {test}");
+    }
+    // What is promised is what is judged.
+    let judged = read("tests/live/invariants.rs");
+    for number in 1..=8 {
+        let name = format!("I{number}");
+        assert!(document.contains(&format!("| **{name}** |")), "{name} is not promised");
+        assert!(judged.contains(&format!("/// {name}: ")), "{name} is not judged");
     }
 }

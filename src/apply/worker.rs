@@ -196,6 +196,10 @@ impl<H: Host> Worker<'_, H> {
                     let hint = Some(not_admitted_hint(name, ip));
                     diagnostic = Diagnostic { detail, command, hint, ..turned_away };
                 }
+                // Whatever it was: what is done is not done again.
+                diagnostic.hint.get_or_insert_with(|| {
+                    "When that is mended, run the same command again: it does only what is missing.".to_owned()
+                });
                 if is_unknown { End::Unknown(Box::new(diagnostic)) } else { End::Failed(Box::new(diagnostic)) }
             }
         }

@@ -88,11 +88,13 @@ pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Surve
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
-                    .detail(why.clone()),
+                    .detail(why.clone())
+                    .hint("Nothing was begun. Run the same command again when it answers."),
             ),
             _ => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" was not observed", server.name))
-                    .server(&server.name),
+                    .server(&server.name)
+                    .hint("Nothing was begun. Run the same command again when it answers."),
             ),
         }
     }

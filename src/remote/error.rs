@@ -161,29 +161,28 @@ impl ConnectReason {
         }
     }
 
-    fn hint(self) -> Option<&'static str> {
+    fn hint(self) -> &'static str {
         match self {
-            ConnectReason::HostKeyChanged => Some(
-                "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\".",
-            ),
+            ConnectReason::HostKeyChanged => {
+                "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\"."
+            }
             ConnectReason::HostKeyUnknown => {
-                Some("Run \"pgstead trust\": it shows the fingerprint and records the key on consent.")
+                "Run \"pgstead trust\": it shows the fingerprint and records the key on consent."
             }
             ConnectReason::PermissionDenied => {
-                Some("Check \"ssh.user\" and \"ssh.identity_file\", or add the key to your SSH agent.")
+                "Check \"ssh.user\" and \"ssh.identity_file\", or add the key to your SSH agent."
             }
             ConnectReason::ClosedEarly => {
-                Some("sshd does that when too many logins are under way (MaxStartups) or when it blocks an address.")
+                "sshd does that when too many logins are under way (MaxStartups) or when it blocks an address."
             }
-            ConnectReason::NoClient => Some("Install the OpenSSH client."),
+            ConnectReason::NoClient => "Install the OpenSSH client.",
             ConnectReason::TimedOut | ConnectReason::Unreachable => {
-                Some("Is the server up, is its address right, and does every firewall on the way let SSH through?")
+                "Is the server up, is its address right, and does every firewall on the way let SSH through?"
             }
-            ConnectReason::Refused => Some("Does sshd run there, and on the port that \"ssh.port\" says?"),
-            ConnectReason::NotResolved => {
-                Some("Check \"address\" in the inventory, or this machine's name resolution.")
-            }
-            ConnectReason::Jump | ConnectReason::Other => None,
+            ConnectReason::Refused => "Does sshd run there, and on the port that \"ssh.port\" says?",
+            ConnectReason::NotResolved => "Check \"address\" in the inventory, or this machine's name resolution.",
+            ConnectReason::Jump => "Is the jump host up, and may it reach the server?",
+            ConnectReason::Other => "\"ssh -v\" to the same place tells more. Then run the same command again.",
         }
     }
 }
@@ -222,17 +221,13 @@ impl RemoteError {
                 Diagnostic::error("known-hosts", message).detail(sentence(&source.to_string()))
             }
             RemoteError::UnusablePath { .. } => Diagnostic::error("unusable-path", message),
-            RemoteError::Connect { reason, destination, detail, .. } => {
-                let diagnostic = Diagnostic::error(reason.code(), message)
-                    .detail(sentence(&["ssh to ", destination, " said: ", detail].concat()));
-                match reason.hint() {
-                    Some(hint) => diagnostic.hint(hint),
-                    None => diagnostic,
-                }
-            }
-            RemoteError::Disconnected { line, detail, .. } => {
-                Diagnostic::error("disconnected", message).detail(sentence(detail)).command(line)
-            }
+            RemoteError::Connect { reason, destination, detail, .. } => Diagnostic::error(reason.code(), message)
+                .detail(sentence(&["ssh to ", destination, " said: ", detail].concat()))
+                .hint(reason.hint()),
+            RemoteError::Disconnected { line, detail, .. } => Diagnostic::error("disconnected", message)
+                .detail(sentence(detail))
+                .hint("Nothing was done by it. Run the same command again when the server can be reached.")
+                .command(line),
             RemoteError::OutcomeUnknown { line, detail, .. } => Diagnostic::error("outcome-unknown", message)
                 .detail(sentence(detail))
                 .hint("Run the same command again: it looks at the server first and does only what is missing.")

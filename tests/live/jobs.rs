@@ -198,7 +198,7 @@ fn room_for_wal(release: Release) {
         }
         has_ended
     });
-    let given_up = ended.expect("the run ended").expect(6);
+    let given_up = ended.unwrap().expect(6);
     assert!(given_up.codes().contains(&"upstream-room-short".to_owned()), "{given_up}");
     assert_eq!(lab.sql("a", "SELECT count(*) FROM pg_replication_slots"), "0");
     assert_eq!(lab.left("b"), "", "{given_up}");

@@ -42,9 +42,9 @@ pub enum Block {
 const WRAP: &str = "set -e; [ -e \"$1.true\" ] || mv -- \"$1\" \"$1.true\"; cat >\"$1.new\"; chmod 0755 \"$1.new\"; mv -- \"$1.new\" \"$1\"";
 const UNWRAP: &str = "[ ! -e \"$1.true\" ] || mv -- \"$1.true\" \"$1\"";
 
-/// Fills a file system but for some KiB. Somebody else may fill it at the same time, and be the faster one.
-const FILL: &str = "set -e; rm -f -- \"$1/filler\"; free() { df --output=avail -k -- \"$1\" | tail -n 1; }; \
-    n=$(( ($(free \"$1\") - $2) * 1024 )); head -c \"$n\" /dev/zero >\"$1/filler\" || [ \"$(free \"$1\")\" -le \"$2\" ]";
+/// Fills a file system but for some KiB. Somebody else may write there or remove at the same time: then it is about that.
+const FILL: &str = "set -e; rm -f -- \"$1/filler\"; free=$(df --output=avail -k -- \"$1\" | tail -n 1); \
+    head -c \"$(( (free - $2) * 1024 ))\" /dev/zero 2>/dev/null >\"$1/filler\" || [ -s \"$1/filler\" ]";
 
 /// Turns one byte of a file into its complement, in place.
 const FLIP: &str = "set -e; old=$(od -An -tu1 -j \"$2\" -N 1 -- \"$1\"); \
