@@ -9,6 +9,7 @@ pub mod material;
 mod record;
 pub mod report;
 pub mod run;
+mod wishes;
 pub mod worker;
 
 pub use report::Outcome;

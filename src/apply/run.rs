@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::time::Duration;
 use std::time::Instant;
 
 use futures_util::future::Either;
@@ -23,6 +24,7 @@ use crate::apply::record::Recorded;
 use crate::apply::report::Outcome;
 use crate::apply::report::RunReport;
 use crate::apply::report::StepReport;
+use crate::apply::wishes::Wishes;
 use crate::apply::worker::Worker;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -43,6 +45,12 @@ use crate::state::journal::RunResult;
 
 /// The code of a run that the operator stopped.
 const STOPPED: &str = "stopped";
+
+/// How long locks are given back where the operator wants to be gone.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Locks name their state directory, and its next run takes them over (hazard 4).
+const LOCKS_LEFT: &str = "Run the same command again: it takes its own locks over at once. Other operators' runs wait a minute, or use \"pgstead unlock\".";
 
 /// Everything a run needs.
 #[derive(Debug)]
@@ -82,13 +90,15 @@ impl<H: Host> Run<'_, H> {
             state: Some(self.holder.state.clone()),
         };
         let locked: Vec<Locked<'_, H>> = self.servers().filter_map(|name| self.locked(name)).collect();
-        let warnings = self.lock_all(&locked, &started).await?;
+        let mut wishes = Wishes::new(stop);
+        let warnings =
+            wishes.unless_urgent(self.lock_all(&locked, &started)).await.unwrap_or_else(|| Err(left_early()))?;
         let journal = Journal::open(self.state);
         journal.write(&started, false);
         let lease = Lease::new(&locked, &run);
         #[cfg(debug_assertions)]
         crash::at(crash::LOCKED);
-        let (steps, failure) = self.work(&lease, &journal, stop).await;
+        let (steps, failure) = self.work(&lease, &journal, async || wishes.next().await).await;
         #[cfg(debug_assertions)]
         crash::at(crash::UNLOCKING);
         let failure = with_lost(failure, lease.all_lost());
@@ -100,7 +110,7 @@ impl<H: Host> Run<'_, H> {
             message: failure.map(ToString::to_string),
         };
         lease.note(None, &ended(failure.as_ref()).line());
-        let mut troubles = self.release_all(&locked, &lease).await;
+        let mut troubles = self.release_unless_urgent(&locked, &lease, &mut wishes).await;
         #[cfg(debug_assertions)]
         crash::at(crash::UNLOCKED);
         // That a lock was lost while the last step ran shows only where it should be given back.
@@ -173,6 +183,24 @@ impl<H: Host> Run<'_, H> {
         }
     }
 
+    /// Gives all locks back; where the operator wants to be gone, to those servers that answer at once.
+    async fn release_unless_urgent(
+        &self,
+        locked: &[Locked<'_, H>],
+        lease: &Lease<'_, H>,
+        wishes: &mut Wishes<impl AsyncFnMut()>,
+    ) -> Vec<Diagnostic> {
+        let release = self.release_all(locked, lease);
+        let released = match wishes.is_urgent() {
+            true => tokio::time::timeout(AT_ONCE, release).await.ok(),
+            false => wishes.unless_urgent(release).await,
+        };
+        released.unwrap_or_else(|| {
+            let message = "left before all locks were given back";
+            vec![Diagnostic::warning("locks-left", message).hint(LOCKS_LEFT)]
+        })
+    }
+
     /// Gives all locks back, with the lines that the audit logs still lack, and returns what did not work.
     async fn release_all(&self, locked: &[Locked<'_, H>], lease: &Lease<'_, H>) -> Vec<Diagnostic> {
         let released = locked.iter().map(async |server| {
@@ -200,6 +228,12 @@ impl<H: Host> Run<'_, H> {
         let Observed::Known(layout) = &seen.layout else { return None };
         Some(Locked { host, layout, seen })
     }
+}
+
+/// Returns how a run ended that the operator left while locks were being taken.
+fn left_early() -> Failure {
+    let message = "left while the servers were being locked; nothing was changed";
+    Failure::one(FailureKind::StepFailed, Diagnostic::error(STOPPED, message).hint(LOCKS_LEFT))
 }
 
 /// Returns how a run ended, as journals have it.

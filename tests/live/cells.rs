@@ -142,6 +142,19 @@ const WIRES_AND_DISKS: &[Cell] = &[
         ended(run.end(), 6, "stopped");
         scene.lab.lab().mend_drop(a, b).unwrap();
     }),
+    ("the operator's line falls silent, and Ctrl-C is pressed twice", |scene| {
+        let run = scene.middle();
+        let (b, operator) = (scene.lab.host("b"), scene.lab.host("b").operator_address());
+        b.block_arriving(Block::Drop, operator, Some(22)).unwrap();
+        run.signal("INT", true);
+        std::thread::park_timeout(Duration::from_millis(300));
+        let asked = Instant::now();
+        run.signal("INT", true);
+        let left = ended(run.end(), 6, "locks-left");
+        // At once, and not when SSH gives up.
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}: {left}", asked.elapsed());
+        b.unblock().unwrap();
+    }),
     ("the target's disk is full before", |scene| {
         scene.lab.host("b").fill_disk("/var/lib/postgresql", 40_000).unwrap();
         let since = scene.since("a");
