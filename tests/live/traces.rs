@@ -3,17 +3,21 @@
 //! Both go on through power cuts and restarts: whoever records is started again as soon as the host is there.
 
 use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use pgstead::lab::hosts::Host;
 use tempfile::TempDir;
 
 use crate::scenario::Scenario;
+use crate::scenario::until;
 
 /// Keeps a session open as long as there is a server and `/run/$1` exists. The SQL ends by an error when that is gone.
 const LOOP: &str = "touch /run/$1; while [ -e /run/$1 ]; do \
@@ -52,6 +56,8 @@ struct Recorder {
     thread: JoinHandle<()>,
 }
 
+/// A line of a sampler: milliseconds, a space, 0 or 1.
+const SAMPLE_BYTES: u64 = 16;
 const SAMPLER: &str = "pgstead-sampler";
 const LEDGER: &str = "pgstead-ledger";
 
@@ -98,8 +104,16 @@ impl Recorders {
         self.running.push(Recorder { host: host.clone(), name, stop, thread });
     }
 
-    /// Ends recording and returns what was recorded.
+    /// Ends recording, after a few more looks at everyone, and returns what was recorded.
     pub(crate) fn end(self) -> Traces {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let samplers = self.running.iter().filter(|recorder| recorder.name == SAMPLER);
+        let paths: Vec<PathBuf> =
+            samplers.map(|recorder| self.dir.path().join(format!("{SAMPLER}.{}", recorder.host.name()))).collect();
+        let before: Vec<u64> = paths.iter().map(|path| size(path)).collect();
+        until(Instant::now() + Duration::from_secs(3), || {
+            paths.iter().zip(&before).all(|(path, before)| size(path) >= before + 3 * SAMPLE_BYTES)
+        });
         for recorder in &self.running {
             recorder.stop.store(true, Ordering::Relaxed);
         }
