@@ -197,7 +197,8 @@ fn survey_server<'a>(
                     "instance-unreadable",
                     format!("server \"{name}\": the instance runs and does not answer"),
                 )
-                .detail(why.clone()),
+                .detail(why.clone())
+                .hint("Nothing was begun. One that starts up answers soon: run the same command again."),
             );
             None
         }
