@@ -3,7 +3,7 @@
 #   d PATH OWNER MODE        a directory, made where it is absent and left alone where it is there
 #   f PATH OWNER MODE BYTES  a file; its content is the next BYTES of standard input
 #   u PATH OWNER MODE BYTES  such a file of the service manager, after all that it relies on; the manager reads it at the very end
-#   l PATH TARGET            a symbolic link, switched in one rename
+#   l PATH TARGET            a symbolic link, switched in one rename; a PATH.* that no link shows goes, where it is of the same kind
 #   check POSTGRES FILE      FILE is a postgresql.conf, which this server binary must be able to read
 #   move FROM TO             at the very end: a finished directory gets its name; TO must be absent or empty
 # Processes are what costs time here: one program serves all files wherever it can.
@@ -45,6 +45,21 @@ write() {
     move) [ ! -e "$3" ] || [ -z "$(ls -A "$3")" ] || { echo "$3 is not empty" >&2; exit 73; } ;;
   esac
 }
+# A power cut may have left a directory of an earlier run that no link ever showed, with half of a private key in it.
+# What has the name of a file that its successor brings goes, and then the directory, if nothing else is in it.
+abandoned() {
+  [ "$1" = l ] || return 0
+  shown=$(readlink -- "$2") || shown=$3
+  for old in "$2".*; do
+    case ${old##*/} in "$3" | "${shown##*/}") continue ;; esac
+    [ -d "$old" ] && [ ! -L "$old" ] || continue
+    for file in "${2%/*}/$3"/*"$new"; do
+      file=$old/${file##*/}
+      rm -f -- "$file" "${file%"$new"}"
+    done
+    rmdir -- "$old" 2>/dev/null || :
+  done
+}
 written() { case $1 in f | u) printf '%s\0' "$2$new" ;; esac; }
 written_for_owner() { [ "$3" != "$owner" ] || written "$@"; }
 leftover() { case $1 in f | u | l) printf '%s\0' "$2$new" ;; check) printf '%s\0' "$3.pgstead-check" ;; esac; }
@@ -75,6 +90,7 @@ install() {
   for owner in $owners; do each written_for_owner "$@" | xargs -0 -r chown -h -- "$owner"; done
   each written "$@" | xargs -0 -r sync --
   each check "$@"
+  each abandoned "$@"
   all=$left
   for turn in files links ${units:+units} last; do
     left=$all
