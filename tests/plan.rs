@@ -3,6 +3,7 @@
 //!
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
+//! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
@@ -30,6 +31,9 @@ use pgstead::plan::SettingChange;
 use pgstead::plan::history;
 use pgstead::plan::network;
 use pgstead::plan::plan_bootstrap;
+use pgstead::plan::reseed;
+use pgstead::plan::reseed::Request;
+use pgstead::plan::reseed::Rung;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -218,6 +222,9 @@ fn run(case: &Value) -> String {
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
     let consent = Consent { allow_restart: case["allow_restart"] == true };
     let topology = topology(&inventory);
+    if let Some(wish) = case["reseed"].as_object() {
+        return reseed(wish, &topology, &observation, &material(replace));
+    }
     let asked = closer_looks(&topology, &observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
@@ -236,6 +243,58 @@ fn run(case: &Value) -> String {
         }
     };
     asked + &decided
+}
+
+/// Shows what is found out about a server, the ways to bring it back, and the steps of the one that is taken.
+fn reseed(
+    wish: &serde_json::Map<String, Value>,
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+) -> String {
+    let word = |key: &str| wish.get(key).cloned().unwrap_or(Value::Null);
+    let server: ServerName = serde_json::from_value(word("server")).unwrap();
+    let request = Request {
+        server: &server,
+        method: serde_json::from_value(word("method")).unwrap(),
+        accept_divergence: word("accept_divergence") == true,
+        now: "2026-01-02T03:04:05Z".parse().unwrap(),
+    };
+    let mut text = String::new();
+    for WalQuestion { joining, upstream, timeline, end, .. } in reseed::questions(topology, observation, &server) {
+        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+    }
+    let planned = reseed::plan_reseed(topology, observation, material, request);
+    let (diagnosis, rungs) = match &planned {
+        Ok(planned) => (Some(&planned.diagnosis), &planned.rungs),
+        Err(refused) => (refused.diagnosis.as_ref(), &refused.rungs),
+    };
+    if let Some(diagnosis) = diagnosis {
+        let _ = writeln!(text, "{} {}", diagnosis.server, diagnosis.condition.words());
+        for line in &diagnosis.evidence {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    for Rung { method, cost, refused } in rungs {
+        let cost = cost.map(|cost| {
+            format!(
+                "{} bytes over the link, {} s, {} bytes of room",
+                cost.transfer_bytes, cost.seconds, cost.peak_bytes
+            )
+        });
+        let _ = writeln!(text, "{method}: {}", cost.as_ref().or(refused.as_ref()).unwrap());
+    }
+    match &planned {
+        Ok(planned) => {
+            let _ = writeln!(text, "taken: {}", planned.method.map_or("none", |method| method.word()));
+            text + &show(&planned.plan)
+        }
+        Err(refused) => {
+            text.push_str("refused\n");
+            diagnostics(&mut text, "ERROR", &refused.refusals);
+            text
+        }
+    }
 }
 
 /// What servers must be asked beyond the first look before this is planned.

@@ -50,10 +50,28 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// Wall time of the whole command, in seconds.
     pub seconds: f64,
+    /// What copying programs say that they copied, in bytes.
+    #[serde(skip)]
+    pub bytes_transferred: u64,
     /// What the operator should know besides.
     #[serde(skip)]
     pub warnings: Vec<Diagnostic>,
     /// Why it ended early, where it did.
     #[serde(skip)]
     pub failure: Option<Failure>,
+}
+
+impl RunReport {
+    /// Returns the report of a run in which there was nothing to do.
+    pub fn unchanged(topology: &TopologyName, seconds: f64) -> Self {
+        Self {
+            topology: topology.clone(),
+            changed: false,
+            steps: Vec::new(),
+            seconds,
+            bytes_transferred: 0,
+            warnings: Vec::new(),
+            failure: None,
+        }
+    }
 }

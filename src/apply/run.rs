@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -98,7 +100,8 @@ impl<H: Host> Run<'_, H> {
         let lease = Lease::new(&locked, &run);
         #[cfg(debug_assertions)]
         crash::at(crash::LOCKED);
-        let (steps, failure) = self.work(&lease, &journal, async || wishes.next().await).await;
+        let transferred = AtomicU64::new(0);
+        let (steps, failure) = self.work(&lease, &journal, &transferred, async || wishes.next().await).await;
         #[cfg(debug_assertions)]
         crash::at(crash::UNLOCKING);
         let failure = with_lost(failure, lease.all_lost());
@@ -128,7 +131,9 @@ impl<H: Host> Run<'_, H> {
         };
         let changed = steps.iter().any(|step| step.outcome != Outcome::NotStarted);
         let seconds = self.begun.elapsed().as_secs_f64();
-        Ok(RunReport { topology: self.plan.topology.clone(), changed, steps, seconds, warnings, failure })
+        let topology = self.plan.topology.clone();
+        let bytes_transferred = transferred.load(Ordering::Relaxed);
+        Ok(RunReport { topology, changed, steps, seconds, bytes_transferred, warnings, failure })
     }
 
     /// Takes the lock on all servers, or on none, and returns whose expired leases were taken over.
@@ -159,10 +164,11 @@ impl<H: Host> Run<'_, H> {
         &self,
         lease: &Lease<'_, H>,
         journal: &Journal,
+        transferred: &AtomicU64,
         mut stop: impl AsyncFnMut(),
     ) -> (Vec<StepReport>, Option<Failure>) {
-        let worker =
-            Worker { hosts: self.hosts, logins: self.logins, sessions: self.sessions, lease, events: self.events };
+        let (hosts, logins, sessions) = (self.hosts, self.logins, self.sessions);
+        let worker = Worker { hosts, logins, sessions, lease, transferred, events: self.events };
         #[cfg(debug_assertions)]
         let worker = crash::Crashing(worker);
         let work = Recorded { work: worker, run: &self.holder.run, logins: self.logins, journal, lease };

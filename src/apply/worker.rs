@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::apply::executor::End;
@@ -45,6 +47,8 @@ pub struct Worker<'a, H> {
     pub sessions: &'a Sessions<'a, H>,
     /// What every step asks a server for before it acts there.
     pub lease: &'a Lease<'a, H>,
+    /// Adds up the bytes that copying programs say that they copied.
+    pub transferred: &'a AtomicU64,
     /// Where progress goes.
     pub events: &'a Events,
 }
@@ -59,7 +63,7 @@ impl<H: Host> Work for Worker<'_, H> {
                     Err(diagnostic) => End::Failed(diagnostic),
                 }
             }
-            Action::BaseBackup { commands, upstream, room } => {
+            Action::Copy { commands, upstream, room } => {
                 self.base_backup(id, step, commands, upstream, room, leave).await
             }
         }
@@ -71,6 +75,16 @@ fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
     format!(
         "Connections from \"{server}\" arrive from {ip}: something on the way translates the address. Run the command again: the servers then tell each other what they see, and {ip} is admitted. That needs perl on them."
     )
+}
+
+/// Returns what the last line of progress of `pg_basebackup` or `pg_rewind` says, such as `30936/30936 kB (100%)`.
+fn copied_bytes(said: &str) -> u64 {
+    let of_line = |line: &str| {
+        let (done, _) = line.trim().split_once('/')?;
+        let kilobytes: u64 = line.contains(" kB (").then(|| done.trim().parse().ok()).flatten()?;
+        kilobytes.checked_mul(1024)
+    };
+    said.lines().rev().find_map(of_line).unwrap_or_default()
 }
 
 /// Whether a job ended because its disk is full: glibc's words for ENOSPC, which scripts get in English.
@@ -184,7 +198,12 @@ impl<H: Host> Worker<'_, H> {
         let Some(name) = step.server.as_ref() else { return no_server() };
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
         match self.lease.run(host, commands, login).await {
-            Ok(_) => End::Done,
+            Ok(output) => {
+                if matches!(step.action, Action::Copy { .. }) {
+                    self.transferred.fetch_add(copied_bytes(&output.text()), Ordering::Relaxed);
+                }
+                End::Done
+            }
             Err(NotDone::Lost(diagnostic)) => End::NotBegun(diagnostic),
             Err(NotDone::Failed(error)) => {
                 let is_unknown = error.outcome_is_unknown();

@@ -384,7 +384,7 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                     format!(
                         "the row on \"{standby}\" is not the one that was written on \"{primary}\": their data differ"
                     ),
-                    format!("\"{standby}\" needs a re-seed. Until then let nobody promote it."),
+                    format!("pgstead reseed {standby} --dry-run says what it takes. Until then let nobody promote it."),
                 )),
                 Some(_) if !canary.replied => findings.push(unhealthy(
                     "no-reply",
@@ -426,7 +426,7 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             )
             .server(standby)
             .detail(format!("pgstead.canary has a row with seq = {seq} on one of them only, or with another hash. However well the link streams now, rows of other tables may differ too."))
-            .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: it needs a re-seed. Until then let nobody read from it or promote it.")),
+            .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: pgstead reseed {standby} --method basebackup. Until then let nobody read from it or promote it.")),
         )),
         Observed::Absent => Some(unknown(
             "The canary table was made by an earlier release: its rows form no chain.",

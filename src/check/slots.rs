@@ -35,7 +35,7 @@ pub(super) fn check_own_slot(
         Some("lost") => findings.push(Finding::unhealthy(
             Diagnostic::error("slot-lost", about("has lost WAL that the standby needs"))
                 .server(upstream)
-                .hint(format!("\"{standby}\" needs a re-seed.")),
+                .hint(format!("Look first: pgstead reseed {standby} --dry-run")),
         )),
         Some("unreserved") => findings.push(Finding::unhealthy(
             Diagnostic::error("slot-unreserved", about("is about to lose WAL that the standby needs"))

@@ -183,14 +183,7 @@ async fn prove_unchanged(
             .await
             .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))?;
     }
-    Ok(RunReport {
-        topology: topology.clone(),
-        changed: false,
-        steps: Vec::new(),
-        seconds: begun.elapsed().as_secs_f64(),
-        warnings: Vec::new(),
-        failure: None,
-    })
+    Ok(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()))
 }
 
 fn question(plan: &Plan) -> Question {

@@ -49,6 +49,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead plan", "see every step, diff and command; changes nothing"),
     ("pgstead bootstrap", "carry the plan out"),
     ("pgstead check", "prove every link"),
+    ("pgstead reseed b", "bring a failed server back"),
     ("pgstead status --watch", "watch the topology"),
 ];
 

@@ -18,6 +18,7 @@ mod man;
 mod plan;
 mod preflight;
 mod render;
+mod reseed;
 mod session;
 mod status;
 mod trust;
@@ -66,6 +67,7 @@ enum Command {
     Render(render::RenderArgs),
     Plan(plan::PlanArgs),
     Bootstrap(bootstrap::BootstrapArgs),
+    Reseed(reseed::ReseedArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     ForgetAside(forget_aside::ForgetAsideArgs),
@@ -141,6 +143,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Render(args) => render::run(globals, args, ui),
         Command::Plan(args) => plan::run(globals, args, ui),
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
+        Command::Reseed(args) => reseed::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),
         Command::ForgetAside(args) => forget_aside::run(globals, args, ui),

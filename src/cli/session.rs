@@ -33,6 +33,7 @@ use crate::plan::Plan;
 use crate::plan::history;
 use crate::plan::network;
 use crate::plan::plan_bootstrap;
+use crate::plan::reseed;
 use crate::postgres::Tls;
 use crate::prove;
 use crate::prove::Sessions;
@@ -122,6 +123,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Reads what a re-seed must compare, from the server and its upstream alone.
+    pub(super) async fn compare_for_reseed(&mut self, server: &ServerName) {
+        let questions = reseed::questions(&self.inventory.topology, &self.observation, server);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
+    }
+
     /// Says whether a server could not be looked at: its connection may be worth opening anew.
     pub(super) fn lost_one(&self) -> bool {
         self.observation.servers.values().any(|seen| seen.known().is_none())
@@ -150,6 +159,12 @@ impl<'a> Session<'a> {
         Ok(secrets)
     }
 
+    /// Makes what a plan needs besides: certificates that are due, and the run's name.
+    pub(super) fn material(&self, secrets: &OperatorSecrets) -> Result<Material, Failure> {
+        material::prepare(&self.inventory.topology, &self.observation, secrets, Timestamp::now())
+            .map_err(|error| pki_failure(&error))
+    }
+
     /// Decides what a bootstrap would do.
     pub(super) fn plan(
         &self,
@@ -157,8 +172,7 @@ impl<'a> Session<'a> {
         consent: Consent,
     ) -> Result<(Result<Plan, Vec<Diagnostic>>, Material), Failure> {
         let topology = &self.inventory.topology;
-        let material = material::prepare(topology, &self.observation, secrets, Timestamp::now())
-            .map_err(|error| pki_failure(&error))?;
+        let material = self.material(secrets)?;
         Ok((plan_bootstrap(topology, &self.observation, &material, consent), material))
     }
 

@@ -10,6 +10,27 @@ use crate::model::name::ServerName;
 /// The name of the job that makes a new data directory.
 pub const SEED: &str = "seed";
 
+/// How a job makes a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    /// Everything anew: `initdb`, or a base backup.
+    #[default]
+    New,
+    /// A copy of the server's own data directory, rewound.
+    Rewind,
+}
+
+impl JobKind {
+    /// Returns its word in a record.
+    pub fn word(self) -> &'static str {
+        match self {
+            JobKind::New => "new",
+            JobKind::Rewind => "rewind",
+        }
+    }
+}
+
 /// A detached job, as its server remembers it (hazards 17, 21).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -21,6 +42,9 @@ pub struct Job {
     pub seeds: Vec<String>,
     /// The server that it copies from; none where it makes a new instance.
     pub upstream: Option<ServerName>,
+    /// How it makes them.
+    #[serde(default)]
+    pub kind: JobKind,
     /// How it stands.
     pub state: JobState,
 }
@@ -47,13 +71,20 @@ impl Job {
     ///
     /// `None` where the record is torn: it was being written when its machine went down, and nothing was started.
     pub fn parse(name: &str, record: &str, is_alive: bool, word: &str) -> Option<Self> {
-        let mut job =
-            Self { name: name.to_owned(), run: String::new(), seeds: vec![], upstream: None, state: JobState::Died };
+        let mut job = Self {
+            name: name.to_owned(),
+            run: String::new(),
+            seeds: vec![],
+            upstream: None,
+            kind: JobKind::default(),
+            state: JobState::Died,
+        };
         for line in record.lines() {
             match line.split_once(' ')? {
                 ("run", run) => job.run = run.to_owned(),
                 ("seed", path) => job.seeds.push(path.to_owned()),
                 ("upstream", server) => job.upstream = Some(server.parse().ok()?),
+                ("kind", word) if word == JobKind::Rewind.word() => job.kind = JobKind::Rewind,
                 _ => {}
             }
         }

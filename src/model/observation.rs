@@ -310,6 +310,9 @@ pub struct Instance {
     pub stale_files: Vec<String>,
     /// Bytes of all databases.
     pub database_bytes: u64,
+    /// Bytes of the files in `pg_wal`, recycled ones included; `pg_rewind` carries them all.
+    #[serde(default)]
+    pub wal_directory_bytes: Option<u64>,
     /// Whether the canary table is there.
     pub canary: bool,
     /// Whether its rows form a chain; those of earlier releases do not (L11).

@@ -20,19 +20,21 @@ use crate::plan::survey::Seen;
 
 /// Returns the step that sets a server's data directory aside: a rename in its parent directory, after which the place is free.
 ///
-/// The script asks everything again on the server at that moment, and that the lock is the run's.
+/// Where an instance runs, the plan stops it before. The script asks everything again on the server at that moment, and that
+/// the lock is the run's.
 ///
 /// # Errors
-/// Its instance runs, it is a mount point, or the name is taken.
+/// Nobody knows whether its instance runs, it is a mount point, or the name is taken.
 pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>> {
     let (name, layout) = (&seen.server.name, seen.layout);
     let data = &layout.data_directory;
     let target = aside.path(data);
-    let why = if !seen.seen.instance.is_absent() {
-        Some("Its instance runs, or could not be asked.".to_owned())
-    } else if seen.data.is_none() {
-        Some("There is no data directory of this topology.".to_owned())
-    } else if seen.data.is_some_and(|data| data.is_mount_point) {
+    let there = seen.seen.data_directory.known().filter(|data| data.entries > 0);
+    let why = if seen.seen.instance.unreadable().is_some() {
+        Some("Its instance could not be asked.".to_owned())
+    } else if there.is_none() {
+        Some("There is no data directory.".to_owned())
+    } else if there.is_some_and(|data| data.is_mount_point) {
         Some("It is a mount point, which cannot be renamed.".to_owned())
     } else if seen.seen.beside.contains(&target) {
         Some(format!("{target} is there already."))

@@ -225,7 +225,7 @@ pub fn reload(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "reload the configuration", vec![command])
 }
 
-fn restart(seen: Seen<'_>) -> Step {
+pub(super) fn restart(seen: Seen<'_>) -> Step {
     let layout = seen.layout;
     // What would refuse the start refuses while the instance still runs.
     let mut commands = vec![guard::ask(seen)];

@@ -29,6 +29,33 @@ pub fn copy_conninfo(topology: &Topology, standby: &Server, layout: &Layout, ups
     conninfo(topology, standby, layout, upstream, COPIES)
 }
 
+/// Returns how `pg_rewind` reaches its source, which must accept writes, as a role that may do no more than that needs
+/// (hazard 75). It proves itself by its certificate, whatever replication does.
+pub fn rewind_conninfo(topology: &Topology, standby: &Server, layout: &Layout, source: &Server) -> String {
+    let host = source.address.to_string();
+    let port = source.port.to_string();
+    let (ca, certificate, key) = (layout.own("ca.crt"), layout.own("tls/client.crt"), layout.own("tls/client.key"));
+    let mut pairs = vec![
+        ("host", host.as_str()),
+        ("port", &port),
+        ("user", roles::REWIND),
+        ("dbname", "postgres"),
+        ("application_name", standby.name.as_str()),
+        ("target_session_attrs", "read-write"),
+        ("sslmode", "verify-full"),
+        ("sslrootcert", &ca),
+        ("sslcert", &certificate),
+        ("sslkey", &key),
+        ("gssencmode", "disable"),
+        ("connect_timeout", "10"),
+    ];
+    pairs.extend(COPIES);
+    if topology.common().version.has_require_auth() {
+        pairs.push(("require_auth", "none"));
+    }
+    conninfo::join(pairs)
+}
+
 fn conninfo(
     topology: &Topology,
     standby: &Server,

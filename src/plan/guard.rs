@@ -13,6 +13,9 @@ use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::quote::systemd;
 
+/// The role of a server that nothing may start.
+pub const FENCED: &str = "fenced\n";
+
 /// Returns the drop-in with its directory; nothing where no unit runs the instance.
 ///
 /// The guard runs as root, whoever the unit's user is: it reads and says what it refuses in a directory of root's.

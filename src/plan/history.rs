@@ -58,7 +58,7 @@ pub fn refusals(
 }
 
 /// Returns what must be asked about a link: nothing where it streams already, or where its standby is yet to be copied.
-fn question(
+pub(super) fn question(
     topology: &Topology,
     servers: &BTreeMap<ServerName, Seen<'_>>,
     link: &Link,
@@ -89,7 +89,7 @@ fn question(
 }
 
 /// Says whether a running standby receives from the upstream that it should have.
-fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName) -> bool {
+pub(super) fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName) -> bool {
     let Some((receiver, server)) = instance.receiver.as_ref().zip(topology.server(upstream)) else { return false };
     receiver.status == "streaming"
         && receiver.sender_host.as_deref() == Some(server.address.to_string().as_str())
@@ -97,7 +97,7 @@ fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName)
 }
 
 /// The control file tells less than there is, never more: a killed standby has received WAL that it does not know of.
-fn end_of_stopped(data: &DataDirectory) -> End {
+pub(super) fn end_of_stopped(data: &DataDirectory) -> End {
     let Observed::Known(control) = &data.control else { return Err("Its control file could not be read.".to_owned()) };
     let checkpoint = (control.timeline, Lsn(control.checkpoint.0 + RECORD_HEAD_BYTES));
     match control.state.as_str() {
@@ -122,14 +122,14 @@ fn end_of_running(instance: &Instance, data: &DataDirectory) -> End {
 }
 
 /// Returns how far the upstream's WAL reaches, where it runs and says so.
-fn position(servers: &BTreeMap<ServerName, Seen<'_>>, link: &Link) -> Option<Lsn> {
+pub(super) fn position(servers: &BTreeMap<ServerName, Seen<'_>>, link: &Link) -> Option<Lsn> {
     let positions = &servers.get(&link.upstream)?.instance?.positions;
     positions.current.or(positions.replay.max(positions.receive))
 }
 
 /// Why a server must not follow another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Problem {
+pub(super) enum Problem {
     /// Both wrote WAL of their own after they parted; the evidence.
     Diverged(String),
     /// The joining server has more WAL than its upstream; the evidence.
@@ -138,7 +138,11 @@ enum Problem {
     NotProvable(String),
 }
 
-fn judge(question: &WalQuestion, comparison: Option<&WalComparison>, position: Option<Lsn>) -> Option<Problem> {
+pub(super) fn judge(
+    question: &WalQuestion,
+    comparison: Option<&WalComparison>,
+    position: Option<Lsn>,
+) -> Option<Problem> {
     // What was asked of another moment answers nothing.
     let Some(comparison) = comparison.filter(|comparison| comparison.question == *question) else {
         return Some(Problem::NotProvable("Its WAL was not compared.".to_owned()));
@@ -283,19 +287,19 @@ impl Problem {
                 format!("server \"{standby}\": its data are not a copy of those of \"{upstream}\", although both have the same system identifier"),
             )
             .detail(evidence)
-            .hint(format!("\"{standby}\" holds writes that \"{upstream}\" never had. Look whether they matter; then \"{standby}\" needs a re-seed. Do not start it as it is: it would stream, and keep its own rows.")),
+            .hint(format!("\"{standby}\" holds writes that \"{upstream}\" never had. Look whether they matter; then: pgstead reseed {standby} --accept-divergence. Do not start it as it is: it would stream, and keep its own rows.")),
             Problem::Ahead(evidence) => Diagnostic::error(
                 "ahead-of-upstream",
                 format!("server \"{standby}\": it has WAL that its upstream \"{upstream}\" does not have"),
             )
             .detail(evidence)
-            .hint(format!("Find out which of the two has the data that counts. To follow \"{upstream}\", \"{standby}\" needs a re-seed.")),
+            .hint(format!("Find out which of the two has the data that counts. To let \"{standby}\" follow \"{upstream}\": pgstead reseed {standby} --accept-divergence")),
             Problem::NotProvable(why) => Diagnostic::error(
                 "history-not-provable",
                 format!("server \"{standby}\": it cannot be shown that its data are a copy of those of \"{upstream}\""),
             )
             .detail(why)
-            .hint(format!("Where the WAL is gone, \"{standby}\" needs a re-seed. Do not start it as it is.")),
+            .hint(format!("Where the WAL is gone: pgstead reseed {standby}. Do not start it as it is.")),
         };
         diagnostic.server(standby)
     }

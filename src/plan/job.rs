@@ -5,6 +5,7 @@
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::job::Job;
+use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
 use crate::model::layout::LayoutKind;
@@ -25,6 +26,8 @@ pub struct NewJob<'a> {
     pub seeds: &'a [String],
     /// The server that it copies from.
     pub upstream: Option<&'a str>,
+    /// How it makes them.
+    pub kind: JobKind,
     /// The program that checks the first seed afterwards.
     pub verifier: Option<String>,
     /// The command itself, as the instance's OS user.
@@ -43,7 +46,7 @@ pub enum Earlier<'a> {
 }
 
 /// Says what becomes of an earlier job where a data directory is to be made: with the upstream that it would have now,
-/// and whether everything that a copy needs afterwards is still there.
+/// and whether everything that a copy needs afterwards is still there. A rewound copy is as good as one made anew.
 pub fn earlier<'a>(seen: Seen<'a>, upstream: Option<&str>, is_usable: bool) -> Earlier<'a> {
     let Some(job) = seen.seen.jobs.iter().find(|job| job.name == SEED) else { return Earlier::None };
     let fits = job.upstream.as_ref().map(|name| name.as_str()) == upstream
@@ -76,6 +79,9 @@ pub fn run(topology: &Topology, seen: Seen<'_>, job: NewJob<'_>) -> Vec<Argv> {
     }
     if let Some(upstream) = job.upstream {
         start = start.args(["upstream", upstream]);
+    }
+    if job.kind != JobKind::New {
+        start = start.args(["kind", job.kind.word()]);
     }
     start = start.arg("--").arg(job.command.program).args(job.command.args);
     vec![start, wait(topology, seen)]

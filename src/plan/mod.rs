@@ -27,6 +27,8 @@ pub mod orphans;
 pub mod ownership;
 pub mod parameters;
 pub mod rendering;
+pub mod reseed;
+pub mod rewind;
 pub mod scripts;
 pub mod seed;
 pub mod sql;
@@ -45,6 +47,7 @@ pub use effects::SettingChange;
 pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
+pub use reseed::plan_reseed;
 pub use step::Action;
 pub use step::FileChange;
 pub use step::Risk;
@@ -85,7 +88,7 @@ impl Plan {
     pub fn touches(&self, server: &ServerName) -> bool {
         self.steps.iter().any(|planned| {
             let upstream = match &planned.step.action {
-                Action::BaseBackup { upstream, .. } => Some(upstream),
+                Action::Copy { upstream, .. } => Some(upstream),
                 Action::Run(_) | Action::ProveLinks { .. } => None,
             };
             planned.step.server.as_ref() == Some(server) || upstream == Some(server)

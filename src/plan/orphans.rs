@@ -33,7 +33,7 @@ pub fn of<'a>(
 /// Returns the step that ends these connections.
 pub fn end(standby: Seen<'_>, upstream: Seen<'_>, addresses: &BTreeSet<&str>) -> Step {
     let name = &standby.server.name;
-    let title = format!("end the walsenders that an interrupted base backup of \"{name}\" left");
+    let title = format!("end the walsenders that \"{name}\" left");
     let command = sql::psql(upstream.layout, upstream.server, sql::end_senders(name, addresses));
     Step::run(&upstream.server.name, Risk::Reversible, title, vec![command])
 }

@@ -7,6 +7,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::job::Job;
+use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
@@ -79,7 +80,8 @@ pub fn new_instance(
                 .arg("--no-instructions");
             sync_at_once(topology, &mut initdb);
             let seeds = [seed.clone()];
-            let new = NewJob { run, seeds: &seeds, upstream: None, verifier: None, command: initdb };
+            let new =
+                NewJob { run, seeds: &seeds, upstream: None, kind: JobKind::New, verifier: None, command: initdb };
             let commands = std::iter::once(ensure_parent(seen)).chain(job::run(topology, seen, new)).collect();
             let title = format!("initialize a new instance of PostgreSQL {version} with data checksums");
             Step::run(&server.name, Risk::Reversible, title, commands)
@@ -123,7 +125,7 @@ pub fn base_backup(
             let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
                 .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
                 .args(["--wal-method", "stream", "--slot", &server.name.slot_name(), "--checkpoint", "fast"])
-                .args(["--label", &["pgstead ", run].concat()])
+                .args(["--label", &["pgstead ", run].concat(), "--progress"])
                 .args(moves.iter().map(tablespaces::Move::mapping));
             sync_at_once(topology, &mut copy);
             let seeds: Vec<String> =
@@ -132,6 +134,7 @@ pub fn base_backup(
                 run,
                 seeds: &seeds,
                 upstream: Some(from.as_str()),
+                kind: JobKind::New,
                 verifier: Some(layout.program("pg_verifybackup")),
                 command: copy,
             };
@@ -149,7 +152,7 @@ pub fn base_backup(
             title,
             server: Some(server.name.clone()),
             risk: Risk::Reversible,
-            action: Action::BaseBackup { commands, upstream: from.clone(), room: room(topology, seen, upstream) },
+            action: Action::Copy { commands, upstream: from.clone(), room: room(topology, seen, upstream) },
             files: Vec::new(),
         },
         complete: complete(seen, wanted, &seed, settle.into_iter().collect(), "make it the data directory"),
@@ -158,7 +161,7 @@ pub fn base_backup(
 }
 
 /// Returns the command that fails where a copy is of another database system.
-fn same_system(layout: &Layout, seed: &str, identifier: u64) -> Argv {
+pub(super) fn same_system(layout: &Layout, seed: &str, identifier: u64) -> Argv {
     Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
         "-c",
         scripts::SAME_SYSTEM,
@@ -170,7 +173,7 @@ fn same_system(layout: &Layout, seed: &str, identifier: u64) -> Argv {
 }
 
 /// Says when a copy is given up so that its upstream keeps room for WAL (hazard 23).
-fn room(topology: &Topology, seen: Seen<'_>, upstream: Seen<'_>) -> Room {
+pub(super) fn room(topology: &Topology, seen: Seen<'_>, upstream: Seen<'_>) -> Room {
     let layout = upstream.layout;
     let wal = [&layout.data_directory, "/pg_wal"].concat();
     let disks = &upstream.seen.disks;
@@ -204,12 +207,12 @@ pub fn clear_job(topology: &Topology, seen: Seen<'_>, job: &Job) -> Step {
 }
 
 /// Returns the step that starts what was just made, after its job's record has done its service.
-fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
+pub(super) fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
     let commands = std::iter::once(job::clear(topology, seen)).chain(start_commands(seen)).collect();
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", commands)
 }
 
-fn ensure_parent(seen: Seen<'_>) -> Argv {
+pub(super) fn ensure_parent(seen: Seen<'_>) -> Argv {
     let parent = seen.layout.data_directory.rsplit_once('/').map_or("/", |(parent, _)| parent);
     Argv::new(files::administrator(seen.seen), "sh").args([
         "-c",
@@ -220,7 +223,7 @@ fn ensure_parent(seen: Seen<'_>) -> Argv {
     ])
 }
 
-fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, title: &str) -> Step {
+pub(super) fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, title: &str) -> Step {
     let (server, layout) = (seen.server, seen.layout);
     let in_seed = |path: &str| match path.strip_prefix(&layout.data_directory) {
         Some(rest) => [seed, rest].concat(),
@@ -293,6 +296,11 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
     let administrator = files::administrator(seen.seen);
     let mut commands = Vec::new();
     if let Some(unit) = &layout.unit {
+        // A start that hangs without a process swallows every further one (see wait-ready.sh).
+        let service = seen.seen.service.known();
+        if service.is_some_and(|service| service.active == "activating") && seen.seen.instance.is_absent() {
+            commands.push(Argv::new(administrator.clone(), "systemctl").args(["stop", unit]));
+        }
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
         commands.push(guard::ask(seen));

@@ -132,6 +132,16 @@ pub fn create_slots(slots: &[String]) -> Sql {
     })
 }
 
+/// Returns the SQL that writes a checkpoint now.
+pub fn checkpoint() -> Sql {
+    Sql::new().text("CHECKPOINT;\n")
+}
+
+/// Returns the SQL that ends a pause of replay.
+pub fn resume_replay() -> Sql {
+    Sql::new().text("SELECT pg_wal_replay_resume();\n")
+}
+
 /// Returns the SQL that ends the connections of an interrupted base backup, which stay until TCP gives a dead server up
 /// (hazard 17): those of a standby's name, from addresses that are known to be that server's.
 pub fn end_senders(standby: &ServerName, addresses: &BTreeSet<&str>) -> Sql {

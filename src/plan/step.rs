@@ -34,8 +34,8 @@ pub struct FileChange {
 pub enum Action {
     /// Commands on the step's server, one after the other in one execution; the last may read standard input.
     Run(Vec<Argv>),
-    /// A base backup, with progress asked of the upstream.
-    BaseBackup {
+    /// A base backup or a rewind, with progress asked of the upstream.
+    Copy {
         /// The commands on the standby; the last one copies.
         commands: Vec<Argv>,
         /// The server that sends.
@@ -96,7 +96,7 @@ impl Step {
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {
-            Action::Run(commands) | Action::BaseBackup { commands, .. } => commands,
+            Action::Run(commands) | Action::Copy { commands, .. } => commands,
             Action::ProveLinks { .. } => &[],
         }
     }

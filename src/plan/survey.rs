@@ -81,8 +81,17 @@ pub struct Survey<'a> {
 
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
+    survey_of(topology, observation, |_| true)
+}
+
+/// Surveys the servers that an operation is about, and no others.
+pub fn survey_of<'a>(
+    topology: &'a Topology,
+    observation: &'a Observation,
+    is_concerned: impl Fn(&ServerName) -> bool,
+) -> Survey<'a> {
     let mut survey = Survey::default();
-    for server in topology.servers() {
+    for server in topology.servers().filter(|server| is_concerned(&server.name)) {
         match observation.servers.get(&server.name) {
             Some(Observed::Known(seen)) => survey_server(&mut survey, topology, observation, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(

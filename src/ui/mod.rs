@@ -19,6 +19,7 @@ pub mod plan;
 pub mod preflight;
 pub mod progress;
 pub mod report;
+pub mod reseed;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod topology;

@@ -104,7 +104,7 @@ pub(crate) fn plan() -> Plan {
     }];
     let hba = builder.add(hba, []);
     let mut backup = step("take base backup from \"a\"", Some("b"), Risk::Destructive);
-    backup.action = Action::BaseBackup {
+    backup.action = Action::Copy {
         commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
         upstream: server("a"),
         room: Room { look: Argv::new(postgres(), "df"), floor_bytes: 0, cancel: Vec::new(), release: Vec::new() },
@@ -150,6 +150,7 @@ pub(crate) fn run() -> RunReport {
             step_report(2, "take base backup from \"a\"", Some("b"), Outcome::Done, 63.5),
         ],
         seconds: 64.25,
+        bytes_transferred: 0,
         warnings: Vec::new(),
         failure: None,
     }

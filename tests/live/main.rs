@@ -23,6 +23,7 @@ mod lease;
 mod networks;
 mod preflight;
 mod refusals;
+mod reseed;
 mod rings;
 mod scenario;
 mod schedules;

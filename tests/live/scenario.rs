@@ -281,10 +281,17 @@ impl Scenario {
     }
 }
 
-/// Looks again until it holds or the time is up; the caller asserts.
+/// Looks again until it holds or the time is up; the caller asserts. A look may cost whole processes, so that they become
+/// rarer while nothing comes of them.
 pub(crate) fn until(deadline: Instant, mut holds: impl FnMut() -> bool) {
-    while !holds() && Instant::now() < deadline {
-        std::thread::park_timeout(Duration::from_millis(20));
+    let mut pause = Duration::from_millis(20);
+    while !holds() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(pause.min(left));
+        pause = (pause * 5 / 4).min(Duration::from_millis(200));
     }
 }
 

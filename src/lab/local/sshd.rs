@@ -51,6 +51,7 @@ AllowAgentForwarding no
 X11Forwarding no
 PermitTunnel no
 PermitTTY yes
+KexAlgorithms curve25519-sha256
 PrintMotd no
 PrintLastLog no
 MaxStartups 100:30:200

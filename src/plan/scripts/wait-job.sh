@@ -25,5 +25,6 @@ case $said in
   *) status=70; echo "it ended without a result: it was killed, or its machine was restarted" >&2 ;;
 esac
 flock -s -w 20 "$directory/lock" true || { echo "processes of it are left" >&2; status=71; }
-[ "$status" = 0 ] || tail -n 20 "$directory/output" >&2
+# What it copied stands in its last lines.
+if [ "$status" = 0 ]; then tail -n 5 "$directory/output"; else tail -n 20 "$directory/output" >&2; fi
 exit "$status"

@@ -6,17 +6,22 @@ data=$1 seconds=$2 log=$3 unit=${4-}
 end=$(($(date +%s) + seconds))
 turn=0
 said=${0%/*}/start-refused
-# Says whether the unit has given up: it neither runs nor is about to, and no start of it is waiting.
+orphaned=0
+# Says whether the unit has given up: it neither runs nor is about to, and no start of it is waiting. Or whether it waits for
+# nobody: a postmaster that is killed before the manager has read its PID file leaves a start that never ends by itself.
 given_up() {
-  shown=$(systemctl show -p ActiveState -p Job "$unit")
-  job='' state=unknown
+  shown=$(systemctl show -p ActiveState -p Job -p ControlPID -p MainPID "$unit")
+  job='' state=unknown control=0 main=0
   while IFS='=' read -r name value; do
-    case $name in ActiveState) state=$value ;; Job) job=$value ;; esac
+    case $name in ActiveState) state=$value ;; Job) job=$value ;; ControlPID) control=$value ;; MainPID) main=$value ;; esac
   done <<END
 $shown
 END
   # Where no job waits, some versions show none and some show 0.
-  case ${job:-0}.$state in 0.failed | 0.inactive) ;; *) return 1 ;; esac
+  case ${job:-0}.$state in 0.failed | 0.inactive) return 0 ;; esac
+  case $state.$control.$main in activating.0.0) orphaned=$((orphaned + 1)) ;; *) orphaned=0 ;; esac
+  [ "$orphaned" -ge 3 ] || return 1
+  state='activating for good: no process of it is left'
 }
 while :; do
   if [ -e "$data/postmaster.pid" ]; then

@@ -1,0 +1,356 @@
+//! The case: which server is to be re-seeded, whom it is to follow, and whose data it has. What must not be re-seeded at
+//! all is refused here: the primary itself, foreign data, a server behind another's address (hazards 1, 2, 54, 75).
+//!
+//! Judges no history and chooses no method.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Link;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+use crate::model::wal::parse_history;
+use crate::plan::orphans;
+use crate::plan::ownership;
+use crate::plan::ownership::Owned;
+use crate::plan::survey::Seen;
+use crate::plan::survey::Survey;
+use crate::plan::survey::survey_of;
+
+/// A refusal of an inventory's survey that speaks of room on the server's own disk: each method judges that for itself.
+const ROOM: &str = "disk-too-small";
+
+/// What stands in the place of the server's data directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Data<'a> {
+    /// A data directory that is this server's.
+    Ours(Owned<'a>),
+    /// One that is this server's and cannot be read as a database system any more.
+    Damaged(&'a str),
+    /// Nothing, and nothing was ever finished there.
+    Missing,
+    /// Nothing, although there was one. A disk that is not mounted looks the same (hazard 6).
+    Gone,
+}
+
+/// A server that may be re-seeded.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) observation: &'a Observation,
+    pub(super) server: &'a Server,
+    /// What was seen on it.
+    pub(super) raw: &'a ServerObservation,
+    pub(super) layout: &'a Layout,
+    pub(super) data: Data<'a>,
+    /// The running instance in that data directory.
+    pub(super) instance: Option<&'a Instance>,
+    pub(super) primary: Seen<'a>,
+    /// The link by which it is to follow.
+    pub(super) link: Link,
+    pub(super) upstream: Seen<'a>,
+    /// The server as if it had no data directory: what a new one is made for.
+    pub(super) bare: Seen<'a>,
+    /// Those that follow it.
+    pub(super) followers: Vec<&'a ServerName>,
+    /// What the operator should know besides.
+    pub(super) notes: Vec<Diagnostic>,
+}
+
+impl<'a> Case<'a> {
+    /// Returns the server with the data directory that it has.
+    pub(super) fn seen(&self) -> Seen<'a> {
+        match self.data {
+            Data::Ours(owned) => Seen {
+                data: Some(owned.data),
+                instance: self.instance,
+                configuration: owned.configuration,
+                ..self.bare_over(self.raw)
+            },
+            _ => self.bare_over(self.raw),
+        }
+    }
+
+    fn bare_over(&self, raw: &'a ServerObservation) -> Seen<'a> {
+        Seen { seen: raw, ..self.bare }
+    }
+
+    /// Says whether its instance accepts writes now.
+    pub(super) fn accepts_writes(&self) -> bool {
+        self.instance.is_some_and(|instance| !instance.in_recovery)
+    }
+
+    /// Says whether the data directory would accept writes when started, or accepts them now.
+    pub(super) fn is_primary_like(&self) -> bool {
+        self.seen().is_primary_like()
+    }
+}
+
+/// Returns the observation as it would be if the server had no data directory. The plan for a new one is made over this.
+pub(super) fn without(observation: &Observation, server: &ServerName) -> Observation {
+    let mut bare = observation.clone();
+    if let Some(Observed::Known(seen)) = bare.servers.get_mut(server) {
+        let is_its_own = !seen.instance.is_absent();
+        seen.data_directory = Observed::Absent;
+        seen.instance = Observed::Absent;
+        if is_its_own {
+            seen.listener = Observed::Absent;
+        }
+        // The record of what was there; that it is known is this operation's business.
+        if let Observed::Known(layout) = &seen.layout {
+            seen.files.remove(&layout.own(crate::plan::seed::DATA_DIRECTORY_RECORD));
+        }
+    }
+    bare
+}
+
+/// Finds out what the case is. `bare` is what [`without`] made of the observation.
+///
+/// # Errors
+/// Every reason for which the server must not be re-seeded, at once.
+pub(super) fn case<'a>(
+    topology: &'a Topology,
+    observation: &'a Observation,
+    bare: &'a Observation,
+    name: &ServerName,
+) -> Result<Case<'a>, Vec<Diagnostic>> {
+    let server = topology.server(name).ok_or_else(|| vec![unknown(topology, name.as_str())])?;
+    let name = &server.name;
+    let raw = match observation.servers.get(name) {
+        Some(Observed::Known(raw)) => raw,
+        other => {
+            let why = other.and_then(Observed::unreadable).unwrap_or("It was not looked at.").to_owned();
+            let message = format!("server \"{name}\" could not be observed");
+            return Err(vec![Diagnostic::error("unreachable", message).server(name).detail(why)]);
+        }
+    };
+    let primary = primary(topology, observation, server, raw).map_err(|refusal| vec![*refusal])?;
+    let link = topology.links(primary).into_iter().find(|link| link.standby == *name);
+    let Some(link) = link else { return Err(vec![is_the_primary(name, "It is the only server that accepts writes.")]) };
+    let is_concerned = |one: &ServerName| [name, primary, &link.upstream].contains(&one);
+    let Survey { servers, mut refusals, notes, .. } = survey_of(topology, bare, is_concerned);
+    refusals.retain(|refusal| refusal.code != ROOM || refusal.server.as_deref() != Some(name.as_str()));
+    refusals.extend(orphans::refusals(topology, bare, &servers, std::slice::from_ref(&link)));
+    let parts = (servers.get(name), servers.get(primary), servers.get(&link.upstream));
+    let (Some(of_server), Some(of_primary), Some(of_upstream)) = parts else { return Err(refusals) };
+    if of_upstream.instance.is_none() {
+        refusals.push(upstream_stopped(&link));
+    }
+    let layout = of_server.layout;
+    let data = match data(topology, observation, server, raw, layout) {
+        Ok(data) => data,
+        Err(refusal) => {
+            refusals.push(*refusal);
+            return Err(refusals);
+        }
+    };
+    refusals.extend(foreign_system(&data, of_primary, name));
+    let instance = match (&raw.instance, &data) {
+        (Observed::Unreadable(why), _) => {
+            let message = format!("server \"{name}\": the instance runs and does not answer");
+            refusals.push(
+                Diagnostic::error("instance-unreadable", message)
+                    .server(name)
+                    .detail(why.clone())
+                    .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed."),
+            );
+            None
+        }
+        (Observed::Known(instance), Data::Ours(_)) => Some(instance),
+        _ => None,
+    };
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut notes = notes;
+    notes.retain(|note| note.server.as_deref() == Some(name.as_str()));
+    notes.extend(unseen(topology, observation, name));
+    let followers = topology.links(primary).into_iter().filter(|link| link.upstream == *name);
+    let followers: Vec<ServerName> = followers.map(|link| link.standby).collect();
+    let followers =
+        topology.servers().map(|server| &server.name).filter(|server| followers.contains(server)).collect::<Vec<_>>();
+    Ok(Case {
+        topology,
+        observation,
+        server,
+        raw,
+        layout,
+        data,
+        instance,
+        primary: *of_primary,
+        upstream: *of_upstream,
+        link,
+        bare: Seen { configuration: of_primary.configuration, ..*of_server },
+        followers,
+        notes,
+    })
+}
+
+/// Returns the refusal of a name that the topology does not have.
+pub(super) fn unknown(topology: &Topology, name: &str) -> Diagnostic {
+    let known: Vec<&str> = topology.servers().map(|server| server.name.as_str()).collect();
+    Diagnostic::error("server-unknown", format!("topology \"{}\" has no server \"{name}\"", topology.name()))
+        .detail(format!("It has {}.", known.join(", ")))
+}
+
+/// Finds the server that accepts writes, which must be one, and another than the server to be re-seeded.
+fn primary<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    server: &Server,
+    raw: &ServerObservation,
+) -> Result<&'a ServerName, Box<Diagnostic>> {
+    let name = &server.name;
+    let instances: BTreeMap<&ServerName, &Instance> = topology
+        .servers()
+        .filter_map(|one| Some((&one.name, observation.server(&one.name)?.instance.known()?)))
+        .collect();
+    let writers: Vec<&ServerName> = instances
+        .iter()
+        .filter(|(one, instance)| **one != name && !instance.in_recovery)
+        .map(|(one, _)| *one)
+        .collect();
+    let own = raw.instance.known().filter(|instance| !instance.in_recovery);
+    match (writers.as_slice(), own) {
+        ([], Some(_)) => Err(Box::new(is_the_primary(name, "It is the only server that accepts writes."))),
+        ([], None) => Err(Box::new(no_primary(topology, observation, name))),
+        ([one], None) => Ok(one),
+        ([one], Some(own)) => {
+            let follows = own.senders.iter().find(|sender| {
+                topology.servers().any(|other| other.name != *name && other.name.as_str() == sender.application_name)
+            });
+            if let Some(sender) = follows {
+                let why =
+                    format!("Server \"{}\" follows it, and \"{one}\" accepts writes as well.", sender.application_name);
+                return Err(Box::new(is_the_primary(name, &why)));
+            }
+            match instances.get(one).map(|other| left(own, other)) {
+                Some(true) => Ok(one),
+                _ => Err(Box::new(
+                    Diagnostic::error("two-primaries", format!("servers \"{one}\" and \"{name}\" both accept writes"))
+                        .server(name)
+                        .detail(format!(
+                            "\"{one}\" was not promoted from the timeline of \"{name}\", as far as its history says, so that nothing tells which of the two counts."
+                        ))
+                        .hint(format!("Find out which one has the data that counts. If that is \"{one}\", stop \"{name}\" and run again.")),
+                )),
+            }
+        }
+        (several, _) => {
+            let names: Vec<String> = several.iter().map(|one| format!("\"{one}\"")).collect();
+            let message = format!("servers {} all accept writes", names.join(" and "));
+            Err(Box::new(
+                Diagnostic::error("two-primaries", message)
+                    .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
+            ))
+        }
+    }
+}
+
+/// Says whether `successor` was promoted from the timeline that `former` still writes.
+fn left(former: &Instance, successor: &Instance) -> bool {
+    let history = successor.history.known().map(|text| parse_history(text)).unwrap_or_default();
+    successor.timeline > former.timeline && history.iter().any(|(timeline, _)| *timeline == former.timeline)
+}
+
+fn is_the_primary(name: &ServerName, why: &str) -> Diagnostic {
+    Diagnostic::error("reseed-of-primary", format!("server \"{name}\" is the primary, and a primary is not re-seeded"))
+        .server(name)
+        .detail(why.to_owned())
+        .hint("A re-seed copies another server's data over. If this one is broken, promote a standby first; then re-seed this one from it.")
+}
+
+fn no_primary(topology: &Topology, observation: &Observation, name: &ServerName) -> Diagnostic {
+    let unreachable: Vec<String> = topology
+        .servers()
+        .map(|server| &server.name)
+        .filter(|one| *one != name && observation.server(one).is_none())
+        .map(|one| format!("\"{one}\""))
+        .collect();
+    let would_be = observation.server(name).and_then(|seen| seen.data_directory.known());
+    let is_stopped_primary =
+        would_be.is_some_and(|data| data.entries > 0 && !data.standby_signal && !data.recovery_signal);
+    let message = format!("no server accepts writes from which \"{name}\" could be re-seeded");
+    let diagnostic = match unreachable.as_slice() {
+        [] => Diagnostic::error("primary-missing", message),
+        some => {
+            Diagnostic::error("primary-missing", message).detail(format!("{} could not be reached.", some.join(", ")))
+        }
+    };
+    let diagnostic = match is_stopped_primary {
+        true => diagnostic.hint(format!(
+            "\"{name}\" may be the primary itself, stopped: then start it. A standby is never promoted by reseed."
+        )),
+        false => diagnostic.hint("Bring the primary back first. A standby is never promoted by reseed."),
+    };
+    diagnostic.server(name)
+}
+
+fn upstream_stopped(link: &Link) -> Diagnostic {
+    let Link { upstream, standby } = link;
+    Diagnostic::error("upstream-stopped", format!("server \"{upstream}\", which \"{standby}\" follows, does not run"))
+        .server(upstream)
+        .hint(format!(
+            "Bring it back first: pgstead reseed {upstream}. Or give \"{standby}\" another upstream in the inventory."
+        ))
+}
+
+/// Says what stands in the server's place.
+fn data<'a>(
+    topology: &Topology,
+    observation: &Observation,
+    server: &Server,
+    raw: &'a ServerObservation,
+    layout: &Layout,
+) -> Result<Data<'a>, Box<Diagnostic>> {
+    let name = &server.name;
+    match ownership::judge(topology, observation, server, raw, layout) {
+        Ok(None) => Ok(Data::Missing),
+        Ok(Some(owned)) if owned.adopted => {
+            Err(Box::new(is_the_primary(name, "It is an existing primary that no run has adopted.")))
+        }
+        Ok(Some(owned)) => Ok(Data::Ours(owned)),
+        Err(refusal) if refusal.code == "data-directory-gone" => Ok(Data::Gone),
+        Err(refusal) if refusal.code == "data-directory-damaged" => {
+            let control = raw.data_directory.known().map(|data| &data.control);
+            let why = control.and_then(Observed::unreadable);
+            Ok(Data::Damaged(why.unwrap_or("global/pg_control is missing.")))
+        }
+        Err(refusal) => {
+            // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
+            Err(Box::new(refusal.server(name)))
+        }
+    }
+}
+
+fn foreign_system(data: &Data<'_>, primary: &Seen<'_>, name: &ServerName) -> Option<Diagnostic> {
+    let Data::Ours(owned) = data else { return None };
+    let found = owned.data.control.known()?.system_identifier;
+    let expected = primary.system_identifier()?;
+    (found != expected).then(|| {
+        Diagnostic::error("system-identifier-differs", format!("server \"{name}\": its data is not a copy of the primary's"))
+            .server(name)
+            .detail(format!("Its system identifier is {found}; that of \"{}\" is {expected}.", primary.server.name))
+            .hint("It holds another database system, which may be the last of its kind. Look at it; if it is not needed, stop its instance and rename the directory, then run again.")
+    })
+}
+
+/// Those that nobody could look at, and that are not needed.
+fn unseen(topology: &Topology, observation: &Observation, name: &ServerName) -> Option<Diagnostic> {
+    let names: Vec<String> = topology
+        .servers()
+        .map(|server| &server.name)
+        .filter(|one| *one != name && observation.server(one).is_none())
+        .map(|one| format!("\"{one}\""))
+        .collect();
+    (!names.is_empty()).then(|| {
+        Diagnostic::warning("not-looked-at", format!("{} could not be looked at", names.join(", ")))
+            .detail("They are not needed for this. That none of them accepts writes is not known.")
+    })
+}

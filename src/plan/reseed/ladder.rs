@@ -1,0 +1,211 @@
+//! The ladder: the ways to bring a server back, cheapest first, each with what it costs or why it is not to be had.
+//!
+//! Costs are estimates from what was observed, for a decision and for a person; nothing waits on them.
+
+use serde::Serialize;
+
+use crate::model::job::Job;
+use crate::model::job::JobKind;
+use crate::model::job::JobState;
+use crate::model::job::SEED;
+use crate::model::method::Method;
+use crate::model::observed::Observed;
+use crate::model::quantity::bytes;
+use crate::plan::reseed::case::Case;
+use crate::plan::reseed::case::Data;
+use crate::plan::reseed::diagnosis::Condition;
+use crate::plan::reseed::diagnosis::Diagnosis;
+use crate::plan::reseed::diagnosis::has_checksums;
+use crate::render::hba::roles;
+
+/// What a link is presumed to carry, in bytes a second, where nobody has measured it: a gigabit.
+const LINK_BYTES_PER_SECOND: u64 = 110_000_000;
+/// What a disk is presumed to copy, in bytes a second.
+const DISK_BYTES_PER_SECOND: u64 = 400_000_000;
+/// WAL that a base backup brings along at the least: two segments.
+const BACKUP_WAL_BYTES: u64 = 32 << 20;
+/// Room for template databases and the first WAL of a new data directory.
+const MINIMUM_BYTES: u64 = 256 << 20;
+
+/// What a way costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Bytes that pass between servers, estimated.
+    pub transfer_bytes: u64,
+    /// How long it takes, in seconds, estimated.
+    pub seconds: u64,
+    /// Bytes that it needs on the disk of the data directory at its peak, beside what is there.
+    pub peak_bytes: u64,
+}
+
+/// A way to bring the server back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rung {
+    /// The way.
+    pub method: Method,
+    /// What it costs; none where it is not to be had, or costs nothing worth naming.
+    pub cost: Option<Cost>,
+    /// Why it is not to be had.
+    pub refused: Option<String>,
+}
+
+/// Returns all ways, cheapest first.
+pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis) -> Vec<Rung> {
+    let rung = |method: Method, judged: Result<Cost, String>| match judged {
+        Ok(cost) => Rung { method, cost: Some(cost), refused: None },
+        Err(why) => Rung { method, cost: None, refused: Some(why) },
+    };
+    vec![
+        rung(Method::Replay, replay(case, diagnosis)),
+        rung(Method::Rewind, rewind(case, diagnosis)),
+        rung(Method::Basebackup, base_backup(case)),
+    ]
+}
+
+/// Returns the way that is taken: the wished one, or the cheapest that is to be had. None where nothing is wrong.
+pub(super) fn choose(case: &Case<'_>, rungs: &[Rung], wish: Option<Method>, diagnosis: &Diagnosis) -> Option<Method> {
+    if wish.is_some() {
+        return wish;
+    }
+    if diagnosis.condition == Condition::Streaming {
+        return None;
+    }
+    let is_to_be_had = |method: &Method| rungs.iter().any(|rung| rung.method == *method && rung.refused.is_none());
+    // What an earlier run began is gone on with: it is nearer to its end than anything else.
+    let begun = begun(case).filter(|_| !is_to_be_had(&Method::Replay));
+    if let Some(method) = begun.filter(is_to_be_had) {
+        return Some(method);
+    }
+    let cost = |rung: &Rung| rung.cost.map_or(u64::MAX, |cost| cost.seconds);
+    let to_be_had = rungs.iter().filter(|rung| rung.refused.is_none());
+    // Replay costs what must be replayed in any case; the others are compared.
+    let replay = rungs.iter().find(|rung| rung.method == Method::Replay && rung.refused.is_none());
+    replay.or(to_be_had.min_by_key(|rung| (cost(rung), rung.method))).map(|rung| rung.method)
+}
+
+/// Returns the way whose job is at work on the server, or has ended well.
+fn begun(case: &Case<'_>) -> Option<Method> {
+    let is_ripe = |job: &&Job| job.name == SEED && matches!(job.state, JobState::Running | JobState::Ended(0));
+    case.raw.jobs.iter().find(is_ripe).map(|job| match job.kind {
+        JobKind::New => Method::Basebackup,
+        JobKind::Rewind => Method::Rewind,
+    })
+}
+
+fn replay(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
+    match diagnosis.condition {
+        Condition::Streaming | Condition::Behind => {
+            let transfer_bytes = diagnosis.behind_bytes.unwrap_or_default();
+            Ok(Cost { transfer_bytes, seconds: transfer_bytes / LINK_BYTES_PER_SECOND, peak_bytes: 0 })
+        }
+        Condition::WalMissing => Err("nothing shows that the WAL it missed would bring it up".to_owned()),
+        Condition::Diverged | Condition::Twin | Condition::Ahead => Err(format!(
+            "it holds WAL that \"{}\" does not have: it would stream, and keep its own rows",
+            case.link.upstream
+        )),
+        Condition::Damaged => Err("its data directory is damaged".to_owned()),
+        Condition::Missing | Condition::Gone => Err("there is no data directory".to_owned()),
+    }
+}
+
+fn rewind(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
+    let Data::Ours(owned) = case.data else {
+        return Err("there is no data directory that could be rewound".to_owned());
+    };
+    match diagnosis.condition {
+        Condition::Diverged => {}
+        Condition::Twin => {
+            return Err("both sides are on one timeline: pg_rewind would find nothing to do, and be wrong".to_owned());
+        }
+        Condition::Damaged => {
+            return Err("its data directory is damaged, and pg_rewind copies only what changed".to_owned());
+        }
+        Condition::Ahead => return Err("its upstream has less WAL than it has, on the same timeline".to_owned()),
+        Condition::WalMissing => return Err("where it left the other's history cannot be shown".to_owned()),
+        Condition::Streaming | Condition::Behind => return Err("it has not diverged".to_owned()),
+        Condition::Missing | Condition::Gone => return Err("there is no data directory".to_owned()),
+    }
+    if has_checksums(owned.data) != Some(true) {
+        return Err("its data pages have no checksums, so that what hint bits changed would be missed".to_owned());
+    }
+    let primary = case.primary.instance;
+    if !primary.is_some_and(|instance| instance.roles.contains_key(roles::REWIND)) {
+        return Err(format!("\"{}\" has no role \"{}\"; bootstrap makes it", case.primary.server.name, roles::REWIND));
+    }
+    if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+        return Err("there are tablespaces, which the rewound copy would share with the original".to_owned());
+    }
+    if let Some(Job { state: JobState::Ended(_) | JobState::Died, run, .. }) = failed_rewind(case) {
+        return Err(format!("that of run {run} came to nothing"));
+    }
+    let size = primary.map_or(0, |instance| instance.database_bytes);
+    let wal = source_wal_bytes(case);
+    // It carries the whole of the source's pg_wal, recycled segments included (performance.md, section 0a).
+    let transfer_bytes = wal + diagnosis.divergence.as_ref().and_then(|one| one.bytes()).unwrap_or_default();
+    let peak_bytes = size + wal;
+    let cost = Cost {
+        transfer_bytes,
+        // Copied once and read once more for its checksums.
+        seconds: transfer_bytes / LINK_BYTES_PER_SECOND + 2 * size / DISK_BYTES_PER_SECOND,
+        peak_bytes,
+    };
+    has_room(case, peak_bytes).map(|()| cost)
+}
+
+/// Returns the job of a rewind that did not come to a good end.
+fn failed_rewind<'a>(case: &Case<'a>) -> Option<&'a Job> {
+    let is_rewind = |job: &&Job| job.name == SEED && job.kind == JobKind::Rewind;
+    case.raw.jobs.iter().filter(is_rewind).find(|job| !matches!(job.state, JobState::Running | JobState::Ended(0)))
+}
+
+fn base_backup(case: &Case<'_>) -> Result<Cost, String> {
+    let has_tablespaces = case.primary.instance.is_some_and(|instance| !instance.tablespaces.is_empty());
+    if has_tablespaces && !matches!(case.data, Data::Missing) {
+        return Err(
+            "there are tablespaces, and those of the old data directory are in the way; move them away by hand"
+                .to_owned(),
+        );
+    }
+    let owned = match case.data {
+        Data::Ours(owned) => Some(owned.data),
+        _ => case.raw.data_directory.known(),
+    };
+    if owned.is_some_and(|data| data.is_mount_point) {
+        return Err(format!(
+            "{} is a mount point, which cannot be set aside by a rename; use a directory below it",
+            case.layout.data_directory
+        ));
+    }
+    let size = case.primary.instance.map_or(0, |instance| instance.database_bytes);
+    let transfer_bytes = size + BACKUP_WAL_BYTES;
+    let peak_bytes = MINIMUM_BYTES.max(MINIMUM_BYTES + size / 5 * 6);
+    let cost = Cost {
+        transfer_bytes,
+        seconds: transfer_bytes / LINK_BYTES_PER_SECOND + size / DISK_BYTES_PER_SECOND,
+        peak_bytes,
+    };
+    has_room(case, peak_bytes).map(|()| cost)
+}
+
+/// What stays in the place until its successor is proven needs its room as well (field.md, rows 15 and 16).
+fn has_room(case: &Case<'_>, needed: u64) -> Result<(), String> {
+    // What an earlier run copied already stands there.
+    if case.raw.jobs.iter().any(|job| matches!(job.state, JobState::Running | JobState::Ended(0))) {
+        return Ok(());
+    }
+    match case.raw.disks.get(&case.layout.data_directory) {
+        Some(Observed::Known(disk)) if disk.free_bytes < needed => Err(format!(
+            "{} has {} free, and {} are needed: the old data directory is kept until its successor is proven",
+            disk.mount,
+            bytes(disk.free_bytes),
+            bytes(needed)
+        )),
+        Some(Observed::Unreadable(why)) => Err(format!("how much room there is could not be seen: {why}")),
+        _ => Ok(()),
+    }
+}
+
+/// How much WAL the source holds.
+fn source_wal_bytes(case: &Case<'_>) -> u64 {
+    case.primary.instance.and_then(|instance| instance.wal_directory_bytes).unwrap_or(BACKUP_WAL_BYTES)
+}

@@ -1,0 +1,355 @@
+//! The steps of a re-seed, in the order in which each is safe where the one before was the last: nothing may start the
+//! server, then the new data are made and proven beside the old ones, and only then do they trade places.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::aside::Aside;
+use crate::model::aside::Reason;
+use crate::model::job::Job;
+use crate::model::job::JobKind;
+use crate::model::method::Method;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::topology::Link;
+use crate::plan::Material;
+use crate::plan::PlanBuilder;
+use crate::plan::StepId;
+use crate::plan::aside;
+use crate::plan::change;
+use crate::plan::decided::Change;
+use crate::plan::desired;
+use crate::plan::desired::Wanted;
+use crate::plan::files;
+use crate::plan::files::Entry;
+use crate::plan::guard;
+use crate::plan::job;
+use crate::plan::job::Earlier;
+use crate::plan::orphans;
+use crate::plan::reseed::case::Case;
+use crate::plan::reseed::diagnosis::Condition;
+use crate::plan::reseed::diagnosis::Diagnosis;
+use crate::plan::rewind;
+use crate::plan::seed;
+use crate::plan::sql;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::plan::tablespaces;
+
+/// The steps with what is said of them.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) steps: PlanBuilder,
+    pub(super) set_aside: Option<String>,
+    pub(super) notes: Vec<Diagnostic>,
+}
+
+/// Lists the steps of a way; none where nothing is wrong.
+///
+/// # Errors
+/// Every reason to refuse, at once.
+pub(super) fn list(
+    case: &Case<'_>,
+    diagnosis: &Diagnosis,
+    material: &Material,
+    bare: &Observation,
+    method: Option<Method>,
+    now: Timestamp,
+) -> Result<Listed, Vec<Diagnostic>> {
+    let Some(method) = method else { return Ok(Listed::default()) };
+    let seen = match method {
+        Method::Replay => case.seen(),
+        Method::Rewind | Method::Basebackup => case.bare,
+    };
+    let role = desired::standby_role(case.topology, seen, &case.link.upstream);
+    let wanted = desired::wanted(case.topology, case.observation, material, seen, Some(case.primary), role)
+        .map_err(|diagnostic| vec![diagnostic])?;
+    let steps = Steps { case, diagnosis, material, bare, wanted };
+    match method {
+        Method::Replay => steps.replay(),
+        Method::Rewind => steps.anew(JobKind::Rewind, now),
+        Method::Basebackup => steps.anew(JobKind::New, now),
+    }
+}
+
+struct Steps<'a, 'b> {
+    case: &'b Case<'a>,
+    diagnosis: &'b Diagnosis,
+    material: &'b Material,
+    bare: &'b Observation,
+    wanted: Wanted,
+}
+
+impl Steps<'_, '_> {
+    /// The data directory is good: it is given what it lacks to be the standby that it was, and started.
+    fn replay(&self) -> Result<Listed, Vec<Diagnostic>> {
+        let case = self.case;
+        let seen = case.seen();
+        let name = &case.server.name;
+        let mut wanted: Vec<Entry> = self.wanted.outside.clone();
+        wanted.extend(self.wanted.inside.iter().cloned());
+        let comparison = files::compare(name, case.raw, case.layout, &wanted);
+        if !comparison.refusals.is_empty() {
+            return Err(comparison.refusals);
+        }
+        let mut install = comparison.changes;
+        if seen.data.is_some_and(|data| !data.standby_signal) {
+            let at = install.len().saturating_sub(1);
+            install.splice(at..at, seed::marks(seen, &self.wanted, &case.layout.data_directory));
+        }
+        let change = change::decide(&seen, &install, &comparison.edited);
+        let mut listed = Listed { notes: comparison.drift, ..Listed::default() };
+        let plan = &mut listed.steps;
+        let mut before: Vec<StepId> =
+            guard::reload_units(seen, &install).map(|step| plan.add(step, [])).into_iter().collect();
+        if !install.is_empty() {
+            let step = files::install(name, case.raw, case.layout, "install the files of a standby", &install, None);
+            before = vec![plan.add(step, before)];
+        }
+        // What an earlier run made beside a data directory that turned out to be good is of no use any more.
+        before.extend(self.clear(plan, None));
+        before.extend(self.slot(plan, false, []));
+        let paused = seen.instance.and_then(|instance| instance.replay_pause_state.as_deref());
+        if paused.is_some_and(|state| state != "not paused") {
+            let command = sql::psql(case.layout, case.server, sql::resume_replay());
+            before = vec![plan.add(Step::run(name, Risk::Reversible, "resume replay", vec![command]), before)];
+        }
+        let brought_up = match change {
+            Change::Start => Some(seed::start(seen)),
+            Change::Reload => Some(change::reload(seen)),
+            Change::Restart { .. } => Some(change::restart(seen)),
+            Change::None => None,
+        };
+        if let Some(step) = brought_up {
+            before = vec![plan.add(step, before)];
+        }
+        if plan.all().is_empty() && self.diagnosis.condition == Condition::Streaming {
+            return Ok(listed);
+        }
+        self.prove(plan, before);
+        Ok(listed)
+    }
+
+    /// New data are made beside the old ones, and take their place.
+    fn anew(&self, kind: JobKind, now: Timestamp) -> Result<Listed, Vec<Diagnostic>> {
+        let case = self.case;
+        let name = &case.server.name;
+        let held = self.held();
+        let comparison = files::compare(name, case.raw, case.layout, &held);
+        if !comparison.refusals.is_empty() {
+            return Err(comparison.refusals);
+        }
+        let mut listed = Listed { notes: comparison.drift, ..Listed::default() };
+        let plan = &mut listed.steps;
+        let mut before: Vec<StepId> =
+            guard::reload_units(case.bare, &comparison.changes).map(|step| plan.add(step, [])).into_iter().collect();
+        if !comparison.changes.is_empty() {
+            let title = "hold the server: nothing starts it until its new data are in their place";
+            let step = files::install(name, case.raw, case.layout, title, &comparison.changes, None);
+            before = vec![plan.add(step, before)];
+        }
+        if let Some(step) = self.stop() {
+            before = vec![plan.add(step, before)];
+        }
+        let adopted = self.adopted(kind);
+        let mut ready = before;
+        ready.extend(self.clear(plan, adopted));
+        let source = self.source(kind);
+        ready.extend(self.slot(plan, kind == JobKind::Rewind, ready.clone()));
+        if adopted.is_none()
+            && let Some(step) = self.end_walsenders()
+        {
+            ready = vec![plan.add(step, ready)];
+        }
+        let existing = case.primary.instance;
+        let (topology, material) = (case.topology, self.material);
+        let made = match kind {
+            JobKind::Rewind => rewind::rewound_copy(topology, material, case.bare, &self.wanted, source, adopted),
+            JobKind::New => {
+                if existing.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+                    ready.push(plan.add(tablespaces::make_directories(case.bare, existing), []));
+                }
+                seed::base_backup(topology, material, case.bare, &self.wanted, source, existing, adopted)
+            }
+        };
+        let mut last = plan.add(made.make, ready);
+        if case.raw.data_directory.known().is_some_and(|data| data.entries > 0) {
+            let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            let run = self.material.run.clone();
+            let aside = Aside { since, run, reason: self.reason(), is_forgotten: false };
+            let step =
+                aside::set_aside(Seen { seen: case.raw, ..case.bare }, &aside).map_err(|refusal| vec![*refusal])?;
+            last = plan.add(step, [last]);
+            listed.set_aside = Some(aside.path(&case.layout.data_directory));
+        }
+        last = plan.add(made.complete, [last]);
+        last = plan.add(self.release(), [last]);
+        last = plan.add(made.start, [last]);
+        self.prove(plan, vec![last]);
+        Ok(listed)
+    }
+
+    /// Everything outside the data directory as a standby has it, but for a role that the start guard refuses.
+    fn held(&self) -> Vec<Entry> {
+        let role = self.case.layout.own("role");
+        let mut held = self.wanted.outside.clone();
+        for entry in &mut held {
+            if let Entry::File { path, content, .. } = entry
+                && *path == role
+            {
+                *content = crate::model::argv::Piece::Text(guard::FENCED.to_owned());
+            }
+        }
+        held
+    }
+
+    /// The role is a standby's from here on.
+    fn release(&self) -> Step {
+        let case = self.case;
+        let role = case.layout.own("role");
+        let owned: Vec<Entry> = self.wanted.outside.iter().chain(&self.wanted.inside).cloned().collect();
+        let mut entries: Vec<Entry> =
+            self.wanted.outside.iter().filter(|entry| entry.path() == role).cloned().collect();
+        entries.extend(files::manifest(case.layout, &owned));
+        let mut step =
+            files::install(&case.server.name, case.raw, case.layout, "let it start as a standby", &entries, None);
+        step.files.clear();
+        step
+    }
+
+    /// Stops what runs in the old data directory. Nothing is lost by that: what it served is what is broken.
+    fn stop(&self) -> Option<Step> {
+        let case = self.case;
+        case.raw.instance.known()?;
+        let layout = case.layout;
+        let command = match &layout.unit {
+            Some(unit) => Argv::new(files::administrator(case.raw), "systemctl").args(["stop", unit]),
+            None => Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl")).args([
+                "stop",
+                "--silent",
+                "--mode",
+                "fast",
+                "--pgdata",
+                &layout.data_directory,
+            ]),
+        };
+        Some(Step::run(&case.server.name, Risk::Disruptive, "stop the instance", vec![command]))
+    }
+
+    /// Whom the new data come from: pg_rewind needs a source that accepts writes (hazard 75).
+    fn source(&self, kind: JobKind) -> Seen<'_> {
+        match kind {
+            JobKind::Rewind => self.case.primary,
+            JobKind::New => self.case.upstream,
+        }
+    }
+
+    fn adopted(&self, kind: JobKind) -> Option<&Job> {
+        let from = &self.source(kind).server.name;
+        match job::earlier(self.case.bare, Some(from.as_str()), self.has_slot()) {
+            Earlier::Adopt(job) if job.kind == kind => Some(job),
+            _ => None,
+        }
+    }
+
+    fn clear(&self, plan: &mut PlanBuilder, adopted: Option<&Job>) -> Option<StepId> {
+        let left = self.case.raw.jobs.first().filter(|_| adopted.is_none())?;
+        Some(plan.add(seed::clear_job(self.case.topology, self.case.seen(), left), []))
+    }
+
+    fn has_slot(&self) -> bool {
+        let slots = self.case.upstream.instance.map(|instance| &instance.slots);
+        let slot = slots.and_then(|slots| slots.get(&self.case.server.name.slot_name()));
+        slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+    }
+
+    /// Reserves the WAL that the server needs, before anything is copied (hazard 22). A source that was promoted a moment ago
+    /// is given its checkpoint, or pg_rewind would still see its old timeline (hazard 70).
+    fn slot(
+        &self,
+        plan: &mut PlanBuilder,
+        with_checkpoint: bool,
+        after: impl IntoIterator<Item = StepId>,
+    ) -> Vec<StepId> {
+        let Case { upstream, primary, server, .. } = self.case;
+        let after: Vec<StepId> = after.into_iter().collect();
+        let slot = server.name.slot_name();
+        let mut added = Vec::new();
+        if !self.has_slot() {
+            let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(std::slice::from_ref(&slot)));
+            let title = format!("create slot \"{slot}\"");
+            added.push(
+                plan.add(Step::run(&upstream.server.name, Risk::Reversible, title, vec![command]), after.clone()),
+            );
+        }
+        if with_checkpoint {
+            let command = sql::psql(primary.layout, primary.server, sql::checkpoint());
+            let title = "write a checkpoint, so that its control file names its timeline";
+            added.push(plan.add(Step::run(&primary.server.name, Risk::Reversible, title, vec![command]), after));
+        }
+        added
+    }
+
+    /// Connections under the server's name that its old instance left on the upstream hold its slot.
+    fn end_walsenders(&self) -> Option<Step> {
+        let case = self.case;
+        let addresses: BTreeSet<&str> = orphans::of(case.topology, self.bare, case.bare, case.upstream)?;
+        Some(orphans::end(case.bare, case.upstream, &addresses))
+    }
+
+    fn reason(&self) -> Reason {
+        match self.diagnosis.condition {
+            Condition::Diverged | Condition::Twin | Condition::Ahead => Reason::Diverged,
+            Condition::Damaged => Reason::Damaged,
+            _ => Reason::Replaced,
+        }
+    }
+
+    /// The proof, with those that follow the server: their slots went with its old data directory.
+    fn prove(&self, plan: &mut PlanBuilder, mut before: Vec<StepId>) {
+        let case = self.case;
+        let mut links = vec![case.link.clone()];
+        let is_seen = |name: &&&ServerName| {
+            let instance = case.observation.server(name).and_then(|seen| seen.instance.known());
+            instance.is_some_and(|instance| instance.in_recovery)
+        };
+        let followers: Vec<&ServerName> = case.followers.iter().filter(is_seen).copied().collect();
+        let known = case.seen().instance.map(|instance| &instance.slots);
+        let lacking: Vec<String> = followers
+            .iter()
+            .map(|name| name.slot_name())
+            .filter(|slot| {
+                self.diagnosis.condition != Condition::Behind || !known.is_some_and(|slots| slots.contains_key(slot))
+            })
+            .collect();
+        if !lacking.is_empty() {
+            let names: Vec<String> = lacking.iter().map(|slot| format!("\"{slot}\"")).collect();
+            let title = format!(
+                "create slot{} {} for those that follow it",
+                if lacking.len() == 1 { "" } else { "s" },
+                names.join(", ")
+            );
+            let command = sql::psql(case.layout, case.server, sql::create_slots(&lacking));
+            before = vec![plan.add(Step::run(&case.server.name, Risk::Reversible, title, vec![command]), before)];
+        }
+        links.extend(
+            followers.into_iter().map(|standby| Link { upstream: case.server.name.clone(), standby: standby.clone() }),
+        );
+        let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
+        let primary = case.primary.server.name.clone();
+        let step = Step {
+            title: format!("prove {}: a row written on {primary} arrives", names.join(", ")),
+            server: None,
+            risk: Risk::Reversible,
+            action: Action::ProveLinks { primary, links },
+            files: Vec::new(),
+        };
+        plan.add(step, before);
+    }
+}

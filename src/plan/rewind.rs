@@ -1,0 +1,86 @@
+//! A rewound data directory: a copy of the server's own, made beside it, on which `pg_rewind` works.
+//!
+//! pg_rewind changes its target in place, and one that was killed starts as a primary with another's blocks (hazards.md,
+//! finding 3; hazard 68). Its target is a seed directory here, which nothing starts; what was written on the other side of
+//! the fork stays whole in the original (hazard 73).
+
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::job::Job;
+use crate::model::job::JobKind;
+use crate::model::job::JobState;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::conninfo::rewind_conninfo;
+use crate::plan::desired::Wanted;
+use crate::plan::job;
+use crate::plan::job::NewJob;
+use crate::plan::scripts;
+use crate::plan::seed;
+use crate::plan::seed::Seed;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+
+/// Returns the steps that rewind a copy of a server's data directory to where the source left its history; an earlier run
+/// may have begun or finished it. `seen` is the server as if it had no data directory.
+pub fn rewound_copy(
+    topology: &Topology,
+    material: &Material,
+    seen: Seen<'_>,
+    wanted: &Wanted,
+    source: Seen<'_>,
+    adopted: Option<&Job>,
+) -> Seed {
+    let (server, layout) = (seen.server, seen.layout);
+    let run = adopted.map_or(&material.run, |job| &job.run);
+    let directory = layout.seed_directory(run);
+    let from = &source.server.name;
+    let (title, mut commands) = match adopted {
+        Some(job) => {
+            let title = match job.state {
+                JobState::Running => format!("wait for the rewind towards \"{from}\" that run {run} began"),
+                _ => format!("take over the rewind towards \"{from}\" that run {run} finished"),
+            };
+            (title, vec![job::wait(topology, seen)])
+        }
+        None => {
+            let config = layout.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat());
+            let command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
+                "-c",
+                scripts::REWIND_COPY,
+                "pgstead-rewind-copy",
+                &layout.data_directory,
+                &directory,
+                &layout.bin_directory,
+                config.as_deref().unwrap_or("-"),
+                &rewind_conninfo(topology, server, layout, source.server),
+            ]);
+            let seeds = [directory.clone()];
+            let new = NewJob {
+                run,
+                seeds: &seeds,
+                upstream: Some(from.as_str()),
+                kind: JobKind::Rewind,
+                verifier: None,
+                command,
+            };
+            (format!("copy the data directory and rewind the copy towards \"{from}\""), job::run(topology, seen, new))
+        }
+    };
+    if let Some(identifier) = source.system_identifier() {
+        commands.push(seed::same_system(layout, &directory, identifier));
+    }
+    Seed {
+        make: Step {
+            title,
+            server: Some(server.name.clone()),
+            risk: Risk::Reversible,
+            action: Action::Copy { commands, upstream: from.clone(), room: seed::room(topology, seen, source) },
+            files: Vec::new(),
+        },
+        complete: seed::complete(seen, wanted, &directory, Vec::new(), "make the rewound copy the data directory"),
+        start: seed::start_new(topology, seen),
+    }
+}

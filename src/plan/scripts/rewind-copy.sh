@@ -1,0 +1,31 @@
+# Makes a rewound copy of a data directory: DATA SEED PROGRAMS CONFIG SOURCE. DATA is only read, so that whatever happens to
+# this script, and wherever it is killed, DATA is what it was (hazards 68, 72, 73). CONFIG is the instance's postgresql.conf
+# ("-": the one in the data directory), SOURCE how pg_rewind reaches its source.
+set -u
+data=$1 seed=$2 programs=$3 config=$4 source=$5
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+# A link in the copy would lead to what the original uses.
+other=$(find "$data" -xdev ! -type f ! -type d -print -quit) || fail "could not look through $data"
+[ -z "$other" ] || fail "$other is neither a file nor a directory: a copy of $data would share it, and pg_rewind would change it in both"
+mkdir -m 0700 -- "$seed" || exit 1
+# The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
+find "$data" -mindepth 1 -maxdepth 1 ! -name pgstead.identity ! -name pg_replslot ! -name postmaster.pid ! -name postmaster.opts \
+  ! -name standby.signal ! -name recovery.signal -exec cp --archive --reflink=auto --target-directory="$seed" -- {} + ||
+  fail "could not copy $data"
+mkdir -m 0700 -- "$seed/pg_replslot" || exit 1
+[ "$config" != - ] || config=$seed/postgresql.conf
+case $("$programs/pg_controldata" -D "$seed" | sed -n 's/^Database cluster state: *//p') in
+  'shut down' | 'shut down in recovery') ;;
+  *)
+    # It was killed. Only the copy is recovered, and nothing of that gets into an archive (hazard 72).
+    "$programs/postgres" --single -F -D "$seed" -c config_file="$config" -c data_directory="$seed" -c archive_mode=off \
+      -c restore_command= -c logging_collector=off -c log_destination=stderr template1 </dev/null >/dev/null ||
+      fail "the copy could not be recovered to a clean end" ;;
+esac
+# What rotted before the two parted is on neither side's list of changes: it would stay.
+if [ "$("$programs/pg_controldata" -D "$seed" | sed -n 's/^Data page checksum version: *//p')" != 0 ]; then
+  "$programs/pg_checksums" --check --pgdata "$seed" >/dev/null || fail "the data directory is damaged: pages failed their checksums"
+fi
+"$programs/pg_rewind" --target-pgdata "$seed" --source-server "$source" --no-ensure-shutdown --progress || exit 1
+# The source's own mark came along.
+rm -f -- "$seed/pgstead.identity"
