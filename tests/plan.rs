@@ -32,6 +32,7 @@ use pgstead::plan::history;
 use pgstead::plan::network;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::reseed;
+use pgstead::plan::reseed::Cost;
 use pgstead::plan::reseed::Request;
 use pgstead::plan::reseed::Rung;
 use serde_json::Value;
@@ -258,6 +259,8 @@ fn reseed(
         server: &server,
         method: serde_json::from_value(word("method")).unwrap(),
         accept_divergence: word("accept_divergence") == true,
+        rate: word("rate").as_u64(),
+        max_rate: wish.get("max_rate").and_then(Value::as_str),
         now: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
     let mut text = String::new();
@@ -277,10 +280,9 @@ fn reseed(
     }
     for Rung { method, cost, refused } in rungs {
         let cost = cost.map(|cost| {
-            format!(
-                "{} bytes over the link, {} s, {} bytes of room",
-                cost.transfer_bytes, cost.seconds, cost.peak_bytes
-            )
+            let how = if cost.is_compressed { ", compressed" } else { "" };
+            let Cost { transfer_bytes, seconds, peak_bytes, .. } = cost;
+            format!("{transfer_bytes} bytes over the link{how}, {seconds} s, {peak_bytes} bytes of room")
         });
         let _ = writeln!(text, "{method}: {}", cost.as_ref().or(refused.as_ref()).unwrap());
     }

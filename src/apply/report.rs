@@ -50,7 +50,7 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// Wall time of the whole command, in seconds.
     pub seconds: f64,
-    /// What copying programs say that they copied, in bytes.
+    /// What arrived on servers while something was copied there, in bytes.
     #[serde(skip)]
     pub bytes_transferred: u64,
     /// What the operator should know besides.

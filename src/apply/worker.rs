@@ -47,7 +47,7 @@ pub struct Worker<'a, H> {
     pub sessions: &'a Sessions<'a, H>,
     /// What every step asks a server for before it acts there.
     pub lease: &'a Lease<'a, H>,
-    /// Adds up the bytes that copying programs say that they copied.
+    /// Adds up the bytes that copying jobs say that they received.
     pub transferred: &'a AtomicU64,
     /// Where progress goes.
     pub events: &'a Events,
@@ -77,8 +77,13 @@ fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
     )
 }
 
-/// Returns what the last line of progress of `pg_basebackup` or `pg_rewind` says, such as `30936/30936 kB (100%)`.
+/// Returns what a job says that it received; where no card counts, as on one machine, what the last line of progress of
+/// `pg_basebackup` or `pg_rewind` says, such as `30936/30936 kB (100%)`.
 fn copied_bytes(said: &str) -> u64 {
+    let received = |line: &str| line.strip_prefix("received ")?.strip_suffix(" bytes")?.parse().ok();
+    if let Some(bytes) = said.lines().rev().find_map(received) {
+        return bytes;
+    }
     let of_line = |line: &str| {
         let (done, _) = line.trim().split_once('/')?;
         let kilobytes: u64 = line.contains(" kB (").then(|| done.trim().parse().ok()).flatten()?;

@@ -20,6 +20,7 @@ use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::model::argv::Login;
+use crate::model::lost::Lost;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -34,6 +35,8 @@ use crate::plan::history;
 use crate::plan::network;
 use crate::plan::plan_bootstrap;
 use crate::plan::reseed;
+use crate::plan::reseed::Diagnosis;
+use crate::plan::reseed::Divergence;
 use crate::postgres::Tls;
 use crate::prove;
 use crate::prove::Sessions;
@@ -123,12 +126,35 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads what a re-seed must compare, from the server and its upstream alone.
-    pub(super) async fn compare_for_reseed(&mut self, server: &ServerName) {
+    /// Reads what a re-seed must know besides: the WAL of the server and of its upstream, and which of its files are missing.
+    pub(super) async fn look_for_reseed(&mut self, server: &ServerName) {
         let questions = reseed::questions(&self.inventory.topology, &self.observation, server);
+        let damage = self.damage(server).await;
         if !questions.is_empty() {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
+        self.observation.damage.extend(damage.map(|damage| (server.clone(), damage)));
+    }
+
+    async fn damage(&self, name: &ServerName) -> Option<Observed<Vec<String>>> {
+        let host = self.hosts.get(name)?.as_ref().ok()?;
+        let server = self.inventory.topology.server(name)?;
+        let seen = self.observation.server(name)?;
+        let is_running = seen.instance.known().is_some();
+        Some(observe::damage::look(host, server, seen.layout.known()?, is_running).await)
+    }
+
+    /// Reads what only a diverged server has: two round trips, and none where it did not diverge.
+    pub(super) async fn only_on(&self, diagnosis: &Diagnosis) -> Option<Observed<Lost>> {
+        let divergence = diagnosis.divergence.as_ref()?;
+        let at = |name: &ServerName| {
+            let host = self.hosts.get(name)?.as_ref().ok()?;
+            Some((host, self.observation.server(name)?.layout.known()?))
+        };
+        let (host, layout) = at(&diagnosis.primary)?;
+        let primary = (host, layout, self.inventory.topology.server(&diagnosis.primary)?);
+        let Divergence { timeline, left_at, .. } = *divergence;
+        Some(observe::lost::read(at(&diagnosis.server)?, primary, timeline, left_at).await)
     }
 
     /// Says whether a server could not be looked at: its connection may be worth opening anew.

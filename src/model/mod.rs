@@ -11,6 +11,7 @@ pub mod hba;
 pub mod health;
 pub mod job;
 pub mod layout;
+pub mod lost;
 pub mod lsn;
 pub mod method;
 pub mod name;

@@ -29,6 +29,9 @@ pub struct Observation {
     /// What was read of the WAL of servers that are to join, and of their upstreams; by joining server.
     #[serde(default)]
     pub histories: BTreeMap<ServerName, WalComparison>,
+    /// Files that are missing in data directories, in sentences; of servers where they were looked for.
+    #[serde(default)]
+    pub damage: BTreeMap<ServerName, Observed<Vec<String>>>,
 }
 
 impl Observation {
@@ -310,6 +313,9 @@ pub struct Instance {
     pub stale_files: Vec<String>,
     /// Bytes of all databases.
     pub database_bytes: u64,
+    /// The highest timeline of which there is a segment in `pg_wal`.
+    #[serde(default)]
+    pub wal_timeline: Option<u32>,
     /// Bytes of the files in `pg_wal`, recycled ones included; `pg_rewind` carries them all.
     #[serde(default)]
     pub wal_directory_bytes: Option<u64>,

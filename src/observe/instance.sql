@@ -54,6 +54,7 @@ SELECT json_build_object(
         'ssl_cert_file', 'ssl_key_file') AND setting LIKE '/%') f
       WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
   'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
+  'wal_timeline', (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'),
   'wal_directory_bytes', (SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir()),
   'canary', to_regclass('pgstead.canary') IS NOT NULL,
   'canary_chain', EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgstead.canary') AND attname = 'hash'

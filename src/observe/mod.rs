@@ -1,7 +1,9 @@
 //! Looks at servers: one compound probe per server and phase, parsed purely. It has no way to change anything.
 
 pub mod beside;
+pub mod damage;
 pub mod history;
+pub mod lost;
 pub mod meet;
 pub mod pairs;
 pub mod parse;

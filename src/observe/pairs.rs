@@ -26,6 +26,9 @@ use crate::remote::Host;
 /// The text of the measurement.
 pub const SCRIPT: &str = include_str!("pair.sh");
 
+/// How long a line is filled where only its rate is asked for, in seconds.
+const RATE_SECONDS: f64 = 0.5;
+
 /// The name of this phase in events.
 const PHASE: &str = "measure";
 
@@ -67,12 +70,36 @@ pub async fn measure<H: Host>(
     events: &Events,
 ) -> Pairs {
     let servers: Vec<&Server> = topology.servers().collect();
+    measure_among(&servers, topology, observation, hosts, throughput_seconds, events).await
+}
+
+/// Measures what one server can send to another, in bytes a second; none where that could not be measured.
+pub async fn measure_rate<H: Host>(
+    topology: &Topology,
+    observation: &Observation,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    [from, to]: [&ServerName; 2],
+    events: &Events,
+) -> Option<f64> {
+    let servers = [topology.server(from)?, topology.server(to)?];
+    let pairs = measure_among(&servers, topology, observation, hosts, RATE_SECONDS, events).await;
+    pairs.get(from)?.get(to)?.known()?.bytes_per_second
+}
+
+async fn measure_among<H: Host>(
+    servers: &[&Server],
+    topology: &Topology,
+    observation: &Observation,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    throughput_seconds: f64,
+    events: &Events,
+) -> Pairs {
     let names = servers.iter().map(|server| server.name.clone()).collect();
     events.send(Event::PhaseStarted { phase: PHASE, servers: names });
     let mut pairs = Pairs::new();
     for distance in 1..servers.len() {
         let doors: Vec<Door> = servers.iter().map(|server| Door::new(topology, observation, server)).collect();
-        let round = servers.iter().enumerate().map(async |(index, &from)| {
+        let round = servers.iter().copied().enumerate().map(async |(index, from)| {
             let target = (index + distance) % servers.len();
             let to = servers[target];
             let host = match ends(hosts, observation, &from.name, &to.name) {

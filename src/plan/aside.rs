@@ -48,7 +48,7 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
     let command = Argv::new(files::administrator(seen.seen), "sh")
         .args(["-c", scripts::SET_ASIDE, "pgstead-set-aside", data, &target, &layout.pgstead_directory, &aside.run])
         .args([layout.unit.clone().unwrap_or_default(), files::own_directory_owner(seen.seen, layout)]);
-    let title = format!("set the data directory aside as {}", aside::own_name(&target));
+    let title = format!("set the data directory aside: {}", aside.reason);
     Ok(Step::run(name, Risk::Destructive, title, vec![command]))
 }
 

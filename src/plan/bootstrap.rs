@@ -34,6 +34,7 @@ use crate::plan::orphans;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
+use crate::plan::seed::Manner;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -247,8 +248,15 @@ impl Steps<'_> {
                 waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
             let (topology, material) = (self.topology, self.material);
-            let copy =
-                seed::base_backup(topology, material, server.seen, &server.wanted, upstream.seen, primary, adopted);
+            let copy = seed::base_backup(
+                topology,
+                material,
+                server.seen,
+                &server.wanted,
+                upstream.seen,
+                primary,
+                Manner { adopted, ..Manner::default() },
+            );
             let copied = plan.add(copy.make, waits);
             let complete = plan.add(copy.complete, [copied]);
             let started = plan.add(copy.start, [complete]);

@@ -74,6 +74,8 @@ pub(super) fn question(
     let end = match joining.instance {
         Some(instance) if streams_from(topology, instance, &link.upstream) => return None,
         Some(instance) if instance.timeline == upstream_timeline => end_of_running(instance, data),
+        // It has no WAL of a later timeline, so that all that it replayed is of its own.
+        Some(instance) if instance.wal_timeline == Some(instance.timeline) => end_of_running(instance, data),
         // A standby that lost its upstream may have replayed another timeline than the last that it wrote down.
         _ => end_of_stopped(data),
     };

@@ -23,6 +23,12 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 
+/// Says whether WAL that is missing can be asked of an archive: the servers' configuration is one.
+fn has_archive(source: Seen<'_>) -> bool {
+    let setting = source.instance.and_then(|instance| instance.settings.get("restore_command"));
+    setting.is_some_and(|setting| !setting.setting.is_empty())
+}
+
 /// Returns the steps that rewind a copy of a server's data directory to where the source left its history; an earlier run
 /// may have begun or finished it. `seen` is the server as if it had no data directory.
 pub fn rewound_copy(
@@ -56,6 +62,7 @@ pub fn rewound_copy(
                 &layout.bin_directory,
                 config.as_deref().unwrap_or("-"),
                 &rewind_conninfo(topology, server, layout, source.server),
+                if has_archive(source) { "archive" } else { "-" },
             ]);
             let seeds = [directory.clone()];
             let new = NewJob {

@@ -40,8 +40,22 @@ const ROOM_FLOOR_BYTES: u64 = 128 << 20;
 /// The same in hundredths of a larger disk.
 const ROOM_FLOOR_PERCENT: u64 = 5;
 
+/// The compression that pays on a slow line: the upstream's zstd at its quickest level.
+pub const ZSTD: &str = "server-zstd:1";
+
 /// The file in pgstead's own directory that says: here was a complete data directory.
 pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
+
+/// How a base backup is to come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner<'a> {
+    /// What the upstream does to the data before it sends them.
+    pub compression: Option<&'a str>,
+    /// What may be carried a second, in the words of `pg_basebackup --max-rate`.
+    pub max_rate: Option<&'a str>,
+    /// The job of an earlier run that is taken over; the rest was decided then.
+    pub adopted: Option<&'a Job>,
+}
 
 /// The steps that make a data directory and start it.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +110,7 @@ pub fn new_instance(
 
 /// Returns the steps that copy a standby from its upstream; an earlier run may have begun or finished the copy.
 ///
-/// `existing` is the running primary, whose tablespaces a base backup brings along.
+/// `existing` is the running primary, whose tablespaces a base backup brings along. #[expect(clippy::too_many_arguments, reason = "each is of another kind, and every caller has them all")]
 pub fn base_backup(
     topology: &Topology,
     material: &Material,
@@ -104,8 +118,9 @@ pub fn base_backup(
     wanted: &Wanted,
     upstream: Seen<'_>,
     existing: Option<&Instance>,
-    adopted: Option<&Job>,
+    manner: Manner<'_>,
 ) -> Seed {
+    let adopted = manner.adopted;
     let (server, layout) = (seen.server, seen.layout);
     let run = adopted.map_or(&material.run, |job| &job.run);
     let seed = layout.seed_directory(run);
@@ -126,6 +141,8 @@ pub fn base_backup(
                 .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
                 .args(["--wal-method", "stream", "--slot", &server.name.slot_name(), "--checkpoint", "fast"])
                 .args(["--label", &["pgstead ", run].concat(), "--progress"])
+                .args(manner.compression.map(|compression| ["--compress=", compression].concat()))
+                .args(manner.max_rate.map(|rate| ["--max-rate=", rate].concat()))
                 .args(moves.iter().map(tablespaces::Move::mapping));
             sync_at_once(topology, &mut copy);
             let seeds: Vec<String> =

@@ -2,6 +2,8 @@
 //!
 //! The mirror types here are the only place where a key gets its name. No text for people is made here.
 
+mod reseed;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -20,7 +22,6 @@ use crate::diagnostic::Severity;
 use crate::model::address::Address;
 use crate::model::aside::Beside;
 use crate::model::lsn::Lsn;
-use crate::model::method::Method;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
@@ -30,8 +31,6 @@ use crate::plan::PlannedStep;
 use crate::plan::Risk;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
-use crate::plan::reseed::Diagnosis;
-use crate::plan::reseed::Rung;
 use crate::preflight;
 use crate::preflight::PreflightReport;
 use crate::preflight::Seed;
@@ -39,9 +38,12 @@ use crate::preflight::Skipped;
 use crate::preflight::report::WayReport;
 use crate::ui::beside::BesideView;
 use crate::ui::plan::PlanView;
-use crate::ui::reseed::ReseedView;
 use crate::ui::topology::RoleView;
 use crate::ui::topology::StatusView;
+
+pub use reseed::ReseedDocument;
+pub use reseed::ReseedPlanDocument;
+pub use reseed::ReseedsDocument;
 
 /// The version that every document carries.
 pub const VERSION: u32 = 1;
@@ -217,65 +219,6 @@ impl<'a> RunDocument<'a> {
             error: failure.and_then(|failure| first_error(&failure.diagnostics)),
             errors: failure.map(|failure| diagnostics(&failure.diagnostics)),
         }
-    }
-}
-
-/// What was found out about a server that is re-seeded.
-#[derive(Debug, Serialize)]
-struct ReseedFacts<'a> {
-    server: Option<&'a ServerName>,
-    /// The way that is taken; null where nothing is wrong, or everything was refused.
-    method: Option<Method>,
-    /// Where the old data directory goes, or went.
-    set_aside: Option<&'a str>,
-    diagnosis: Option<&'a Diagnosis>,
-    ways: &'a [Rung],
-}
-
-impl<'a> ReseedFacts<'a> {
-    fn new(view: &ReseedView<'a>) -> Self {
-        Self {
-            server: view.diagnosis.map(|diagnosis| &diagnosis.server),
-            method: view.method,
-            set_aside: view.set_aside,
-            diagnosis: view.diagnosis,
-            ways: view.rungs,
-        }
-    }
-}
-
-/// The result of `reseed`: that of a run, and how the server was brought back.
-#[derive(Debug, Serialize)]
-pub struct ReseedDocument<'a> {
-    #[serde(flatten)]
-    run: RunDocument<'a>,
-    #[serde(flatten)]
-    facts: ReseedFacts<'a>,
-    /// What the copying program says that it copied, in bytes; 0 where nothing was.
-    bytes_transferred: u64,
-}
-
-impl<'a> ReseedDocument<'a> {
-    /// Makes the document.
-    pub fn new(report: &'a RunReport, view: &ReseedView<'a>) -> Self {
-        let bytes_transferred = report.bytes_transferred;
-        Self { run: RunDocument::new(report), facts: ReseedFacts::new(view), bytes_transferred }
-    }
-}
-
-/// The result of `reseed --dry-run`, and of one that was refused.
-#[derive(Debug, Serialize)]
-pub struct ReseedPlanDocument<'a> {
-    #[serde(flatten)]
-    plan: PlanDocument<'a>,
-    #[serde(flatten)]
-    facts: ReseedFacts<'a>,
-}
-
-impl<'a> ReseedPlanDocument<'a> {
-    /// Makes the document.
-    pub fn new(view: &ReseedView<'a>) -> Self {
-        Self { plan: PlanDocument::new(&view.plan), facts: ReseedFacts::new(view) }
     }
 }
 

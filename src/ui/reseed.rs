@@ -1,8 +1,11 @@
 //! A re-seed as text: what is wrong, how that is known, the ways to mend it, and what is done. It adds no judgement.
 
 use crate::apply::RunReport;
+use crate::model::lost::Lost;
 use crate::model::method::Method;
+use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
+use crate::model::quantity::count;
 use crate::model::quantity::seconds;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Rung;
@@ -20,12 +23,16 @@ use crate::ui::report;
 pub struct ReseedView<'a> {
     /// What is wrong, where that could be told.
     pub diagnosis: Option<&'a Diagnosis>,
+    /// What only this server has, where it diverged; or why that could not be read.
+    pub lost: Option<&'a Observed<Lost>>,
     /// The ways to mend it.
     pub rungs: &'a [Rung],
     /// The way that is taken.
     pub method: Option<Method>,
     /// Where the old data directory goes.
     pub set_aside: Option<&'a str>,
+    /// What the line from its upstream carries, in bytes a second, where it was measured.
+    pub rate: Option<u64>,
     /// The steps, or every refusal.
     pub plan: PlanView<'a>,
 }
@@ -39,6 +46,9 @@ pub fn render(view: &ReseedView<'_>, look: Look) -> String {
         out.push('\n');
         for line in &diagnosis.evidence {
             out.push_str(&format!("  {line}\n"));
+        }
+        if let Some(lost) = view.lost {
+            out.push_str(&only_here(diagnosis.server.as_str(), lost));
         }
         out.push('\n');
     }
@@ -57,6 +67,36 @@ pub fn render(view: &ReseedView<'_>, look: Look) -> String {
     out
 }
 
+/// How many tables are named.
+const TABLES_SHOWN: usize = 10;
+
+fn only_here(server: &str, lost: &Observed<Lost>) -> String {
+    let lost = match lost {
+        Observed::Known(lost) => lost,
+        other => {
+            let why = other.unreadable().unwrap_or("its WAL is not there").trim();
+            return format!("  What only \"{server}\" has could not be read: {why}\n");
+        }
+    };
+    let when = match (&lost.first, &lost.last) {
+        (Some(first), Some(last)) if first != last => format!(", committed from {first} to {last}"),
+        (Some(first), _) => format!(", committed at {first}"),
+        _ => String::new(),
+    };
+    let mut out = format!(
+        "  Only \"{server}\" has {}{when}.\n",
+        count(usize::try_from(lost.transactions).unwrap_or(usize::MAX), "transaction")
+    );
+    for table in lost.tables.iter().take(TABLES_SHOWN) {
+        let records = count(usize::try_from(table.records).unwrap_or(usize::MAX), "record");
+        out.push_str(&format!("    {}: {} ({records} of WAL)\n", table.database, table.name));
+    }
+    if lost.tables.len() > TABLES_SHOWN {
+        out.push_str(&format!("    and {} more\n", count(lost.tables.len() - TABLES_SHOWN, "table")));
+    }
+    out
+}
+
 fn ways(view: &ReseedView<'_>, look: Look) -> String {
     let row = |rung: &Rung| {
         let (word, style) = match (&rung.refused, view.method == Some(rung.method)) {
@@ -68,7 +108,12 @@ fn ways(view: &ReseedView<'_>, look: Look) -> String {
         vec![
             cell(rung.method.word()),
             styled(word, style),
-            cell(cost.map(|cost| bytes(cost.transfer_bytes)).unwrap_or_default()),
+            cell(
+                cost.map(|cost| {
+                    format!("{}{}", bytes(cost.transfer_bytes), if cost.is_compressed { " (zstd)" } else { "" })
+                })
+                .unwrap_or_default(),
+            ),
             cell(cost.map(|cost| seconds(cost.seconds as f64)).unwrap_or_default()),
             cell(cost.map(|cost| bytes(cost.peak_bytes)).unwrap_or_default()),
             cell(rung.refused.as_deref().unwrap_or_default()),
@@ -76,7 +121,11 @@ fn ways(view: &ReseedView<'_>, look: Look) -> String {
     };
     let rows: Vec<_> = view.rungs.iter().map(row).collect();
     let table = table(&["WAY", "", "OVER THE LINK", "TIME", "ROOM NEEDED", "WHY NOT"], &rows, look);
-    format!("{table}Estimates: a link of 1 Gbit/s and disks of 400 MB/s are presumed.\n")
+    let line = match view.rate {
+        Some(rate) => format!("the line carries {}/s, as measured", bytes(rate)),
+        None => "a line of 1 Gbit/s is presumed".to_owned(),
+    };
+    format!("{table}Estimates: {line}; disks of 400 MB/s are presumed.\n")
 }
 
 /// Renders the result of a re-seed.

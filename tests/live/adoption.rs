@@ -18,11 +18,23 @@ const GIGABYTE: &str = "68";
 const SMALL: &str = "1";
 
 #[test]
+fn a_debian_primary_is_adopted_on_15() {
+    debian(Release::Bookworm, SMALL);
+}
+
+#[test]
+fn a_debian_primary_is_adopted_on_17() {
+    debian(Release::Trixie, SMALL);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
 fn a_debian_primary_with_a_gigabyte_is_adopted_on_15() {
     debian(Release::Bookworm, GIGABYTE);
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_debian_primary_with_a_gigabyte_is_adopted_on_17() {
     debian(Release::Trixie, GIGABYTE);
 }
@@ -156,6 +168,7 @@ fn whose_data_it_is_decides_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn whose_data_it_is_decides_on_17() {
     whose_data_it_is(Release::Trixie);
 }

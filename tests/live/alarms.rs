@@ -13,6 +13,7 @@ use crate::alarm::SILENCE;
 use crate::scenario::Scenario;
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn every_alarm_is_named_on_15() {
     every_alarm(Release::Bookworm);
 }

@@ -17,6 +17,7 @@ use crate::alarm::on_this_machine;
 use crate::scenario::Scenario;
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn every_broken_promise_is_named_on_15() {
     every_broken_promise(Release::Bookworm);
 }

@@ -57,9 +57,14 @@ fn killed_at_every_step(release: Release) {
 
 /// Runs a bootstrap that kills itself at the first of these moments, and says which one it was.
 pub(crate) fn crashing(lab: &Scenario, moments: &str) -> (Ran, Option<String>) {
+    crashing_with(lab, BOOTSTRAP, moments)
+}
+
+/// The same of any command.
+pub(crate) fn crashing_with(lab: &Scenario, args: &[&str], moments: &str) -> (Ran, Option<String>) {
     let log = lab.path().with_file_name("crashed");
     let _ = std::fs::remove_file(&log);
-    let output = lab.command(BOOTSTRAP).env("PGSTEAD_CRASH", moments).env("PGSTEAD_CRASH_LOG", &log).output().unwrap();
+    let output = lab.command(args).env("PGSTEAD_CRASH", moments).env("PGSTEAD_CRASH_LOG", &log).output().unwrap();
     let ran = Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),

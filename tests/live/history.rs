@@ -10,6 +10,7 @@ use crate::scenario::Scenario;
 const BOOTSTRAP: &[&str] = &["bootstrap", "--yes", "--format", "json"];
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_green_link_with_other_data_is_refused_and_found_on_15() {
     green_link_other_data(Release::Bookworm);
 }

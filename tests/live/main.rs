@@ -24,6 +24,7 @@ mod networks;
 mod preflight;
 mod refusals;
 mod reseed;
+mod reseed_cells;
 mod rings;
 mod scenario;
 mod schedules;

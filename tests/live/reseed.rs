@@ -218,13 +218,22 @@ fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_17() {
 }
 
 fn rewound(release: Release) {
-    let ward = Ward::open(release, &["a", "b"]);
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    // The archive is out of reach while a is the primary, so that what it wrote waits to be archived.
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"]["archive_mode"] = json!("on");
+        inventory["postgres"]["parameters"]["archive_command"] =
+            json!("test ! -e /srv/archive/%f && cp %p /srv/archive/%f");
+    });
+    let ward = Ward::of(lab, release);
     let lab = &ward.lab;
 
     // a is cut off and goes on for a while; b is promoted; a is killed with what it had acknowledged.
     ward.systemctl("b", "stop");
     ward.write("a", 100_001, 100_500);
     lab.sql("a", "UPDATE t SET text = 'only on a' WHERE id % 100 = 0");
+    lab.sql("a", "SELECT pg_switch_wal()");
+    lab.sql("a", "INSERT INTO t VALUES (-2, 'last on a')");
     lab.host("a").signal_postmaster(&ward.data(), "KILL").unwrap();
     until(Instant::now() + SOON, || lab.host("a").psql(5432, "postgres", "SELECT 1").is_err());
     ward.systemctl("b", "start");
@@ -240,11 +249,18 @@ fn rewound(release: Release) {
     // Of a database this small, everything is copied in less time than the source's WAL.
     let ran = ward.reseed("a", &["--accept-divergence", "--method", "rewind"], "rewind").json();
     assert_eq!(ran["diagnosis"]["condition"], "diverged");
+    let only_here = &ran["only_here"];
+    assert!(only_here["transactions"].as_u64().unwrap() >= 3, "{ran}");
+    assert_eq!(only_here["tables"][0]["name"], "public.t", "{ran}");
     let aside = ran["set_aside"].as_str().unwrap().to_owned();
     assert!(aside.ends_with(".diverged"), "{aside}");
+    // What waited to be archived is kept with the rest, and never gets into the archive of the other history.
+    const READY: &str = "ls \"$1/pg_wal/archive_status\" | grep -c '^00000001[0-9A-F]*[.]ready' || true";
+    assert_ne!(lab.run("a", &["sh", "-c", READY, "sh", &aside]).trim(), "0");
+    assert_eq!(lab.run("a", &["sh", "-c", READY, "sh", &ward.data()]).trim(), "0");
     assert!(ran["bytes_transferred"].as_u64().unwrap() > 0, "{ran}");
     ward.is_whole("b", "a");
-    assert_eq!(lab.sql("a", "SELECT count(*) FROM t WHERE id BETWEEN 100001 AND 100500 OR text = 'only on a'"), "0");
+    assert_eq!(lab.sql("a", "SELECT count(*) FROM t WHERE id BETWEEN 100001 AND 100500 OR text LIKE '%on a'"), "0");
 
     // What only a had is there still: its old data directory starts by hand, on another port, past every guard.
     let own = lab.run(
@@ -270,4 +286,216 @@ fn rewound(release: Release) {
     lab.settled();
     let again = lab.pgstead(&["reseed", "b", "--yes", "--format", "json"]).expect(5);
     assert!(again.codes().contains(&"reseed-of-primary".to_owned()), "{again}");
+}
+
+#[test]
+fn damage_and_twins_are_found_and_replaced_on_15() {
+    found_out(Release::Bookworm);
+}
+
+#[test]
+fn damage_and_twins_are_found_and_replaced_on_17() {
+    found_out(Release::Trixie);
+}
+
+fn found_out(release: Release) {
+    let mut ward = Ward::open(release, &["a", "b"]);
+    let file = ward.lab.sql("a", "CHECKPOINT; SELECT pg_relation_filepath('t')").trim().to_owned();
+    let path = format!("{}/{file}", ward.data());
+
+    // A hundred pages rot. Whoever reads them is told, and so is the diagnosis.
+    ward.lab.eventually("b", "SELECT count(*) FROM t", "20000");
+    ward.systemctl("b", "stop");
+    for page in 0..100_u64 {
+        ward.lab.host("b").flip_byte(&path, page * 2 * 8192 + 4_000).unwrap();
+    }
+    ward.systemctl("b", "start");
+    ward.lab.eventually("b", "SELECT pg_is_in_recovery()", "t");
+    ward.lab.host("b").psql(5432, "postgres", "SELECT sum(length(text)) FROM t").unwrap_err();
+    // What a backend counted is told when it ends.
+    ward.lab.eventually("b", "SELECT checksum_failures > 0 FROM pg_stat_database WHERE datname = 'postgres'", "t");
+    let ran = ward.reseed("b", &[], "basebackup").json();
+    assert_eq!(ran["diagnosis"]["condition"], "damaged", "{ran}");
+    ward.is_whole("a", "b");
+
+    // A file is gone.
+    ward.lab.run("b", &["mv", &path, "/root/segment"]);
+    let ran = ward.reseed("b", &[], "basebackup").json();
+    assert_eq!(ran["diagnosis"]["condition"], "damaged", "{ran}");
+    assert!(ran["diagnosis"]["evidence"].to_string().contains(&file), "{ran}");
+    ward.is_whole("a", "b");
+
+    // Written to on the same timeline, past every guard, and made a standby again: a twin.
+    ward.systemctl("b", "stop");
+    const WRITE: &str = "set -e; rm \"$1/standby.signal\"; echo \"INSERT INTO t VALUES (-1, 'only on b')\" | \
+        \"$2\" --single -D \"$1\" -c config_file=\"$3\" postgres >/dev/null 2>&1; touch \"$1/standby.signal\"";
+    let config = format!("/etc/postgresql/{}/main/postgresql.conf", ward.major);
+    let postgres = ward.program("postgres");
+    let write = ["runuser", "-u", "postgres", "--", "sh", "-c", WRITE, "sh", &ward.data(), &postgres, &config];
+    ward.lab.run("b", &write);
+    ward.write("a", 30_001, 32_000);
+    let without = ["reseed", "b", "--yes", "--format", "json"];
+    refused(&ward.lab, "twin without consent", &without, 5, &[("divergence-needs-consent", "b")]);
+    let by_rewind = ["reseed", "b", "--method", "rewind", "--accept-divergence", "--yes", "--format", "json"];
+    refused(&ward.lab, "twin by rewind", &by_rewind, 5, &[("method-refused", "b")]);
+    let ran = ward.reseed("b", &["--accept-divergence"], "basebackup").json();
+    assert_eq!(ran["diagnosis"]["condition"], "twin", "{ran}");
+    ward.is_whole("a", "b");
+    assert_eq!(ward.lab.sql("b", "SELECT count(*) FROM t WHERE id = -1"), "0");
+
+    // The primary is never re-seeded, nor is it under another's address, nor what is not ours.
+    let primary = ["reseed", "a", "--accept-divergence", "--yes", "--format", "json"];
+    refused(&ward.lab, "re-seed of the primary", &primary, 5, &[("reseed-of-primary", "a")]);
+    let whole = ward.lab.inventory.clone();
+    ward.lab.edit(|inventory| {
+        let (a, b) = (inventory["servers"]["a"]["address"].clone(), inventory["servers"]["b"]["address"].clone());
+        inventory["servers"]["a"]["address"] = b;
+        inventory["servers"]["b"]["address"] = a;
+    });
+    let swapped = ward.lab.pgstead(&["reseed", "b", "--accept-divergence", "--yes", "--format", "json"]).expect(5);
+    println!("{swapped}");
+    let codes = swapped.codes();
+    assert!(
+        codes.iter().any(|code| ["data-directory-of-another-server", "reseed-of-primary"].contains(&code.as_str())),
+        "{swapped}"
+    );
+    ward.lab.edit(|inventory| *inventory = whole);
+    ward.systemctl("b", "stop");
+    let (data, initdb) = (ward.data(), ward.program("initdb"));
+    ward.lab.run("b", &["mv", "-T", &data, "/root/b"]);
+    ward.lab.run("b", &["runuser", "-u", "postgres", "--", &initdb, "-N", "-D", &data]);
+    let foreign = ["reseed", "b", "--method", "basebackup", "--accept-divergence", "--yes", "--format", "json"];
+    refused(&ward.lab, "foreign data", &foreign, 5, &[("data-directory-not-ours", "b")]);
+    ward.lab.run("b", &["mv", "-T", &data, "/root/foreign"]);
+    ward.lab.run("b", &["mv", "-T", "/root/b", &data]);
+    ward.reseed("b", &[], "replay");
+    ward.is_whole("a", "b");
+    ward.lab.settled();
+}
+
+/// What lies in a tablespace goes with its data directory, and its successor's takes the place.
+#[test]
+fn tablespaces_are_set_aside_and_copied_too() {
+    let ward = Ward::open(Release::Trixie, &["a", "b"]);
+    let lab = &ward.lab;
+    for host in ["a", "b"] {
+        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
+    }
+    lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
+    lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
+    lab.eventually("b", "SELECT count(*) FROM f", "5000");
+    ward.systemctl("b", "stop");
+    let ran = ward.reseed("b", &["--method", "basebackup"], "basebackup").json();
+    ward.is_whole("a", "b");
+    assert_eq!(lab.sql("b", "SELECT count(*) FROM f"), "5000");
+    // The old data directory has its own still, under another name.
+    let aside = ran["set_aside"].as_str().unwrap();
+    let place = lab.run("b", &["sh", "-c", "readlink \"$1\"/pg_tblspc/*", "sh", aside]);
+    assert!(place.starts_with("/srv/fast/pgstead.aside."), "{place}");
+    assert_ne!(lab.run("b", &["sh", "-c", "ls \"$1\"/PG_17_*/*", "sh", place.trim()]), "");
+    assert_eq!(lab.run("b", &["sh", "-c", "readlink \"$1\"/pg_tblspc/*", "sh", &ward.data()]).trim(), "/srv/fast");
+    lab.settled();
+}
+
+/// The head of a cascade is copied anew; who follows it goes on from where it was.
+#[test]
+fn the_head_of_a_cascade_comes_back_with_those_that_follow_it() {
+    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
+    lab.edit(|inventory| inventory["servers"]["c"]["upstream"] = json!("b"));
+    let ward = Ward::of(lab, Release::Bookworm);
+    let lab = &ward.lab;
+    lab.eventually("c", "SELECT count(*) FROM t", "20000");
+    let since = lab.sql("c", "SELECT pg_postmaster_start_time()");
+    ward.reseed("b", &["--method", "basebackup"], "basebackup");
+    ward.write("a", 20_001, 20_100);
+    lab.eventually("c", "SELECT count(*) FROM t", "20100");
+    lab.streams("b", &["c"]);
+    assert_eq!(lab.sql("c", "SELECT pg_postmaster_start_time()"), since, "c was restarted");
+    ward.is_whole("a", "b");
+    lab.eventually("b", "SELECT state FROM pg_stat_replication WHERE application_name = 'c'", "streaming");
+    lab.settled();
+
+    // c cannot be reached: b comes back all the same.
+    ward.systemctl("b", "stop");
+    lab.host("c")
+        .block_arriving(pgstead::lab::hosts::Block::Reject, lab.host("c").operator_address(), Some(22))
+        .unwrap();
+    let ran = ward.reseed("b", &[], "replay");
+    assert!(ran.stderr.contains("could not be looked at"), "{ran}");
+    lab.host("c").unblock().unwrap();
+    lab.settled();
+}
+
+/// A line of 100 Mbit/s: it is measured, and the base backup is compressed.
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_slow_line_is_measured_and_the_copy_compressed_on_15() {
+    slow_line(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_slow_line_is_measured_and_the_copy_compressed_on_17() {
+    slow_line(Release::Trixie);
+}
+
+fn slow_line(release: Release) {
+    let ward = Ward::open(release, &["a", "b"]);
+    let lab = &ward.lab;
+    lab.sql("a", "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 8) AS text FROM generate_series(1, 1200000) i");
+    lab.eventually("b", "SELECT count(*) FROM large", "1200000");
+    ward.systemctl("b", "stop");
+    lab.host("b").limit_rate(100).unwrap();
+    let ran = ward.reseed("b", &["--method", "basebackup"], "basebackup").json();
+    let rate = ran["bytes_per_second"].as_u64().unwrap();
+    assert!((8_000_000..13_500_000).contains(&rate), "{rate} bytes a second are not 100 Mbit/s");
+    let size: u64 = lab.sql("a", "SELECT sum(pg_database_size(oid)) FROM pg_database").parse().unwrap();
+    let carried = ran["bytes_transferred"].as_u64().unwrap();
+    println!("{size} bytes of databases, {carried} carried, {:.1} s", ran["seconds"].as_f64().unwrap());
+    assert!(carried < size / 2, "{carried} of {size} bytes were carried: nothing was compressed");
+    lab.host("b").unlimit().unwrap();
+    ward.is_whole("a", "b");
+}
+
+/// The primary was restored to an earlier moment: all its standbys have what it lost, and come back in one command.
+#[test]
+fn all_standbys_come_back_after_a_restore_of_the_primary() {
+    let release = Release::Trixie;
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    lab.edit(|inventory| inventory["servers"]["c"]["upstream"] = json!("b"));
+    let ward = Ward::of(lab, release);
+    let lab = &ward.lab;
+    ward.systemctl("a", "stop");
+    lab.run("a", &["cp", "-a", &ward.data(), "/var/lib/postgresql/backup"]);
+    ward.systemctl("a", "start");
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    ward.write("a", 20_001, 30_000);
+    lab.eventually("c", "SELECT count(*) FROM t", "30000");
+
+    // Back to before that write, on a timeline of its own, as a restore to a point in time ends.
+    ward.systemctl("a", "stop");
+    lab.run("a", &["mv", "-T", &ward.data(), "/var/lib/postgresql/after"]);
+    lab.run("a", &["mv", "-T", "/var/lib/postgresql/backup", &ward.data()]);
+    lab.run("a", &["runuser", "-u", "postgres", "--", "touch", &format!("{}/recovery.signal", ward.data())]);
+    let options = "-c restore_command=/bin/false";
+    let start =
+        ["runuser", "-u", "postgres", "--", "pg_ctlcluster", "--skip-systemctl-redirect", "17", "main", "start"];
+    lab.run("a", &[&start[..], &["--", "-o", options]].concat());
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    let stop = ["runuser", "-u", "postgres", "--", "pg_ctlcluster", "--skip-systemctl-redirect", "17", "main", "stop"];
+    lab.run("a", &stop);
+    ward.systemctl("a", "start");
+    lab.eventually("a", "SELECT count(*) FROM t", "20000");
+
+    let ran = lab.pgstead(&["reseed", "c", "b", "--accept-divergence", "--yes", "--format", "json"]).expect(0);
+    let document = ran.json();
+    let order: Vec<&str> =
+        document["servers"].as_array().unwrap().iter().map(|one| one["server"].as_str().unwrap()).collect();
+    assert_eq!(order, ["b", "c"], "upstreams first: {ran}");
+    assert!(document["set_aside"]["b"].as_str().unwrap().ends_with(".diverged"), "{ran}");
+    ward.write("a", 50_001, 50_010);
+    ward.is_whole("a", "b");
+    lab.eventually("c", "SELECT count(*) FROM t", "20010");
+    lab.streams("b", &["c"]);
+    lab.settled();
 }

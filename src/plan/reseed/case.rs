@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::job::Job;
+use crate::model::job::JobState;
+use crate::model::job::SEED;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -57,8 +60,8 @@ pub(super) struct Case<'a> {
     pub(super) upstream: Seen<'a>,
     /// The server as if it had no data directory: what a new one is made for.
     pub(super) bare: Seen<'a>,
-    /// Those that follow it.
-    pub(super) followers: Vec<&'a ServerName>,
+    /// Those that follow it, run and could be looked at.
+    pub(super) followers: Vec<Seen<'a>>,
     /// What the operator should know besides.
     pub(super) notes: Vec<Diagnostic>,
 }
@@ -79,6 +82,16 @@ impl<'a> Case<'a> {
 
     fn bare_over(&self, raw: &'a ServerObservation) -> Seen<'a> {
         Seen { seen: raw, ..self.bare }
+    }
+
+    /// Returns the job whose work can be used: it goes on, or has ended well and what it made is there. What has its place
+    /// already is no seed any more.
+    pub(super) fn ripe_job(&self) -> Option<&'a Job> {
+        self.raw.jobs.iter().filter(|job| job.name == SEED).find(|job| match job.state {
+            JobState::Running => true,
+            JobState::Ended(0) => self.raw.beside.iter().any(|path| Some(path.as_str()) == job.seed()),
+            JobState::Ended(_) | JobState::Died => false,
+        })
     }
 
     /// Says whether its instance accepts writes now.
@@ -171,10 +184,7 @@ pub(super) fn case<'a>(
     let mut notes = notes;
     notes.retain(|note| note.server.as_deref() == Some(name.as_str()));
     notes.extend(unseen(topology, observation, name));
-    let followers = topology.links(primary).into_iter().filter(|link| link.upstream == *name);
-    let followers: Vec<ServerName> = followers.map(|link| link.standby).collect();
-    let followers =
-        topology.servers().map(|server| &server.name).filter(|server| followers.contains(server)).collect::<Vec<_>>();
+    let followers = followers(topology, observation, primary, name);
     Ok(Case {
         topology,
         observation,
@@ -190,6 +200,20 @@ pub(super) fn case<'a>(
         followers,
         notes,
     })
+}
+
+/// Returns the running standbys that follow a server. One that the survey has something against is left as it is.
+fn followers<'a>(
+    topology: &'a Topology,
+    observation: &'a Observation,
+    primary: &ServerName,
+    server: &ServerName,
+) -> Vec<Seen<'a>> {
+    let links = topology.links(primary);
+    let follows = |one: &ServerName| links.iter().any(|link| link.upstream == *server && link.standby == *one);
+    let Survey { servers, .. } = survey_of(topology, observation, |one| one == primary || follows(one));
+    let runs = |seen: &Seen<'_>| seen.instance.is_some_and(|instance| instance.in_recovery);
+    servers.into_iter().filter(|(name, seen)| follows(name) && runs(seen)).map(|(_, seen)| seen).collect()
 }
 
 /// Returns the refusal of a name that the topology does not have.

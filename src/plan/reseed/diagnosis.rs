@@ -22,6 +22,9 @@ use crate::plan::reseed::case::Case;
 use crate::plan::reseed::case::Data;
 use crate::plan::survey::Seen;
 
+/// How many missing files are named.
+const MISSING_SHOWN: usize = 5;
+
 /// What is wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -173,6 +176,18 @@ fn of_ours(
         evidence
             .push(format!("Database \"{}\" has {} pages whose checksums failed.", failed.database, failed.failures));
         return Condition::Damaged;
+    }
+    match case.observation.damage.get(&case.server.name) {
+        Some(Observed::Known(missing)) if !missing.is_empty() => {
+            let more = missing.len().saturating_sub(MISSING_SHOWN);
+            evidence.extend(missing.iter().take(MISSING_SHOWN).cloned());
+            evidence.extend((more > 0).then(|| format!("{more} more files are missing.")));
+            return Condition::Damaged;
+        }
+        Some(Observed::Unreadable(why)) => {
+            evidence.push(format!("Whether files of it are missing could not be seen: {}", sentence(why)));
+        }
+        _ => {}
     }
     if case.instance.is_some_and(|instance| history::streams_from(case.topology, instance, &case.link.upstream)) {
         evidence.push(format!("It receives WAL from \"{}\".", case.link.upstream));
@@ -326,6 +341,7 @@ fn job(case: &Case<'_>) -> Option<String> {
     let run = &job.run;
     Some(match job.state {
         JobState::Running => format!("The job of run {run} is at work there."),
+        JobState::Ended(0) if case.ripe_job().is_none() => return None,
         JobState::Ended(0) => format!("The job of run {run} has ended well, and its work is not used yet."),
         JobState::Ended(status) => format!("The job of run {run} failed with status {status}."),
         JobState::Died => format!("The job of run {run} was killed, or its machine was restarted."),

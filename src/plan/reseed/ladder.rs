@@ -8,6 +8,8 @@ use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
+use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
 use crate::model::method::Method;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
@@ -22,6 +24,11 @@ use crate::render::hba::roles;
 const LINK_BYTES_PER_SECOND: u64 = 110_000_000;
 /// What a disk is presumed to copy, in bytes a second.
 const DISK_BYTES_PER_SECOND: u64 = 400_000_000;
+/// What one core of the sending server is presumed to compress with zstd at level 1, in bytes of data a second
+/// (performance.md, section 0a).
+const ZSTD_BYTES_PER_SECOND: u64 = 180_000_000;
+/// Into how many parts of itself such data is presumed to shrink.
+const ZSTD_RATIO: u64 = 4;
 /// WAL that a base backup brings along at the least: two segments.
 const BACKUP_WAL_BYTES: u64 = 32 << 20;
 /// Room for template databases and the first WAL of a new data directory.
@@ -36,6 +43,8 @@ pub struct Cost {
     pub seconds: u64,
     /// Bytes that it needs on the disk of the data directory at its peak, beside what is there.
     pub peak_bytes: u64,
+    /// Whether the sending server compresses.
+    pub is_compressed: bool,
 }
 
 /// A way to bring the server back.
@@ -50,15 +59,17 @@ pub struct Rung {
 }
 
 /// Returns all ways, cheapest first.
-pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis) -> Vec<Rung> {
+///
+/// `rate` is what the line from the source carries, in bytes a second, where it was measured.
+pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Vec<Rung> {
     let rung = |method: Method, judged: Result<Cost, String>| match judged {
         Ok(cost) => Rung { method, cost: Some(cost), refused: None },
         Err(why) => Rung { method, cost: None, refused: Some(why) },
     };
     vec![
-        rung(Method::Replay, replay(case, diagnosis)),
-        rung(Method::Rewind, rewind(case, diagnosis)),
-        rung(Method::Basebackup, base_backup(case)),
+        rung(Method::Replay, replay(case, diagnosis, rate)),
+        rung(Method::Rewind, rewind(case, diagnosis, rate)),
+        rung(Method::Basebackup, base_backup(case, rate)),
     ]
 }
 
@@ -85,18 +96,22 @@ pub(super) fn choose(case: &Case<'_>, rungs: &[Rung], wish: Option<Method>, diag
 
 /// Returns the way whose job is at work on the server, or has ended well.
 fn begun(case: &Case<'_>) -> Option<Method> {
-    let is_ripe = |job: &&Job| job.name == SEED && matches!(job.state, JobState::Running | JobState::Ended(0));
-    case.raw.jobs.iter().find(is_ripe).map(|job| match job.kind {
+    case.ripe_job().map(|job| match job.kind {
         JobKind::New => Method::Basebackup,
         JobKind::Rewind => Method::Rewind,
     })
 }
 
-fn replay(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
+fn replay(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Result<Cost, String> {
     match diagnosis.condition {
         Condition::Streaming | Condition::Behind => {
             let transfer_bytes = diagnosis.behind_bytes.unwrap_or_default();
-            Ok(Cost { transfer_bytes, seconds: transfer_bytes / LINK_BYTES_PER_SECOND, peak_bytes: 0 })
+            Ok(Cost {
+                transfer_bytes,
+                seconds: seconds_over(transfer_bytes, rate),
+                peak_bytes: 0,
+                is_compressed: false,
+            })
         }
         Condition::WalMissing => Err("nothing shows that the WAL it missed would bring it up".to_owned()),
         Condition::Diverged | Condition::Twin | Condition::Ahead => Err(format!(
@@ -108,10 +123,8 @@ fn replay(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
     }
 }
 
-fn rewind(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
-    let Data::Ours(owned) = case.data else {
-        return Err("there is no data directory that could be rewound".to_owned());
-    };
+fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Result<Cost, String> {
+    let Data::Ours(owned) = case.data else { return taken_over(case) };
     match diagnosis.condition {
         Condition::Diverged => {}
         Condition::Twin => {
@@ -146,10 +159,24 @@ fn rewind(case: &Case<'_>, diagnosis: &Diagnosis) -> Result<Cost, String> {
     let cost = Cost {
         transfer_bytes,
         // Copied once and read once more for its checksums.
-        seconds: transfer_bytes / LINK_BYTES_PER_SECOND + 2 * size / DISK_BYTES_PER_SECOND,
+        seconds: seconds_over(transfer_bytes, rate) + 2 * size / DISK_BYTES_PER_SECOND,
         peak_bytes,
+        is_compressed: false,
     };
     has_room(case, peak_bytes).map(|()| cost)
+}
+
+/// The original was set aside already, and the rewound copy of it waits for its place: the run between was interrupted.
+fn taken_over(case: &Case<'_>) -> Result<Cost, String> {
+    let slots = case.primary.instance.map(|instance| &instance.slots);
+    let slot = slots.and_then(|slots| slots.get(&case.server.name.slot_name()));
+    let keeps_wal = slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"));
+    match (case.data, begun(case)) {
+        (Data::Missing, Some(Method::Rewind)) if keeps_wal => {
+            Ok(Cost { transfer_bytes: 0, seconds: 0, peak_bytes: 0, is_compressed: false })
+        }
+        _ => Err("there is no data directory that could be rewound".to_owned()),
+    }
 }
 
 /// Returns the job of a rewind that did not come to a good end.
@@ -158,14 +185,7 @@ fn failed_rewind<'a>(case: &Case<'a>) -> Option<&'a Job> {
     case.raw.jobs.iter().filter(is_rewind).find(|job| !matches!(job.state, JobState::Running | JobState::Ended(0)))
 }
 
-fn base_backup(case: &Case<'_>) -> Result<Cost, String> {
-    let has_tablespaces = case.primary.instance.is_some_and(|instance| !instance.tablespaces.is_empty());
-    if has_tablespaces && !matches!(case.data, Data::Missing) {
-        return Err(
-            "there are tablespaces, and those of the old data directory are in the way; move them away by hand"
-                .to_owned(),
-        );
-    }
+fn base_backup(case: &Case<'_>, rate: Option<u64>) -> Result<Cost, String> {
     let owned = match case.data {
         Data::Ours(owned) => Some(owned.data),
         _ => case.raw.data_directory.known(),
@@ -179,18 +199,39 @@ fn base_backup(case: &Case<'_>) -> Result<Cost, String> {
     let size = case.primary.instance.map_or(0, |instance| instance.database_bytes);
     let transfer_bytes = size + BACKUP_WAL_BYTES;
     let peak_bytes = MINIMUM_BYTES.max(MINIMUM_BYTES + size / 5 * 6);
-    let cost = Cost {
+    let plain = Cost {
         transfer_bytes,
-        seconds: transfer_bytes / LINK_BYTES_PER_SECOND + size / DISK_BYTES_PER_SECOND,
+        seconds: seconds_over(transfer_bytes, rate).max(size / DISK_BYTES_PER_SECOND),
         peak_bytes,
+        is_compressed: false,
     };
+    let small = transfer_bytes / ZSTD_RATIO;
+    let compressed = Cost {
+        transfer_bytes: small,
+        seconds: seconds_over(small, rate).max(size / ZSTD_BYTES_PER_SECOND),
+        peak_bytes,
+        is_compressed: true,
+    };
+    // A core of the primary's is worth something: it is spent where a measured line is slow enough.
+    let cost =
+        if rate.is_some() && can_compress(case) && 2 * compressed.seconds < plain.seconds { compressed } else { plain };
     has_room(case, peak_bytes).map(|()| cost)
+}
+
+fn seconds_over(transfer_bytes: u64, rate: Option<u64>) -> u64 {
+    transfer_bytes / rate.unwrap_or(LINK_BYTES_PER_SECOND).max(1)
+}
+
+/// Says whether the source compresses, and the server's programs can undo it. Those of the distributions can, from 15 on.
+fn can_compress(case: &Case<'_>) -> bool {
+    let is_packaged = |layout: &Layout| layout.kind != LayoutKind::Plain;
+    is_packaged(case.layout) && is_packaged(case.upstream.layout)
 }
 
 /// What stays in the place until its successor is proven needs its room as well (field.md, rows 15 and 16).
 fn has_room(case: &Case<'_>, needed: u64) -> Result<(), String> {
     // What an earlier run copied already stands there.
-    if case.raw.jobs.iter().any(|job| matches!(job.state, JobState::Running | JobState::Ended(0))) {
+    if case.ripe_job().is_some() {
         return Ok(());
     }
     match case.raw.disks.get(&case.layout.data_directory) {

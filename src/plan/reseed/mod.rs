@@ -36,6 +36,10 @@ pub struct Request<'a> {
     pub method: Option<Method>,
     /// Whether writes that only this server has may be left out of its new data. They are set aside with the old ones.
     pub accept_divergence: bool,
+    /// What the line from its upstream carries, in bytes a second, where it was measured.
+    pub rate: Option<u64>,
+    /// What a base backup may carry a second, in the words of `pg_basebackup --max-rate`.
+    pub max_rate: Option<&'a str>,
     /// When it is planned; what is set aside is named after it.
     pub now: Timestamp,
 }
@@ -97,7 +101,7 @@ pub fn plan_reseed(
     let case = case::case(topology, observation, &bare, request.server)
         .map_err(|refusals| refuse(None, Vec::new(), refusals))?;
     let diagnosis = diagnosis::diagnose(&case);
-    let rungs = ladder::rungs(&case, &diagnosis);
+    let rungs = ladder::rungs(&case, &diagnosis, request.rate);
     let mut refusals = Vec::new();
     let method = ladder::choose(&case, &rungs, request.method, &diagnosis);
     let name = &case.server.name;
@@ -144,10 +148,11 @@ pub fn plan_reseed(
     if !refusals.is_empty() {
         return Err(refuse(Some(diagnosis), rungs, refusals));
     }
-    match steps::list(&case, &diagnosis, material, &bare, method, request.now) {
+    match steps::list(&case, &diagnosis, material, &bare, of_method, request) {
         Ok(steps::Listed { mut steps, set_aside, notes }) => {
             let mut all = case.notes.clone();
             all.extend(notes);
+            all.extend(followers_left(&case, &diagnosis));
             let plan = Plan {
                 topology: topology.name().clone(),
                 steps: std::mem::take(&mut steps).finish(),
@@ -158,6 +163,18 @@ pub fn plan_reseed(
         }
         Err(refusals) => Err(refuse(Some(diagnosis), rungs, refusals)),
     }
+}
+
+/// What is to be done about those that follow a server that diverged: they have what it had.
+fn followers_left(case: &case::Case<'_>, diagnosis: &Diagnosis) -> Option<Diagnostic> {
+    let names: Vec<&str> = case.followers.iter().map(|follower| follower.server.name.as_str()).collect();
+    (diagnosis.condition.may_lose_writes() && !names.is_empty()).then(|| {
+        let message =
+            format!("{} may have diverged as \"{}\" has, which they follow", names.join(", "), diagnosis.server);
+        Diagnostic::warning("followers-diverged", message)
+            .server(&diagnosis.server)
+            .hint(format!("Look next: pgstead reseed {} --dry-run", names.join(" ")))
+    })
 }
 
 fn other_ways(rungs: &[Rung]) -> String {

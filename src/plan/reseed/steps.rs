@@ -30,11 +30,14 @@ use crate::plan::guard;
 use crate::plan::job;
 use crate::plan::job::Earlier;
 use crate::plan::orphans;
+use crate::plan::reseed::Request;
 use crate::plan::reseed::case::Case;
 use crate::plan::reseed::diagnosis::Condition;
 use crate::plan::reseed::diagnosis::Diagnosis;
+use crate::plan::reseed::ladder::Rung;
 use crate::plan::rewind;
 use crate::plan::seed;
+use crate::plan::seed::Manner;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -59,10 +62,10 @@ pub(super) fn list(
     diagnosis: &Diagnosis,
     material: &Material,
     bare: &Observation,
-    method: Option<Method>,
-    now: Timestamp,
+    rung: Option<&Rung>,
+    request: Request<'_>,
 ) -> Result<Listed, Vec<Diagnostic>> {
-    let Some(method) = method else { return Ok(Listed::default()) };
+    let Some(&Rung { method, cost, .. }) = rung else { return Ok(Listed::default()) };
     let seen = match method {
         Method::Replay => case.seen(),
         Method::Rewind | Method::Basebackup => case.bare,
@@ -70,11 +73,13 @@ pub(super) fn list(
     let role = desired::standby_role(case.topology, seen, &case.link.upstream);
     let wanted = desired::wanted(case.topology, case.observation, material, seen, Some(case.primary), role)
         .map_err(|diagnostic| vec![diagnostic])?;
-    let steps = Steps { case, diagnosis, material, bare, wanted };
+    let compression = cost.filter(|cost| cost.is_compressed).map(|_| seed::ZSTD);
+    let manner = Manner { compression, max_rate: request.max_rate, adopted: None };
+    let steps = Steps { case, diagnosis, material, bare, wanted, manner };
     match method {
         Method::Replay => steps.replay(),
-        Method::Rewind => steps.anew(JobKind::Rewind, now),
-        Method::Basebackup => steps.anew(JobKind::New, now),
+        Method::Rewind => steps.anew(JobKind::Rewind, request.now),
+        Method::Basebackup => steps.anew(JobKind::New, request.now),
     }
 }
 
@@ -84,6 +89,7 @@ struct Steps<'a, 'b> {
     material: &'b Material,
     bare: &'b Observation,
     wanted: Wanted,
+    manner: Manner<'b>,
 }
 
 impl Steps<'_, '_> {
@@ -132,8 +138,24 @@ impl Steps<'_, '_> {
         if plan.all().is_empty() && self.diagnosis.condition == Condition::Streaming {
             return Ok(listed);
         }
-        self.prove(plan, before);
+        let proven = self.prove(plan, before);
+        self.keep_followers(plan, proven);
         Ok(listed)
+    }
+
+    /// Whoever followed the server follows it still; a slot that is missing is made.
+    fn keep_followers(&self, plan: &mut PlanBuilder, before: StepId) {
+        let case = self.case;
+        let known = case.seen().instance.map(|instance| &instance.slots);
+        for follower in &case.followers {
+            let name = &follower.server.name;
+            let mut last = before;
+            if !known.is_none_or(|slots| slots.contains_key(&name.slot_name())) {
+                last = plan.add(create_slot(case.seen(), name), [before]);
+            }
+            let link = Link { upstream: case.server.name.clone(), standby: name.clone() };
+            self.add_proof(plan, vec![link], vec![last]);
+        }
     }
 
     /// New data are made beside the old ones, and take their place.
@@ -147,6 +169,7 @@ impl Steps<'_, '_> {
         }
         let mut listed = Listed { notes: comparison.drift, ..Listed::default() };
         let plan = &mut listed.steps;
+        let lent = self.lend_followers(plan)?;
         let mut before: Vec<StepId> =
             guard::reload_units(case.bare, &comparison.changes).map(|step| plan.add(step, [])).into_iter().collect();
         if !comparison.changes.is_empty() {
@@ -154,6 +177,7 @@ impl Steps<'_, '_> {
             let step = files::install(name, case.raw, case.layout, title, &comparison.changes, None);
             before = vec![plan.add(step, before)];
         }
+        before.extend(lent);
         if let Some(step) = self.stop() {
             before = vec![plan.add(step, before)];
         }
@@ -175,7 +199,15 @@ impl Steps<'_, '_> {
                 if existing.is_some_and(|instance| !instance.tablespaces.is_empty()) {
                     ready.push(plan.add(tablespaces::make_directories(case.bare, existing), []));
                 }
-                seed::base_backup(topology, material, case.bare, &self.wanted, source, existing, adopted)
+                seed::base_backup(
+                    topology,
+                    material,
+                    case.bare,
+                    &self.wanted,
+                    source,
+                    existing,
+                    Manner { adopted, ..self.manner },
+                )
             }
         };
         let mut last = plan.add(made.make, ready);
@@ -191,7 +223,8 @@ impl Steps<'_, '_> {
         last = plan.add(made.complete, [last]);
         last = plan.add(self.release(), [last]);
         last = plan.add(made.start, [last]);
-        self.prove(plan, vec![last]);
+        let proven = self.prove(plan, vec![last]);
+        self.return_followers(plan, proven)?;
         Ok(listed)
     }
 
@@ -253,7 +286,7 @@ impl Steps<'_, '_> {
     fn adopted(&self, kind: JobKind) -> Option<&Job> {
         let from = &self.source(kind).server.name;
         match job::earlier(self.case.bare, Some(from.as_str()), self.has_slot()) {
-            Earlier::Adopt(job) if job.kind == kind => Some(job),
+            Earlier::Adopt(job) if job.kind == kind && self.case.ripe_job() == Some(job) => Some(job),
             _ => None,
         }
     }
@@ -279,14 +312,9 @@ impl Steps<'_, '_> {
     ) -> Vec<StepId> {
         let Case { upstream, primary, server, .. } = self.case;
         let after: Vec<StepId> = after.into_iter().collect();
-        let slot = server.name.slot_name();
         let mut added = Vec::new();
         if !self.has_slot() {
-            let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(std::slice::from_ref(&slot)));
-            let title = format!("create slot \"{slot}\"");
-            added.push(
-                plan.add(Step::run(&upstream.server.name, Risk::Reversible, title, vec![command]), after.clone()),
-            );
+            added.push(plan.add(create_slot(*upstream, &server.name), after.clone()));
         }
         if with_checkpoint {
             let command = sql::psql(primary.layout, primary.server, sql::checkpoint());
@@ -311,38 +339,79 @@ impl Steps<'_, '_> {
         }
     }
 
-    /// The proof, with those that follow the server: their slots went with its old data directory.
-    fn prove(&self, plan: &mut PlanBuilder, mut before: Vec<StepId>) {
+    /// Lets those that follow the server follow the primary while it is away, so that they are not cut off for as long as a
+    /// copy takes, nor from the WAL that only the primary has from then on. They need not be restarted.
+    fn lend_followers(&self, plan: &mut PlanBuilder) -> Result<Vec<StepId>, Vec<Diagnostic>> {
         let case = self.case;
-        let mut links = vec![case.link.clone()];
-        let is_seen = |name: &&&ServerName| {
-            let instance = case.observation.server(name).and_then(|seen| seen.instance.known());
-            instance.is_some_and(|instance| instance.in_recovery)
-        };
-        let followers: Vec<&ServerName> = case.followers.iter().filter(is_seen).copied().collect();
-        let known = case.seen().instance.map(|instance| &instance.slots);
-        let lacking: Vec<String> = followers
-            .iter()
-            .map(|name| name.slot_name())
-            .filter(|slot| {
-                self.diagnosis.condition != Condition::Behind || !known.is_some_and(|slots| slots.contains_key(slot))
-            })
-            .collect();
-        if !lacking.is_empty() {
-            let names: Vec<String> = lacking.iter().map(|slot| format!("\"{slot}\"")).collect();
-            let title = format!(
-                "create slot{} {} for those that follow it",
-                if lacking.len() == 1 { "" } else { "s" },
-                names.join(", ")
-            );
-            let command = sql::psql(case.layout, case.server, sql::create_slots(&lacking));
-            before = vec![plan.add(Step::run(&case.server.name, Risk::Reversible, title, vec![command]), before)];
+        // Those that follow a server that diverged have what it has.
+        if self.diagnosis.condition.may_lose_writes() {
+            return Ok(Vec::new());
         }
-        links.extend(
-            followers.into_iter().map(|standby| Link { upstream: case.server.name.clone(), standby: standby.clone() }),
-        );
+        let mut lent = Vec::new();
+        for follower in &case.followers {
+            let name = &follower.server.name;
+            let wanted = self.following(*follower, &case.primary.server.name).map_err(|diagnostic| vec![diagnostic])?;
+            let all: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
+            let comparison = files::compare(name, follower.seen, follower.layout, &all);
+            if !comparison.refusals.is_empty() {
+                return Err(comparison.refusals);
+            }
+            let slot = plan.add(create_slot(case.primary, name), []);
+            if comparison.changes.is_empty() {
+                continue;
+            }
+            let title = format!("follow \"{}\" meanwhile", case.primary.server.name);
+            let step = files::install(name, follower.seen, follower.layout, title, &comparison.changes, None);
+            let installed = plan.add(step, [slot]);
+            lent.push(plan.add(change::reload(*follower), [installed]));
+        }
+        Ok(lent)
+    }
+
+    /// Gives those that follow the server back to it: it has its slots anew, and the WAL from its own beginning on.
+    fn return_followers(&self, plan: &mut PlanBuilder, before: StepId) -> Result<(), Vec<Diagnostic>> {
+        let case = self.case;
+        let is_lent = !self.diagnosis.condition.may_lose_writes();
+        for follower in &case.followers {
+            let name = &follower.server.name;
+            let mut last = plan.add(create_slot(case.seen(), name), [before]);
+            if is_lent {
+                let wanted = self.following(*follower, &case.server.name).map_err(|diagnostic| vec![diagnostic])?;
+                let entries = desired::configuration_only(&wanted, follower.layout);
+                let title = format!("follow \"{}\" again", case.server.name);
+                let mut step = files::install(name, follower.seen, follower.layout, title, &entries, None);
+                step.files.clear();
+                let installed = plan.add(step, [last]);
+                last = plan.add(change::reload(*follower), [installed]);
+            }
+            // Who followed a server that diverged has what it had, and is a case of its own.
+            if !is_lent {
+                continue;
+            }
+            let link = Link { upstream: case.server.name.clone(), standby: name.clone() };
+            let proven = self.add_proof(plan, vec![link], vec![last]);
+            let primary = case.primary;
+            let command = sql::psql(primary.layout, primary.server, sql::drop_slot(name));
+            let title = format!("drop slot \"{}\", which is not needed there any more", name.slot_name());
+            plan.add(Step::run(&primary.server.name, Risk::Reversible, title, vec![command]), [proven]);
+        }
+        Ok(())
+    }
+
+    fn following(&self, follower: Seen<'_>, upstream: &ServerName) -> Result<Wanted, Diagnostic> {
+        let case = self.case;
+        let role = desired::standby_role(case.topology, follower, upstream);
+        desired::wanted(case.topology, case.observation, self.material, follower, Some(case.primary), role)
+    }
+
+    /// The proof of the server's own link.
+    fn prove(&self, plan: &mut PlanBuilder, before: Vec<StepId>) -> StepId {
+        self.add_proof(plan, vec![self.case.link.clone()], before)
+    }
+
+    fn add_proof(&self, plan: &mut PlanBuilder, links: Vec<Link>, before: Vec<StepId>) -> StepId {
         let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
-        let primary = case.primary.server.name.clone();
+        let primary = self.case.primary.server.name.clone();
         let step = Step {
             title: format!("prove {}: a row written on {primary} arrives", names.join(", ")),
             server: None,
@@ -350,6 +419,13 @@ impl Steps<'_, '_> {
             action: Action::ProveLinks { primary, links },
             files: Vec::new(),
         };
-        plan.add(step, before);
+        plan.add(step, before)
     }
+}
+
+/// Returns the step that makes an upstream keep WAL for a standby from now on, unless it does already.
+fn create_slot(upstream: Seen<'_>, standby: &ServerName) -> Step {
+    let slot = standby.slot_name();
+    let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(std::slice::from_ref(&slot)));
+    Step::run(&upstream.server.name, Risk::Reversible, format!("create slot \"{slot}\""), vec![command])
 }

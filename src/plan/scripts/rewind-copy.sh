@@ -1,8 +1,9 @@
-# Makes a rewound copy of a data directory: DATA SEED PROGRAMS CONFIG SOURCE. DATA is only read, so that whatever happens to
+# Makes a rewound copy of a data directory: DATA SEED PROGRAMS CONFIG SOURCE ARCHIVE. DATA is only read, so that whatever happens to
 # this script, and wherever it is killed, DATA is what it was (hazards 68, 72, 73). CONFIG is the instance's postgresql.conf
-# ("-": the one in the data directory), SOURCE how pg_rewind reaches its source.
+# ("-": the one in the data directory), SOURCE how pg_rewind reaches its source. ARCHIVE "archive": WAL that is missing here is
+# asked of the instance's restore_command (hazard 71).
 set -u
-data=$1 seed=$2 programs=$3 config=$4 source=$5
+data=$1 seed=$2 programs=$3 config=$4 source=$5 archive=$6
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 # A link in the copy would lead to what the original uses.
 other=$(find "$data" -xdev ! -type f ! -type d -print -quit) || fail "could not look through $data"
@@ -26,6 +27,12 @@ esac
 if [ "$("$programs/pg_controldata" -D "$seed" | sed -n 's/^Data page checksum version: *//p')" != 0 ]; then
   "$programs/pg_checksums" --check --pgdata "$seed" >/dev/null || fail "the data directory is damaged: pages failed their checksums"
 fi
-"$programs/pg_rewind" --target-pgdata "$seed" --source-server "$source" --no-ensure-shutdown --progress || exit 1
+set --
+if [ "$archive" = archive ]; then
+  # The server's own configuration names its place; what is asked for here is the copy.
+  printf "include '%s'\ndata_directory = '%s'\n" "$config" "$seed" >"$seed/pgstead-rewind.conf" || exit 1
+  set -- --restore-target-wal --config-file="$seed/pgstead-rewind.conf"
+fi
+"$programs/pg_rewind" --target-pgdata "$seed" --source-server "$source" --no-ensure-shutdown --progress "$@" || exit 1
 # The source's own mark came along.
-rm -f -- "$seed/pgstead.identity"
+rm -f -- "$seed/pgstead.identity" "$seed/pgstead-rewind.conf"

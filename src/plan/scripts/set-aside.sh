@@ -1,4 +1,4 @@
-# Sets a data directory aside: DATA TARGET OWN RUN UNIT OWNER, by a rename within its parent directory.
+# Sets a data directory aside: DATA TARGET OWN RUN UNIT OWNER, by a rename within its parent directory, with its tablespaces.
 # The record of the data directory then names the target: an empty place is free to be filled, as long as the target is there.
 data=$1 target=$2 own=$3 run=$4 unit=$5 owner=$6
 must_hold_lock "$own" "$run"
@@ -12,6 +12,25 @@ if [ -n "$unit" ]; then
   esac
 fi
 inode=$(stat -c %i -- "$data")
+# Its tablespaces stay where they are, under another name, and it keeps them: their places are free for those of its
+# successor. First the link, then what it leads to; done again, it goes on where it was interrupted.
+version=$(head -n 1 -- "$data/PG_VERSION" 2>/dev/null)
+for link in "$data"/pg_tblspc/*; do
+  [ -L "$link" ] || continue
+  place=$(readlink -- "$link")
+  case $place in
+    */pgstead.aside.*) ;;
+    /*)
+      [ -d "$place" ] || continue
+      before=$place place=$place/pgstead.aside.${target#"$data".aside.}
+      [ -d "$place" ] || { mkdir -m 0700 -- "$place" && chown --reference="$before" -- "$place"; } || exit 74
+      ln -sfnT -- "$place" "$link" && chown -h --reference="$data" -- "$link" && sync -- "$data/pg_tblspc" || exit 74 ;;
+    *) refuse "$link does not lead to a full path" ;;
+  esac
+  for part in "${place%/*}/PG_${version}_"*; do
+    [ ! -d "$part" ] || { mv -T -- "$part" "$place/${part##*/}" && sync -- "$place" "${place%/*}"; } || exit 74
+  done
+done
 # First the record: a crash in between leaves the data directory where it is, and a record that is not followed.
 umask 022
 rm -f -- "$own/data-directory.new"
