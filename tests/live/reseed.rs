@@ -281,9 +281,15 @@ fn rewound(release: Release) {
     );
     assert_eq!(own.trim(), "700");
 
-    // The rest of the topology is brought in line, and nothing is left to do.
+    // The archive is mended. The rest of the topology is brought in line, and nothing is left to do.
+    for host in ["a", "b"] {
+        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/archive"]);
+    }
+    lab.sql("b", "SELECT pg_switch_wal()");
+    lab.eventually("b", "SELECT coalesce(last_archived_time > last_failed_time, false) FROM pg_stat_archiver", "t");
     lab.bootstrap();
     lab.settled();
+    assert_eq!(lab.run("a", &["ls", "/srv/archive"]), "", "a, which is a standby, has archived");
     let again = lab.pgstead(&["reseed", "b", "--yes", "--format", "json"]).expect(5);
     assert!(again.codes().contains(&"reseed-of-primary".to_owned()), "{again}");
 }
