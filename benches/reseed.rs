@@ -44,7 +44,13 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("bench reseed: {error}");
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            eprintln!("bench reseed: {text}");
             ExitCode::FAILURE
         }
     }
@@ -243,8 +249,9 @@ impl Bench {
             Broken::Diverged => "diverged",
         };
         self.b().exec(&["systemctl", "stop", &self.unit()])?;
-        const PUT: &str = "rm -rf \"$1\" \"$1\".aside.* && cp -a \"/var/lib/postgresql/$2\" \"$1\" && sync && echo 3 >/proc/sys/vm/drop_caches";
+        const PUT: &str = "rm -rf \"$1\" \"$1\".aside.* && cp -a \"/var/lib/postgresql/$2\" \"$1\" && sync";
         self.b().run(&["sh", "-c", PUT, "sh", &self.data(), name])?;
+        fs::write("/proc/sys/vm/drop_caches", "3")?;
         // The record names what was set aside, which is gone with it.
         let own = "/var/lib/pgstead/lab/b/data-directory";
         self.b().write_file(own, [&self.data(), "\n"].concat().as_bytes())?;

@@ -258,6 +258,7 @@ fn reseed(
     let request = Request {
         server: &server,
         method: serde_json::from_value(word("method")).unwrap(),
+        space: serde_json::from_value(wish.get("space").cloned().unwrap_or("keep".into())).unwrap(),
         accept_divergence: word("accept_divergence") == true,
         rate: word("rate").as_u64(),
         max_rate: wish.get("max_rate").and_then(Value::as_str),

@@ -25,6 +25,7 @@ use crate::diagnostic::FailureKind;
 use crate::model::argv::Login;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
+use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
@@ -69,7 +70,8 @@ const OPERATION: &str = "reseed";
   pgstead reseed b                        show it, ask, bring it back
   pgstead reseed b c                      one after the other, upstreams first
   pgstead reseed a --accept-divergence    its own writes are left out; they are set aside
-  pgstead reseed b --method basebackup    copy everything anew, whatever else would do")]
+  pgstead reseed b --method basebackup    copy everything anew, whatever else would do
+  pgstead reseed a --space reuse --accept-divergence    rewind without room for a copy")]
 pub(super) struct ReseedArgs {
     /// The servers; each comes back behind its upstream
     #[arg(required = true, value_name = "SERVER")]
@@ -77,6 +79,9 @@ pub(super) struct ReseedArgs {
     /// How it is brought back; what is unsafe is refused all the same
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     method: Wanted,
+    /// Where the room comes from: keep the old data directory beside the new one, or reuse it, after which there is no old one
+    #[arg(long, value_enum, default_value_t = Room::Keep)]
+    space: Room,
     /// How much a base backup may carry a second, such as 20M; without a letter it is in kB
     #[arg(long, value_name = "RATE", value_parser = max_rate)]
     max_rate: Option<String>,
@@ -98,6 +103,14 @@ enum Wanted {
     Rewind,
     /// Copy everything from its upstream
     Basebackup,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Room {
+    /// The old data directory is set aside whole
+    Keep,
+    /// The data directory itself is rewound; the WAL that only it has is kept
+    Reuse,
 }
 
 impl Wanted {
@@ -259,6 +272,10 @@ async fn one(
     let mut request = Request {
         server: name,
         method: args.method.method(),
+        space: match args.space {
+            Room::Keep => Space::Keep,
+            Room::Reuse => Space::Reuse,
+        },
         accept_divergence: args.accept_divergence,
         rate: None,
         max_rate: args.max_rate.as_deref(),

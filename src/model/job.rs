@@ -19,14 +19,21 @@ pub enum JobKind {
     New,
     /// A copy of the server's own data directory, rewound.
     Rewind,
+    /// The server's own data directory itself, rewound. There is no other.
+    Reuse,
 }
 
 impl JobKind {
+    fn of(word: &str) -> Self {
+        [JobKind::Rewind, JobKind::Reuse].into_iter().find(|kind| kind.word() == word).unwrap_or_default()
+    }
+
     /// Returns its word in a record.
     pub fn word(self) -> &'static str {
         match self {
             JobKind::New => "new",
             JobKind::Rewind => "rewind",
+            JobKind::Reuse => "reuse",
         }
     }
 }
@@ -84,7 +91,7 @@ impl Job {
                 ("run", run) => job.run = run.to_owned(),
                 ("seed", path) => job.seeds.push(path.to_owned()),
                 ("upstream", server) => job.upstream = Some(server.parse().ok()?),
-                ("kind", word) if word == JobKind::Rewind.word() => job.kind = JobKind::Rewind,
+                ("kind", word) => job.kind = JobKind::of(word),
                 _ => {}
             }
         }

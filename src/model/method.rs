@@ -31,6 +31,17 @@ impl Method {
     }
 }
 
+/// Where the room for new data comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Space {
+    /// The old data directory stays whole beside the new one until that is proven.
+    #[default]
+    Keep,
+    /// The old data directory becomes the new one.
+    Reuse,
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

@@ -29,14 +29,24 @@ fn has_archive(source: Seen<'_>) -> bool {
     setting.is_some_and(|setting| !setting.setting.is_empty())
 }
 
-/// Returns the steps that rewind a copy of a server's data directory to where the source left its history; an earlier run
-/// may have begun or finished it. `seen` is the server as if it had no data directory.
+/// The place for the WAL that tells what only the server had, where its data directory itself is rewound.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The directory, named as one that is set aside.
+    pub aside: String,
+    /// The first segment that is kept.
+    pub first: String,
+}
+
+/// Returns the steps that rewind a copy of a server's data directory, or that directory itself, to where the source left its
+/// history; an earlier run may have begun or finished it. `seen` is the server as if it had no data directory.
 pub fn rewound_copy(
     topology: &Topology,
     material: &Material,
     seen: Seen<'_>,
     wanted: &Wanted,
     source: Seen<'_>,
+    kept: Option<&Kept>,
     adopted: Option<&Job>,
 ) -> Seed {
     let (server, layout) = (seen.server, seen.layout);
@@ -63,17 +73,25 @@ pub fn rewound_copy(
                 config.as_deref().unwrap_or("-"),
                 &rewind_conninfo(topology, server, layout, source.server),
                 if has_archive(source) { "archive" } else { "-" },
+                kept.map_or("-", |kept| kept.aside.as_str()),
+                kept.map_or("-", |kept| kept.first.as_str()),
             ]);
             let seeds = [directory.clone()];
             let new = NewJob {
                 run,
                 seeds: &seeds,
                 upstream: Some(from.as_str()),
-                kind: JobKind::Rewind,
+                kind: if kept.is_some() { JobKind::Reuse } else { JobKind::Rewind },
                 verifier: None,
                 command,
             };
-            (format!("copy the data directory and rewind the copy towards \"{from}\""), job::run(topology, seen, new))
+            let title = match kept {
+                None => format!("copy the data directory and rewind the copy towards \"{from}\""),
+                Some(_) => {
+                    format!("keep the WAL that only it has, and rewind the data directory itself towards \"{from}\"")
+                }
+            };
+            (title, job::run(topology, seen, new))
         }
     };
     if let Some(identifier) = source.system_identifier() {
@@ -83,11 +101,11 @@ pub fn rewound_copy(
         make: Step {
             title,
             server: Some(server.name.clone()),
-            risk: Risk::Reversible,
+            risk: if kept.is_some() { Risk::Destructive } else { Risk::Reversible },
             action: Action::Copy { commands, upstream: from.clone(), room: seed::room(topology, seen, source) },
             files: Vec::new(),
         },
-        complete: seed::complete(seen, wanted, &directory, Vec::new(), "make the rewound copy the data directory"),
+        complete: seed::complete(seen, wanted, &directory, Vec::new(), "make what was rewound the data directory"),
         start: seed::start_new(topology, seen),
     }
 }

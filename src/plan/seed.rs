@@ -318,6 +318,10 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         if service.is_some_and(|service| service.active == "activating") && seen.seen.instance.is_absent() {
             commands.push(Argv::new(administrator.clone(), "systemctl").args(["stop", unit]));
         }
+        // One that failed several times in a row is not started any more until it is told so (systemd.unit, StartLimitBurst).
+        if service.is_some_and(|service| service.active == "failed") {
+            commands.push(Argv::new(administrator.clone(), "systemctl").args(["reset-failed", unit]));
+        }
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
         commands.push(guard::ask(seen));

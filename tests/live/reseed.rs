@@ -53,6 +53,8 @@ impl Ward {
     }
 
     fn systemctl(&self, host: &str, verb: &str) {
+        // Nobody starts it as often within ten seconds as these tests do.
+        let _ = self.lab.host(host).exec(&["systemctl", "reset-failed", &self.unit()]);
         self.lab.run(host, &["systemctl", verb, &self.unit()]);
     }
 
@@ -503,5 +505,55 @@ fn all_standbys_come_back_after_a_restore_of_the_primary() {
     ward.is_whole("a", "b");
     lab.eventually("c", "SELECT count(*) FROM t", "20010");
     lab.streams("b", &["c"]);
+    lab.settled();
+}
+
+/// Without room for a copy, and with that agreed to by name, the data directory itself is rewound; the WAL that only it has is
+/// kept. Where that is interrupted, what it made is set aside, since there is nothing else.
+#[test]
+fn a_data_directory_is_rewound_itself_where_that_was_asked_for() {
+    let release = Release::Trixie;
+    let ward = Ward::open(release, &["a", "b"]);
+    let lab = &ward.lab;
+    let diverge = |number: i32, word: &str| {
+        lab.eventually("b", "SELECT pg_is_in_recovery()", "t");
+        ward.promote("b");
+        lab.sql("b", &format!("INSERT INTO t VALUES (-3, '{word} on b')"));
+        lab.sql("a", &format!("INSERT INTO t VALUES ({number}, '{word} on a')"));
+        ward.systemctl("b", "stop");
+    };
+    diverge(-4, "once");
+    let reuse = ["--space", "reuse", "--accept-divergence"];
+    let ran = ward.reseed("b", &[&reuse[..], &["--method", "rewind"]].concat(), "rewind").json();
+    let aside = ran["set_aside"].as_str().unwrap().to_owned();
+    ward.is_whole("a", "b");
+    assert_eq!(lab.sql("b", "SELECT count(*) FROM t WHERE id = -3"), "0");
+    assert_eq!(lab.run("b", &["ls", &aside]), "pg_wal\npgstead.identity");
+    let dump = [
+        "sh",
+        "-c",
+        "\"$1\" --path \"$2/pg_wal\" --rmgr Transaction $(ls \"$2/pg_wal\" | head -n 1) | grep -c COMMIT",
+        "sh",
+    ];
+    let waldump = ward.program("pg_waldump");
+    assert_ne!(lab.run("b", &[&dump[..], &[&waldump, &aside]].concat()).trim(), "0", "nothing tells what only b had");
+
+    // Killed in the middle of it: nothing starts, nothing is removed, and only a base backup goes on.
+    diverge(-5, "twice");
+    let rewind = ward.program("pg_rewind");
+    let script = format!(
+        "#!/bin/sh\nexec strace -D -f -qq -o /dev/null -e inject=pwrite64,write:signal=KILL:when=200 {rewind}.true \"$@\"\n"
+    );
+    lab.host("b").replace_program(&rewind, &script).unwrap();
+    let killed = [&["reseed", "b", "--method", "rewind", "--yes", "--format", "json"][..], &reuse].concat();
+    lab.pgstead(&killed).expect(6);
+    lab.host("b").restore_program(&rewind).unwrap();
+    lab.host("b").exec(&["systemctl", "start", &ward.unit()]).unwrap();
+    assert_eq!(lab.run("b", &["sh", "-c", "pgrep -c -x postgres || true"]), "0", "half a rewind was started");
+    let ran = ward.reseed("b", &["--accept-divergence"], "basebackup");
+    let list = lab.run("b", &["sh", "-c", "ls -d /var/lib/postgresql/17/main.aside.*.interrupted"]);
+    lab.run("b", &["test", "-s", &format!("{}/global/pg_control", list.trim())]);
+    println!("{ran}");
+    ward.is_whole("a", "b");
     lab.settled();
 }

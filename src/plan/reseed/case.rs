@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::job::Job;
+use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
 use crate::model::layout::Layout;
@@ -340,6 +341,12 @@ fn data<'a>(
             Err(Box::new(is_the_primary(name, "It is an existing primary that no run has adopted.")))
         }
         Ok(Some(owned)) => Ok(Data::Ours(owned)),
+        // What was being rewound in its own place is where its job left it.
+        Err(refusal)
+            if refusal.code == "data-directory-gone" && raw.jobs.iter().any(|job| job.kind == JobKind::Reuse) =>
+        {
+            Ok(Data::Missing)
+        }
         Err(refusal) if refusal.code == "data-directory-gone" => Ok(Data::Gone),
         Err(refusal) if refusal.code == "data-directory-damaged" => {
             let control = raw.data_directory.known().map(|data| &data.control);

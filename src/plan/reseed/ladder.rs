@@ -11,8 +11,10 @@ use crate::model::job::SEED;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::method::Method;
+use crate::model::method::Space;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
+use crate::plan::reseed::Request;
 use crate::plan::reseed::case::Case;
 use crate::plan::reseed::case::Data;
 use crate::plan::reseed::diagnosis::Condition;
@@ -59,17 +61,16 @@ pub struct Rung {
 }
 
 /// Returns all ways, cheapest first.
-///
-/// `rate` is what the line from the source carries, in bytes a second, where it was measured.
-pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Vec<Rung> {
+pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Vec<Rung> {
+    let Request { rate, space, .. } = request;
     let rung = |method: Method, judged: Result<Cost, String>| match judged {
         Ok(cost) => Rung { method, cost: Some(cost), refused: None },
         Err(why) => Rung { method, cost: None, refused: Some(why) },
     };
     vec![
         rung(Method::Replay, replay(case, diagnosis, rate)),
-        rung(Method::Rewind, rewind(case, diagnosis, rate)),
-        rung(Method::Basebackup, base_backup(case, rate)),
+        rung(Method::Rewind, rewind(case, diagnosis, request)),
+        rung(Method::Basebackup, base_backup(case, rate, space)),
     ]
 }
 
@@ -98,7 +99,7 @@ pub(super) fn choose(case: &Case<'_>, rungs: &[Rung], wish: Option<Method>, diag
 fn begun(case: &Case<'_>) -> Option<Method> {
     case.ripe_job().map(|job| match job.kind {
         JobKind::New => Method::Basebackup,
-        JobKind::Rewind => Method::Rewind,
+        JobKind::Rewind | JobKind::Reuse => Method::Rewind,
     })
 }
 
@@ -123,7 +124,8 @@ fn replay(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Result<C
     }
 }
 
-fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Result<Cost, String> {
+fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Result<Cost, String> {
+    let Request { rate, space, method, .. } = request;
     let Data::Ours(owned) = case.data else { return taken_over(case) };
     match diagnosis.condition {
         Condition::Diverged => {}
@@ -148,18 +150,22 @@ fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, rate: Option<u64>) -> Result<C
     if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
         return Err("there are tablespaces, which the rewound copy would share with the original".to_owned());
     }
-    if let Some(Job { state: JobState::Ended(_) | JobState::Died, run, .. }) = failed_rewind(case) {
-        return Err(format!("that of run {run} came to nothing"));
+    // Left to itself it is not tried again: what failed it is likely to be there still.
+    if let Some(Job { run, .. }) = failed_rewind(case).filter(|_| method != Some(Method::Rewind)) {
+        return Err(format!("that of run {run} came to nothing; --method rewind tries it again"));
     }
     let size = primary.map_or(0, |instance| instance.database_bytes);
     let wal = source_wal_bytes(case);
     // It carries the whole of the source's pg_wal, recycled segments included (performance.md, section 0a).
     let transfer_bytes = wal + diagnosis.divergence.as_ref().and_then(|one| one.bytes()).unwrap_or_default();
-    let peak_bytes = size + wal;
+    let (peak_bytes, reads) = match space {
+        // Copied once and read once more for its checksums.
+        Space::Keep => (size + wal, 2),
+        Space::Reuse => (2 * wal, 1),
+    };
     let cost = Cost {
         transfer_bytes,
-        // Copied once and read once more for its checksums.
-        seconds: seconds_over(transfer_bytes, rate) + 2 * size / DISK_BYTES_PER_SECOND,
+        seconds: seconds_over(transfer_bytes, rate) + reads * size / DISK_BYTES_PER_SECOND,
         peak_bytes,
         is_compressed: false,
     };
@@ -181,11 +187,14 @@ fn taken_over(case: &Case<'_>) -> Result<Cost, String> {
 
 /// Returns the job of a rewind that did not come to a good end.
 fn failed_rewind<'a>(case: &Case<'a>) -> Option<&'a Job> {
-    let is_rewind = |job: &&Job| job.name == SEED && job.kind == JobKind::Rewind;
+    let is_rewind = |job: &&Job| job.name == SEED && job.kind != JobKind::New;
     case.raw.jobs.iter().filter(is_rewind).find(|job| !matches!(job.state, JobState::Running | JobState::Ended(0)))
 }
 
-fn base_backup(case: &Case<'_>, rate: Option<u64>) -> Result<Cost, String> {
+fn base_backup(case: &Case<'_>, rate: Option<u64>, space: Space) -> Result<Cost, String> {
+    if space == Space::Reuse && matches!(case.data, Data::Ours(_) | Data::Damaged(_)) {
+        return Err("it needs its room beside the old data directory, and nothing of that can be reused; move it to another disk by hand".to_owned());
+    }
     let owned = match case.data {
         Data::Ours(owned) => Some(owned.data),
         _ => case.raw.data_directory.known(),

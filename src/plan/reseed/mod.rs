@@ -20,6 +20,7 @@ pub use ladder::Rung;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::method::Method;
+use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub server: &'a ServerName,
     /// The way that must be taken; none leaves the choice to the plan.
     pub method: Option<Method>,
+    /// Where the room for new data comes from.
+    pub space: Space,
     /// Whether writes that only this server has may be left out of its new data. They are set aside with the old ones.
     pub accept_divergence: bool,
     /// What the line from its upstream carries, in bytes a second, where it was measured.
@@ -101,7 +104,7 @@ pub fn plan_reseed(
     let case = case::case(topology, observation, &bare, request.server)
         .map_err(|refusals| refuse(None, Vec::new(), refusals))?;
     let diagnosis = diagnosis::diagnose(&case);
-    let rungs = ladder::rungs(&case, &diagnosis, request.rate);
+    let rungs = ladder::rungs(&case, &diagnosis, request);
     let mut refusals = Vec::new();
     let method = ladder::choose(&case, &rungs, request.method, &diagnosis);
     let name = &case.server.name;
@@ -116,7 +119,11 @@ pub fn plan_reseed(
         (None, _) if diagnosis.condition != Condition::Streaming => refusals.push(
             Diagnostic::error("no-method", format!("server \"{name}\" cannot be brought back as things are"))
                 .server(name)
-                .detail(reasons(&rungs)),
+                .detail(reasons(&rungs))
+                .hint(match (diagnosis.condition, request.space) {
+                    (Condition::Diverged, Space::Keep) => "Make room, or see what --dry-run --space reuse would do: it rewinds the data directory itself, after which there is no old one.",
+                    _ => "Make room, or mend what is named.",
+                }),
         ),
         _ => {}
     }
@@ -138,11 +145,21 @@ pub fn plan_reseed(
     if is_copied && diagnosis.condition.may_lose_writes() && !request.accept_divergence {
         let loss = diagnosis::loss(&diagnosis)
             .unwrap_or_else(|| format!("What \"{name}\" wrote on its own is on \"{name}\" alone."));
+        let kept = match request.space {
+            Space::Keep => "its old data directory is set aside whole, and they can be read there.",
+            Space::Reuse => "with --space reuse no old data directory stays, and its WAL alone tells what they were.",
+        };
         refusals.push(
-            Diagnostic::error("divergence-needs-consent", format!("server \"{name}\" holds writes that \"{}\" does not have", case.link.upstream))
-                .server(name)
-                .detail(format!("{loss} They will not be among its data afterwards; its old data directory is set aside whole, and they can be read there."))
-                .hint(format!("Look whether they matter. When they may go: pgstead reseed {name} --accept-divergence")),
+            Diagnostic::error(
+                "divergence-needs-consent",
+                format!("server \"{name}\" holds writes that \"{}\" does not have", case.link.upstream),
+            )
+            .server(name)
+            .detail(format!("{loss} They will not be among its data afterwards; {kept}"))
+            .hint(format!(
+                "Look whether they matter. When they may go: pgstead reseed {name}{} --accept-divergence",
+                if request.space == Space::Reuse { " --space reuse" } else { "" }
+            )),
         );
     }
     if !refusals.is_empty() {

@@ -13,9 +13,12 @@ use crate::model::aside::Reason;
 use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::method::Method;
+use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
+use crate::model::wal::DEFAULT_SEGMENT_BYTES;
+use crate::model::wal::Segment;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
@@ -36,6 +39,7 @@ use crate::plan::reseed::diagnosis::Condition;
 use crate::plan::reseed::diagnosis::Diagnosis;
 use crate::plan::reseed::ladder::Rung;
 use crate::plan::rewind;
+use crate::plan::rewind::Kept;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
 use crate::plan::sql;
@@ -78,6 +82,7 @@ pub(super) fn list(
     let steps = Steps { case, diagnosis, material, bare, wanted, manner };
     match method {
         Method::Replay => steps.replay(),
+        Method::Rewind if request.space == Space::Reuse => steps.anew(JobKind::Reuse, request.now),
         Method::Rewind => steps.anew(JobKind::Rewind, request.now),
         Method::Basebackup => steps.anew(JobKind::New, request.now),
     }
@@ -185,16 +190,22 @@ impl Steps<'_, '_> {
         let mut ready = before;
         ready.extend(self.clear(plan, adopted));
         let source = self.source(kind);
-        ready.extend(self.slot(plan, kind == JobKind::Rewind, ready.clone()));
+        ready.extend(self.slot(plan, kind != JobKind::New, ready.clone()));
         if adopted.is_none()
             && let Some(step) = self.end_walsenders()
         {
             ready = vec![plan.add(step, ready)];
         }
+        let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let run = self.material.run.clone();
+        let aside = Aside { since, run, reason: self.reason(), is_forgotten: false };
         let existing = case.primary.instance;
         let (topology, material) = (case.topology, self.material);
         let made = match kind {
-            JobKind::Rewind => rewind::rewound_copy(topology, material, case.bare, &self.wanted, source, adopted),
+            JobKind::Rewind | JobKind::Reuse => {
+                let kept = self.kept(kind, &aside);
+                rewind::rewound_copy(topology, material, case.bare, &self.wanted, source, kept.as_ref(), adopted)
+            }
             JobKind::New => {
                 if existing.is_some_and(|instance| !instance.tablespaces.is_empty()) {
                     ready.push(plan.add(tablespaces::make_directories(case.bare, existing), []));
@@ -212,13 +223,12 @@ impl Steps<'_, '_> {
         };
         let mut last = plan.add(made.make, ready);
         if case.raw.data_directory.known().is_some_and(|data| data.entries > 0) {
-            let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
-            let run = self.material.run.clone();
-            let aside = Aside { since, run, reason: self.reason(), is_forgotten: false };
-            let step =
-                aside::set_aside(Seen { seen: case.raw, ..case.bare }, &aside).map_err(|refusal| vec![*refusal])?;
-            last = plan.add(step, [last]);
             listed.set_aside = Some(aside.path(&case.layout.data_directory));
+            if kind != JobKind::Reuse {
+                let raw = Seen { seen: case.raw, ..case.bare };
+                let step = aside::set_aside(raw, &aside).map_err(|refusal| vec![*refusal])?;
+                last = plan.add(step, [last]);
+            }
         }
         last = plan.add(made.complete, [last]);
         last = plan.add(self.release(), [last]);
@@ -226,6 +236,16 @@ impl Steps<'_, '_> {
         let proven = self.prove(plan, vec![last]);
         self.return_followers(plan, proven)?;
         Ok(listed)
+    }
+
+    /// What is kept of a data directory that is rewound itself.
+    fn kept(&self, kind: JobKind, aside: &Aside) -> Option<Kept> {
+        let divergence = self.diagnosis.divergence.as_ref().filter(|_| kind == JobKind::Reuse)?;
+        let control = self.case.seen().data.and_then(|data| data.control.known());
+        let segment_bytes = control.and_then(|control| control.segment_bytes).unwrap_or(DEFAULT_SEGMENT_BYTES);
+        // The segment in which the two parted, to its beginning.
+        let (segment, _) = Segment::before(divergence.left_at, segment_bytes);
+        Some(Kept { aside: aside.path(&self.case.layout.data_directory), first: segment.file(divergence.timeline) })
     }
 
     /// Everything outside the data directory as a standby has it, but for a role that the start guard refuses.
@@ -278,7 +298,7 @@ impl Steps<'_, '_> {
     /// Whom the new data come from: pg_rewind needs a source that accepts writes (hazard 75).
     fn source(&self, kind: JobKind) -> Seen<'_> {
         match kind {
-            JobKind::Rewind => self.case.primary,
+            JobKind::Rewind | JobKind::Reuse => self.case.primary,
             JobKind::New => self.case.upstream,
         }
     }
@@ -286,7 +306,11 @@ impl Steps<'_, '_> {
     fn adopted(&self, kind: JobKind) -> Option<&Job> {
         let from = &self.source(kind).server.name;
         match job::earlier(self.case.bare, Some(from.as_str()), self.has_slot()) {
-            Earlier::Adopt(job) if job.kind == kind && self.case.ripe_job() == Some(job) => Some(job),
+            Earlier::Adopt(job)
+                if (job.kind == JobKind::New) == (kind == JobKind::New) && self.case.ripe_job() == Some(job) =>
+            {
+                Some(job)
+            }
             _ => None,
         }
     }

@@ -26,6 +26,8 @@ run=$(sed -n 's/^run //p' "$directory/record")
 # A base backup that was finished may be the last copy of something.
 finished=0
 if [ "$(cat "$directory/status")" = 'ended 0' ] && grep -q '^upstream ' "$directory/record"; then finished=1; fi
+# What was rewound in its own place is no copy of anything.
+if grep -qx 'kind reuse' "$directory/record"; then finished=1; fi
 case $run in '' | *[!0-9a-z]*) echo "the record of $directory names no run" >&2; exit 1 ;; esac
 clear() {
   [ -e "$1" ] || [ -L "$1" ] || return 0

@@ -1,19 +1,41 @@
-# Makes a rewound copy of a data directory: DATA SEED PROGRAMS CONFIG SOURCE ARCHIVE. DATA is only read, so that whatever happens to
-# this script, and wherever it is killed, DATA is what it was (hazards 68, 72, 73). CONFIG is the instance's postgresql.conf
-# ("-": the one in the data directory), SOURCE how pg_rewind reaches its source. ARCHIVE "archive": WAL that is missing here is
-# asked of the instance's restore_command (hazard 71).
+# Makes a rewound data directory: DATA SEED PROGRAMS CONFIG SOURCE ARCHIVE ASIDE FIRST. DATA is only read, so that whatever
+# happens to this script, and wherever it is killed, DATA is what it was (hazards 68, 72, 73). CONFIG is the instance's
+# postgresql.conf ("-": the one in the data directory), SOURCE how pg_rewind reaches its source. ARCHIVE "archive": WAL that is
+# missing here is asked of the instance's restore_command (hazard 71).
+# With ASIDE and FIRST (else "-") there is no room for a copy, and that was agreed to: DATA itself becomes SEED. Its WAL from
+# segment FIRST on, which is all that tells afterwards what only this server had, is copied to ASIDE before.
 set -u
-data=$1 seed=$2 programs=$3 config=$4 source=$5 archive=$6
+data=$1 seed=$2 programs=$3 config=$4 source=$5 archive=$6 aside=$7 first=$8
 fail() { printf '%s\n' "$1" >&2; exit 1; }
+pid=$(head -n 1 -- "$data/postmaster.pid" 2>/dev/null) || :
+case $pid in '' | *[!0-9]*) ;; *) [ ! "/proc/$pid/cwd" -ef "$data" ] || fail "process $pid runs in $data" ;; esac
 # A link in the copy would lead to what the original uses.
 other=$(find "$data" -xdev ! -type f ! -type d -print -quit) || fail "could not look through $data"
 [ -z "$other" ] || fail "$other is neither a file nor a directory: a copy of $data would share it, and pg_rewind would change it in both"
-mkdir -m 0700 -- "$seed" || exit 1
-# The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
-find "$data" -mindepth 1 -maxdepth 1 ! -name pgstead.identity ! -name pg_replslot ! -name postmaster.pid ! -name postmaster.opts \
-  ! -name standby.signal ! -name recovery.signal -exec cp --archive --reflink=auto --target-directory="$seed" -- {} + ||
-  fail "could not copy $data"
-mkdir -m 0700 -- "$seed/pg_replslot" || exit 1
+if [ "$aside" = - ]; then
+  mkdir -m 0700 -- "$seed" || exit 1
+  # The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
+  find "$data" -mindepth 1 -maxdepth 1 ! -name pgstead.identity ! -name pg_replslot ! -name postmaster.pid ! -name postmaster.opts \
+    ! -name standby.signal ! -name recovery.signal -exec cp --archive --reflink=auto --target-directory="$seed" -- {} + ||
+    fail "could not copy $data"
+  mkdir -m 0700 -- "$seed/pg_replslot" || exit 1
+else
+  mkdir -m 0700 -- "$aside" "$aside/pg_wal" || exit 1
+  for segment in "$data"/pg_wal/????????????????????????; do
+    name=${segment##*/}
+    # Of the same timeline, and not before the first.
+    [ "${name%????????????????}" = "${first%????????????????}" ] || continue
+    [ "$(printf '%s\n%s\n' "$first" "$name" | sort | head -n 1)" = "$first" ] || continue
+    cp --archive --target-directory="$aside/pg_wal" -- "$segment" || fail "could not keep $segment"
+  done
+  cp --archive --target-directory="$aside" -- "$data/pgstead.identity" || exit 1
+  find "$aside" -type f -exec sync -- {} + && sync -- "$aside/pg_wal" "$aside" "${data%/*}" || exit 1
+  mv -T -- "$data" "$seed" && sync -- "${data%/*}" || exit 1
+  for name in pgstead.identity postmaster.pid postmaster.opts standby.signal recovery.signal; do rm -f -- "$seed/$name"; done
+  for slot in "$seed"/pg_replslot/*; do
+    [ ! -d "$slot" ] || { rm -f -- "$slot/state" "$slot"/*.tmp && rmdir -- "$slot"; } || exit 1
+  done
+fi
 [ "$config" != - ] || config=$seed/postgresql.conf
 case $("$programs/pg_controldata" -D "$seed" | sed -n 's/^Database cluster state: *//p') in
   'shut down' | 'shut down in recovery') ;;

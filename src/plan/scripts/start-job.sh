@@ -56,6 +56,14 @@ sync -- "$directory/record.new" && mv -f -- "$directory/record.new" "$directory/
 if [ "$unit" = - ]; then
   setsid sh "$directory/run" "$directory" "$verifier" "$seed" "$@" </dev/null >/dev/null 2>&1 9>&- &
 else
+  # The manager puts variables of its own in for $NAME and ${NAME} (systemd.service, "Command lines"); $$ is one dollar.
+  left=$#
+  while [ "$left" -gt 0 ]; do
+    word=$(printf '%s.' "$1" | sed 's/\$/$$/g')
+    set -- "$@" "${word%.}"
+    shift
+    left=$((left - 1))
+  done
   # The unit of a job that failed may still be loaded for a moment.
   systemd-run --quiet --collect --service-type=exec --unit="$unit" --uid="$user" --property=KillMode=control-group \
     --property=TimeoutStopSec=10 /bin/sh "$directory/run" "$directory" "$verifier" "$seed" "$@"
