@@ -184,6 +184,10 @@ impl Bench {
         bench.as_postgres(bench.a(), &[&bench.program("pgbench"), "-i", "-q", "-s", &scale, "postgres"])?;
         bench.size = bench.a().psql(5432, "postgres", "SELECT sum(pg_database_size(oid)) FROM pg_database")?.parse()?;
         bench.arrives("everything is there")?;
+        // The last checkpoint before the two part must be in WAL that the standby still has, or there is no rewind.
+        bench.a().psql(5432, "postgres", "CHECKPOINT")?;
+        bench.arrives("a checkpoint was written before it")?;
+        bench.b().psql(5432, "postgres", "CHECKPOINT")?;
         // The state that was not diverged yet, then the diverged one: each kept, and put back before a run.
         bench.stop_b()?;
         bench.keep("behind")?;

@@ -283,7 +283,8 @@ async fn one(
     };
     let mut planned = reseed::plan_reseed(topology, &session.observation, &material, request);
     // What takes long is worth half a second more, to know how long, and whether compressing pays.
-    if let Some(from) = worth_measuring(&planned) {
+    let is_decided = matches!(request.method, Some(Method::Replay | Method::Rewind));
+    if let Some(from) = worth_measuring(&planned).filter(|_| !is_decided) {
         let (hosts, events) = (&session.hosts, &session.events);
         let rate = pairs::measure_rate(topology, &session.observation, hosts, [&from, name], events).await;
         request.rate = rate.map(|rate| rate as u64);

@@ -12,6 +12,16 @@ case $pid in '' | *[!0-9]*) ;; *) [ ! "/proc/$pid/cwd" -ef "$data" ] || fail "pr
 # A link in the copy would lead to what the original uses.
 other=$(find "$data" -xdev ! -type f ! -type d -print -quit) || fail "could not look through $data"
 [ -z "$other" ] || fail "$other is neither a file nor a directory: a copy of $data would share it, and pg_rewind would change it in both"
+# What rotted before the two parted is on neither side's list of changes: it would stay. Every page is read, beside all else
+# where the original can be read for that: it was shut down, and stays as it is.
+say() { "$programs/pg_controldata" -D "$1" | sed -n "s/^$2: *//p"; }
+beside=''
+check() { # DIRECTORY
+  [ "$(say "$1" 'Data page checksum version')" = 0 ] || "$programs/pg_checksums" --check --pgdata "$1" >/dev/null
+}
+case $aside.$(say "$data" 'Database cluster state') in
+  -.'shut down' | -.'shut down in recovery') check "$data" & beside=$! ;;
+esac
 if [ "$aside" = - ]; then
   mkdir -m 0700 -- "$seed" || exit 1
   # The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
@@ -37,7 +47,7 @@ else
   done
 fi
 [ "$config" != - ] || config=$seed/postgresql.conf
-case $("$programs/pg_controldata" -D "$seed" | sed -n 's/^Database cluster state: *//p') in
+case $(say "$seed" 'Database cluster state') in
   'shut down' | 'shut down in recovery') ;;
   *)
     # It was killed. Only the copy is recovered, and nothing of that gets into an archive (hazard 72).
@@ -45,10 +55,8 @@ case $("$programs/pg_controldata" -D "$seed" | sed -n 's/^Database cluster state
       -c restore_command= -c logging_collector=off -c log_destination=stderr template1 </dev/null >/dev/null ||
       fail "the copy could not be recovered to a clean end" ;;
 esac
-# What rotted before the two parted is on neither side's list of changes: it would stay.
-if [ "$("$programs/pg_controldata" -D "$seed" | sed -n 's/^Data page checksum version: *//p')" != 0 ]; then
-  "$programs/pg_checksums" --check --pgdata "$seed" >/dev/null || fail "the data directory is damaged: pages failed their checksums"
-fi
+damaged='the data directory is damaged: pages failed their checksums'
+[ -n "$beside" ] || check "$seed" || fail "$damaged"
 set --
 if [ "$archive" = archive ]; then
   # The server's own configuration names its place; what is asked for here is the copy.
@@ -56,5 +64,6 @@ if [ "$archive" = archive ]; then
   set -- --restore-target-wal --config-file="$seed/pgstead-rewind.conf"
 fi
 "$programs/pg_rewind" --target-pgdata "$seed" --source-server "$source" --no-ensure-shutdown --progress "$@" || exit 1
+[ -z "$beside" ] || wait "$beside" || fail "$damaged"
 # The source's own mark came along.
 rm -f -- "$seed/pgstead.identity" "$seed/pgstead-rewind.conf"
