@@ -19,16 +19,31 @@ beside=''
 check() { # DIRECTORY
   [ "$(say "$1" 'Data page checksum version')" = 0 ] || "$programs/pg_checksums" --check --pgdata "$1" >/dev/null
 }
-case $aside.$(say "$data" 'Database cluster state') in
+state=$(say "$data" 'Database cluster state')
+case $aside.$state in
   -.'shut down' | -.'shut down in recovery') check "$data" & beside=$! ;;
 esac
+# Segments that were made ready for WAL to come hold none: that of a shutdown ends with its checkpoint, or in the segment after.
+last=''
+if [ "$state" = 'shut down' ]; then last=$(say "$data" "Latest checkpoint's REDO WAL file"); fi
+holds_wal() { # NAME
+  case $last.$1 in
+    .* | *.*[!0-9A-F]*) return 0 ;;
+    "${1%????????????????}"*) ;;
+    *) return 0 ;;
+  esac
+  [ "$(printf '%s\n%s\n' "$1" "$last" | sort | tail -n 1)" = "$last" ] || { [ -z "${ahead-}" ] && ahead=$1; }
+}
 if [ "$aside" = - ]; then
   mkdir -m 0700 -- "$seed" || exit 1
   # The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
-  find "$data" -mindepth 1 -maxdepth 1 ! -name pgstead.identity ! -name pg_replslot ! -name postmaster.pid ! -name postmaster.opts \
+  find "$data" -mindepth 1 -maxdepth 1 ! -name pgstead.identity ! -name pg_replslot ! -name pg_wal ! -name postmaster.pid ! -name postmaster.opts \
     ! -name standby.signal ! -name recovery.signal -exec cp --archive --reflink=auto --target-directory="$seed" -- {} + ||
     fail "could not copy $data"
-  mkdir -m 0700 -- "$seed/pg_replslot" || exit 1
+  mkdir -m 0700 -- "$seed/pg_replslot" "$seed/pg_wal" || exit 1
+  for part in "$data"/pg_wal/*; do
+    [ ! -e "$part" ] || ! holds_wal "${part##*/}" || printf '%s\0' "$part"
+  done | xargs -0 -r cp --archive --reflink=auto --target-directory="$seed/pg_wal" -- || fail "could not copy $data/pg_wal"
 else
   mkdir -m 0700 -- "$aside" "$aside/pg_wal" || exit 1
   for segment in "$data"/pg_wal/????????????????????????; do
