@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Seek;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -24,7 +25,11 @@ pub(crate) struct Scenario {
     /// The port of every instance.
     pub(crate) port: u16,
     dir: TempDir,
+    since: Instant,
 }
+
+/// How long a run of pgstead may take: nothing here needs a third of it.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// What a run of pgstead said.
 pub(crate) struct Ran {
@@ -124,7 +129,7 @@ impl Scenario {
         let spec = LabSpec { dir: dir.path().join("lab"), hosts: specs, owned: true };
         let lab = hosts::up(spec).unwrap_or_else(|error| panic!("{}", chain(&error))).guard();
         let inventory = hosts::inventory::value(&lab);
-        let scenario = Self { lab: Some(lab), inventory, port: 5432, dir };
+        let scenario = Self { lab: Some(lab), inventory, port: 5432, dir, since: Instant::now() };
         scenario.write();
         scenario
     }
@@ -192,22 +197,41 @@ impl Scenario {
     }
 
     /// Runs pgstead.
+    ///
+    /// What runs is printed, and what hangs is looked at: a test that is ended from outside tells nothing.
+    #[track_caller]
     pub(crate) fn pgstead(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+        println!("{:?} pgstead {}", self.since.elapsed(), args.join(" "));
+        let started = self.spawn(self.command(args));
+        let id = started.child.id().to_string();
+        let (ended, until_ended) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            (until_ended.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout)).then(|| {
+                let look = Command::new("ps").args(["-eo", "pid,ppid,etime,wchan:20,args"]).output();
+                Command::new("kill").args(["-s", "KILL", "--", &id]).status().unwrap();
+                String::from_utf8_lossy(&look.unwrap().stdout).into_owned()
+            })
+        });
+        let ran = started.end();
+        drop(ended);
+        if let Some(processes) = watch.join().unwrap() {
+            panic!("{args:?} did not end within {LONGEST:?}: {ran}\n{processes}");
         }
+        ran
     }
 
     /// Starts pgstead in a process group of its own, as a terminal would.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
         use std::os::unix::process::CommandExt;
         let mut command = self.command(args);
+        command.process_group(0);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Started {
         // Files and not pipes: nobody reads while it runs, and a full pipe would hold it up.
         let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
-        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap()).process_group(0);
+        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
         Started { child: command.spawn().unwrap(), stdout, stderr }
     }
 
