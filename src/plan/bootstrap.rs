@@ -35,6 +35,7 @@ use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
+use crate::plan::service;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -171,7 +172,7 @@ impl Steps<'_> {
             }
         }
         for (_, server) in self.in_order() {
-            if let Some(step) = seed::enable_service(server.seen) {
+            if let Some(step) = service::enable_service(server.seen) {
                 plan.add(step, []);
             }
         }
@@ -390,6 +391,6 @@ impl Steps<'_> {
         let title = format!("install synchronous_standby_names = '{names}'");
         let step = files::install(self.primary, server.seen.seen, server.seen.layout, title, &entries, None);
         let installed = plan.add(step, after);
-        plan.add(change::reload(server.seen), [installed]);
+        plan.add(service::reload(server.seen), [installed]);
     }
 }

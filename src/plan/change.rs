@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
 use crate::model::argv::Piece;
-use crate::model::argv::RunAs;
 use crate::model::name::ServerName;
 use crate::model::observation::Setting;
 use crate::model::observed::Observed;
@@ -22,13 +20,10 @@ use crate::plan::StepId;
 use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::decided::Direction;
-use crate::plan::files;
 use crate::plan::files::Entry;
-use crate::plan::guard;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
-use crate::plan::seed;
-use crate::plan::sql;
+use crate::plan::service;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
@@ -172,8 +167,8 @@ pub(super) fn steps<'a>(
         let after = installed.get(*name).copied();
         let id = match &server.change {
             Change::None | Change::Restart { .. } => continue,
-            Change::Start => plan.add(seed::start(server.seen), after),
-            Change::Reload => plan.add(reload(server.seen), after),
+            Change::Start => plan.add(service::start(server.seen), after),
+            Change::Reload => plan.add(service::reload(server.seen), after),
         };
         ready.insert(name, id);
     }
@@ -196,7 +191,7 @@ pub(super) fn steps<'a>(
         if let Some(install) = server.install_step() {
             previous = vec![plan.add(install, previous)];
         }
-        let restarted = plan.add(restart(server.seen), previous);
+        let restarted = plan.add(service::restart(server.seen), previous);
         ready.insert(name, restarted);
         // Every link that this restart interrupts is proven before the next server is touched.
         let touched: Vec<Link> = links
@@ -217,29 +212,4 @@ pub(super) fn steps<'a>(
             previous = vec![plan.add(proof, [restarted])];
         }
     }
-}
-
-/// Returns the step that makes an instance read its files again, after it found no error in them.
-pub fn reload(seen: Seen<'_>) -> Step {
-    let command = sql::psql(seen.layout, seen.server, sql::reload());
-    Step::run(&seen.server.name, Risk::Reversible, "reload the configuration", vec![command])
-}
-
-pub(super) fn restart(seen: Seen<'_>) -> Step {
-    let layout = seen.layout;
-    // What would refuse the start refuses while the instance still runs.
-    let mut commands = vec![guard::ask(seen)];
-    commands.push(match &layout.unit {
-        Some(unit) => Argv::new(files::administrator(seen.seen), "systemctl").args(["stop", unit]),
-        None => Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl")).args([
-            "stop",
-            "--silent",
-            "--mode",
-            "fast",
-            "--pgdata",
-            &layout.data_directory,
-        ]),
-    });
-    commands.extend(seed::start_commands(seen));
-    Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
 }

@@ -18,6 +18,10 @@ pub const FENCED: &str = "fenced\n";
 
 /// Returns the drop-in with its directory; nothing where no unit runs the instance.
 ///
+/// A unit that is stopped before its start has ended never runs what stops it: every process gets a signal instead. Debian's
+/// start ends two seconds after the instance answers, and its signal is SIGTERM, on which a postmaster may wait for ever for
+/// processes that it started anew. SIGINT is a fast shutdown to the postmaster, and nothing to the others (manual 19.5).
+///
 /// The guard runs as root, whoever the unit's user is: it reads and says what it refuses in a directory of root's.
 pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
     let Some(path) = seen.layout.guard_drop_in() else { return Vec::new() };
@@ -27,7 +31,8 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
         "# Written by pgstead: nothing starts that is not complete, or that its role file does not say it is.\n",
         "[Service]\nExecStartPre=+",
         &command.join(" "),
-        "\n",
+        "\n# A stop while it starts is a fast shutdown, too: what systemd signals then is all its processes at once.\n",
+        "KillSignal=SIGINT\n",
     ]
     .concat();
     let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));

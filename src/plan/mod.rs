@@ -31,6 +31,7 @@ pub mod reseed;
 pub mod rewind;
 pub mod scripts;
 pub mod seed;
+pub mod service;
 pub mod sql;
 pub mod step;
 pub mod survey;

@@ -4,13 +4,11 @@
 //! renamed (hazards 17 to 20, 29, 32). What is interrupted leaves a seed directory that nothing starts.
 
 use crate::model::argv::Argv;
-use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
@@ -19,10 +17,10 @@ use crate::plan::conninfo::copy_conninfo;
 use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
-use crate::plan::guard;
 use crate::plan::job;
 use crate::plan::job::NewJob;
 use crate::plan::scripts;
+use crate::plan::service;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -31,9 +29,6 @@ use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::tablespaces;
 use crate::render::hba::roles;
-
-/// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
-const START_SECONDS: u32 = 300;
 
 /// A copy is given up when less than this is left for the WAL of its upstream: eight segments.
 const ROOM_FLOOR_BYTES: u64 = 128 << 20;
@@ -225,7 +220,7 @@ pub fn clear_job(topology: &Topology, seen: Seen<'_>, job: &Job) -> Step {
 
 /// Returns the step that starts what was just made, after its job's record has done its service.
 pub(super) fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
-    let commands = std::iter::once(job::clear(topology, seen)).chain(start_commands(seen)).collect();
+    let commands = std::iter::once(job::clear(topology, seen)).chain(service::start_commands(seen)).collect();
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", commands)
 }
 
@@ -284,74 +279,4 @@ pub fn marks(seen: Seen<'_>, wanted: &Wanted, directory: &str) -> Vec<Entry> {
         [&layout.data_directory, "\n"].concat(),
     ));
     entries
-}
-
-/// Returns the step that makes the instance start with the machine, where its service is not enabled yet.
-pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
-    let Observed::Known(service) = &seen.seen.service else { return None };
-    let unit = match (seen.layout.kind, &seen.layout.unit) {
-        // Debian's generator starts every instance whose start.conf says so with this one.
-        (LayoutKind::Debian, Some(_)) => "postgresql.service",
-        (_, Some(unit)) => unit,
-        (_, None) => return None,
-    };
-    let enable = Argv::new(files::administrator(seen.seen), "systemctl").args(["--quiet", "enable", unit]);
-    (!service.enabled)
-        .then(|| Step::run(&seen.server.name, Risk::Reversible, "start the service with the machine", vec![enable]))
-}
-
-/// Returns the step that starts an instance and waits for it.
-///
-/// The service manager is not waited for: `pg_ctlcluster` sleeps two seconds after the server answers (performance.md, 0a).
-pub fn start(seen: Seen<'_>) -> Step {
-    Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
-}
-
-/// Returns the commands of [`start`].
-pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
-    let layout = seen.layout;
-    let administrator = files::administrator(seen.seen);
-    let mut commands = Vec::new();
-    if let Some(unit) = &layout.unit {
-        // A start that hangs without a process swallows every further one (see wait-ready.sh).
-        let service = seen.seen.service.known();
-        if service.is_some_and(|service| service.active == "activating") && seen.seen.instance.is_absent() {
-            commands.push(Argv::new(administrator.clone(), "systemctl").args(["stop", unit]));
-        }
-        // One that failed several times in a row is not started any more until it is told so (systemd.unit, StartLimitBurst).
-        if service.is_some_and(|service| service.active == "failed") {
-            commands.push(Argv::new(administrator.clone(), "systemctl").args(["reset-failed", unit]));
-        }
-        commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
-    } else {
-        commands.push(guard::ask(seen));
-        commands.push(
-            Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
-                .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])
-                .args(["--log", &log_file(layout)]),
-        );
-    }
-    commands.push(wait_ready(seen));
-    commands
-}
-
-/// Returns the command that waits until the instance accepts connections.
-pub fn wait_ready(seen: Seen<'_>) -> Argv {
-    let layout = seen.layout;
-    let run_as =
-        if seen.seen.login.root == RootAccess::None { RunAs::User(layout.os_user.clone()) } else { RunAs::Root };
-    Argv::new(run_as, layout.own("wait-ready"))
-        .args([&layout.data_directory, &START_SECONDS.to_string(), &log_file(layout)])
-        .args(layout.unit.clone())
-}
-
-fn log_file(layout: &Layout) -> String {
-    match (&layout.config_directory, layout.kind) {
-        (Some(directory), LayoutKind::Debian) => {
-            let cluster = directory.trim_start_matches("/etc/postgresql/").replace('/', "-");
-            ["/var/log/postgresql/postgresql-", &cluster, ".log"].concat()
-        }
-        (_, LayoutKind::Rhel) => [&layout.data_directory, "/log/postgresql.log"].concat(),
-        _ => layout.own("postgresql.log"),
-    }
 }

@@ -29,5 +29,6 @@ mod rings;
 mod scenario;
 mod schedules;
 mod secrets;
+mod stops;
 mod traces;
 mod variants;

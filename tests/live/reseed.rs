@@ -18,18 +18,18 @@ use crate::scenario::until;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A topology whose servers break.
-struct Ward {
-    lab: Scenario,
+pub(crate) struct Ward {
+    pub(crate) lab: Scenario,
     major: u32,
 }
 
 impl Ward {
     /// Boots the servers and fills the primary with rows that are told apart.
-    fn open(release: Release, names: &[&str]) -> Self {
+    pub(crate) fn open(release: Release, names: &[&str]) -> Self {
         Self::of(Scenario::boot(release, names), release)
     }
 
-    fn of(lab: Scenario, release: Release) -> Self {
+    pub(crate) fn of(lab: Scenario, release: Release) -> Self {
         lab.bootstrap();
         lab.sql("a", "CREATE EXTENSION amcheck");
         lab.sql(
@@ -40,32 +40,32 @@ impl Ward {
         Self { lab, major: release.postgres_major() }
     }
 
-    fn data(&self) -> String {
+    pub(crate) fn data(&self) -> String {
         format!("/var/lib/postgresql/{}/main", self.major)
     }
 
-    fn unit(&self) -> String {
+    pub(crate) fn unit(&self) -> String {
         format!("postgresql@{}-main.service", self.major)
     }
 
-    fn program(&self, name: &str) -> String {
+    pub(crate) fn program(&self, name: &str) -> String {
         format!("/usr/lib/postgresql/{}/bin/{name}", self.major)
     }
 
-    fn systemctl(&self, host: &str, verb: &str) {
+    pub(crate) fn systemctl(&self, host: &str, verb: &str) {
         // Nobody starts it as often within ten seconds as these tests do.
         let _ = self.lab.host(host).exec(&["systemctl", "reset-failed", &self.unit()]);
         self.lab.run(host, &["systemctl", verb, &self.unit()]);
     }
 
-    fn write(&self, host: &str, from: u32, to: u32) {
+    pub(crate) fn write(&self, host: &str, from: u32, to: u32) {
         let sql = format!("INSERT INTO t SELECT i, repeat(md5(i::text), 8) FROM generate_series({from}, {to}) i");
         self.lab.sql(host, &sql);
     }
 
     /// Runs `reseed` and demands success by a method.
     #[track_caller]
-    fn reseed(&self, server: &str, more: &[&str], method: &str) -> Ran {
+    pub(crate) fn reseed(&self, server: &str, more: &[&str], method: &str) -> Ran {
         let ran = self.lab.pgstead(&[&["reseed", server, "--yes", "--format", "json"], more].concat()).expect(0);
         assert_eq!(ran.json()["method"], method, "{ran}");
         ran
@@ -73,7 +73,7 @@ impl Ward {
 
     /// Demands that a server streams, has every row of its primary, and that neither an index nor a page of it is broken.
     #[track_caller]
-    fn is_whole(&self, primary: &str, server: &str) {
+    pub(crate) fn is_whole(&self, primary: &str, server: &str) {
         const ROWS: &str = "SELECT count(*) || ' ' || md5(string_agg(id || text, ',' ORDER BY id)) FROM t";
         self.lab.streams(primary, &[server]);
         let rows = self.lab.sql(primary, ROWS);
@@ -90,13 +90,13 @@ impl Ward {
     }
 
     #[track_caller]
-    fn is_attached(&self, primary: &str, server: &str) {
+    pub(crate) fn is_attached(&self, primary: &str, server: &str) {
         let sql = format!("SELECT state FROM pg_stat_replication WHERE application_name = '{server}'");
         self.lab.eventually(primary, &sql, "streaming");
     }
 
     /// Promotes a standby past pgstead, as somebody did at night.
-    fn promote(&self, server: &str) {
+    pub(crate) fn promote(&self, server: &str) {
         self.lab.sql(server, "SELECT pg_promote()");
         self.lab.eventually(server, "SELECT pg_is_in_recovery()", "f");
     }

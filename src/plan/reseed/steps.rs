@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
 use crate::model::aside::Aside;
 use crate::model::aside::Reason;
 use crate::model::job::Job;
@@ -42,6 +40,7 @@ use crate::plan::rewind;
 use crate::plan::rewind::Kept;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
+use crate::plan::service;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -132,9 +131,9 @@ impl Steps<'_, '_> {
             before = vec![plan.add(Step::run(name, Risk::Reversible, "resume replay", vec![command]), before)];
         }
         let brought_up = match change {
-            Change::Start => Some(seed::start(seen)),
-            Change::Reload => Some(change::reload(seen)),
-            Change::Restart { .. } => Some(change::restart(seen)),
+            Change::Start => Some(service::start(seen)),
+            Change::Reload => Some(service::reload(seen)),
+            Change::Restart { .. } => Some(service::restart(seen)),
             Change::None => None,
         };
         if let Some(step) = brought_up {
@@ -276,23 +275,10 @@ impl Steps<'_, '_> {
         step
     }
 
-    /// Stops what runs in the old data directory. Nothing is lost by that: what it served is what is broken.
+    /// Stops what runs in the old data directory.
     fn stop(&self) -> Option<Step> {
-        let case = self.case;
-        case.raw.instance.known()?;
-        let layout = case.layout;
-        let command = match &layout.unit {
-            Some(unit) => Argv::new(files::administrator(case.raw), "systemctl").args(["stop", unit]),
-            None => Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl")).args([
-                "stop",
-                "--silent",
-                "--mode",
-                "fast",
-                "--pgdata",
-                &layout.data_directory,
-            ]),
-        };
-        Some(Step::run(&case.server.name, Risk::Disruptive, "stop the instance", vec![command]))
+        let seen = Seen { seen: self.case.raw, ..self.case.bare };
+        seen.seen.instance.known().map(|_| service::stop_replaced(seen))
     }
 
     /// Whom the new data come from: pg_rewind needs a source that accepts writes (hazard 75).
@@ -387,7 +373,7 @@ impl Steps<'_, '_> {
             let title = format!("follow \"{}\" meanwhile", case.primary.server.name);
             let step = files::install(name, follower.seen, follower.layout, title, &comparison.changes, None);
             let installed = plan.add(step, [slot]);
-            lent.push(plan.add(change::reload(*follower), [installed]));
+            lent.push(plan.add(service::reload(*follower), [installed]));
         }
         Ok(lent)
     }
@@ -406,7 +392,7 @@ impl Steps<'_, '_> {
                 let mut step = files::install(name, follower.seen, follower.layout, title, &entries, None);
                 step.files.clear();
                 let installed = plan.add(step, [last]);
-                last = plan.add(change::reload(*follower), [installed]);
+                last = plan.add(service::reload(*follower), [installed]);
             }
             // Who followed a server that diverged has what it had, and is a case of its own.
             if !is_lent {

@@ -6,6 +6,8 @@ pub const INSTALL_FILES: &str = include_str!("install-files.sh");
 pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Says whether an instance may start; installed on the server as a file, and asked before every start.
 pub const START_GUARD: &str = include_str!("start-guard.sh");
+/// Stops an instance.
+pub const STOP_INSTANCE: &str = include_str!("stop-instance.sh");
 /// Makes a directory where it is absent.
 pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
 /// Starts a detached job.
@@ -56,5 +58,69 @@ mod tests {
         // Something is at work: the start guard, or the program that starts the instance.
         let said = wait_beside("ActiveState=activating\\nJob=143\\nControlPID=327\\nMainPID=0\\n", "2");
         assert!(said.contains("last seen: no postmaster.pid"), "{said}");
+    }
+
+    /// Stops what stands for a postmaster with one child: it does not end on the signal of a fast shutdown.
+    fn stop_one_that_hangs(last: &str) -> (Option<i32>, String, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_str().unwrap();
+        let mut hangs = Command::new("sh")
+            .args(["-c", "trap '' INT; sleep 60 & echo $$ >postmaster.pid; wait; wait"])
+            .current_dir(data)
+            .spawn()
+            .unwrap();
+        let child = format!("/proc/{0}/task/{0}/children", hangs.id());
+        let ready = || std::fs::read(dir.path().join("postmaster.pid")).is_ok_and(|pid| pid.ends_with(b"\n"));
+        while !ready() {
+            assert!(hangs.try_wait().unwrap().is_none());
+            std::thread::yield_now();
+        }
+        let children = std::fs::read_to_string(&child).unwrap();
+        // The one that is waited for is reaped meanwhile, as a postmaster is by init.
+        let (output, ended) = std::thread::scope(|scope| {
+            let stop = scope.spawn(|| {
+                Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", last]).output().unwrap()
+            });
+            if last != "immediate" {
+                let output = stop.join().unwrap();
+                let ended = hangs.try_wait().unwrap().is_some();
+                hangs.kill().unwrap();
+                hangs.wait().unwrap();
+                return (output, ended);
+            }
+            hangs.wait().unwrap();
+            (stop.join().unwrap(), true)
+        });
+        Command::new("kill").args(children.split_whitespace()).status().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap(), ended)
+    }
+
+    #[test]
+    fn an_instance_that_does_not_end_is_named_with_its_processes() {
+        let (code, said, ended) = stop_one_that_hangs("fast");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("has not ended 1 s after its fast shutdown was requested"), "{said}");
+        assert!(said.contains("sleep 60"), "{said}");
+        assert!(!ended, "it was ended all the same");
+    }
+
+    #[test]
+    fn an_instance_that_is_replaced_ends_in_any_case() {
+        let (code, said, _) = stop_one_that_hangs("immediate");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("it is ended without a checkpoint"), "{said}");
+    }
+
+    #[test]
+    fn the_pid_of_another_process_is_not_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = Command::new("sleep").arg("60").current_dir("/").spawn().unwrap();
+        std::fs::write(dir.path().join("postmaster.pid"), format!("{}\n", other.id())).unwrap();
+        let data = dir.path().to_str().unwrap();
+        let status = Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", "immediate"]).status();
+        assert_eq!(status.unwrap().code(), Some(0));
+        assert!(other.try_wait().unwrap().is_none(), "it was stopped");
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

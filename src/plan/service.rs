@@ -1,0 +1,129 @@
+//! An instance is started, stopped, restarted and told to read its files again: through the unit that runs it, where there is
+//! one, and through `pg_ctl` where there is none.
+
+use crate::model::argv::Argv;
+use crate::model::argv::RootAccess;
+use crate::model::argv::RunAs;
+use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
+use crate::model::observed::Observed;
+use crate::plan::files;
+use crate::plan::guard;
+use crate::plan::scripts;
+use crate::plan::sql;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+
+/// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
+const START_SECONDS: u32 = 300;
+
+/// How long an instance may take to write its shutdown checkpoint, in seconds: as long as to start.
+const STOP_SECONDS: u32 = 300;
+
+/// The same for one whose data are about to be replaced, before it is ended without a checkpoint: what `pg_ctl stop` waits.
+const REPLACED_STOP_SECONDS: u32 = 60;
+
+/// Returns the step that makes the instance start with the machine, where its service is not enabled yet.
+pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
+    let Observed::Known(service) = &seen.seen.service else { return None };
+    let unit = match (seen.layout.kind, &seen.layout.unit) {
+        // Debian's generator starts every instance whose start.conf says so with this one.
+        (LayoutKind::Debian, Some(_)) => "postgresql.service",
+        (_, Some(unit)) => unit,
+        (_, None) => return None,
+    };
+    let enable = Argv::new(files::administrator(seen.seen), "systemctl").args(["--quiet", "enable", unit]);
+    (!service.enabled)
+        .then(|| Step::run(&seen.server.name, Risk::Reversible, "start the service with the machine", vec![enable]))
+}
+
+/// Returns the step that starts an instance and waits for it.
+///
+/// The service manager is not waited for: `pg_ctlcluster` sleeps two seconds after the server answers (performance.md, 0a).
+pub fn start(seen: Seen<'_>) -> Step {
+    Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
+}
+
+/// Returns the commands of [`start`].
+pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
+    let layout = seen.layout;
+    let administrator = files::administrator(seen.seen);
+    let mut commands = Vec::new();
+    if let Some(unit) = &layout.unit {
+        // A start that hangs without a process swallows every further one (see wait-ready.sh).
+        let service = seen.seen.service.known();
+        if service.is_some_and(|service| service.active == "activating") && seen.seen.instance.is_absent() {
+            commands.push(Argv::new(administrator.clone(), "systemctl").args(["stop", unit]));
+        }
+        // One that failed several times in a row is not started any more until it is told so (systemd.unit, StartLimitBurst).
+        if service.is_some_and(|service| service.active == "failed") {
+            commands.push(Argv::new(administrator.clone(), "systemctl").args(["reset-failed", unit]));
+        }
+        commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
+    } else {
+        commands.push(guard::ask(seen));
+        commands.push(
+            Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
+                .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])
+                .args(["--log", &log_file(layout)]),
+        );
+    }
+    commands.push(wait_ready(seen));
+    commands
+}
+
+/// Returns the command that waits until the instance accepts connections.
+pub fn wait_ready(seen: Seen<'_>) -> Argv {
+    let layout = seen.layout;
+    let run_as =
+        if seen.seen.login.root == RootAccess::None { RunAs::User(layout.os_user.clone()) } else { RunAs::Root };
+    Argv::new(run_as, layout.own("wait-ready"))
+        .args([&layout.data_directory, &START_SECONDS.to_string(), &log_file(layout)])
+        .args(layout.unit.clone())
+}
+
+fn log_file(layout: &Layout) -> String {
+    match (&layout.config_directory, layout.kind) {
+        (Some(directory), LayoutKind::Debian) => {
+            let cluster = directory.trim_start_matches("/etc/postgresql/").replace('/', "-");
+            ["/var/log/postgresql/postgresql-", &cluster, ".log"].concat()
+        }
+        (_, LayoutKind::Rhel) => [&layout.data_directory, "/log/postgresql.log"].concat(),
+        _ => layout.own("postgresql.log"),
+    }
+}
+
+/// Returns the step that stops an instance whose data are about to be replaced. Nothing is lost by that: what it served is
+/// what is broken, and recovery makes up for the checkpoint that one which hangs does not write (hazard 61).
+pub fn stop_replaced(seen: Seen<'_>) -> Step {
+    let command = stop(seen, REPLACED_STOP_SECONDS, "immediate");
+    Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
+}
+
+/// Returns the command that stops an instance as fast mode does, within a time; `last` is the last mode that it may use.
+fn stop(seen: Seen<'_>, seconds: u32, last: &str) -> Argv {
+    let layout = seen.layout;
+    let run_as = match layout.unit {
+        Some(_) => files::administrator(seen.seen),
+        None => RunAs::User(layout.os_user.clone()),
+    };
+    Argv::new(run_as, "sh")
+        .args(["-c", scripts::STOP_INSTANCE, "pgstead-stop-instance"])
+        .args([&layout.data_directory, &seconds.to_string(), last])
+        .args(layout.unit.clone())
+}
+
+/// Returns the step that makes an instance read its files again, after it found no error in them.
+pub fn reload(seen: Seen<'_>) -> Step {
+    let command = sql::psql(seen.layout, seen.server, sql::reload());
+    Step::run(&seen.server.name, Risk::Reversible, "reload the configuration", vec![command])
+}
+
+/// Returns the step that stops an instance and starts it again.
+pub fn restart(seen: Seen<'_>) -> Step {
+    // What would refuse the start refuses while the instance still runs.
+    let mut commands = vec![guard::ask(seen), stop(seen, STOP_SECONDS, "fast")];
+    commands.extend(start_commands(seen));
+    Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
+}
