@@ -56,6 +56,8 @@ pub enum Event {
         done_bytes: u64,
         /// Bytes in all, where known.
         total_bytes: Option<u64>,
+        /// What keeps it, where nothing has moved for a while.
+        stalled: Option<String>,
     },
     /// A step ended.
     StepFinished {

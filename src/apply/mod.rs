@@ -6,6 +6,7 @@ pub mod executor;
 pub mod lease;
 pub mod lock;
 pub mod material;
+mod progress;
 mod record;
 pub mod report;
 pub mod run;

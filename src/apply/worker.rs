@@ -24,13 +24,11 @@ use crate::plan::Step;
 use crate::plan::StepId;
 use crate::plan::network;
 use crate::prove;
+use crate::prove::Replayed;
 use crate::prove::Sessions;
 use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;
-
-/// How often the upstream is asked how far a base backup is.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has five
 /// to spare when the copy is given up.
@@ -58,14 +56,21 @@ impl<H: Host> Work for Worker<'_, H> {
         match &step.action {
             Action::Run(commands) => self.run(step, commands).await,
             Action::ProveLinks { primary, links } => {
-                match prove::prove_links(self.sessions, primary, links, prove::NEW_LINK).await {
+                let tell = |replayed: Replayed| {
+                    self.events.send(Event::StepProgress {
+                        id: id.0,
+                        phase: "replaying WAL".to_owned(),
+                        done_bytes: replayed.done_bytes,
+                        total_bytes: Some(replayed.total_bytes),
+                        stalled: None,
+                    });
+                };
+                match prove::prove_links(self.sessions, primary, links, prove::NEW_LINK, tell).await {
                     Ok(()) => End::Done,
                     Err(diagnostic) => End::Failed(diagnostic),
                 }
             }
-            Action::Copy { commands, upstream, room } => {
-                self.base_backup(id, step, commands, upstream, room, leave).await
-            }
+            Action::Copy { .. } => self.copy(id, step, leave).await,
         }
     }
 }
@@ -99,27 +104,22 @@ fn is_disk_full(failed: &Diagnostic) -> bool {
 
 impl<H: Host> Worker<'_, H> {
     /// Copies, tells how far the copy is, and watches the room that its upstream has: whichever ends first ends the step.
-    async fn base_backup(
-        &self,
-        id: StepId,
-        step: &Step,
-        commands: &[Argv],
-        upstream: &ServerName,
-        room: &Room,
-        mut leave: Leave,
-    ) -> End {
+    async fn copy(&self, id: StepId, step: &Step, mut leave: Leave) -> End {
+        let Action::Copy { commands, upstream, room, progress } = &step.action else {
+            return self.run(step, step.commands()).await;
+        };
         let mut copy = pin!(self.run(step, commands));
-        let mut progress = pin!(self.report_progress(id, step, upstream));
-        let mut short = pin!(self.room_is_short(upstream, room));
+        let mut progress = pin!(self.report_progress(id, step, upstream, progress.as_deref()));
+        let mut short = pin!(self.room_is_short(room));
         let mut is_told = true;
         loop {
             tokio::select! {
                 biased;
                 end = &mut copy => return match end {
-                    End::Failed(failed) if is_disk_full(&failed) => self.release_slot(upstream, room, failed).await,
+                    End::Failed(failed) if is_disk_full(&failed) => self.release_slot(room, failed).await,
                     end => end,
                 },
-                free_bytes = &mut short => return self.give_up(step, upstream, room, free_bytes).await,
+                free_bytes = &mut short => return self.give_up(step, room, free_bytes).await,
                 // The job is the server's own: the next run finds it.
                 _ = leave.wait_for(|leave| *leave) => return End::LeftRunning,
                 // Progress is a courtesy: where it cannot be asked, the copy goes on alone.
@@ -130,7 +130,8 @@ impl<H: Host> Worker<'_, H> {
 
     /// Looks at the room for WAL until there is too little, and returns the free bytes then. Where it cannot look, it never
     /// ends: what else is wrong there is told by the copy itself.
-    async fn room_is_short(&self, upstream: &ServerName, room: &Room) -> u64 {
+    async fn room_is_short(&self, room: &Room) -> u64 {
+        let upstream = &room.server;
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(upstream), self.logins.get(upstream)) else {
             return std::future::pending().await;
         };
@@ -152,7 +153,8 @@ impl<H: Host> Worker<'_, H> {
     }
 
     /// Ends a copy for the sake of its upstream: first there, where room is short and the slot holds WAL back.
-    async fn give_up(&self, step: &Step, upstream: &ServerName, room: &Room, free_bytes: u64) -> End {
+    async fn give_up(&self, step: &Step, room: &Room, free_bytes: u64) -> End {
+        let upstream = &room.server;
         let mut troubles = String::new();
         for (server, commands) in [(Some(upstream), &room.release), (step.server.as_ref(), &room.cancel)] {
             let Some((name, Ok(host), login)) =
@@ -182,7 +184,8 @@ impl<H: Host> Worker<'_, H> {
     }
 
     /// Drops the slot of a copy that found no room: until somebody makes room it would hold WAL back for nobody.
-    async fn release_slot(&self, upstream: &ServerName, room: &Room, mut failed: Box<Diagnostic>) -> End {
+    async fn release_slot(&self, room: &Room, mut failed: Box<Diagnostic>) -> End {
+        let upstream = &room.server;
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(upstream), self.logins.get(upstream)) else {
             return End::Failed(failed);
         };
@@ -227,27 +230,5 @@ impl<H: Host> Worker<'_, H> {
                 if is_unknown { End::Unknown(Box::new(diagnostic)) } else { End::Failed(Box::new(diagnostic)) }
             }
         }
-    }
-
-    /// Asks the upstream how far the base backup is, until the copy ends and this is dropped.
-    async fn report_progress(&self, id: StepId, step: &Step, upstream: &ServerName) {
-        let Some(standby) = &step.server else { return };
-        let Ok(session) = self.sessions.session(upstream).await else { return };
-        let forever = Duration::from_secs(u64::from(u32::MAX));
-        let _: Result<(), String> =
-            wait::until(forever, PROGRESS_EVERY, async || match session.basebackup_progress(standby.as_str()).await {
-                Ok(Some(progress)) => {
-                    self.events.send(Event::StepProgress {
-                        id: id.0,
-                        phase: progress.phase,
-                        done_bytes: progress.streamed_bytes.max(0).unsigned_abs(),
-                        total_bytes: progress.total_bytes.map(|bytes| bytes.max(0).unsigned_abs()),
-                    });
-                    Look::NotYet("under way".to_owned())
-                }
-                Ok(None) => Look::NotYet("not begun".to_owned()),
-                Err(_) => Look::Ready(()),
-            })
-            .await;
     }
 }

@@ -179,7 +179,7 @@ async fn prove_unchanged(
 ) -> Result<RunReport, Failure> {
     if let Some(primary) = session.observation.current_primary(&session.inventory.topology) {
         let links = session.inventory.topology.links(primary);
-        prove::prove_links(sessions, primary, &links, prove::OLD_LINK)
+        prove::prove_links(sessions, primary, &links, prove::OLD_LINK, |_| ())
             .await
             .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))?;
     }

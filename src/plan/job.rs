@@ -93,6 +93,15 @@ pub fn wait(topology: &Topology, seen: Seen<'_>) -> Argv {
     Argv::new(identity(seen), "sh").args(["-c", scripts::WAIT_JOB, "pgstead-wait-job"]).args([directory(seen), unit])
 }
 
+/// Returns the command that says how far a rewind is whose copy is `seed`: phase, bytes done and bytes in all between tabs.
+pub fn progress(seen: Seen<'_>, seed: &str) -> Argv {
+    Argv::new(identity(seen), "sh").args(["-c", scripts::REWIND_PROGRESS, "pgstead-rewind-progress"]).args([
+        &directory(seen),
+        &seen.layout.data_directory,
+        seed,
+    ])
+}
+
 /// Returns the command that ends a job whole, with its processes and what it did not finish. One that is not there is fine.
 pub fn clear(topology: &Topology, seen: Seen<'_>) -> Argv {
     let unit = unit(topology, seen).unwrap_or_else(|| NONE.to_owned());

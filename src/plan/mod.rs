@@ -89,7 +89,7 @@ impl Plan {
     pub fn touches(&self, server: &ServerName) -> bool {
         self.steps.iter().any(|planned| {
             let upstream = match &planned.step.action {
-                Action::Copy { upstream, .. } => Some(upstream),
+                Action::Copy { room, .. } => Some(&room.server),
                 Action::Run(_) | Action::ProveLinks { .. } => None,
             };
             planned.step.server.as_ref() == Some(server) || upstream == Some(server)

@@ -22,6 +22,7 @@ use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
+use crate::plan::tablespaces;
 
 /// Says whether WAL that is missing can be asked of an archive: the servers' configuration is one.
 fn has_archive(source: Seen<'_>) -> bool {
@@ -53,17 +54,19 @@ pub fn rewound_copy(
     let run = adopted.map_or(&material.run, |job| &job.run);
     let directory = layout.seed_directory(run);
     let from = &source.server.name;
-    let (title, mut commands) = match adopted {
+    let (title, mut commands, moves) = match adopted {
         Some(job) => {
             let title = match job.state {
                 JobState::Running => format!("wait for the rewind towards \"{from}\" that run {run} began"),
                 _ => format!("take over the rewind towards \"{from}\" that run {run} finished"),
             };
-            (title, vec![job::wait(topology, seen)])
+            (title, vec![job::wait(topology, seen)], tablespaces::moves(job.seeds.get(1..).unwrap_or_default(), run))
         }
         None => {
+            let locations = source.instance.into_iter().flat_map(|instance| instance.tablespaces.values());
+            let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
             let config = layout.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat());
-            let command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
+            let mut command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
                 "-c",
                 scripts::REWIND_COPY,
                 "pgstead-rewind-copy",
@@ -76,7 +79,9 @@ pub fn rewound_copy(
                 kept.map_or("-", |kept| kept.aside.as_str()),
                 kept.map_or("-", |kept| kept.first.as_str()),
             ]);
-            let seeds = [directory.clone()];
+            command = command.args(moves.iter().flat_map(|one| [&one.to, &one.from]));
+            let seeds: Vec<String> =
+                std::iter::once(directory.clone()).chain(moves.iter().map(|one| one.from.clone())).collect();
             let new = NewJob {
                 run,
                 seeds: &seeds,
@@ -91,21 +96,33 @@ pub fn rewound_copy(
                     format!("keep the WAL that only it has, and rewind the data directory itself towards \"{from}\"")
                 }
             };
-            (title, job::run(topology, seen, new))
+            (title, job::run(topology, seen, new), moves)
         }
     };
     if let Some(identifier) = source.system_identifier() {
         commands.push(seed::same_system(layout, &directory, identifier));
     }
+    let settle = tablespaces::settle(seen, &directory, &moves);
     Seed {
         make: Step {
             title,
             server: Some(server.name.clone()),
             risk: if kept.is_some() { Risk::Destructive } else { Risk::Reversible },
-            action: Action::Copy { commands, upstream: from.clone(), room: seed::room(topology, seen, source) },
+            action: Action::Copy {
+                commands,
+                upstream: from.clone(),
+                room: seed::room(topology, seen, source),
+                progress: Some(Box::new(job::progress(seen, &directory))),
+            },
             files: Vec::new(),
         },
-        complete: seed::complete(seen, wanted, &directory, Vec::new(), "make what was rewound the data directory"),
+        complete: seed::complete(
+            seen,
+            wanted,
+            &directory,
+            settle.into_iter().collect(),
+            "make what was rewound the data directory",
+        ),
         start: seed::start_new(topology, seen),
     }
 }

@@ -50,6 +50,8 @@ pub struct Manner<'a> {
     pub max_rate: Option<&'a str>,
     /// The job of an earlier run that is taken over; the rest was decided then.
     pub adopted: Option<&'a Job>,
+    /// The server whose slot keeps WAL for the standby, where another one sends the copy.
+    pub keeper: Option<Seen<'a>>,
 }
 
 /// The steps that make a data directory and start it.
@@ -134,8 +136,10 @@ pub fn base_backup(
             let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
             let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
                 .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
-                .args(["--wal-method", "stream", "--slot", &server.name.slot_name(), "--checkpoint", "fast"])
+                .args(["--wal-method", "stream", "--checkpoint", "fast"])
                 .args(["--label", &["pgstead ", run].concat(), "--progress"])
+                // Without a name the sender keeps WAL for as long as the copy takes.
+                .args(manner.keeper.is_none().then(|| ["--slot=", &server.name.slot_name()].concat()))
                 .args(manner.compression.map(|compression| ["--compress=", compression].concat()))
                 .args(manner.max_rate.map(|rate| ["--max-rate=", rate].concat()))
                 .args(moves.iter().map(tablespaces::Move::mapping));
@@ -164,7 +168,12 @@ pub fn base_backup(
             title,
             server: Some(server.name.clone()),
             risk: Risk::Reversible,
-            action: Action::Copy { commands, upstream: from.clone(), room: room(topology, seen, upstream) },
+            action: Action::Copy {
+                commands,
+                upstream: from.clone(),
+                room: room(topology, seen, upstream),
+                progress: None,
+            },
             files: Vec::new(),
         },
         complete: complete(seen, wanted, &seed, settle.into_iter().collect(), "make it the data directory"),
@@ -192,6 +201,7 @@ pub(super) fn room(topology: &Topology, seen: Seen<'_>, upstream: Seen<'_>) -> R
     let disk = disks.get(&wal).or(disks.get(&layout.data_directory)).and_then(Observed::known);
     let look = Argv::new(files::administrator(upstream.seen), "df").args(["--block-size=1", "--output=avail", &wal]);
     Room {
+        server: upstream.server.name.clone(),
         look,
         floor_bytes: ROOM_FLOOR_BYTES.max(disk.map_or(0, |disk| disk.total_bytes / 100 * ROOM_FLOOR_PERCENT)),
         cancel: vec![job::clear(topology, seen)],

@@ -34,7 +34,7 @@ pub struct FileChange {
 pub enum Action {
     /// Commands on the step's server, one after the other in one execution; the last may read standard input.
     Run(Vec<Argv>),
-    /// A base backup or a rewind, with progress asked of the upstream.
+    /// A base backup or a rewind.
     Copy {
         /// The commands on the standby; the last one copies.
         commands: Vec<Argv>,
@@ -42,6 +42,9 @@ pub enum Action {
         upstream: ServerName,
         /// When it is given up for the sake of that server.
         room: Room,
+        /// On the standby: prints how far it is, as phase, bytes done and bytes in all between tabs. None where the upstream
+        /// knows it (`pg_stat_progress_basebackup`).
+        progress: Option<Box<Argv>>,
     },
     /// A row is written on the primary and must arrive on every standby over its proper link.
     ProveLinks {
@@ -56,6 +59,8 @@ pub enum Action {
 /// whose disk is full stops (hazard 23).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Room {
+    /// The upstream.
+    pub server: ServerName,
     /// On the upstream: prints the bytes that are free, behind one line.
     pub look: Argv,
     /// Below this the copy is given up.

@@ -97,6 +97,11 @@ impl PostgresError {
         self.sqlstate() == Some(tokio_postgres::error::SqlState::UNDEFINED_COLUMN.code())
     }
 
+    /// Whether a table is not there yet.
+    pub fn is_undefined_table(&self) -> bool {
+        self.sqlstate() == Some(tokio_postgres::error::SqlState::UNDEFINED_TABLE.code())
+    }
+
     /// Returns the server it is about.
     pub fn server(&self) -> Option<&ServerName> {
         match self {

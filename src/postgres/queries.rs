@@ -76,6 +76,15 @@ pub struct BasebackupProgress {
     pub total_bytes: Option<i64>,
 }
 
+/// A connection through which a server sends a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// Whether it is at work, and does not wait for the next command.
+    pub is_active: bool,
+    /// What it waits for, as `Client/ClientWrite`; none where it works.
+    pub wait_event: Option<String>,
+}
+
 impl Client {
     /// Writes a canary on the primary, chained to the one before it, and removes those that nobody needs any more. One
     /// round trip; a table that an earlier release made costs a second one, and its rows have no chain.
@@ -183,6 +192,40 @@ impl Client {
         })
     }
 
+    /// Returns how far a standby is, where it has no canary table yet.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn replayed(&self) -> Result<CanaryState, PostgresError> {
+        const WHAT: &str = "read how far it has replayed";
+        const SQL: &str = "SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text";
+        let row = self.one(WHAT, self.query(WHAT, SQL, &[]).await?)?;
+        let (replay_lsn, receive_lsn) = (self.optional_lsn(WHAT, &row, 0)?, self.optional_lsn(WHAT, &row, 1)?);
+        Ok(CanaryState { nonce: None, replay_lsn, receive_lsn })
+    }
+
+    /// Returns whether replay is paused, in PostgreSQL's words; none on a server that is not in recovery.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn replay_pause_state(&self) -> Result<Option<String>, PostgresError> {
+        const WHAT: &str = "read whether replay is paused";
+        const SQL: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
+        let row = self.one(WHAT, self.query(WHAT, SQL, &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
+    /// Returns `wal_status` of a slot, empty where it reserves nothing; none where there is no such slot.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn slot_wal_status(&self, slot: &str) -> Result<Option<String>, PostgresError> {
+        const WHAT: &str = "read the state of a slot";
+        const SQL: &str = "SELECT coalesce(wal_status, '') FROM pg_replication_slots WHERE slot_name = $1";
+        let rows = self.query(WHAT, SQL, &[(&slot, Type::TEXT)]).await?;
+        rows.first().map(|row| self.get(WHAT, row, 0)).transpose()
+    }
+
     /// Returns the walsenders that serve a standby, the newest first. More than one means that an old one lingers.
     ///
     /// # Errors
@@ -232,6 +275,25 @@ impl Client {
                 })
             })
             .transpose()
+    }
+
+    /// Returns the connections of a copy that is under way; the walsender that streams WAL beside it is none of them.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn sending(&self, application_name: &str) -> Result<Vec<Sending>, PostgresError> {
+        const WHAT: &str = "read what the connections of a copy wait for";
+        const SQL: &str = "SELECT state = 'active', wait_event_type || '/' || wait_event FROM pg_stat_activity a
+            WHERE application_name = $1 AND NOT EXISTS (SELECT FROM pg_stat_replication r
+                WHERE r.pid = a.pid AND r.state IN ('startup', 'catchup', 'streaming'))
+            ORDER BY backend_start DESC";
+        let rows = self.query(WHAT, SQL, &[(&application_name, Type::TEXT)]).await?;
+        rows.iter()
+            .map(|row| {
+                let is_active: Option<bool> = self.get(WHAT, row, 0)?;
+                Ok(Sending { is_active: is_active == Some(true), wait_event: self.get(WHAT, row, 1)? })
+            })
+            .collect()
     }
 
     /// Returns where the server is: its own WAL position on a primary, what it has replayed on a standby.

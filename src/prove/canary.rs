@@ -1,7 +1,6 @@
 //! One row, written once, and its way to every standby.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -12,11 +11,11 @@ use futures_util::future::join_all;
 use crate::check::Canaries;
 use crate::check::Canary;
 use crate::diagnostic::Diagnostic;
+use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Link;
 use crate::postgres::Client;
-use crate::postgres::queries::SenderState;
 use crate::prove::Sessions;
 use crate::prove::chain;
 use crate::prove::sessions::explain;
@@ -24,16 +23,12 @@ use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;
 
-/// How long a new link may take until it moves data. A standby first replays the WAL of its base backup.
-pub const NEW_LINK: Duration = Duration::from_secs(120);
-
-/// How long a link may take that should have been streaming all along.
-pub const OLD_LINK: Duration = Duration::from_secs(15);
-
 /// A row that was written.
-struct Written {
-    seq: i64,
-    nonce: String,
+pub(super) struct Written {
+    pub(super) seq: i64,
+    pub(super) nonce: String,
+    /// A position behind its commit.
+    pub(super) lsn: Lsn,
     at: Instant,
 }
 
@@ -88,70 +83,11 @@ pub async fn watch_canaries<H: Host>(
     join_all(chains).await.into_iter().collect()
 }
 
-/// Writes a canary and waits until it arrives over every link.
-///
-/// # Errors
-/// A link moves no data before the deadline; the last observation is in the detail.
-pub async fn prove_links<H: Host>(
-    sessions: &Sessions<'_, H>,
-    primary: &ServerName,
-    links: &[Link],
-    limit: Duration,
-) -> Result<(), Box<Diagnostic>> {
-    // All sessions are opened at once; whoever needs one below says why it is not there.
-    let names: BTreeSet<&ServerName> =
-        std::iter::once(primary).chain(links.iter().flat_map(|link| [&link.upstream, &link.standby])).collect();
-    join_all(names.into_iter().map(|name| sessions.session(name))).await;
-    let writer = sessions.session(primary).await?;
-    let written = write(&writer).await.map_err(|why| {
-        Box::new(
-            Diagnostic::error("canary-unwritable", format!("server \"{primary}\": no row could be written"))
-                .server(primary)
-                .detail(why),
-        )
-    })?;
-    for proof in join_all(links.iter().map(|link| prove_link(sessions, link, &written, limit))).await {
-        proof?;
-    }
-    Ok(())
-}
-
-async fn prove_link<H: Host>(
-    sessions: &Sessions<'_, H>,
-    link: &Link,
-    written: &Written,
-    limit: Duration,
-) -> Result<(), Box<Diagnostic>> {
-    let Link { upstream, standby } = link;
-    let (sender, receiver) = (sessions.session(upstream).await?, sessions.session(standby).await?);
-    let proof = wait::until(limit, wait::LOOK_AGAIN, async || {
-        match receiver.canary_state(written.seq).await {
-            Ok(state) if state.nonce.as_ref() == Some(&written.nonce) => {}
-            Ok(state) if state.nonce.is_some() => return Look::NotYet("another row stands in its place".to_owned()),
-            // Until the canary table itself has arrived there is nothing to read.
-            Ok(_) => return Look::NotYet(senders_text(&sender.sender_states(standby.as_str()).await)),
-            Err(error) => return Look::NotYet(explain(&error.diagnostic())),
-        }
-        match sender.sender_states(standby.as_str()).await {
-            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => Look::Ready(()),
-            other => Look::NotYet(senders_text(&other)),
-        }
-    });
-    proof.await.map_err(|seen| {
-        Box::new(
-            Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
-                .server(standby)
-                .detail(format!("Waited {} s. Last seen: {seen}.", limit.as_secs()))
-                .hint(format!("The log of \"{standby}\" says why it cannot stream.")),
-        )
-    })
-}
-
-async fn write(writer: &Client) -> Result<Written, String> {
+pub(super) async fn write(writer: &Client) -> Result<Written, String> {
     let nonce = uuid_like();
     let at = Instant::now();
     let canary = writer.write_canary(&nonce).await.map_err(|error| explain(&error.diagnostic()))?;
-    Ok(Written { seq: canary.seq, nonce, at })
+    Ok(Written { seq: canary.seq, nonce, lsn: canary.lsn, at })
 }
 
 /// A nonce: 128 random bits in hexadecimal.
@@ -200,15 +136,4 @@ async fn watch(
     };
     let same_row = nonce == written.nonce;
     Canary { arrived_ms: Some(arrived_ms), waited_ms: elapsed(), same_row, replied, chain: Observed::default() }
-}
-
-fn senders_text(states: &Result<Vec<SenderState>, crate::postgres::PostgresError>) -> String {
-    match states {
-        Ok(states) => match states.as_slice() {
-            [] => "the standby is not connected to its upstream".to_owned(),
-            [one] => format!("the upstream's walsender is in state {}", one.state),
-            several => format!("{} walsenders carry the standby's name", several.len()),
-        },
-        Err(error) => explain(&error.diagnostic()),
-    }
 }

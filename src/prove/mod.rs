@@ -11,12 +11,14 @@ mod archive;
 mod canary;
 mod chain;
 mod gather;
+mod proof;
 mod samples;
 mod sessions;
 
-pub use canary::NEW_LINK;
-pub use canary::OLD_LINK;
-pub use canary::prove_links;
 pub use canary::watch_canaries;
 pub use gather::gather;
+pub use proof::NEW_LINK;
+pub use proof::OLD_LINK;
+pub use proof::Replayed;
+pub use proof::prove_links;
 pub use sessions::Sessions;

@@ -107,7 +107,14 @@ pub(crate) fn plan() -> Plan {
     backup.action = Action::Copy {
         commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
         upstream: server("a"),
-        room: Room { look: Argv::new(postgres(), "df"), floor_bytes: 0, cancel: Vec::new(), release: Vec::new() },
+        room: Room {
+            server: server("a"),
+            look: Argv::new(postgres(), "df"),
+            floor_bytes: 0,
+            cancel: Vec::new(),
+            release: Vec::new(),
+        },
+        progress: None,
     };
     let backup = builder.add(backup, [roles, hba]);
     let restart = builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);

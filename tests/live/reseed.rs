@@ -405,6 +405,45 @@ fn tablespaces_are_set_aside_and_copied_too() {
     lab.settled();
 }
 
+/// A rewound copy has copies of its tablespaces, and what only the server had stays in the originals.
+#[test]
+fn tablespaces_are_rewound_beside_the_originals_on_15() {
+    rewinds_tablespaces(Release::Bookworm);
+}
+
+#[test]
+fn tablespaces_are_rewound_beside_the_originals_on_17() {
+    rewinds_tablespaces(Release::Trixie);
+}
+
+fn rewinds_tablespaces(release: Release) {
+    let ward = Ward::open(release, &["a", "b"]);
+    let lab = &ward.lab;
+    for host in ["a", "b"] {
+        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
+    }
+    lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
+    lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
+    lab.eventually("b", "SELECT count(*) FROM f", "5000");
+    ward.promote("b");
+    lab.sql("b", "INSERT INTO f SELECT i FROM generate_series(6001, 6010) i");
+    lab.sql("a", "INSERT INTO f SELECT i FROM generate_series(7001, 7100) i; CHECKPOINT");
+    ward.systemctl("b", "stop");
+    let ran = ward.reseed("b", &["--method", "rewind", "--accept-divergence"], "rewind").json();
+    ward.is_whole("a", "b");
+    assert_eq!(
+        lab.sql("b", "SELECT count(*), max(i), count(*) FILTER (WHERE i BETWEEN 6001 AND 6010) FROM f"),
+        "5100|7100|0"
+    );
+    assert_eq!(lab.run("b", &["sh", "-c", "readlink \"$1\"/pg_tblspc/*", "sh", &ward.data()]).trim(), "/srv/fast");
+    let aside = ran["set_aside"].as_str().unwrap();
+    let place = lab.run("b", &["sh", "-c", "readlink \"$1\"/pg_tblspc/*", "sh", aside]);
+    assert!(place.starts_with("/srv/fast/pgstead.aside."), "{place}");
+    let own = lab.run("b", &["sh", "-c", "ls -d /srv/fast/*; ls -d /srv/fast/pgstead.aside.*/PG_*", "sh"]);
+    assert_eq!(own.lines().count(), 3, "{own}");
+    lab.settled();
+}
+
 /// The head of a cascade is copied anew; who follows it goes on from where it was.
 #[test]
 fn the_head_of_a_cascade_comes_back_with_those_that_follow_it() {

@@ -106,6 +106,15 @@ impl Started {
         assert!(Command::new("kill").args(["-s", signal, "--", &target]).status().unwrap().success());
     }
 
+    /// What it has written to stderr so far.
+    pub(crate) fn said(&self) -> String {
+        use std::os::unix::fs::FileExt;
+        // The position is the child's, too.
+        let mut said = vec![0; self.stderr.metadata().unwrap().len().try_into().unwrap()];
+        self.stderr.read_exact_at(&mut said, 0).unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Waits until it ends.
     pub(crate) fn end(mut self) -> Ran {
         let status = self.child.wait().unwrap();

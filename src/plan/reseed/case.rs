@@ -23,6 +23,7 @@ use crate::model::wal::parse_history;
 use crate::plan::orphans;
 use crate::plan::ownership;
 use crate::plan::ownership::Owned;
+use crate::plan::reseed::source;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey_of;
@@ -59,6 +60,8 @@ pub(super) struct Case<'a> {
     /// The link by which it is to follow.
     pub(super) link: Link,
     pub(super) upstream: Seen<'a>,
+    /// A standby at its site that sends a base backup instead of an upstream at another.
+    pub(super) nearer: Option<Seen<'a>>,
     /// The server as if it had no data directory: what a new one is made for.
     pub(super) bare: Seen<'a>,
     /// Those that follow it, run and could be looked at.
@@ -93,6 +96,15 @@ impl<'a> Case<'a> {
             JobState::Ended(0) => self.raw.beside.iter().any(|path| Some(path.as_str()) == job.seed()),
             JobState::Ended(_) | JobState::Died => false,
         })
+    }
+
+    /// Returns the server that sends a base backup: the one from which a copy comes already, or the nearest.
+    pub(super) fn sender(&self) -> Seen<'a> {
+        let begun = self.ripe_job().and_then(|job| job.upstream.as_ref());
+        match self.nearer {
+            Some(nearer) if begun.is_none_or(|from| *from == nearer.server.name) => nearer,
+            _ => self.upstream,
+        }
     }
 
     /// Says whether its instance accepts writes now.
@@ -186,6 +198,7 @@ pub(super) fn case<'a>(
     notes.retain(|note| note.server.as_deref() == Some(name.as_str()));
     notes.extend(unseen(topology, observation, name));
     let followers = followers(topology, observation, primary, name);
+    let nearer = source::nearer(topology, observation, primary, &link);
     Ok(Case {
         topology,
         observation,
@@ -196,6 +209,7 @@ pub(super) fn case<'a>(
         instance,
         primary: *of_primary,
         upstream: *of_upstream,
+        nearer,
         link,
         bare: Seen { configuration: of_primary.configuration, ..*of_server },
         followers,

@@ -147,8 +147,8 @@ fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Resul
     if !primary.is_some_and(|instance| instance.roles.contains_key(roles::REWIND)) {
         return Err(format!("\"{}\" has no role \"{}\"; bootstrap makes it", case.primary.server.name, roles::REWIND));
     }
-    if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
-        return Err("there are tablespaces, which the rewound copy would share with the original".to_owned());
+    if space == Space::Reuse && primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+        return Err("there are tablespaces: what pg_rewind changes in them could not be kept".to_owned());
     }
     // Left to itself it is not tried again: what failed it is likely to be there still.
     if let Some(Job { run, .. }) = failed_rewind(case).filter(|_| method != Some(Method::Rewind)) {
@@ -192,6 +192,8 @@ fn failed_rewind<'a>(case: &Case<'a>) -> Option<&'a Job> {
 }
 
 fn base_backup(case: &Case<'_>, rate: Option<u64>, space: Space) -> Result<Cost, String> {
+    // The measured line is that from its upstream; within a site it is presumed to be what such lines are.
+    let rate = rate.filter(|_| case.sender().server.name == case.link.upstream);
     if space == Space::Reuse && matches!(case.data, Data::Ours(_) | Data::Damaged(_)) {
         return Err("it needs its room beside the old data directory, and nothing of that can be reused; move it to another disk by hand".to_owned());
     }
@@ -234,7 +236,7 @@ fn seconds_over(transfer_bytes: u64, rate: Option<u64>) -> u64 {
 /// Says whether the source compresses, and the server's programs can undo it. Those of the distributions can, from 15 on.
 fn can_compress(case: &Case<'_>) -> bool {
     let is_packaged = |layout: &Layout| layout.kind != LayoutKind::Plain;
-    is_packaged(case.layout) && is_packaged(case.upstream.layout)
+    is_packaged(case.layout) && is_packaged(case.sender().layout)
 }
 
 /// What stays in the place until its successor is proven needs its room as well (field.md, rows 15 and 16).

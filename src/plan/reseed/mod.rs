@@ -8,6 +8,7 @@
 mod case;
 mod diagnosis;
 mod ladder;
+mod source;
 mod steps;
 
 use jiff::Timestamp;

@@ -77,7 +77,7 @@ pub(super) fn list(
     let wanted = desired::wanted(case.topology, case.observation, material, seen, Some(case.primary), role)
         .map_err(|diagnostic| vec![diagnostic])?;
     let compression = cost.filter(|cost| cost.is_compressed).map(|_| seed::ZSTD);
-    let manner = Manner { compression, max_rate: request.max_rate, adopted: None };
+    let manner = Manner { compression, max_rate: request.max_rate, ..Manner::default() };
     let steps = Steps { case, diagnosis, material, bare, wanted, manner };
     match method {
         Method::Replay => steps.replay(),
@@ -216,7 +216,7 @@ impl Steps<'_, '_> {
                     &self.wanted,
                     source,
                     existing,
-                    Manner { adopted, ..self.manner },
+                    Manner { adopted, keeper: self.keeper(source), ..self.manner },
                 )
             }
         };
@@ -285,8 +285,13 @@ impl Steps<'_, '_> {
     fn source(&self, kind: JobKind) -> Seen<'_> {
         match kind {
             JobKind::Rewind | JobKind::Reuse => self.case.primary,
-            JobKind::New => self.case.upstream,
+            JobKind::New => self.case.sender(),
         }
+    }
+
+    /// The upstream, where another server sends the copy: it keeps the WAL.
+    fn keeper(&self, sender: Seen<'_>) -> Option<Seen<'_>> {
+        Some(self.case.upstream).filter(|upstream| upstream.server.name != sender.server.name)
     }
 
     fn adopted(&self, kind: JobKind) -> Option<&Job> {
@@ -373,7 +378,15 @@ impl Steps<'_, '_> {
             let title = format!("follow \"{}\" meanwhile", case.primary.server.name);
             let step = files::install(name, follower.seen, follower.layout, title, &comparison.changes, None);
             let installed = plan.add(step, [slot]);
-            lent.push(plan.add(service::reload(*follower), [installed]));
+            let reloaded = plan.add(service::reload(*follower), [installed]);
+            // Who streams goes on streaming before the server is stopped. Who does not is not made worse by waiting for nobody.
+            lent.push(match follower.instance.and_then(|instance| instance.receiver.as_ref()) {
+                Some(receiver) if receiver.status == "streaming" => {
+                    let link = Link { upstream: case.primary.server.name.clone(), standby: name.clone() };
+                    self.add_proof(plan, vec![link], vec![reloaded])
+                }
+                _ => reloaded,
+            });
         }
         Ok(lent)
     }
@@ -386,6 +399,9 @@ impl Steps<'_, '_> {
             let name = &follower.server.name;
             let mut last = plan.add(create_slot(case.seen(), name), [before]);
             if is_lent {
+                // Its new data begin with their base backup: whoever is not past that could never be served from them.
+                let link = Link { upstream: case.primary.server.name.clone(), standby: name.clone() };
+                last = self.add_proof(plan, vec![link], vec![last]);
                 let wanted = self.following(*follower, &case.server.name).map_err(|diagnostic| vec![diagnostic])?;
                 let entries = desired::configuration_only(&wanted, follower.layout);
                 let title = format!("follow \"{}\" again", case.server.name);

@@ -18,6 +18,8 @@ pub const WAIT_JOB: &str = include_str!("wait-job.sh");
 pub const CLEAR_JOB: &str = concat!(include_str!("still.sh"), include_str!("clear-job.sh"));
 /// Copies a data directory and rewinds the copy.
 pub const REWIND_COPY: &str = include_str!("rewind-copy.sh");
+/// Says how far that is.
+pub const REWIND_PROGRESS: &str = include_str!("rewind-progress.sh");
 /// Fails where a copy is of another database system.
 pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
 /// Gives copied tablespaces their places.
@@ -58,6 +60,33 @@ mod tests {
         // Something is at work: the start guard, or the program that starts the instance.
         let said = wait_beside("ActiveState=activating\\nJob=143\\nControlPID=327\\nMainPID=0\\n", "2");
         assert!(said.contains("last seen: no postmaster.pid"), "{said}");
+    }
+
+    /// Waits for what stands for a postmaster that replays three segments, two seconds each.
+    #[test]
+    fn an_instance_that_replays_is_waited_for_as_long_as_it_takes() {
+        const POSTMASTER: &str = "echo $$ >postmaster.pid
+            for segment in 1 2 3; do
+              bash -c 'exec -a \"postgres: main: startup recovering 00000001000000000000000$1\" sleep 2' bash $segment
+            done
+            printf '%s\\n\\n\\n\\n\\n\\n\\nready\\n' $$ >postmaster.pid
+            sleep 60 & wait";
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_str().unwrap();
+        let mut postmaster = Command::new("sh").args(["-c", POSTMASTER]).current_dir(data).spawn().unwrap();
+        let wait = |seconds: &str| {
+            let script = ["-c", WAIT_READY, "wait-ready", data, seconds, "no-log"];
+            let output = Command::new("sh").args(script).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        // It stands still for longer than this.
+        let (code, said) = wait("1");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(", replaying segment 00000001000000000000000"), "{said}");
+        assert_eq!(wait("3"), (Some(0), String::new()));
+        let children = format!("/proc/{0}/task/{0}/children", postmaster.id());
+        Command::new("kill").args(std::fs::read_to_string(children).unwrap().split_whitespace()).status().unwrap();
+        postmaster.wait().unwrap();
     }
 
     /// Stops what stands for a postmaster with one child: it does not end on the signal of a fast shutdown.

@@ -1,17 +1,23 @@
-# Makes a rewound data directory: DATA SEED PROGRAMS CONFIG SOURCE ARCHIVE ASIDE FIRST. DATA is only read, so that whatever
+# Makes a rewound data directory: DATA SEED PROGRAMS CONFIG SOURCE ARCHIVE ASIDE FIRST [TO FROM]... DATA is only read, so that whatever
 # happens to this script, and wherever it is killed, DATA is what it was (hazards 68, 72, 73). CONFIG is the instance's
 # postgresql.conf ("-": the one in the data directory), SOURCE how pg_rewind reaches its source. ARCHIVE "archive": WAL that is
 # missing here is asked of the instance's restore_command (hazard 71).
 # With ASIDE and FIRST (else "-") there is no room for a copy, and that was agreed to: DATA itself becomes SEED. Its WAL from
 # segment FIRST on, which is all that tells afterwards what only this server had, is copied to ASIDE before.
+# Behind these come the locations TO of the source's tablespaces, each with the directory FROM in it that takes the copy.
 set -u
 data=$1 seed=$2 programs=$3 config=$4 source=$5 archive=$6 aside=$7 first=$8
+shift 8
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 pid=$(head -n 1 -- "$data/postmaster.pid" 2>/dev/null) || :
 case $pid in '' | *[!0-9]*) ;; *) [ ! "/proc/$pid/cwd" -ef "$data" ] || fail "process $pid runs in $data" ;; esac
 # A link in the copy would lead to what the original uses.
-other=$(find "$data" -xdev ! -type f ! -type d -print -quit) || fail "could not look through $data"
+other=$(find "$data" -xdev ! -type f ! -type d ! -path "$data/pg_tblspc/*" -print -quit) || fail "could not look through $data"
 [ -z "$other" ] || fail "$other is neither a file nor a directory: a copy of $data would share it, and pg_rewind would change it in both"
+# What pg_rewind makes of a tablespace that only one of the two has is a link to the place itself.
+locations=$(find "$data/pg_tblspc" -mindepth 1 -maxdepth 1 -printf '%l\n' | sort) || exit 1
+wanted=$(for place in "$@"; do printf '%s\n' "$place"; done | sed -n 'p;n' | sort)
+[ "$locations" = "$wanted" ] || fail "its tablespaces are at $(echo $locations), those of its source at $(echo $wanted): take a base backup"
 # What rotted before the two parted is on neither side's list of changes: it would stay. Every page is read, beside all else
 # where the original can be read for that: it was shut down, and stays as it is.
 say() { "$programs/pg_controldata" -D "$1" | sed -n "s/^$2: *//p"; }
@@ -44,6 +50,16 @@ if [ "$aside" = - ]; then
   for part in "$data"/pg_wal/*; do
     [ ! -e "$part" ] || ! holds_wal "${part##*/}" || printf '%s\0' "$part"
   done | xargs -0 -r cp --archive --reflink=auto --target-directory="$seed/pg_wal" -- || fail "could not copy $data/pg_wal"
+  read -r version <"$data/PG_VERSION" || exit 1
+  while [ $# -gt 0 ]; do
+    to=$1 from=$2
+    shift 2
+    mkdir -m 0700 -- "$from" || exit 1
+    cp --archive --reflink=auto --target-directory="$from" -- "$to/PG_${version}_"* || fail "could not copy $to"
+    for link in "$seed"/pg_tblspc/*; do
+      [ "$(readlink -- "$link")" != "$to" ] || ln -sfnT -- "$from" "$link" || exit 1
+    done
+  done
 else
   mkdir -m 0700 -- "$aside" "$aside/pg_wal" || exit 1
   for segment in "$data"/pg_wal/????????????????????????; do

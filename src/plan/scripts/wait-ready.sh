@@ -1,5 +1,6 @@
 #!/bin/sh
-# wait-ready DATA SECONDS LOG [UNIT]: waits until the instance in DATA accepts connections, written by pgstead.
+# wait-ready DATA SECONDS LOG [UNIT]: waits until the instance in DATA accepts connections, written by pgstead. One that replays
+# WAL is waited for as long as it takes: SECONDS is how long it may replay one segment.
 # The postmaster says so itself in line 8 of postmaster.pid (miscinit.h), which is there sooner than any service manager knows.
 set -u
 data=$1 seconds=$2 log=$3 unit=${4-}
@@ -23,9 +24,20 @@ END
   [ "$orphaned" -ge 3 ] || return 1
   state='activating for good: no process of it is left'
 }
+# Says which segment the startup process replays: its title ends with that.
+replayed=''
+replays() {
+  was=$replayed
+  for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+    title=$(tr '\0' ' ' <"/proc/$child/cmdline") 2>/dev/null
+    case $title in *startup*recovering*) title=${title##*recovering } replayed=${title%% *} ;; esac
+  done
+  [ "$replayed" != "$was" ]
+}
 while :; do
+  pid=none
   if [ -e "$data/postmaster.pid" ]; then
-    number=0 pid=none
+    number=0
     status='no status yet'
     while IFS= read -r line; do
       number=$((number + 1))
@@ -43,12 +55,14 @@ while :; do
     case $status in 'no postmaster.pid' | *'is gone')
       if [ -n "$unit" ] && given_up; then status="unit $unit is $state"; break; fi ;;
     esac
-    [ "$(date +%s)" -lt "$end" ] || break
+    now=$(date +%s)
+    if [ "$turn" != 12 ] && replays; then end=$((now + seconds)); fi
+    [ "$now" -lt "$end" ] || break
   fi
   sleep 0.01
 done
 # The guard takes its words back when it lets an instance start, so these are about this start.
 if [ -r "$said" ]; then cat "$said" >&2; exit 1; fi
-echo "the instance in $data does not accept connections after $seconds s at most; last seen: $status" >&2
+echo "the instance in $data does not accept connections after $seconds s at most; last seen: $status${replayed:+, replaying segment $replayed}" >&2
 [ -r "$log" ] && { echo "the end of $log:"; tail -n 12 "$log"; } >&2
 exit 1

@@ -25,6 +25,7 @@ pub(super) struct Bars {
     look: Look,
     all: MultiProgress,
     steps: BTreeMap<u32, ProgressBar>,
+    titles: BTreeMap<u32, String>,
     phases: BTreeMap<&'static str, (BTreeSet<ServerName>, ProgressBar)>,
 }
 
@@ -34,6 +35,7 @@ impl Bars {
             look,
             all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             steps: BTreeMap::new(),
+            titles: BTreeMap::new(),
             phases: BTreeMap::new(),
         }
     }
@@ -69,11 +71,15 @@ impl Bars {
                 bar.unset_length();
                 bar.set_prefix(server.as_ref().map_or_else(|| "(all)".to_owned(), ToString::to_string));
                 bar.set_message(one_line(title));
+                self.titles.insert(*id, one_line(title));
                 self.steps.insert(*id, bar);
             }
-            Event::StepProgress { id, done_bytes, total_bytes, .. } => {
+            Event::StepProgress { id, phase, done_bytes, total_bytes, stalled } => {
                 if let Some(bar) = self.steps.get(id) {
                     self.advance(bar, *done_bytes, *total_bytes);
+                    let title = self.titles.get(id).map(String::as_str).unwrap_or_default();
+                    let saying = stalled.as_ref().unwrap_or(phase);
+                    bar.set_message(format!("{title}: {}", one_line(saying)));
                 }
                 // The bar says it, here too.
                 return;

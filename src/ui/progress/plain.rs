@@ -35,6 +35,9 @@ struct Running {
     server: String,
     title: String,
     told: Duration,
+    /// When the phase that is under way was first told, and how far it was.
+    phase: Option<(String, Duration, u64)>,
+    is_stalled: bool,
 }
 
 impl Plain {
@@ -75,17 +78,40 @@ impl Plain {
             Event::StepStarted { id, title, server } => {
                 let server = server.as_ref().map(ToString::to_string).unwrap_or_default();
                 self.server_width = self.server_width.max(columns(&server));
-                self.running.insert(*id, Running { server, title: one_line(title), told: moment.since_start });
+                let title = one_line(title);
+                let running = Running { server, title, told: moment.since_start, phase: None, is_stalled: false };
+                self.running.insert(*id, running);
                 String::new()
             }
-            Event::StepProgress { id, phase, done_bytes, total_bytes } => {
+            Event::StepProgress { id, phase, done_bytes, total_bytes, stalled } => {
                 let Some(running) = self.running.get_mut(id) else { return String::new() };
-                if moment.since_start.saturating_sub(running.told) < PROGRESS_EVERY {
+                let (begun, first) = match &running.phase {
+                    Some((name, begun, first)) if name == phase => (*begun, *first),
+                    _ => {
+                        running.phase = Some((phase.clone(), moment.since_start, *done_bytes));
+                        (moment.since_start, *done_bytes)
+                    }
+                };
+                // That it stands still is told at once, and then as often as anything.
+                let is_news = stalled.is_some() && !running.is_stalled;
+                running.is_stalled = stalled.is_some();
+                if !is_news && moment.since_start.saturating_sub(running.told) < PROGRESS_EVERY {
                     return String::new();
                 }
                 running.told = moment.since_start;
+                let tail = match stalled {
+                    Some(stalled) => format!("; {}", one_line(stalled)),
+                    None => {
+                        let took = moment.since_start.saturating_sub(begun);
+                        pace(
+                            done_bytes.saturating_sub(first),
+                            took,
+                            total_bytes.map(|all| all.saturating_sub(*done_bytes)),
+                        )
+                    }
+                };
                 let text = format!(
-                    "{} {} {}: {}",
+                    "{} {} {}: {}{tail}",
                     running.title,
                     self.look.or_ascii("…", "..."),
                     one_line(phase),
@@ -134,6 +160,16 @@ fn amount(done: u64, total: Option<u64>) -> String {
     }
 }
 
+/// Writes how quick a transfer is and how long it takes still, where that is known.
+fn pace(done: u64, took: Duration, left: Option<u64>) -> String {
+    let rate = done as f64 / took.as_secs_f64();
+    if !rate.is_finite() || rate < 1.0 {
+        return String::new();
+    }
+    let left = left.map(|left| format!(", {} left", seconds(left as f64 / rate))).unwrap_or_default();
+    format!(", {}/s{left}", bytes(rate as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +181,14 @@ mod tests {
             phase: "streaming database files".into(),
             done_bytes,
             total_bytes: Some(1 << 30),
+            stalled: None,
+        };
+        let stalled = |still: &str| Event::StepProgress {
+            id: 2,
+            phase: "streaming database files".into(),
+            done_bytes: 1 << 29,
+            total_bytes: Some(1 << 30),
+            stalled: Some(format!("nothing has moved for {still} s: the line is down")),
         };
         let step = |id, title: &str, name: Option<&str>| Event::StepStarted {
             id,
@@ -172,6 +216,9 @@ mod tests {
             (14, progress(1 << 29)),
             (15, progress(1 << 29)),
             (16, Event::Stopping { running: vec!["take base backup from \"a\"".into()] }),
+            (17, stalled("10")),
+            (18, stalled("11")),
+            (28, stalled("21")),
             (17, Event::StepFinished { id: 3, ok: false, seconds: 14.0 }),
             (40, Event::StepFinished { id: 2, ok: true, seconds: 37.25 }),
         ]

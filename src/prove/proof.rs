@@ -1,0 +1,192 @@
+//! The proof of a link: a row written on the primary arrives on the standby. It is waited for as long as the standby moves towards
+//! it, which may be hours of replay, and what keeps a standby that stands still is looked for.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::lsn::Lsn;
+use crate::model::name::ServerName;
+use crate::model::topology::Link;
+use crate::postgres::Client;
+use crate::postgres::queries::CanaryState;
+use crate::postgres::queries::SenderState;
+use crate::prove::Sessions;
+use crate::prove::canary;
+use crate::prove::canary::Written;
+use crate::prove::sessions::explain;
+use crate::remote::Host;
+use crate::wait;
+use crate::wait::Look;
+
+/// How long a new link may stand still until it moves data. A standby first replays the WAL of its base backup.
+pub const NEW_LINK: Duration = Duration::from_secs(120);
+
+/// How long a link may stand still that should have been streaming all along.
+pub const OLD_LINK: Duration = Duration::from_secs(15);
+
+/// How often it is told how far replay is.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// How far the standbys are on their way to the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Bytes of WAL that were replayed since the proof began.
+    pub done_bytes: u64,
+    /// Bytes of WAL that there were to replay then.
+    pub total_bytes: u64,
+}
+
+/// Writes a canary and waits until it arrives over every link. `limit` is how long a standby may stand still on its way;
+/// `tell` is told twice a second how far all of them are.
+///
+/// # Errors
+/// A link moved no data for that long; the last observation and what keeps it are in the detail.
+pub async fn prove_links<H: Host>(
+    sessions: &Sessions<'_, H>,
+    primary: &ServerName,
+    links: &[Link],
+    limit: Duration,
+    tell: impl Fn(Replayed),
+) -> Result<(), Box<Diagnostic>> {
+    // All sessions are opened at once; whoever needs one below says why it is not there.
+    let names: BTreeSet<&ServerName> =
+        std::iter::once(primary).chain(links.iter().flat_map(|link| [&link.upstream, &link.standby])).collect();
+    join_all(names.into_iter().map(|name| sessions.session(name))).await;
+    let writer = sessions.session(primary).await?;
+    let written = canary::write(&writer).await.map_err(|why| {
+        Box::new(
+            Diagnostic::error("canary-unwritable", format!("server \"{primary}\": no row could be written"))
+                .server(primary)
+                .detail(why),
+        )
+    })?;
+    let way = Way { all: Mutex::default(), tell: &tell };
+    for proof in join_all(links.iter().map(|link| prove_link(sessions, link, &written, limit, &way))).await {
+        proof?;
+    }
+    Ok(())
+}
+
+/// How far each standby is.
+struct Way<'a, T> {
+    all: Mutex<BTreeMap<ServerName, Replayed>>,
+    tell: &'a T,
+}
+
+impl<T: Fn(Replayed)> Way<'_, T> {
+    fn told(&self, standby: &ServerName, replayed: Replayed) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(standby.clone(), replayed);
+        let mut sum = Replayed::default();
+        for one in all.values() {
+            sum.done_bytes += one.done_bytes;
+            sum.total_bytes += one.total_bytes;
+        }
+        drop(all);
+        (self.tell)(sum);
+    }
+}
+
+/// Where one standby is on its way.
+struct Position {
+    from: Option<u64>,
+    told: Instant,
+}
+
+impl Position {
+    /// Takes note of where a standby is, and returns what grows while it moves: never beyond what leads to the row, so that
+    /// a standby that only receives does not move for ever.
+    fn note<T: Fn(Replayed)>(&mut self, state: &CanaryState, standby: &ServerName, to: Lsn, way: &Way<'_, T>) -> u64 {
+        let bounded = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| lsn.0.min(to.0));
+        let replayed = bounded(state.replay_lsn);
+        let from = *self.from.get_or_insert(replayed);
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            let done_bytes = replayed.saturating_sub(from);
+            way.told(standby, Replayed { done_bytes, total_bytes: to.0.saturating_sub(from) });
+        }
+        replayed.saturating_add(bounded(state.receive_lsn))
+    }
+}
+
+async fn prove_link<H: Host, T: Fn(Replayed)>(
+    sessions: &Sessions<'_, H>,
+    link: &Link,
+    written: &Written,
+    limit: Duration,
+    way: &Way<'_, T>,
+) -> Result<(), Box<Diagnostic>> {
+    let Link { upstream, standby } = link;
+    let (sender, receiver) = (sessions.session(upstream).await?, sessions.session(standby).await?);
+    let mut position = Position { from: None, told: Instant::now() };
+    let proof = wait::while_it_moves(limit, wait::LOOK_AGAIN, async || {
+        let mut moved = None;
+        // Until the canary table itself has arrived there is nothing to read, but there is a position.
+        let state = match receiver.canary_state(written.seq).await {
+            Err(error) if error.is_undefined_table() => receiver.replayed().await,
+            state => state,
+        };
+        match state {
+            Ok(state) if state.nonce.as_ref() == Some(&written.nonce) => {}
+            Ok(state) if state.nonce.is_some() => {
+                return (Look::NotYet("another row stands in its place".to_owned()), None);
+            }
+            Ok(state) => {
+                moved = Some(position.note(&state, standby, written.lsn, way));
+                let senders = sender.sender_states(standby.as_str()).await;
+                return (Look::NotYet(senders_text(&senders)), moved);
+            }
+            Err(error) => return (Look::NotYet(explain(&error.diagnostic())), moved),
+        }
+        let look = match sender.sender_states(standby.as_str()).await {
+            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => Look::Ready(()),
+            other => Look::NotYet(senders_text(&other)),
+        };
+        (look, moved)
+    });
+    let Err(seen) = proof.await else { return Ok(()) };
+    let (cause, hint) = keeps(&sender, &receiver, standby).await;
+    Err(Box::new(
+        Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
+            .server(standby)
+            .detail(format!("Nothing moved for {} s. Last seen: {seen}.{cause}", limit.as_secs()))
+            .hint(hint),
+    ))
+}
+
+/// What keeps a standby that stands still, as a sentence with a blank before it, and what to do about it.
+async fn keeps(sender: &Client, receiver: &Client, standby: &ServerName) -> (String, String) {
+    let log = format!("The log of \"{standby}\" says why it cannot stream.");
+    let slot = sender.slot_wal_status(&standby.slot_name()).await;
+    let paused = receiver.replay_pause_state().await;
+    match (slot, paused) {
+        (_, Ok(Some(state))) if state != "not paused" => (
+            format!(" Replay is {state} on it."),
+            format!("SELECT pg_wal_replay_resume() on \"{standby}\" lets it go on."),
+        ),
+        (Ok(Some(status)), _) if status == "lost" => (
+            format!(" Its slot lost WAL that it needs: the upstream recycled it ({status})."),
+            format!("Copy it anew: pgstead reseed {standby} --method basebackup"),
+        ),
+        (Ok(None), _) => (" Its upstream has no slot for it.".to_owned(), log),
+        _ => (String::new(), log),
+    }
+}
+
+fn senders_text(states: &Result<Vec<SenderState>, crate::postgres::PostgresError>) -> String {
+    match states {
+        Ok(states) => match states.as_slice() {
+            [] => "the standby is not connected to its upstream".to_owned(),
+            [one] => format!("the upstream's walsender is in state {}", one.state),
+            several => format!("{} walsenders carry the standby's name", several.len()),
+        },
+        Err(error) => explain(&error.diagnostic()),
+    }
+}

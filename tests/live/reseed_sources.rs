@@ -1,0 +1,49 @@
+//! Whom the data of a re-seed come from: on real hosts.
+
+use pgstead::lab::hosts::Release;
+use serde_json::json;
+
+use crate::reseed::Ward;
+use crate::scenario::Scenario;
+
+#[test]
+fn a_base_backup_comes_from_a_standby_at_the_same_site_on_15() {
+    comes_from_the_site(Release::Bookworm);
+}
+
+#[test]
+fn a_base_backup_comes_from_a_standby_at_the_same_site_on_17() {
+    comes_from_the_site(Release::Trixie);
+}
+
+fn comes_from_the_site(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    lab.edit(|inventory| inventory["servers"]["b"]["site"] = inventory["servers"]["c"]["site"].clone());
+    assert_ne!(lab.inventory["servers"]["a"]["site"], lab.inventory["servers"]["c"]["site"]);
+    lab.edit(|inventory| inventory["servers"]["c"]["upstream"] = json!("a"));
+    let ward = Ward::of(lab, release);
+    let lab = &ward.lab;
+    lab.streams("a", &["b", "c"]);
+    let log = format!("/var/log/postgresql/postgresql-{}-main.log", release.postgres_major());
+    for host in ["a", "b"] {
+        lab.run(host, &["truncate", "--size=0", &log]);
+    }
+    ward.reseed("c", &["--method", "basebackup"], "basebackup");
+    let backups = |host: &str| lab.run(host, &["sh", "-c", "grep -c 'command: BASE_BACKUP' \"$1\" || :", "sh", &log]);
+    assert_eq!([backups("a"), backups("b")].map(|count| count.trim().to_owned()), ["0", "1"]);
+    // It follows the primary, with everything, and nothing is left on the one that sent.
+    lab.streams("a", &["b", "c"]);
+    ward.write("a", 20_001, 20_100);
+    const ROWS: &str = "SELECT count(*) || ' ' || md5(string_agg(id || text, ',' ORDER BY id)) FROM t";
+    lab.eventually("c", ROWS, &lab.sql("a", ROWS));
+    assert_eq!(lab.sql("b", "SELECT count(*) FROM pg_replication_slots"), "0");
+    lab.settled();
+
+    // The one at the site does not run: the primary sends.
+    ward.systemctl("b", "stop");
+    ward.reseed("c", &["--method", "basebackup"], "basebackup");
+    assert_eq!(backups("a").trim(), "1");
+    ward.systemctl("b", "start");
+    lab.eventually("a", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "2");
+    lab.settled();
+}
