@@ -47,3 +47,44 @@ fn comes_from_the_site(release: Release) {
     lab.eventually("a", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "2");
     lab.settled();
 }
+
+/// WAL that `pg_rewind` needs and that the server has recycled comes from the archive; without one the rewind fails, and nothing is
+/// lost.
+#[test]
+fn wal_that_a_rewind_lacks_comes_from_the_archive_on_15() {
+    comes_from_the_archive(Release::Bookworm);
+}
+
+#[test]
+fn wal_that_a_rewind_lacks_comes_from_the_archive_on_17() {
+    comes_from_the_archive(Release::Trixie);
+}
+
+fn comes_from_the_archive(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"]["restore_command"] = json!("cp '/srv/the archive/%f' \"%p\"");
+    });
+    let ward = Ward::of(lab, release);
+    let lab = &ward.lab;
+    for from in [30_001, 31_001, 32_001] {
+        ward.write("a", from, from + 999);
+        lab.sql("a", "SELECT pg_switch_wal()");
+    }
+    lab.eventually("b", "SELECT count(*) FROM t", "23000");
+    ward.promote("b");
+    ward.write("b", 40_001, 40_010);
+    ward.write("a", 50_001, 50_010);
+    ward.systemctl("b", "stop");
+    // All but the newest of the timeline on which the two parted are gone from here.
+    const RECYCLE: &str = "install --directory --owner=postgres \"$2\" && cd \"$1\"/pg_wal && \
+        ls 00000001???????????????? | sort | head -n -1 | xargs mv --target-directory=\"$2\"";
+    lab.run("b", &["sh", "-c", RECYCLE, "sh", &ward.data(), "/srv/elsewhere"]);
+    let rewind = ["reseed", "b", "--yes", "--format", "json", "--method", "rewind", "--accept-divergence"];
+    let ran = lab.pgstead(&rewind);
+    assert_eq!(ran.code, 1, "it did without the WAL: {ran}");
+    assert!(ran.stdout.contains("pg_rewind: error: "), "{ran}");
+    lab.run("b", &["mv", "/srv/elsewhere", "/srv/the archive"]);
+    ward.reseed("b", &rewind[5..], "rewind");
+    ward.is_whole("a", "b");
+}

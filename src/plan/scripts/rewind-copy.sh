@@ -29,17 +29,13 @@ state=$(say "$data" 'Database cluster state')
 case $aside.$state in
   -.'shut down' | -.'shut down in recovery') check "$data" & beside=$! ;;
 esac
-# Segments that were made ready for WAL to come hold none: that of a shutdown ends with its checkpoint, or in the segment after.
-last=''
-if [ "$state" = 'shut down' ]; then last=$(say "$data" "Latest checkpoint's REDO WAL file"); fi
-holds_wal() { # NAME
-  case $last.$1 in
-    .* | *.*[!0-9A-F]*) return 0 ;;
-    "${1%????????????????}"*) ;;
-    *) return 0 ;;
-  esac
-  [ "$(printf '%s\n%s\n' "$1" "$last" | sort | tail -n 1)" = "$last" ] || { [ -z "${ahead-}" ] && ahead=$1; }
-}
+# Of the WAL that the original has, pg_rewind reads what follows the last checkpoint that both have, and asks for that file by
+# file: most of the rest comes from the source once more. What must be recovered first is recovered from its own.
+lends=no
+case $aside.$state.$data in
+  *[!a-zA-Z0-9/._+:@=,\ -]*) ;;
+  -.'shut down'.* | -.'shut down in recovery'.*) lends=yes ;;
+esac
 if [ "$aside" = - ]; then
   mkdir -m 0700 -- "$seed" || exit 1
   # The mark is left out: nothing that is not finished is called complete. So are slots that its successor will not have.
@@ -47,9 +43,10 @@ if [ "$aside" = - ]; then
     ! -name standby.signal ! -name recovery.signal -exec cp --archive --reflink=auto --target-directory="$seed" -- {} + ||
     fail "could not copy $data"
   mkdir -m 0700 -- "$seed/pg_replslot" "$seed/pg_wal" || exit 1
-  for part in "$data"/pg_wal/*; do
-    [ ! -e "$part" ] || ! holds_wal "${part##*/}" || printf '%s\0' "$part"
-  done | xargs -0 -r cp --archive --reflink=auto --target-directory="$seed/pg_wal" -- || fail "could not copy $data/pg_wal"
+  lent='*'
+  if [ "$lends" = yes ]; then lent='*.history'; fi
+  find "$data/pg_wal" -mindepth 1 -maxdepth 1 -name "$lent" -exec cp --archive --reflink=auto --target-directory="$seed/pg_wal" -- {} + ||
+    fail "could not copy $data/pg_wal"
   read -r version <"$data/PG_VERSION" || exit 1
   while [ $# -gt 0 ]; do
     to=$1 from=$2
@@ -89,9 +86,17 @@ esac
 damaged='the data directory is damaged: pages failed their checksums'
 [ -n "$beside" ] || check "$seed" || fail "$damaged"
 set --
-if [ "$archive" = archive ]; then
+if [ "$archive.$lends" != -.no ]; then
   # The server's own configuration names its place; what is asked for here is the copy.
   printf "include '%s'\ndata_directory = '%s'\n" "$config" "$seed" >"$seed/pgstead-rewind.conf" || exit 1
+  if [ "$lends" = yes ]; then
+    command="cp -- \"$data/pg_wal/%f\" \"%p\""
+    if [ "$archive" = archive ]; then
+      archived=$("$programs/postgres" -D "$seed" -c config_file="$seed/pgstead-rewind.conf" -C restore_command) || exit 1
+      command="$command 2>/dev/null || { $archived; }"
+    fi
+    printf "restore_command = '%s'\n" "$(printf '%s' "$command" | sed "s/\\\\/&&/g; s/'/''/g")" >>"$seed/pgstead-rewind.conf" || exit 1
+  fi
   set -- --restore-target-wal --config-file="$seed/pgstead-rewind.conf"
 fi
 "$programs/pg_rewind" --target-pgdata "$seed" --source-server "$source" --no-ensure-shutdown --progress "$@" || exit 1
