@@ -123,6 +123,9 @@ fn run(options: &Options) -> Result<bool> {
     }
     if options.is_slow_too {
         bench.b().limit_rate(SLOW)?;
+        let start = bench.bare(Broken::Behind, Bare::Start)?;
+        let (ours, _) = bench.pgstead(Broken::Behind, &[])?;
+        rows.add("replay, 100 Mbit/s", start, ours);
         let rewind = bench.bare(Broken::Diverged, Bare::Rewind)?;
         let (ours, _) = bench.pgstead(Broken::Diverged, &["--method", "rewind"])?;
         rows.add("rewind, 100 Mbit/s", rewind, ours);

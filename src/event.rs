@@ -59,6 +59,13 @@ pub enum Event {
         /// What keeps it, where nothing has moved for a while.
         stalled: Option<String>,
     },
+    /// A step did its work, and has something to say about it.
+    StepWarned {
+        /// The step.
+        id: u32,
+        /// What.
+        text: String,
+    },
     /// A step ended.
     StepFinished {
         /// The step.

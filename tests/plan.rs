@@ -35,6 +35,7 @@ use pgstead::plan::reseed;
 use pgstead::plan::reseed::Cost;
 use pgstead::plan::reseed::Request;
 use pgstead::plan::reseed::Rung;
+use pgstead::plan::reseed::room::Need;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -279,13 +280,16 @@ fn reseed(
             let _ = writeln!(text, "    {line}");
         }
     }
-    for Rung { method, cost, refused } in rungs {
+    for Rung { method, cost, room, refused } in rungs {
         let cost = cost.map(|cost| {
             let how = if cost.is_compressed { ", compressed" } else { "" };
             let Cost { transfer_bytes, seconds, peak_bytes, .. } = cost;
             format!("{transfer_bytes} bytes over the link{how}, {seconds} s, {peak_bytes} bytes of room")
         });
         let _ = writeln!(text, "{method}: {}", cost.as_ref().or(refused.as_ref()).unwrap());
+        for Need { mount, needed_bytes, free_bytes } in room.iter().filter(|_| room.len() > 1) {
+            let _ = writeln!(text, "    {needed_bytes} bytes on {mount}, free {free_bytes:?}");
+        }
     }
     match &planned {
         Ok(planned) => {

@@ -54,7 +54,7 @@ pub struct Worker<'a, H> {
 impl<H: Host> Work for Worker<'_, H> {
     async fn work(&self, id: StepId, step: &Step, leave: Leave) -> End {
         match &step.action {
-            Action::Run(commands) => self.run(step, commands).await,
+            Action::Run(commands) => self.run(id, step, commands).await,
             Action::ProveLinks { primary, links } => {
                 let tell = |replayed: Replayed| {
                     self.events.send(Event::StepProgress {
@@ -106,9 +106,9 @@ impl<H: Host> Worker<'_, H> {
     /// Copies, tells how far the copy is, and watches the room that its upstream has: whichever ends first ends the step.
     async fn copy(&self, id: StepId, step: &Step, mut leave: Leave) -> End {
         let Action::Copy { commands, upstream, room, progress } = &step.action else {
-            return self.run(step, step.commands()).await;
+            return self.run(id, step, step.commands()).await;
         };
-        let mut copy = pin!(self.run(step, commands));
+        let mut copy = pin!(self.run(id, step, commands));
         let mut progress = pin!(self.report_progress(id, step, upstream, progress.as_deref()));
         let mut short = pin!(self.room_is_short(room));
         let mut is_told = true;
@@ -201,12 +201,15 @@ impl<H: Host> Worker<'_, H> {
         End::Failed(failed)
     }
 
-    async fn run(&self, step: &Step, commands: &[Argv]) -> End {
+    async fn run(&self, id: StepId, step: &Step, commands: &[Argv]) -> End {
         let no_server = || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
         let Some(name) = step.server.as_ref() else { return no_server() };
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
         match self.lease.run(host, commands, login).await {
             Ok(output) => {
+                for text in output.text().lines().filter_map(|line| line.strip_prefix("warning: ")) {
+                    self.events.send(Event::StepWarned { id: id.0, text: text.to_owned() });
+                }
                 if matches!(step.action, Action::Copy { .. }) {
                     self.transferred.fetch_add(copied_bytes(&output.text()), Ordering::Relaxed);
                 }

@@ -326,6 +326,9 @@ pub struct Instance {
     pub canary_chain: bool,
     /// Tablespaces outside the data directory: name to location.
     pub tablespaces: BTreeMap<String, String>,
+    /// What is in each of them, in bytes (`pg_tablespace_size`); counted in `database_bytes`, too.
+    #[serde(default)]
+    pub tablespace_bytes: BTreeMap<String, u64>,
     /// Every setting that a configuration file holds, in the order in which they are read; the last of a name counts.
     #[serde(default)]
     pub file_settings: Vec<FileSetting>,

@@ -364,6 +364,8 @@ struct InstanceJson {
     canary: bool,
     canary_chain: bool,
     tablespaces: BTreeMap<String, String>,
+    #[serde(default)]
+    tablespace_bytes: BTreeMap<String, u64>,
     file_settings: Vec<FileSetting>,
     included_files: BTreeMap<String, Option<String>>,
     certificate: Option<String>,
@@ -394,6 +396,7 @@ impl From<InstanceJson> for Instance {
             canary: json.canary,
             canary_chain: json.canary_chain,
             tablespaces: json.tablespaces,
+            tablespace_bytes: json.tablespace_bytes,
             file_settings: json.file_settings,
             included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
             certificate: json.certificate,

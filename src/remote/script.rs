@@ -1,13 +1,14 @@
 //! The shell text of one remote execution, built from quoted words only.
 //!
-//! Everything is one line: some login shells cannot quote a line feed.
+//! Everything is one line: some login shells cannot quote a line feed. It runs in the root directory: another user than the one
+//! who logged in may not be allowed back into that one's home, and find(1) fails there.
 
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::quote::sh;
 
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
-const BOOT: &str = "if [ \"$(id -u)\" = 0 ]; then exec sh -s -- \"$@\"; \
+const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec sh -s -- \"$@\"; \
     elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- sh -s -- \"$@\"; \
     else exec sh -s -- \"$@\"; fi";
 
@@ -43,9 +44,9 @@ pub(super) fn batch(commands: &[Argv], login: &Login) -> Result<String, BatchErr
         return Err(BatchError::StdinBeforeTheEnd);
     }
     let line = if earlier == 0 {
-        last.line(login)
+        ["cd / && ", &last.line(login)].concat()
     } else {
-        let mut script = String::from(ON_FAILURE);
+        let mut script = [ON_FAILURE, "; cd /"].concat();
         for (index, command) in commands.iter().enumerate() {
             script.push_str("; ");
             script.push_str(&command.line(login));

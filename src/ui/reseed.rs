@@ -9,6 +9,7 @@ use crate::model::quantity::count;
 use crate::model::quantity::seconds;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Rung;
+use crate::plan::reseed::room::Need;
 use crate::ui::columns::cell;
 use crate::ui::columns::styled;
 use crate::ui::columns::table;
@@ -125,7 +126,16 @@ fn ways(view: &ReseedView<'_>, look: Look) -> String {
         Some(rate) => format!("the line carries {}/s, as measured", bytes(rate)),
         None => "a line of 1 Gbit/s is presumed".to_owned(),
     };
-    format!("{table}Estimates: {line}; disks of 400 MB/s are presumed.\n")
+    let taken = view.rungs.iter().find(|rung| view.method == Some(rung.method)).map(|rung| rung.room.as_slice());
+    let mounts: Vec<String> = taken.filter(|room| room.len() > 1).unwrap_or_default().iter().map(need).collect();
+    let room = if mounts.is_empty() { String::new() } else { format!("Room needed: {}.\n", mounts.join("; ")) };
+    format!("{table}{room}Estimates: {line}; disks of 400 MB/s are presumed.\n")
+}
+
+fn need(need: &Need) -> String {
+    let free =
+        need.free_bytes.map_or("what is free there is not known".to_owned(), |free| format!("{} free", bytes(free)));
+    format!("{} on {} ({free})", bytes(need.needed_bytes), need.mount)
 }
 
 /// Renders the result of a re-seed.

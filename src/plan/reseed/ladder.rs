@@ -12,14 +12,14 @@ use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::method::Method;
 use crate::model::method::Space;
-use crate::model::observed::Observed;
-use crate::model::quantity::bytes;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::case::Case;
 use crate::plan::reseed::case::Data;
 use crate::plan::reseed::diagnosis::Condition;
 use crate::plan::reseed::diagnosis::Diagnosis;
 use crate::plan::reseed::diagnosis::has_checksums;
+use crate::plan::reseed::room;
+use crate::plan::reseed::room::Need;
 use crate::render::hba::roles;
 
 /// What a link is presumed to carry, in bytes a second, where nobody has measured it: a gigabit.
@@ -56,6 +56,8 @@ pub struct Rung {
     pub method: Method,
     /// What it costs; none where it is not to be had, or costs nothing worth naming.
     pub cost: Option<Cost>,
+    /// What it needs of each mount; empty where it is not to be had, or copies nothing.
+    pub room: Vec<Need>,
     /// Why it is not to be had.
     pub refused: Option<String>,
 }
@@ -64,8 +66,14 @@ pub struct Rung {
 pub(super) fn rungs(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Vec<Rung> {
     let Request { rate, space, .. } = request;
     let rung = |method: Method, judged: Result<Cost, String>| match judged {
-        Ok(cost) => Rung { method, cost: Some(cost), refused: None },
-        Err(why) => Rung { method, cost: None, refused: Some(why) },
+        Ok(cost) => {
+            let room = if cost.peak_bytes > 0 { room::needs(case, cost.peak_bytes) } else { Vec::new() };
+            match room::suffices(case, &room) {
+                Ok(()) => Rung { method, cost: Some(cost), room, refused: None },
+                Err(why) => Rung { method, cost: None, room: Vec::new(), refused: Some(why) },
+            }
+        }
+        Err(why) => Rung { method, cost: None, room: Vec::new(), refused: Some(why) },
     };
     vec![
         rung(Method::Replay, replay(case, diagnosis, rate)),
@@ -169,7 +177,7 @@ fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Resul
         peak_bytes,
         is_compressed: false,
     };
-    has_room(case, peak_bytes).map(|()| cost)
+    Ok(cost)
 }
 
 /// The original was set aside already, and the rewound copy of it waits for its place: the run between was interrupted.
@@ -226,7 +234,7 @@ fn base_backup(case: &Case<'_>, rate: Option<u64>, space: Space) -> Result<Cost,
     // A core of the primary's is worth something: it is spent where a measured line is slow enough.
     let cost =
         if rate.is_some() && can_compress(case) && 2 * compressed.seconds < plain.seconds { compressed } else { plain };
-    has_room(case, peak_bytes).map(|()| cost)
+    Ok(cost)
 }
 
 fn seconds_over(transfer_bytes: u64, rate: Option<u64>) -> u64 {
@@ -237,24 +245,6 @@ fn seconds_over(transfer_bytes: u64, rate: Option<u64>) -> u64 {
 fn can_compress(case: &Case<'_>) -> bool {
     let is_packaged = |layout: &Layout| layout.kind != LayoutKind::Plain;
     is_packaged(case.layout) && is_packaged(case.sender().layout)
-}
-
-/// What stays in the place until its successor is proven needs its room as well (field.md, rows 15 and 16).
-fn has_room(case: &Case<'_>, needed: u64) -> Result<(), String> {
-    // What an earlier run copied already stands there.
-    if case.ripe_job().is_some() {
-        return Ok(());
-    }
-    match case.raw.disks.get(&case.layout.data_directory) {
-        Some(Observed::Known(disk)) if disk.free_bytes < needed => Err(format!(
-            "{} has {} free, and {} are needed: the old data directory is kept until its successor is proven",
-            disk.mount,
-            bytes(disk.free_bytes),
-            bytes(needed)
-        )),
-        Some(Observed::Unreadable(why)) => Err(format!("how much room there is could not be seen: {why}")),
-        _ => Ok(()),
-    }
 }
 
 /// How much WAL the source holds.

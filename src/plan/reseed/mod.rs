@@ -8,6 +8,7 @@
 mod case;
 mod diagnosis;
 mod ladder;
+pub mod room;
 mod source;
 mod steps;
 

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
 use crate::model::aside::Aside;
 use crate::model::aside::Reason;
 use crate::model::job::Job;
@@ -17,6 +19,7 @@ use crate::model::observation::Observation;
 use crate::model::topology::Link;
 use crate::model::wal::DEFAULT_SEGMENT_BYTES;
 use crate::model::wal::Segment;
+use crate::model::wal::parse_history;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
@@ -33,11 +36,14 @@ use crate::plan::job::Earlier;
 use crate::plan::orphans;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::case::Case;
+use crate::plan::reseed::case::Data;
 use crate::plan::reseed::diagnosis::Condition;
 use crate::plan::reseed::diagnosis::Diagnosis;
+use crate::plan::reseed::diagnosis::Divergence;
 use crate::plan::reseed::ladder::Rung;
 use crate::plan::rewind;
 use crate::plan::rewind::Kept;
+use crate::plan::scripts;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
 use crate::plan::service;
@@ -185,6 +191,9 @@ impl Steps<'_, '_> {
         if let Some(step) = self.stop() {
             before = vec![plan.add(step, before)];
         }
+        if let Some(step) = self.archive_waiting() {
+            before = vec![plan.add(step, before)];
+        }
         let adopted = self.adopted(kind);
         let mut ready = before;
         ready.extend(self.clear(plan, adopted));
@@ -240,11 +249,8 @@ impl Steps<'_, '_> {
     /// What is kept of a data directory that is rewound itself.
     fn kept(&self, kind: JobKind, aside: &Aside) -> Option<Kept> {
         let divergence = self.diagnosis.divergence.as_ref().filter(|_| kind == JobKind::Reuse)?;
-        let control = self.case.seen().data.and_then(|data| data.control.known());
-        let segment_bytes = control.and_then(|control| control.segment_bytes).unwrap_or(DEFAULT_SEGMENT_BYTES);
         // The segment in which the two parted, to its beginning.
-        let (segment, _) = Segment::before(divergence.left_at, segment_bytes);
-        Some(Kept { aside: aside.path(&self.case.layout.data_directory), first: segment.file(divergence.timeline) })
+        Some(Kept { aside: aside.path(&self.case.layout.data_directory), first: self.parted_in(divergence) })
     }
 
     /// Everything outside the data directory as a standby has it, but for a role that the start guard refuses.
@@ -279,6 +285,41 @@ impl Steps<'_, '_> {
     fn stop(&self) -> Option<Step> {
         let seen = Seen { seen: self.case.raw, ..self.case.bare };
         seen.seen.instance.known().map(|_| service::stop_replaced(seen))
+    }
+
+    /// Archives what a former primary did not get to: WAL that the other side has received and does not archive (hazards 65,
+    /// 72). What only this server has stays out of the archive.
+    fn archive_waiting(&self) -> Option<Step> {
+        let case = self.case;
+        let left = self.diagnosis.divergence.as_ref()?;
+        let upstream = case.upstream.instance?;
+        let history = upstream.history.known().map(|text| parse_history(text)).unwrap_or_default();
+        // Of a standby that was promoted itself, the timeline is nobody else's.
+        let is_of_both = history.iter().any(|(timeline, _)| *timeline == left.timeline);
+        let is_on = upstream.settings.get("archive_mode").is_some_and(|setting| setting.setting != "off");
+        if !is_of_both || !is_on || !matches!(case.data, Data::Ours(_)) {
+            return None;
+        }
+        let layout = case.layout;
+        let config = layout.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat());
+        let command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
+            "-c",
+            scripts::ARCHIVE_WAITING,
+            "pgstead-archive-waiting",
+            &layout.data_directory,
+            &layout.bin_directory,
+            config.as_deref().unwrap_or("-"),
+            &self.parted_in(left),
+        ]);
+        let title = format!("archive what waits for that, of the WAL that \"{}\" has, too", case.link.upstream);
+        Some(Step::run(&case.server.name, Risk::Reversible, title, vec![command]))
+    }
+
+    /// The segment in which a server and its upstream parted, by its name on the server's timeline.
+    fn parted_in(&self, divergence: &Divergence) -> String {
+        let control = self.case.seen().data.and_then(|data| data.control.known());
+        let segment_bytes = control.and_then(|control| control.segment_bytes).unwrap_or(DEFAULT_SEGMENT_BYTES);
+        Segment::before(divergence.left_at, segment_bytes).0.file(divergence.timeline)
     }
 
     /// Whom the new data come from: pg_rewind needs a source that accepts writes (hazard 75).

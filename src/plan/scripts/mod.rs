@@ -20,6 +20,8 @@ pub const CLEAR_JOB: &str = concat!(include_str!("still.sh"), include_str!("clea
 pub const REWIND_COPY: &str = include_str!("rewind-copy.sh");
 /// Says how far that is.
 pub const REWIND_PROGRESS: &str = include_str!("rewind-progress.sh");
+/// Archives what waits for that in a stopped data directory.
+pub const ARCHIVE_WAITING: &str = include_str!("archive-waiting.sh");
 /// Fails where a copy is of another database system.
 pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
 /// Gives copied tablespaces their places.

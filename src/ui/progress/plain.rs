@@ -120,6 +120,14 @@ impl Plain {
                 let server = running.server.clone();
                 self.line(moment, &server, &text)
             }
+            Event::StepWarned { id, text } => {
+                let Some(running) = self.running.get(id) else { return String::new() };
+                self.line(
+                    moment,
+                    &running.server,
+                    &self.look.paint(Style::Warn, &format!("warning: {}", one_line(text))),
+                )
+            }
             Event::StepFinished { id, ok, seconds: took } => {
                 let Some(running) = self.running.remove(id) else { return String::new() };
                 let end = if *ok {
