@@ -23,6 +23,7 @@ use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
 use pgstead::model::wal::WalQuestion;
+use pgstead::plan::Action;
 use pgstead::plan::Consent;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
@@ -173,6 +174,15 @@ fn show(plan: &Plan) -> String {
                 (None, Some(after)) => drop(writeln!(text, "    + {} ({} lines)", file.path, after.lines().count())),
                 (_, None) => drop(writeln!(text, "    * {} (secret)", file.path)),
             }
+        }
+        if let Action::Copy(copying) = &step.action
+            && copying.sender != copying.room.server
+        {
+            let _ = writeln!(
+                text,
+                "    {} sends, {} keeps the WAL and its room is watched",
+                copying.sender, copying.room.server
+            );
         }
         for command in step.commands() {
             // Scripts are fixed texts of their own; a case is about who runs what with which arguments.

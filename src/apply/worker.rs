@@ -19,6 +19,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::plan::Action;
+use crate::plan::Copying;
 use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
@@ -70,7 +71,7 @@ impl<H: Host> Work for Worker<'_, H> {
                     Err(diagnostic) => End::Failed(diagnostic),
                 }
             }
-            Action::Copy { .. } => self.copy(id, step, leave).await,
+            Action::Copy(copying) => self.copy(id, step, copying, leave).await,
         }
     }
 }
@@ -104,12 +105,10 @@ fn is_disk_full(failed: &Diagnostic) -> bool {
 
 impl<H: Host> Worker<'_, H> {
     /// Copies, tells how far the copy is, and watches the room that its upstream has: whichever ends first ends the step.
-    async fn copy(&self, id: StepId, step: &Step, mut leave: Leave) -> End {
-        let Action::Copy { commands, upstream, room, progress } = &step.action else {
-            return self.run(id, step, step.commands()).await;
-        };
+    async fn copy(&self, id: StepId, step: &Step, copying: &Copying, mut leave: Leave) -> End {
+        let Copying { commands, sender, room, progress } = copying;
         let mut copy = pin!(self.run(id, step, commands));
-        let mut progress = pin!(self.report_progress(id, step, upstream, progress.as_deref()));
+        let mut progress = pin!(self.report_progress(id, step, sender, progress.as_ref()));
         let mut short = pin!(self.room_is_short(room));
         let mut is_told = true;
         loop {
@@ -210,7 +209,7 @@ impl<H: Host> Worker<'_, H> {
                 for text in output.text().lines().filter_map(|line| line.strip_prefix("warning: ")) {
                     self.events.send(Event::StepWarned { id: id.0, text: text.to_owned() });
                 }
-                if matches!(step.action, Action::Copy { .. }) {
+                if matches!(step.action, Action::Copy(_)) {
                     self.transferred.fetch_add(copied_bytes(&output.text()), Ordering::Relaxed);
                 }
                 End::Done

@@ -122,6 +122,11 @@ impl Layout {
         }
     }
 
+    /// Returns the path of `postgresql.conf`, where that is not in the data directory.
+    pub fn config_file(&self) -> Option<String> {
+        self.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat())
+    }
+
     /// Returns the path of a program of this installation.
     pub fn program(&self, name: &str) -> String {
         format!("{}/{name}", self.bin_directory)

@@ -34,6 +34,13 @@ impl Major {
         self.0 >= 17
     }
 
+    /// Says whether SIGINT may go to all processes of an instance at once, and is a fast shutdown then. From 18 on the
+    /// checkpointer takes it for the postmaster's wish to write the shutdown checkpoint, while others still write
+    /// (checkpointer.c, `ReqShutdownXLOG`).
+    pub fn may_interrupt_all(self) -> bool {
+        self.0 < 18
+    }
+
     /// Says whether libpq of this version knows `require_auth` (new in 16).
     pub fn has_require_auth(self) -> bool {
         self.0 >= 16

@@ -5,6 +5,7 @@
 
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
+use crate::model::layout::LayoutKind;
 use crate::model::observed::Observed;
 use crate::plan::files;
 use crate::plan::files::Entry;
@@ -16,11 +17,20 @@ use crate::quote::systemd;
 /// The role of a server that nothing may start.
 pub const FENCED: &str = "fenced\n";
 
+/// What makes a stop a fast shutdown while the unit still starts.
+const FAST_SHUTDOWN: &str =
+    "# A stop while it starts is a fast shutdown, too: what systemd signals then is all its processes at once.
+KillSignal=SIGINT
+";
+
 /// Returns the drop-in with its directory; nothing where no unit runs the instance.
 ///
 /// A unit that is stopped before its start has ended never runs what stops it: every process gets a signal instead. Debian's
-/// start ends two seconds after the instance answers, and its signal is SIGTERM, on which a postmaster may wait for ever for
-/// processes that it started anew. SIGINT is a fast shutdown to the postmaster, and nothing to the others (manual 19.5).
+/// start ends two seconds after the instance answers, and its signal is SIGTERM: the startup process ends of itself, and the
+/// postmaster may wait for ever for one that it started anew. SIGINT is a fast shutdown to the postmaster (manual 19.5), and
+/// harmless to the others where the version says so; elsewhere [`service::start_commands`] waits until the start has ended.
+///
+/// [`service::start_commands`]: crate::plan::service::start_commands
 ///
 /// The guard runs as root, whoever the unit's user is: it reads and says what it refuses in a directory of root's.
 pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
@@ -31,8 +41,8 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
         "# Written by pgstead: nothing starts that is not complete, or that its role file does not say it is.\n",
         "[Service]\nExecStartPre=+",
         &command.join(" "),
-        "\n# A stop while it starts is a fast shutdown, too: what systemd signals then is all its processes at once.\n",
-        "KillSignal=SIGINT\n",
+        "\n",
+        if seen.layout.kind == LayoutKind::Debian && seen.version.may_interrupt_all() { FAST_SHUTDOWN } else { "" },
     ]
     .concat();
     let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));

@@ -50,6 +50,7 @@ pub use material::Leaf;
 pub use material::Material;
 pub use reseed::plan_reseed;
 pub use step::Action;
+pub use step::Copying;
 pub use step::FileChange;
 pub use step::Risk;
 pub use step::Room;
@@ -89,7 +90,7 @@ impl Plan {
     pub fn touches(&self, server: &ServerName) -> bool {
         self.steps.iter().any(|planned| {
             let upstream = match &planned.step.action {
-                Action::Copy { room, .. } => Some(&room.server),
+                Action::Copy(copying) => Some(&copying.room.server),
                 Action::Run(_) | Action::ProveLinks { .. } => None,
             };
             planned.step.server.as_ref() == Some(server) || upstream == Some(server)

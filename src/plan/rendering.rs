@@ -32,6 +32,7 @@ pub fn rendered(
         let Observed::Known(layout) = &seen.layout else { continue };
         let seen = Seen {
             topology: topology.name(),
+            version: topology.common().version,
             server,
             seen,
             layout,

@@ -19,6 +19,7 @@ use crate::plan::scripts;
 use crate::plan::seed;
 use crate::plan::seed::Seed;
 use crate::plan::step::Action;
+use crate::plan::step::Copying;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
@@ -63,9 +64,8 @@ pub fn rewound_copy(
             (title, vec![job::wait(topology, seen)], tablespaces::moves(job.seeds.get(1..).unwrap_or_default(), run))
         }
         None => {
-            let locations = source.instance.into_iter().flat_map(|instance| instance.tablespaces.values());
-            let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
-            let config = layout.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat());
+            let moves = tablespaces::all_to_come(source.instance, run);
+            let config = layout.config_file();
             let mut command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
                 "-c",
                 scripts::REWIND_COPY,
@@ -80,8 +80,7 @@ pub fn rewound_copy(
                 kept.map_or("-", |kept| kept.first.as_str()),
             ]);
             command = command.args(moves.iter().flat_map(|one| [&one.to, &one.from]));
-            let seeds: Vec<String> =
-                std::iter::once(directory.clone()).chain(moves.iter().map(|one| one.from.clone())).collect();
+            let seeds = tablespaces::seeds(&directory, &moves);
             let new = NewJob {
                 run,
                 seeds: &seeds,
@@ -108,12 +107,12 @@ pub fn rewound_copy(
             title,
             server: Some(server.name.clone()),
             risk: if kept.is_some() { Risk::Destructive } else { Risk::Reversible },
-            action: Action::Copy {
+            action: Action::Copy(Box::new(Copying {
                 commands,
-                upstream: from.clone(),
+                sender: from.clone(),
                 room: seed::room(topology, seen, source),
-                progress: Some(Box::new(job::progress(seen, &directory))),
-            },
+                progress: Some(job::progress(seen, &directory)),
+            })),
             files: Vec::new(),
         },
         complete: seed::complete(

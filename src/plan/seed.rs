@@ -23,6 +23,7 @@ use crate::plan::scripts;
 use crate::plan::service;
 use crate::plan::sql;
 use crate::plan::step::Action;
+use crate::plan::step::Copying;
 use crate::plan::step::Risk;
 use crate::plan::step::Room;
 use crate::plan::step::Step;
@@ -107,7 +108,7 @@ pub fn new_instance(
 
 /// Returns the steps that copy a standby from its upstream; an earlier run may have begun or finished the copy.
 ///
-/// `existing` is the running primary, whose tablespaces a base backup brings along. #[expect(clippy::too_many_arguments, reason = "each is of another kind, and every caller has them all")]
+/// `upstream` is who sends it, `existing` the running primary, whose tablespaces a base backup brings along.
 pub fn base_backup(
     topology: &Topology,
     material: &Material,
@@ -132,8 +133,7 @@ pub fn base_backup(
         }
         None => {
             let conninfo = copy_conninfo(topology, server, layout, upstream.server);
-            let locations = existing.into_iter().flat_map(|instance| instance.tablespaces.values());
-            let moves: Vec<tablespaces::Move> = locations.map(|location| tablespaces::to_come(location, run)).collect();
+            let moves = tablespaces::all_to_come(existing, run);
             let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
                 .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
                 .args(["--wal-method", "stream", "--checkpoint", "fast"])
@@ -144,8 +144,7 @@ pub fn base_backup(
                 .args(manner.max_rate.map(|rate| ["--max-rate=", rate].concat()))
                 .args(moves.iter().map(tablespaces::Move::mapping));
             sync_at_once(topology, &mut copy);
-            let seeds: Vec<String> =
-                std::iter::once(seed.clone()).chain(moves.iter().map(|one| one.from.clone())).collect();
+            let seeds = tablespaces::seeds(&seed, &moves);
             let new = NewJob {
                 run,
                 seeds: &seeds,
@@ -168,12 +167,12 @@ pub fn base_backup(
             title,
             server: Some(server.name.clone()),
             risk: Risk::Reversible,
-            action: Action::Copy {
+            action: Action::Copy(Box::new(Copying {
                 commands,
-                upstream: from.clone(),
-                room: room(topology, seen, upstream),
+                sender: from.clone(),
+                room: room(topology, seen, manner.keeper.unwrap_or(upstream)),
                 progress: None,
-            },
+            })),
             files: Vec::new(),
         },
         complete: complete(seen, wanted, &seed, settle.into_iter().collect(), "make it the data directory"),

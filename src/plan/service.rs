@@ -40,7 +40,8 @@ pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
 
 /// Returns the step that starts an instance and waits for it.
 ///
-/// The service manager is not waited for: `pg_ctlcluster` sleeps two seconds after the server answers (performance.md, 0a).
+/// The service manager is not waited for where it need not be: `pg_ctlcluster` sleeps two seconds after the server answers
+/// (performance.md, 0a).
 pub fn start(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
 }
@@ -70,6 +71,10 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         );
     }
     commands.push(wait_ready(seen));
+    if let Some(unit) = layout.unit.as_ref().filter(|_| !seen.version.may_interrupt_all()) {
+        // It joins the start that is under way: a stop before its end would signal every process (see `guard::drop_in`).
+        commands.push(Argv::new(files::administrator(seen.seen), "systemctl").args(["start", unit]));
+    }
     commands
 }
 

@@ -35,17 +35,7 @@ pub enum Action {
     /// Commands on the step's server, one after the other in one execution; the last may read standard input.
     Run(Vec<Argv>),
     /// A base backup or a rewind.
-    Copy {
-        /// The commands on the standby; the last one copies.
-        commands: Vec<Argv>,
-        /// The server that sends.
-        upstream: ServerName,
-        /// When it is given up for the sake of that server.
-        room: Room,
-        /// On the standby: prints how far it is, as phase, bytes done and bytes in all between tabs. None where the upstream
-        /// knows it (`pg_stat_progress_basebackup`).
-        progress: Option<Box<Argv>>,
-    },
+    Copy(Box<Copying>),
     /// A row is written on the primary and must arrive on every standby over its proper link.
     ProveLinks {
         /// The server that accepts writes.
@@ -53,6 +43,20 @@ pub enum Action {
         /// The links to prove.
         links: Vec<Link>,
     },
+}
+
+/// A base backup or a rewind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Copying {
+    /// The commands on the standby; the last one copies.
+    pub commands: Vec<Argv>,
+    /// The server that sends.
+    pub sender: ServerName,
+    /// When it is given up for the sake of the upstream.
+    pub room: Room,
+    /// On the standby: prints how far it is, as phase, bytes done and bytes in all between tabs. None where the sender knows
+    /// it (`pg_stat_progress_basebackup`).
+    pub progress: Option<Argv>,
 }
 
 /// The room that an upstream keeps for WAL while a base backup is taken: the copy's slot holds WAL back, and an upstream
@@ -101,7 +105,8 @@ impl Step {
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {
-            Action::Run(commands) | Action::Copy { commands, .. } => commands,
+            Action::Run(commands) => commands,
+            Action::Copy(copying) => &copying.commands,
             Action::ProveLinks { .. } => &[],
         }
     }

@@ -17,6 +17,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::model::version::Major;
 use crate::plan::aside;
 use crate::plan::identity::Configuration;
 use crate::plan::ownership;
@@ -33,6 +34,8 @@ const CLOCK_WARN_MS: i64 = 1_000;
 pub struct Seen<'a> {
     /// The topology's name.
     pub topology: &'a TopologyName,
+    /// The version of PostgreSQL that is wanted.
+    pub version: Major,
     /// What is wanted.
     pub server: &'a Server,
     /// What was seen.
@@ -248,8 +251,8 @@ fn survey_server<'a>(
     if survey.refusals.len() == before {
         let configuration = owned.map(|owned| owned.configuration).unwrap_or_default();
         let adopted = owned.is_some_and(|owned| owned.adopted);
-        let topology = topology.name();
-        let seen = Seen { topology, server, seen, layout, data, instance, configuration, adopted };
+        let (topology, version) = (topology.name(), topology.common().version);
+        let seen = Seen { topology, version, server, seen, layout, data, instance, configuration, adopted };
         survey.servers.insert(name.clone(), seen);
     }
 }

@@ -78,8 +78,19 @@ impl Move {
     }
 }
 
+/// Returns where a run's copies of an instance's tablespaces go first.
+pub fn all_to_come(instance: Option<&Instance>, run: &str) -> Vec<Move> {
+    let locations = instance.into_iter().flat_map(|instance| instance.tablespaces.values());
+    locations.map(|location| to_come(location, run)).collect()
+}
+
+/// Returns all directories that a copy makes: the new data directory, and one for each tablespace.
+pub fn seeds(seed: &str, moves: &[Move]) -> Vec<String> {
+    std::iter::once(seed.to_owned()).chain(moves.iter().map(|one| one.from.clone())).collect()
+}
+
 /// Returns where a run's copy of a tablespace goes first.
-pub fn to_come(location: &str, run: &str) -> Move {
+fn to_come(location: &str, run: &str) -> Move {
     Move { from: [location, SEED, run].concat(), to: location.to_owned() }
 }
 

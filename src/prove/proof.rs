@@ -168,14 +168,14 @@ async fn keeps(sender: &Client, receiver: &Client, standby: &ServerName) -> (Str
     let paused = receiver.replay_pause_state().await;
     match (slot, paused) {
         (_, Ok(Some(state))) if state != "not paused" => (
-            format!(" Replay is {state} on it."),
+            " Replay is paused on it.".to_owned(),
             format!("SELECT pg_wal_replay_resume() on \"{standby}\" lets it go on."),
         ),
         (Ok(Some(status)), _) if status == "lost" => (
             format!(" Its slot lost WAL that it needs: the upstream recycled it ({status})."),
-            format!("Copy it anew: pgstead reseed {standby} --method basebackup"),
+            format!("Copy it anew: pgstead reseed {standby}"),
         ),
-        (Ok(None), _) => (" Its upstream has no slot for it.".to_owned(), log),
+        (Ok(None), _) => (" Its upstream has no slot for it.".to_owned(), "pgstead bootstrap makes it.".to_owned()),
         _ => (String::new(), log),
     }
 }

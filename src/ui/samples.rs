@@ -38,6 +38,7 @@ use crate::model::topology::Ssh;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::Action;
+use crate::plan::Copying;
 use crate::plan::FileChange;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
@@ -104,9 +105,9 @@ pub(crate) fn plan() -> Plan {
     }];
     let hba = builder.add(hba, []);
     let mut backup = step("take base backup from \"a\"", Some("b"), Risk::Destructive);
-    backup.action = Action::Copy {
+    backup.action = Action::Copy(Box::new(Copying {
         commands: vec![Argv::new(postgres(), "pg_basebackup").args(["--pgdata=/srv/b.seed.1", "--slot=b"])],
-        upstream: server("a"),
+        sender: server("a"),
         room: Room {
             server: server("a"),
             look: Argv::new(postgres(), "df"),
@@ -115,7 +116,7 @@ pub(crate) fn plan() -> Plan {
             release: Vec::new(),
         },
         progress: None,
-    };
+    }));
     let backup = builder.add(backup, [roles, hba]);
     let restart = builder.add(step("restart", Some("a"), Risk::Disruptive), [backup]);
     let mut prove = step("prove every link", None, Risk::Reversible);

@@ -89,6 +89,17 @@ impl Ward {
         self.is_attached(primary, server);
     }
 
+    /// Starts a copy of a data directory that was set aside by hand, on another port and past every guard, and asks it.
+    pub(crate) fn sql_in_old_data(&self, host: &str, aside: &str, sql: &str) -> String {
+        const LOOK: &str = "set -e; cp -a \"$1\" /var/lib/postgresql/look; \"$2\" -s -w -D /var/lib/postgresql/look \
+            -o \"-p 5499 -c listen_addresses='' -c config_file=$3 -c data_directory=/var/lib/postgresql/look \
+            -c external_pid_file='' -c archive_mode=off -c ssl=off\" -l /tmp/look.log start; \
+            psql -XAtq -p 5499 -c \"$4\"; \"$2\" -s -w -m fast -D /var/lib/postgresql/look stop";
+        let (program, conf) = (self.program("pg_ctl"), format!("/etc/postgresql/{}/main/postgresql.conf", self.major));
+        let script = ["runuser", "-u", "postgres", "--", "sh", "-c", LOOK, "sh", aside, &program, &conf, sql];
+        self.lab.run(host, &script)
+    }
+
     #[track_caller]
     pub(crate) fn is_attached(&self, primary: &str, server: &str) {
         let sql = format!("SELECT state FROM pg_stat_replication WHERE application_name = '{server}'");
@@ -282,23 +293,9 @@ fn rewound(release: Release) {
     ward.is_whole("b", "a");
     assert_eq!(lab.sql("a", "SELECT count(*) FROM t WHERE id BETWEEN 100001 AND 100500 OR text LIKE '%on a'"), "0");
 
-    // What only a had is there still: its old data directory starts by hand, on another port, past every guard.
-    let own = lab.run(
-        "a",
-        &[
-            "runuser",
-            "-u",
-            "postgres",
-            "--",
-            "sh",
-            "-c",
-            "set -e; cp -a \"$1\" /var/lib/postgresql/look; \"$2\" -s -w -D /var/lib/postgresql/look -o \"-p 5499 -c listen_addresses='' -c config_file=$3 -c data_directory=/var/lib/postgresql/look -c external_pid_file='' -c archive_mode=off -c ssl=off\" -l /tmp/look.log start; psql -XAtq -p 5499 -c \"SELECT count(*) FROM t WHERE id BETWEEN 100001 AND 100500 OR text = 'only on a'\"; \"$2\" -s -w -m fast -D /var/lib/postgresql/look stop",
-            "sh",
-            &aside,
-            &ward.program("pg_ctl"),
-            &format!("/etc/postgresql/{}/main/postgresql.conf", ward.major),
-        ],
-    );
+    // What only a had is there still.
+    let sql = "SELECT count(*) FROM t WHERE id BETWEEN 100001 AND 100500 OR text = 'only on a'";
+    let own = ward.sql_in_old_data("a", &aside, sql);
     assert_eq!(own.trim(), "700");
 
     // The archive is mended. The rest of the topology is brought in line, and nothing is left to do.

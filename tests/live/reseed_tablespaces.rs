@@ -73,5 +73,7 @@ fn rewinds_tablespaces(release: Release) {
     assert!(place.starts_with("/srv/fast/pgstead.aside."), "{place}");
     let own = lab.run("b", &["sh", "-c", "ls -d /srv/fast/*; ls -d /srv/fast/pgstead.aside.*/PG_*", "sh"]);
     assert_eq!(own.lines().count(), 3, "{own}");
+    let lost = "SELECT count(*), count(*) FILTER (WHERE i BETWEEN 6001 AND 6010) FROM f";
+    assert_eq!(ward.sql_in_old_data("b", aside, lost).trim(), "5010|10");
     lab.settled();
 }

@@ -301,7 +301,7 @@ impl Steps<'_, '_> {
             return None;
         }
         let layout = case.layout;
-        let config = layout.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat());
+        let config = layout.config_file();
         let command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
             "-c",
             scripts::ARCHIVE_WAITING,

@@ -11,9 +11,9 @@ setting() {
   shift
   "$programs/postgres" "$@" -C "$name"
 }
-mode=$(setting archive_mode) && command=$(setting archive_command) || exit 1
-[ "$mode" != off ] || exit 0
 waiting=0 archived=0 why=''
+mode=$(setting archive_mode) && command=$(setting archive_command) || { mode=unknown command='' why='its configuration could not be read'; }
+[ "$mode" != off ] || exit 0
 for ready in pg_wal/archive_status/????????????????????????.ready; do
   segment=${ready##*/} segment=${segment%.ready}
   [ "${segment%????????????????}" = "${before%????????????????}" ] && [ "$segment" != "$before" ] || continue
@@ -23,7 +23,12 @@ for ready in pg_wal/archive_status/????????????????????????.ready; do
   if [ -z "$command" ]; then why='archive_command is empty'; continue; fi
   # As the archiver does: %% is a percent sign, %p the path and %f the name (manual, archive_command).
   words=$(printf '%s' "$command" | sed "s/%%/$(printf '\001')/g; s|%p|pg_wal/$segment|g; s/%f/$segment/g; s/$(printf '\001')/%/g")
-  if said=$(timeout 300 sh -c "$words" 2>&1); then archived=$((archived + 1)); else why="archive_command ended with $? for $segment: $said"; fi
+  if said=$(timeout 300 sh -c "$words" 2>&1); then
+    archived=$((archived + 1))
+  else
+    # All in one line, which is what is shown of a step.
+    why="archive_command ended with $? for $segment: $(printf '%s' "$said" | tr '\n' ' ')"
+  fi
 done
 [ "$archived" = "$waiting" ] ||
-  echo "warning: $((waiting - archived)) of $waiting segments that waited to be archived could not be: $why. They stay in pg_wal of the old data directory; without them the archive leads to no moment around the promotion"
+  echo "warning: $((waiting - archived)) of $waiting segments that waited to be archived could not be: $why. They stay in pg_wal of the old data directory; copy them into the archive from there: without them it leads to no moment around the promotion"

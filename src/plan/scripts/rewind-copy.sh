@@ -17,7 +17,7 @@ other=$(find "$data" -xdev ! -type f ! -type d ! -path "$data/pg_tblspc/*" -prin
 # What pg_rewind makes of a tablespace that only one of the two has is a link to the place itself.
 locations=$(find "$data/pg_tblspc" -mindepth 1 -maxdepth 1 -printf '%l\n' | sort) || exit 1
 wanted=$(for place in "$@"; do printf '%s\n' "$place"; done | sed -n 'p;n' | sort)
-[ "$locations" = "$wanted" ] || fail "its tablespaces are at $(echo $locations), those of its source at $(echo $wanted): take a base backup"
+[ "$locations" = "$wanted" ] || fail "its tablespaces are at $(echo $locations), those of its source at $(echo $wanted): pg_rewind would link to the places themselves. The next run takes a base backup"
 # What rotted before the two parted is on neither side's list of changes: it would stay. Every page is read, beside all else
 # where the original can be read for that: it was shut down, and stays as it is.
 say() { "$programs/pg_controldata" -D "$1" | sed -n "s/^$2: *//p"; }

@@ -24,7 +24,7 @@ if runs; then
   if ! has_ended "$seconds"; then
     echo "the instance in $data has not ended $seconds s after its fast shutdown was requested; what is left of it:"
     for child in $(cat "/proc/$pid/task/$pid/children"); do tr '\0' ' ' <"/proc/$child/cmdline"; echo; done
-    if [ "$last" != immediate ]; then exit 1; fi
+    if [ "$last" != immediate ]; then echo "end what holds it, or the instance itself with pg_ctl stop -m immediate"; exit 1; fi
     echo "it is ended without a checkpoint"
     kill -QUIT "$pid"
     has_ended 30 || { echo "it has not ended 30 s after that"; exit 1; }

@@ -63,6 +63,6 @@ while :; do
 done
 # The guard takes its words back when it lets an instance start, so these are about this start.
 if [ -r "$said" ]; then cat "$said" >&2; exit 1; fi
-echo "the instance in $data does not accept connections after $seconds s at most; last seen: $status${replayed:+, replaying segment $replayed}" >&2
+echo "the instance in $data does not accept connections, and has not got on for $seconds s at most; last seen: $status${replayed:+, replaying segment $replayed}" >&2
 [ -r "$log" ] && { echo "the end of $log:"; tail -n 12 "$log"; } >&2
 exit 1
