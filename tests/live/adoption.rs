@@ -478,12 +478,16 @@ impl<'a> Application<'a> {
 
     /// Ends it. It saw one restart and nothing else, works again, and what it was told is written is there.
     fn saw_a_restart(mut self) {
-        const OF_A_RESTART: [&str; 9] = [
+        const OF_A_RESTART: [&str; 12] = [
             "terminating connection due to administrator command",
             "server closed the connection unexpectedly",
             "This probably means the server terminated abnormally",
             "before or while processing the request.",
             "SSL connection has been closed unexpectedly",
+            // A session that was about to begin.
+            "SSL SYSCALL error: EOF detected",
+            "SSL error: unexpected eof while reading",
+            "Connection reset by peer",
             "connection to server was lost",
             "the database system is ",
             "Connection refused",
