@@ -3,7 +3,8 @@
 //!
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
-//! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With
+//! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
+//! it is about that one: `to` a server, or `abort`. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
@@ -19,6 +20,7 @@ use pgstead::diagnostic::Diagnostic;
 use pgstead::model::Secret;
 use pgstead::model::ServerName;
 use pgstead::model::Topology;
+use pgstead::model::argv::Argv;
 use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
@@ -31,12 +33,16 @@ use pgstead::plan::Plan;
 use pgstead::plan::SettingChange;
 use pgstead::plan::history;
 use pgstead::plan::network;
+use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
+use pgstead::plan::plan_switchover;
 use pgstead::plan::reseed;
 use pgstead::plan::reseed::Cost;
 use pgstead::plan::reseed::Request;
 use pgstead::plan::reseed::Rung;
 use pgstead::plan::reseed::room::Need;
+use pgstead::plan::switchover;
+use pgstead::plan::switchover::Switchover;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -150,6 +156,13 @@ fn lines(plan: &Plan, words: &[&str]) -> String {
     text
 }
 
+/// Scripts are fixed texts of their own; a case is about who runs what with which arguments.
+fn line(command: &Argv) -> String {
+    let words: Vec<&str> =
+        command.args.iter().map(|word| if word.contains('\n') { "…" } else { word.as_str() }).collect();
+    format!("{:?} {} {}", command.run_as, command.program, words.join(" "))
+}
+
 fn show(plan: &Plan) -> String {
     let mut text = String::new();
     for planned in &plan.steps {
@@ -185,10 +198,16 @@ fn show(plan: &Plan) -> String {
             );
         }
         for command in step.commands() {
-            // Scripts are fixed texts of their own; a case is about who runs what with which arguments.
-            let words: Vec<&str> =
-                command.args.iter().map(|word| if word.contains('\n') { "…" } else { word.as_str() }).collect();
-            let _ = writeln!(text, "    $ {:?} {} {}", command.run_as, command.program, words.join(" "));
+            let _ = writeln!(text, "    $ {}", line(command));
+        }
+        if let Action::HandOver(hand_over) = &step.action {
+            for (when, undo) in [("running", &hand_over.unmark), ("stopped", &hand_over.undo)] {
+                for (server, command) in undo.iter().flat_map(|(server, all)| all.iter().map(move |one| (server, one)))
+                {
+                    let _ =
+                        writeln!(text, "    if not, and {} is {when}: {server} $ {}", hand_over.from, line(command));
+                }
+            }
         }
     }
     for change in &plan.settings {
@@ -236,6 +255,9 @@ fn run(case: &Value) -> String {
     let topology = topology(&inventory);
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
+    }
+    if let Some(wish) = case["switchover"].as_object() {
+        return switchover(wish, &topology, &observation, &material(replace));
     }
     let asked = closer_looks(&topology, &observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
@@ -309,6 +331,40 @@ fn reseed(
         Err(refused) => {
             text.push_str("refused\n");
             diagnostics(&mut text, "ERROR", &refused.refusals);
+            text
+        }
+    }
+}
+
+/// Shows who hands over to whom, and how; or why not.
+fn switchover(
+    wish: &serde_json::Map<String, Value>,
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+) -> String {
+    let mut text = String::new();
+    let planned = match wish.get("to").cloned() {
+        Some(to) => {
+            let to: ServerName = serde_json::from_value(to).unwrap();
+            for WalQuestion { joining, upstream, timeline, end, .. } in
+                switchover::questions(topology, observation, &to)
+            {
+                let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+            }
+            plan_switchover(topology, observation, material, &to)
+        }
+        None => plan_abort(topology, observation, material),
+    };
+    match planned {
+        Ok(Switchover { from, to, plan }) => {
+            let from = from.as_ref().map_or("-", ServerName::as_str);
+            let _ = writeln!(text, "from {from} to {to}");
+            text + &show(&plan)
+        }
+        Err(refusals) => {
+            text.push_str("refused\n");
+            diagnostics(&mut text, "ERROR", &refusals);
             text
         }
     }

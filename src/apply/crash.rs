@@ -21,6 +21,11 @@ pub(super) const UNLOCKING: &str = "unlocking";
 /// The moment when the locks are given back and the journal does not know it.
 pub(super) const UNLOCKED: &str = "unlocked";
 
+/// The moment when the former primary has shut down and its successor is not promoted.
+pub(super) const STOPPED: &str = "stopped";
+/// The moment when the successor accepts writes and nobody has written that down.
+pub(super) const PROMOTED: &str = "promoted";
+
 /// Lets a run crash before and after its steps.
 #[derive(Debug)]
 pub(super) struct Crashing<W>(pub(super) W);

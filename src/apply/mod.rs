@@ -3,6 +3,7 @@
 #[cfg(debug_assertions)]
 mod crash;
 pub mod executor;
+mod hand_over;
 pub mod lease;
 pub mod lock;
 pub mod material;

@@ -1,5 +1,7 @@
 //! The result of carrying a plan out, in the shape of the JSON contract (design, section 5).
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
@@ -53,6 +55,9 @@ pub struct RunReport {
     /// What arrived on servers while something was copied there, in bytes.
     #[serde(skip)]
     pub bytes_transferred: u64,
+    /// For how long nobody could write while the primary changed; none where it did not.
+    #[serde(skip)]
+    pub write_downtime: Option<Duration>,
     /// What the operator should know besides.
     #[serde(skip)]
     pub warnings: Vec<Diagnostic>,
@@ -70,6 +75,7 @@ impl RunReport {
             steps: Vec::new(),
             seconds,
             bytes_transferred: 0,
+            write_downtime: None,
             warnings: Vec::new(),
             failure: None,
         }

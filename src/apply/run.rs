@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -27,6 +26,7 @@ use crate::apply::report::Outcome;
 use crate::apply::report::RunReport;
 use crate::apply::report::StepReport;
 use crate::apply::wishes::Wishes;
+use crate::apply::worker::Tally;
 use crate::apply::worker::Worker;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -100,8 +100,8 @@ impl<H: Host> Run<'_, H> {
         let lease = Lease::new(&locked, &run);
         #[cfg(debug_assertions)]
         crash::at(crash::LOCKED);
-        let transferred = AtomicU64::new(0);
-        let (steps, failure) = self.work(&lease, &journal, &transferred, async || wishes.next().await).await;
+        let tally = Tally::default();
+        let (steps, failure) = self.work(&lease, &journal, &tally, async || wishes.next().await).await;
         #[cfg(debug_assertions)]
         crash::at(crash::UNLOCKING);
         let failure = with_lost(failure, lease.all_lost());
@@ -132,8 +132,10 @@ impl<H: Host> Run<'_, H> {
         let changed = steps.iter().any(|step| step.outcome != Outcome::NotStarted);
         let seconds = self.begun.elapsed().as_secs_f64();
         let topology = self.plan.topology.clone();
-        let bytes_transferred = transferred.load(Ordering::Relaxed);
-        Ok(RunReport { topology, changed, steps, seconds, bytes_transferred, warnings, failure })
+        let bytes_transferred = tally.transferred_bytes.load(Ordering::Relaxed);
+        let write_downtime = Some(tally.write_downtime_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
+        let write_downtime = write_downtime.map(Duration::from_micros);
+        Ok(RunReport { topology, changed, steps, seconds, bytes_transferred, write_downtime, warnings, failure })
     }
 
     /// Takes the lock on all servers, or on none, and returns whose expired leases were taken over.
@@ -164,11 +166,11 @@ impl<H: Host> Run<'_, H> {
         &self,
         lease: &Lease<'_, H>,
         journal: &Journal,
-        transferred: &AtomicU64,
+        tally: &Tally,
         mut stop: impl AsyncFnMut(),
     ) -> (Vec<StepReport>, Option<Failure>) {
         let (hosts, logins, sessions) = (self.hosts, self.logins, self.sessions);
-        let worker = Worker { hosts, logins, sessions, lease, transferred, events: self.events };
+        let worker = Worker { hosts, logins, sessions, lease, tally, events: self.events };
         #[cfg(debug_assertions)]
         let worker = crash::Crashing(worker);
         let work = Recorded { work: worker, run: &self.holder.run, logins: self.logins, journal, lease };

@@ -35,6 +35,15 @@ use crate::wait::Look;
 /// to spare when the copy is given up.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
+/// What a run counts.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The bytes that copying jobs say that they received.
+    pub transferred_bytes: AtomicU64,
+    /// For how long nobody could write while the primary changed, in microseconds; 0 where it did not.
+    pub write_downtime_us: AtomicU64,
+}
+
 /// The hands of a run.
 #[derive(Debug)]
 pub struct Worker<'a, H> {
@@ -46,8 +55,8 @@ pub struct Worker<'a, H> {
     pub sessions: &'a Sessions<'a, H>,
     /// What every step asks a server for before it acts there.
     pub lease: &'a Lease<'a, H>,
-    /// Adds up the bytes that copying jobs say that they received.
-    pub transferred: &'a AtomicU64,
+    /// What is counted on the way.
+    pub tally: &'a Tally,
     /// Where progress goes.
     pub events: &'a Events,
 }
@@ -72,6 +81,7 @@ impl<H: Host> Work for Worker<'_, H> {
                 }
             }
             Action::Copy(copying) => self.copy(id, step, copying, leave).await,
+            Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
         }
     }
 }
@@ -210,7 +220,7 @@ impl<H: Host> Worker<'_, H> {
                     self.events.send(Event::StepWarned { id: id.0, text: text.to_owned() });
                 }
                 if matches!(step.action, Action::Copy(_)) {
-                    self.transferred.fetch_add(copied_bytes(&output.text()), Ordering::Relaxed);
+                    self.tally.transferred_bytes.fetch_add(copied_bytes(&output.text()), Ordering::Relaxed);
                 }
                 End::Done
             }

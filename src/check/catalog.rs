@@ -113,6 +113,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("standby-signal-stale", "L14"),
     ("start-guard-missing", "L14"),
     ("start-guard-unreadable", "L14"),
+    ("switchover-unfinished", "L14"),
     ("sync-names-wildcard", "L19"),
     ("sync-override", "L19"),
     ("sync-standby-missing", "L19"),

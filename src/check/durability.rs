@@ -16,7 +16,7 @@ pub(super) fn check_synchronous(
     instance: &Instance,
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
-    let Some(wish) = &topology.common().replication.synchronous else { return Vec::new() };
+    let Some(wish) = topology.synchronous(primary) else { return Vec::new() };
     let mut findings = Vec::new();
     let setting = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
     let names = setting("synchronous_standby_names");

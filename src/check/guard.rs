@@ -11,6 +11,7 @@ use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::plan::guard;
 use crate::plan::identity::Identity;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
@@ -25,7 +26,9 @@ pub fn check_guard(
     if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
         return Vec::new();
     }
-    check_mark(topology, name, seen, layout).into_iter().chain(check_asked(topology, name, seen, layout)).collect()
+    let unfinished = guard::unfinished(name, seen, layout).map(Finding::unhealthy);
+    let marked = check_mark(topology, name, seen, layout);
+    marked.into_iter().chain(check_asked(topology, name, seen, layout)).chain(unfinished).collect()
 }
 
 /// Returns the files without which nobody is asked.

@@ -21,6 +21,7 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::plan::guard as plan_guard;
 use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
@@ -361,7 +362,9 @@ fn role_survives_restart(
     }
     let role = seen.files.get(&layout.own("role")).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
     let expected = if is_primary { "primary" } else { "standby" };
-    if role.is_some_and(|role| role.trim() != expected) {
+    // Of one that was about to hand over, the guard's own finding says more.
+    let is_unfinished = plan_guard::successor(seen, layout).is_some();
+    if role.is_some_and(|role| role.trim() != expected) && !is_unfinished {
         let hint = format!(
             "The next start will be refused. If it is to stay a {expected}: echo {expected} >{}; \"pgstead plan\" shows what would change.",
             layout.own("role")

@@ -50,6 +50,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead bootstrap", "carry the plan out"),
     ("pgstead check", "prove every link"),
     ("pgstead reseed b", "bring a failed server back"),
+    ("pgstead switchover --to b", "make b the primary, with nothing lost"),
     ("pgstead status --watch", "watch the topology"),
 ];
 

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod check;
 mod completions;
+mod conninfo;
 pub mod exit;
 mod forget_aside;
 pub mod globals;
@@ -21,6 +22,7 @@ mod render;
 mod reseed;
 mod session;
 mod status;
+mod switchover;
 mod trust;
 mod unlock;
 mod validate;
@@ -68,6 +70,8 @@ enum Command {
     Plan(plan::PlanArgs),
     Bootstrap(bootstrap::BootstrapArgs),
     Reseed(reseed::ReseedArgs),
+    Switchover(switchover::SwitchoverArgs),
+    Conninfo(conninfo::ConninfoArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     ForgetAside(forget_aside::ForgetAsideArgs),
@@ -144,6 +148,8 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(globals, args, ui),
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
         Command::Reseed(args) => reseed::run(globals, args, ui),
+        Command::Switchover(args) => switchover::run(globals, args, ui),
+        Command::Conninfo(args) => conninfo::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),
         Command::ForgetAside(args) => forget_aside::run(globals, args, ui),

@@ -37,6 +37,7 @@ use crate::plan::plan_bootstrap;
 use crate::plan::reseed;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Divergence;
+use crate::plan::switchover;
 use crate::postgres::Tls;
 use crate::prove;
 use crate::prove::Sessions;
@@ -134,6 +135,14 @@ impl<'a> Session<'a> {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
         self.observation.damage.extend(damage.map(|damage| (server.clone(), damage)));
+    }
+
+    /// Reads what a switchover must compare before servers follow a new primary; nothing where nobody is promoted yet.
+    pub(super) async fn compare_for_switchover(&mut self, to: &ServerName) {
+        let questions = switchover::questions(&self.inventory.topology, &self.observation, to);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
     }
 
     async fn damage(&self, name: &ServerName) -> Option<Observed<Vec<String>>> {

@@ -280,6 +280,22 @@ impl Topology {
         &self.primary
     }
 
+    /// Returns the wish for synchronous replication as it is meant while a given server is the primary.
+    ///
+    /// The inventory names standbys of the preferred primary. Where one of them is the primary itself, the preferred primary
+    /// takes its place: nobody waits for itself. Only who streams from the primary directly can be waited for (manual,
+    /// 27.2.7), so that after a role change there may be fewer of them, and none at all.
+    pub fn synchronous(&self, current_primary: &ServerName) -> Option<Synchronous> {
+        let wish = self.common.replication.synchronous.as_ref()?;
+        let links = self.links(current_primary);
+        let is_direct =
+            |name: &&ServerName| links.iter().any(|link| link.standby == **name && link.upstream == *current_primary);
+        let in_its_place = |name| if name == current_primary { &self.primary } else { name };
+        let standbys: Vec<ServerName> = wish.standbys.iter().map(in_its_place).filter(is_direct).cloned().collect();
+        let count = wish.count.min(standbys.len());
+        (count > 0).then_some(Synchronous { mode: wish.mode, count, standbys })
+    }
+
     /// Returns the links below a given current primary, upstreams before their standbys.
     ///
     /// A standby keeps its declared upstream and follows the current primary where none is declared; so does the

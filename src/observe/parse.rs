@@ -204,7 +204,7 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
 }
 
 /// Parses what `pg_controldata` prints under `LC_ALL=C`.
-pub(super) fn parse_control(text: &str) -> Option<ControlFile> {
+pub fn parse_control(text: &str) -> Option<ControlFile> {
     let field = |label: &str| {
         text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(|value| value.trim().to_owned())
     };

@@ -9,6 +9,8 @@ use crate::diagnostic::Diagnostic;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
 use crate::model::topology::Authentication;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
@@ -63,6 +65,14 @@ pub fn plan_bootstrap(
     material: &Material,
     consent: Consent,
 ) -> Result<Plan, Vec<Diagnostic>> {
+    let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
+        let seen = seen.known()?;
+        guard::unfinished(name, seen, seen.layout.known()?)
+    };
+    let unfinished: Vec<Diagnostic> = observation.servers.iter().filter_map(is_unfinished).collect();
+    if !unfinished.is_empty() {
+        return Err(unfinished);
+    }
     let Survey { servers, primary, mut refusals, mut notes } = survey(topology, observation);
     let Some(primary) = primary else { return Err(refusals) };
     let links = topology.links(&primary);
@@ -70,8 +80,7 @@ pub fn plan_bootstrap(
         .get(&primary)
         .and_then(|seen| Some(seen.instance?.settings.get("synchronous_standby_names")?.setting.clone()))
         .unwrap_or_default();
-    let final_names =
-        topology.common().replication.synchronous.as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let final_names = topology.synchronous(&primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     // Turning on comes last, after the proof; turning off comes at once (hazard 49).
     let first_names = if final_names.is_empty() { String::new() } else { served };
 

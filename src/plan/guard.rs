@@ -3,9 +3,13 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
+use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
+use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::name::ServerName;
+use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::plan::files;
 use crate::plan::files::Entry;
@@ -16,6 +20,37 @@ use crate::quote::systemd;
 
 /// The role of a server that nothing may start.
 pub const FENCED: &str = "fenced\n";
+
+/// The first word of the role of a primary that is about to hand over; its successor's name follows.
+const DEMOTED: &str = "demoted";
+
+/// Returns the role of a primary that is about to hand over to another server: it does not start, whoever asks (hazards 34, 55).
+pub fn demoted(successor: &ServerName) -> String {
+    [DEMOTED, "\n", successor.as_str(), "\n"].concat()
+}
+
+/// Returns the successor that a server's role file names, where the server was about to hand over to one: a switchover was
+/// begun, and its end is not written down yet.
+pub fn successor<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<&'a str> {
+    let role = seen.files.get(&layout.own("role")).and_then(Observed::known)?;
+    let mut lines = role.content.as_deref()?.lines();
+    (lines.next()? == DEMOTED).then(|| lines.next().unwrap_or_default())
+}
+
+/// Says that a server was about to hand over, where it was, and what to do about that.
+pub fn unfinished(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Diagnostic> {
+    let successor = successor(seen, layout)?;
+    let what = match seen.instance {
+        Observed::Known(_) => "It runs, and nothing would start it again.",
+        _ => "It does not run, and nothing starts it.",
+    };
+    Some(
+        Diagnostic::error("switchover-unfinished", format!("server \"{name}\" was about to hand over to \"{successor}\""))
+            .server(name)
+            .detail(format!("A switchover was begun and has not come to its end. {what}"))
+            .hint(format!("Finish it: pgstead switchover --to {successor}. Or, where nobody was promoted, take it back: pgstead switchover --abort")),
+    )
+}
 
 /// What makes a stop a fast shutdown while the unit still starts.
 const FAST_SHUTDOWN: &str =

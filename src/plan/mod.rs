@@ -8,6 +8,7 @@ pub mod aside;
 pub mod bootstrap;
 pub mod certificates;
 pub mod change;
+pub mod clients;
 pub mod conninfo;
 pub mod decided;
 pub mod desired;
@@ -35,6 +36,7 @@ pub mod service;
 pub mod sql;
 pub mod step;
 pub mod survey;
+pub mod switchover;
 pub mod tablespaces;
 
 use serde::Serialize;
@@ -52,9 +54,12 @@ pub use reseed::plan_reseed;
 pub use step::Action;
 pub use step::Copying;
 pub use step::FileChange;
+pub use step::HandOver;
 pub use step::Risk;
 pub use step::Room;
 pub use step::Step;
+pub use switchover::plan_abort;
+pub use switchover::plan_switchover;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,15 +90,16 @@ pub struct PlannedStep {
 }
 
 impl Plan {
-    /// Says whether carrying the plan out may change a server: that of a step, or the upstream of a copy, which may have to
-    /// drop the copy's slot.
+    /// Says whether carrying the plan out may change a server: that of a step, the upstream of a copy, which may have to drop
+    /// the copy's slot, or the successor of a primary.
     pub fn touches(&self, server: &ServerName) -> bool {
         self.steps.iter().any(|planned| {
-            let upstream = match &planned.step.action {
+            let other = match &planned.step.action {
                 Action::Copy(copying) => Some(&copying.room.server),
+                Action::HandOver(hand_over) => Some(&hand_over.to),
                 Action::Run(_) | Action::ProveLinks { .. } => None,
             };
-            planned.step.server.as_ref() == Some(server) || upstream == Some(server)
+            planned.step.server.as_ref() == Some(server) || other == Some(server)
         })
     }
 

@@ -25,7 +25,7 @@ pub fn rendered(
 ) -> Result<Vec<(ServerName, FileChange)>, Diagnostic> {
     let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
-    let names = topology.common().replication.synchronous.as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     let mut files = Vec::new();
     for server in topology.servers() {
         let Some(seen) = observation.server(&server.name) else { continue };

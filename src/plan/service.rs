@@ -106,6 +106,17 @@ pub fn stop_replaced(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
 }
 
+/// Returns the command after which an instance has ended that was told to: where it hangs, without a checkpoint. Recovery makes
+/// up for that, and nothing else is started from its data.
+pub fn ended(seen: Seen<'_>) -> Argv {
+    stop(seen, REPLACED_STOP_SECONDS, "immediate")
+}
+
+/// Returns the command that lets the service manager see that an instance has ended which it did not end itself.
+pub fn settle(seen: Seen<'_>) -> Argv {
+    stop(seen, STOP_SECONDS, "fast")
+}
+
 /// Returns the command that stops an instance as fast mode does, within a time; `last` is the last mode that it may use.
 fn stop(seen: Seen<'_>, seconds: u32, last: &str) -> Argv {
     let layout = seen.layout;

@@ -36,6 +36,8 @@ pub enum Action {
     Run(Vec<Argv>),
     /// A base backup or a rewind.
     Copy(Box<Copying>),
+    /// One server stops being the primary, and another becomes it.
+    HandOver(Box<HandOver>),
     /// A row is written on the primary and must arrive on every standby over its proper link.
     ProveLinks {
         /// The server that accepts writes.
@@ -43,6 +45,24 @@ pub enum Action {
         /// The links to prove.
         links: Vec<Link>,
     },
+}
+
+/// A planned change of the primary: the former one shuts down, and its successor is promoted when it has replayed the shutdown
+/// checkpoint, and not before (hazard 62).
+#[derive(Debug, Clone, PartialEq)]
+pub struct HandOver {
+    /// The primary until now.
+    pub from: ServerName,
+    /// Its successor.
+    pub to: ServerName,
+    /// On the former primary: shuts it down and prints its control file behind that.
+    pub stop: Vec<Argv>,
+    /// How long the successor may stand still on its way to the shutdown checkpoint, in seconds.
+    pub patience_s: u64,
+    /// What takes it back where nothing was shut down: commands by server, in order.
+    pub unmark: Vec<(ServerName, Vec<Argv>)>,
+    /// What makes the former primary the primary again, where its successor cannot be promoted.
+    pub undo: Vec<(ServerName, Vec<Argv>)>,
 }
 
 /// A base backup or a rewind.
@@ -107,6 +127,7 @@ impl Step {
         match &self.action {
             Action::Run(commands) => commands,
             Action::Copy(copying) => &copying.commands,
+            Action::HandOver(hand_over) => &hand_over.stop,
             Action::ProveLinks { .. } => &[],
         }
     }

@@ -328,6 +328,27 @@ impl Client {
         self.get(WHAT, &row, 0)
     }
 
+    /// Asks a standby to become a primary, and does not wait for it: `pg_promote` itself looks ten times a second.
+    ///
+    /// # Errors
+    /// The server is not in recovery (SQLSTATE 55000), or we may not.
+    pub async fn promote(&self) -> Result<bool, PostgresError> {
+        const WHAT: &str = "promote it";
+        let row = self.one(WHAT, self.query(WHAT, "SELECT pg_promote(false)", &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
+    /// Returns the timeline that a primary writes.
+    ///
+    /// # Errors
+    /// The server is in recovery (SQLSTATE 55000).
+    pub async fn written_timeline(&self) -> Result<i32, PostgresError> {
+        const WHAT: &str = "read its timeline";
+        const SQL: &str = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int4";
+        let row = self.one(WHAT, self.query(WHAT, SQL, &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
     fn one(&self, what: &'static str, rows: Vec<Row>) -> Result<Row, PostgresError> {
         rows.into_iter().next().ok_or_else(|| self.odd(what, "there is no row".to_owned()))
     }

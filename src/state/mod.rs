@@ -58,6 +58,11 @@ impl StateDir {
         self.path.join(KNOWN_HOSTS)
     }
 
+    /// Returns the path of the CA's certificate, which need not exist.
+    pub fn authority(&self) -> PathBuf {
+        self.path.join(CA.certificate)
+    }
+
     /// Loads the secrets that are there.
     ///
     /// A key without its certificate, or a certificate without its key, counts as not there.

@@ -2,7 +2,9 @@
 //!
 //! The mirror types here are the only place where a key gets its name. No text for people is made here.
 
+mod conninfo;
 mod reseed;
+mod role_change;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -41,9 +43,12 @@ use crate::ui::plan::PlanView;
 use crate::ui::topology::RoleView;
 use crate::ui::topology::StatusView;
 
+pub use conninfo::ConninfoDocument;
 pub use reseed::ReseedDocument;
 pub use reseed::ReseedPlanDocument;
 pub use reseed::ReseedsDocument;
+pub use role_change::RoleChangeDocument;
+pub use role_change::RoleChangePlanDocument;
 
 /// The version that every document carries.
 pub const VERSION: u32 = 1;

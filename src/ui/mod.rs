@@ -8,6 +8,7 @@ pub mod ask;
 pub mod beside;
 pub(crate) mod changes;
 mod columns;
+pub mod conninfo;
 pub mod diagnostic;
 pub mod history;
 pub mod json;
@@ -20,6 +21,7 @@ pub mod preflight;
 pub mod progress;
 pub mod report;
 pub mod reseed;
+pub mod role_change;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod topology;

@@ -159,6 +159,7 @@ pub(crate) fn run() -> RunReport {
         ],
         seconds: 64.25,
         bytes_transferred: 0,
+        write_downtime: None,
         warnings: Vec::new(),
         failure: None,
     }

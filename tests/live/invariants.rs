@@ -63,6 +63,20 @@ fn ask(lab: &Scenario, host: &str, sql: &str) -> String {
 
 /// I1: no two servers would ever have taken writes at the same time, and only the primary ever did.
 pub(crate) fn one_writer(lab: &Scenario, traces: &Traces) -> Vec<String> {
+    let mut broken = never_two(traces);
+    for (host, samples) in &traces.samples {
+        if let Some(at) = writable(samples).first().filter(|_| *host != primary(lab)) {
+            broken.push(format!("I1: {host}, which is no primary, was writable at {at:?}"));
+        }
+        if names(lab).contains(host) && samples.len() < 3 {
+            broken.push(format!("I1: {host} was looked at {} times: nothing is known of it", samples.len()));
+        }
+    }
+    broken
+}
+
+/// The first half of I1, where the primary changes.
+pub(crate) fn never_two(traces: &Traces) -> Vec<String> {
     let mut broken = Vec::new();
     let spans: Vec<(&str, Vec<(u64, u64)>)> =
         traces.samples.iter().map(|(host, samples)| (host.as_str(), writable(samples))).collect();
@@ -70,14 +84,6 @@ pub(crate) fn one_writer(lab: &Scenario, traces: &Traces) -> Vec<String> {
         for (other, of_other) in &spans[index + 1..] {
             let both = of_one.iter().find(|a| of_other.iter().any(|b| a.0 <= b.1 && b.0 <= a.1));
             broken.extend(both.map(|at| format!("I1: {one} and {other} were both writable at {}", at.0)));
-        }
-        if *one != primary(lab) && !of_one.is_empty() {
-            broken.push(format!("I1: {one}, which is no primary, was writable at {:?}", of_one[0]));
-        }
-    }
-    for (host, samples) in &traces.samples {
-        if names(lab).contains(host) && samples.len() < 3 {
-            broken.push(format!("I1: {host} was looked at {} times: nothing is known of it", samples.len()));
         }
     }
     broken

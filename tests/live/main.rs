@@ -34,5 +34,6 @@ mod scenario;
 mod schedules;
 mod secrets;
 mod stops;
+mod switchover;
 mod traces;
 mod variants;

@@ -8,6 +8,8 @@ pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 pub const START_GUARD: &str = include_str!("start-guard.sh");
 /// Stops an instance.
 pub const STOP_INSTANCE: &str = include_str!("stop-instance.sh");
+/// Shuts a primary down, and says where its WAL ends.
+pub const STAND_DOWN: &str = include_str!("stand-down.sh");
 /// Makes a directory where it is absent.
 pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
 /// Starts a detached job.

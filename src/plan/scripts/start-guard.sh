@@ -51,6 +51,9 @@ If it was promoted and is to be the primary, and no other primary runs: echo pri
         "If it is to be the primary, and no other primary runs: mv $data/$signal $data/$signal.old, then: $start
 If it is to be a standby: echo standby >$role_file, then: $start"
     done ;;
+  demoted)
+    refuse "it was the primary, and was about to hand over to another server." \
+      "On the operator's machine: pgstead status; then finish that with pgstead switchover --to SERVER, or take it back with pgstead switchover --abort." ;;
   fenced)
     refuse "it is fenced: another server is the primary, and it must not come back by itself." \
       "On the operator's machine: pgstead status shows who is the primary." ;;

@@ -1,0 +1,296 @@
+//! Carries a planned change of the primary out: down, proven, up. Whatever fails before the promotion is undone here, as the
+//! plan says; after it nothing is.
+//!
+//! It is one step, since nobody can write meanwhile: each word between two servers goes over a connection that is open
+//! (performance.md, section 4), and nothing is decided here but whether the shutdown checkpoint has arrived.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures_util::future::join;
+
+use crate::apply::Worker;
+#[cfg(debug_assertions)]
+use crate::apply::crash;
+use crate::apply::executor::End;
+use crate::apply::lease::NotDone;
+use crate::diagnostic::Diagnostic;
+use crate::event::Event;
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::lsn::Lsn;
+use crate::model::name::ServerName;
+use crate::observe::parse::parse_control;
+use crate::plan::HandOver;
+use crate::plan::StepId;
+use crate::postgres::Client;
+use crate::postgres::PostgresError;
+use crate::remote::Host;
+use crate::remote::RemoteError;
+use crate::wait;
+use crate::wait::Look;
+
+/// How often the successor is asked how far it is. It tells nobody by itself, and clients wait for the answer.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// How long a promotion may take: it ends recovery, and writes little.
+const PROMOTION: Duration = Duration::from_secs(60);
+
+/// The state of a primary that has written its shutdown checkpoint.
+const SHUT_DOWN: &str = "shut down";
+
+/// Where the former primary's WAL ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Token {
+    timeline: u32,
+    checkpoint: Lsn,
+    /// How long the shutdown took, by the server's own clock.
+    took: Duration,
+}
+
+/// What went wrong before the promotion.
+struct Trouble {
+    code: &'static str,
+    server: ServerName,
+    message: String,
+    detail: String,
+    command: Option<String>,
+}
+
+impl<H: Host> Worker<'_, H> {
+    /// Hands over from one server to another.
+    pub(super) async fn hand_over(&self, id: StepId, wish: &HandOver) -> End {
+        let HandOver { from, to, .. } = wish;
+        // The session is opened while clients can still write.
+        let successor = match self.sessions.session(to).await {
+            Ok(session) => session,
+            Err(diagnostic) => return self.undone(wish, &wish.unmark, id, *diagnostic).await,
+        };
+        // Both leases are asked for: that of the successor while the primary shuts down.
+        let nothing = [Argv::new(RunAs::Login, "true")];
+        let (stopped, is_ours) = join(self.on(from, &wish.stop), self.on(to, &nothing)).await;
+        let heard = Instant::now();
+        let token = match stopped {
+            Ok(output) => token(from, &output),
+            Err(NotDone::Lost(diagnostic)) => return End::NotBegun(diagnostic),
+            Err(NotDone::Failed(error @ RemoteError::Command { .. })) => Err(Trouble {
+                code: "shutdown-failed",
+                server: from.clone(),
+                message: format!("server \"{from}\" did not shut down in order"),
+                detail: error.diagnostic().detail.unwrap_or_default(),
+                command: error.diagnostic().command,
+            }),
+            // Nobody knows what became of it: it is neither taken for stopped nor started.
+            Err(NotDone::Failed(error)) => {
+                let mut diagnostic = error.diagnostic();
+                diagnostic.message = format!("server \"{from}\": could not see whether it has shut down");
+                diagnostic.hint = Some(format!(
+                    "Nobody was promoted. When \"{from}\" answers, run the same command again to finish, or take it back: pgstead switchover --abort"
+                ));
+                return End::Unknown(Box::new(diagnostic));
+            }
+        };
+        let token = match token {
+            Ok(token) => token,
+            Err(trouble) => return self.undone(wish, &wish.undo, id, trouble.diagnostic()).await,
+        };
+        #[cfg(debug_assertions)]
+        crash::at(crash::STOPPED);
+        if let Err(not_done) = is_ours {
+            let diagnostic = match not_done {
+                NotDone::Lost(diagnostic) => *diagnostic,
+                NotDone::Failed(error) => error.diagnostic(),
+            };
+            return self.undone(wish, &wish.undo, id, diagnostic).await;
+        }
+        if let Err(trouble) = arrived(&successor, wish, token).await {
+            return self.undone(wish, &wish.undo, id, trouble.diagnostic()).await;
+        }
+        let end = promote(&successor, to, token).await;
+        if matches!(end, End::Done) {
+            let took = token.took + heard.elapsed();
+            let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.tally.write_downtime_us.store(us.max(1), Ordering::Relaxed);
+            #[cfg(debug_assertions)]
+            crash::at(crash::PROMOTED);
+        }
+        end
+    }
+
+    /// Runs commands on a server while this run holds its lock.
+    async fn on(&self, server: &ServerName, commands: &[Argv]) -> Result<String, NotDone> {
+        let (Some(Ok(host)), Some(login)) = (self.hosts.get(server), self.logins.get(server)) else {
+            let message = format!("server \"{server}\": there is no connection to it");
+            return Err(NotDone::Lost(Box::new(Diagnostic::error("no-connection", message).server(server))));
+        };
+        self.lease.run(host, commands, login).await.map(|output| output.text())
+    }
+
+    /// Makes the former primary the primary again, and says why.
+    async fn undone(&self, wish: &HandOver, undo: &[(ServerName, Vec<Argv>)], id: StepId, why: Diagnostic) -> End {
+        let from = &wish.from;
+        let text = format!("\"{from}\" is made the primary again");
+        self.events.send(Event::StepWarned { id: id.0, text });
+        let mut troubles = String::new();
+        for (server, commands) in undo {
+            if let Err(not_done) = self.on(server, commands).await {
+                let why = match not_done {
+                    NotDone::Lost(diagnostic) => diagnostic.message,
+                    NotDone::Failed(error) => {
+                        let detail = error.diagnostic().detail.unwrap_or_default();
+                        format!("{error}: {}", detail.trim())
+                    }
+                };
+                troubles.push_str(&format!(" On \"{server}\" that failed: {why}."));
+            }
+        }
+        let (end, hint) = match troubles.is_empty() {
+            true => (
+                format!("Nobody was promoted; \"{from}\" was made the primary again."),
+                "When the cause is mended, run the same command again.",
+            ),
+            false => (
+                format!("Nobody was promoted, and \"{from}\" should have been made the primary again.{troubles}"),
+                "To make it the primary again: pgstead switchover --abort",
+            ),
+        };
+        let detail = [why.detail.as_deref().unwrap_or_default().trim(), &end].join(" ");
+        End::Failed(Box::new(why.detail(detail.trim().to_owned()).hint(hint)))
+    }
+}
+
+impl Trouble {
+    fn diagnostic(self) -> Diagnostic {
+        let Self { code, server, message, detail, command } = self;
+        Diagnostic { command, ..Diagnostic::error(code, message).server(server).detail(detail) }
+    }
+}
+
+/// Reads what the former primary said when it had ended.
+fn token(from: &ServerName, said: &str) -> Result<Token, Trouble> {
+    let trouble = |message: String, detail: String| Trouble {
+        code: "shutdown-unclean",
+        server: from.clone(),
+        message,
+        detail,
+        command: None,
+    };
+    let took = said.lines().find_map(|line| line.strip_prefix("stopped in ")?.strip_suffix(" ms")?.parse().ok());
+    let (Some(took), Some(control)) = (took, parse_control(said)) else {
+        let message = format!("server \"{from}\" does not say where its WAL ends");
+        return Err(trouble(message, format!("It said: {}", said.trim())));
+    };
+    if control.state != SHUT_DOWN {
+        let message = format!("server \"{from}\" has ended without a shutdown checkpoint");
+        return Err(trouble(message, format!("Its database cluster state is \"{}\".", control.state)));
+    }
+    let took = Duration::from_millis(took);
+    Ok(Token { timeline: control.timeline, checkpoint: control.checkpoint, took })
+}
+
+/// Waits until the successor has replayed the shutdown checkpoint, for as long as it moves towards it (hazards 57, 62).
+async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<(), Trouble> {
+    let HandOver { from, to, patience_s, .. } = wish;
+    let limit = Duration::from_secs(*patience_s);
+    let arrived = wait::while_it_moves(limit, LOOK_AGAIN, async || match successor.replayed().await {
+        // The end of the last record that was replayed is behind the beginning of that one.
+        Ok(state) if state.replay_lsn.is_some_and(|replayed| replayed > token.checkpoint) => (Look::Ready(()), None),
+        Ok(state) => {
+            let word = |lsn: Option<Lsn>| lsn.map_or("nothing".to_owned(), |lsn| lsn.to_string());
+            let seen = format!("received {}, replayed {}", word(state.receive_lsn), word(state.replay_lsn));
+            let at = state.replay_lsn.unwrap_or(Lsn(0)).0.saturating_add(state.receive_lsn.unwrap_or(Lsn(0)).0);
+            (Look::NotYet(seen), Some(at))
+        }
+        Err(error) => (Look::NotYet(error.to_string()), None),
+    });
+    arrived.await.map_err(|seen| Trouble {
+        code: "checkpoint-not-arrived",
+        server: to.clone(),
+        message: format!("server \"{to}\" has not replayed the shutdown checkpoint of \"{from}\""),
+        detail: format!(
+            "That is at {}; it has not moved for {patience_s} s. Last seen: it has {seen}.",
+            token.checkpoint
+        ),
+        command: None,
+    })
+}
+
+/// Promotes the successor and waits until it accepts writes, on a timeline of its own (hazard 58).
+async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
+    let told = |code, message: String, detail: String| {
+        let hint = format!("It only goes forward now: pgstead switchover --to {to}");
+        Box::new(Diagnostic::error(code, message).server(to).detail(detail).hint(hint))
+    };
+    let unknown = |why: String| {
+        let message = format!("server \"{to}\": whether it was promoted is not known");
+        End::Unknown(told("promotion-unknown", message, why))
+    };
+    match successor.promote().await {
+        Ok(true) => {}
+        Ok(false) => return unknown("pg_promote() answered false.".to_owned()),
+        Err(error) => return unknown(explain(&error)),
+    }
+    let accepts_writes = wait::until(PROMOTION, LOOK_AGAIN, async || match successor.in_recovery().await {
+        Ok(false) => Look::Ready(Ok(())),
+        Ok(true) => Look::NotYet("it is in recovery".to_owned()),
+        Err(error) if successor.is_closed() => Look::Ready(Err(explain(&error))),
+        Err(error) => Look::NotYet(explain(&error)),
+    });
+    match accepts_writes.await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return unknown(why),
+        Err(seen) => {
+            let message = format!("server \"{to}\" was told to be the primary, and does not accept writes");
+            return End::Failed(told("promotion-slow", message, format!("Last seen: {seen}.")));
+        }
+    }
+    match successor.written_timeline().await {
+        Ok(timeline) if i64::from(timeline) > i64::from(token.timeline) => End::Done,
+        Ok(timeline) => End::Failed(told(
+            "timeline-not-new",
+            format!("server \"{to}\" accepts writes, and not on a timeline of its own"),
+            format!("It writes timeline {timeline}; that of the former primary was {}.", token.timeline),
+        )),
+        Err(error) => unknown(explain(&error)),
+    }
+}
+
+fn explain(error: &PostgresError) -> String {
+    let diagnostic = error.diagnostic();
+    match diagnostic.detail {
+        Some(detail) => [&diagnostic.message, ": ", &detail].concat(),
+        None => diagnostic.message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTROL: &str = "pg_control version number:            1300\n\
+        Database system identifier:           7300000000000000001\n\
+        Database cluster state:               shut down\n\
+        Latest checkpoint location:           0/3008BD8\n\
+        Latest checkpoint's TimeLineID:       1\n\
+        Data page checksum version:           1\n";
+
+    #[test]
+    fn only_a_shutdown_checkpoint_is_a_token() {
+        let from = "a".parse().unwrap();
+        let said = ["stopped in 93 ms\n", CONTROL].concat();
+        let wanted = Token { timeline: 1, checkpoint: Lsn(0x300_8BD8), took: Duration::from_millis(93) };
+        assert_eq!(token(&from, &said).map_err(|trouble| trouble.message), Ok(wanted));
+        for (torn, message) in [
+            (said.replace("shut down\n", "in production\n"), "server \"a\" has ended without a shutdown checkpoint"),
+            (
+                said.replace("shut down\n", "shut down in recovery\n"),
+                "server \"a\" has ended without a shutdown checkpoint",
+            ),
+            (CONTROL.to_owned(), "server \"a\" does not say where its WAL ends"),
+            ("stopped in 93 ms\n".to_owned(), "server \"a\" does not say where its WAL ends"),
+        ] {
+            assert_eq!(token(&from, &torn).map_err(|trouble| trouble.message), Err(message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! `switchover`: look, judge, show, ask, hand over; or take it back.
+
+use std::time::Instant;
+
+use clap::ArgGroup;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::block_on;
+use super::exit;
+use super::exit::Exit;
+use super::globals::Globals;
+use super::interrupts::Interrupts;
+use super::inventory;
+use super::plan::refused;
+use super::session::Session;
+use super::session::state_identity;
+use crate::apply::Run;
+use crate::apply::RunReport;
+use crate::apply::lock;
+use crate::check::role_change::judge;
+use crate::check::role_change::selection;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::diagnostic::Severity;
+use crate::model::name::ServerName;
+use crate::observe::probe::Wish;
+use crate::pki::OperatorSecrets;
+use crate::plan::Action;
+use crate::plan::Material;
+use crate::plan::plan_abort;
+use crate::plan::plan_switchover;
+use crate::plan::reseed;
+use crate::plan::switchover;
+use crate::plan::switchover::Switchover;
+use crate::state::Holder;
+use crate::state::StateDir;
+use crate::state::StateError;
+use crate::state::journal::operator;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::ask;
+use crate::ui::ask::Gravity;
+use crate::ui::ask::Question;
+use crate::ui::json::RoleChangeDocument;
+use crate::ui::json::RoleChangePlanDocument;
+use crate::ui::plan::PlanView;
+use crate::ui::role_change;
+
+/// The name of this operation in locks and journal.
+const OPERATION: &str = "switchover";
+
+/// Make a standby the primary, and the primary a standby, with nothing lost
+///
+/// The primary shuts down in order, and its successor is promoted when it has replayed the shutdown checkpoint, and not before.
+/// The former primary then follows it, and so do the other standbys; none of them is copied anew. Nobody can write for a
+/// moment, which is measured. What would stand in the way is looked for first: a link that does not stream, a way back that is
+/// closed, an archive that is behind. Where the shutdown checkpoint does not arrive, the primary is started again. An
+/// interrupted switchover is finished by the same command; until somebody is promoted, --abort takes it back.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead switchover --to b --dry-run    show what would be done, and what stands in the way
+  pgstead switchover --to b              show it, ask, hand over from the primary to b
+  pgstead switchover --to a              the way back is the same
+  pgstead switchover --to-site remote    the standby there that is best placed becomes the primary
+  pgstead switchover --abort             take back one that was interrupted before the promotion")]
+#[command(group = ArgGroup::new("target").required(true))]
+pub(super) struct SwitchoverArgs {
+    /// The server that becomes the primary
+    #[arg(long, value_name = "SERVER", group = "target")]
+    to: Option<String>,
+    /// The site of which a standby becomes the primary
+    #[arg(long, value_name = "SITE", group = "target")]
+    to_site: Option<String>,
+    /// Take back a switchover that was interrupted before the promotion
+    #[arg(long, group = "target")]
+    abort: bool,
+    /// Show the plan and what stands in its way, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let inventory = inventory::load(globals, ui)?;
+    if let Some(word) = &args.to {
+        reseed::find(&inventory.topology, word)
+            .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+    }
+    let begun = Instant::now();
+    block_on(async {
+        let progress = Progress::start(ui);
+        let events = progress.events();
+        let state = StateDir::at(&inventory.state_dir);
+        let local = match args.dry_run {
+            true => None,
+            false => {
+                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
+                Some(state.lock(&holder).map_err(|error| {
+                    let is_locked = matches!(error, StateError::Locked { .. });
+                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
+                    Failure::one(kind, error.diagnostic())
+                })?)
+            }
+        };
+        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let result = over(&mut session, args, ui, progress, begun).await;
+        session.close().await;
+        drop(local);
+        result
+    })
+}
+
+/// Plans over open connections, shows, asks, carries out.
+async fn over(
+    session: &mut Session<'_>,
+    args: &SwitchoverArgs,
+    ui: &Ui,
+    progress: Progress,
+    begun: Instant,
+) -> Result<Exit, Failure> {
+    // A planned change needs every server: one that was not looked at may be a second primary.
+    session.require_all()?;
+    if !args.dry_run {
+        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+    }
+    let secrets = session.secrets()?;
+    let planned = planned(session, &secrets, args).await?;
+    progress.finish();
+    let topology = &session.inventory.topology;
+    let logins = session.logins();
+    let view = |planned: &Switchover| role_change::View { from: planned.from.clone(), to: planned.to.clone() };
+    let (planned, material) = match planned {
+        Ok(planned) => planned,
+        Err(refusals) => {
+            if args.dry_run {
+                let plan = PlanView { topology: topology.name(), plan: Err(&refusals), logins: &logins };
+                ui.answer(|look| crate::ui::plan::render(&plan, look), || RoleChangePlanDocument::new(&plan, None))?;
+                ui.diagnostics(&refusals);
+                return Ok(refused(&refusals).kind.into());
+            }
+            return Err(refused(&refusals));
+        }
+    };
+    let shown = view(&planned);
+    let plan = &planned.plan;
+    let plan_view = PlanView { topology: topology.name(), plan: Ok(plan), logins: &logins };
+    if args.dry_run {
+        ui.answer(
+            |look| crate::ui::plan::render(&plan_view, look),
+            || RoleChangePlanDocument::new(&plan_view, Some(&shown)),
+        )?;
+        return Ok(exit::DONE);
+    }
+    ui.diagnostics(&plan.notes);
+    let report = if plan.changes() {
+        if !ui.options.yes || ui.err.whole {
+            ui.explain(&crate::ui::plan::render_steps(&plan_view, ui.err));
+        }
+        ask::consent(ui, &question(&planned, args.abort))?;
+        session
+            .state
+            .save_secrets(&secrets)
+            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+        let sessions = session.sessions(&secrets)?;
+        let state = state_identity(&session.state);
+        lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
+        let progress = Progress::start(ui);
+        let events = progress.events();
+        let run = Run {
+            plan,
+            observation: &session.observation,
+            hosts: &session.hosts,
+            logins: &logins,
+            sessions: &sessions,
+            state: &session.state,
+            holder: lock::Holder {
+                run: material.run.clone(),
+                operation: OPERATION.to_owned(),
+                owner: operator(),
+                pid: std::process::id(),
+                since: Timestamp::now().to_string(),
+                state,
+            },
+            events: &events,
+            begun,
+        };
+        let mut interrupts = Interrupts::listen()?;
+        let report = run.carry_out(async || interrupts.next().await).await;
+        drop(events);
+        progress.finish();
+        report?
+    } else {
+        RunReport::unchanged(topology.name(), begun.elapsed().as_secs_f64())
+    };
+    ui.diagnostics(&report.warnings);
+    ui.answer(|look| role_change::render(&report, &shown, look), || RoleChangeDocument::new(&report, &shown))?;
+    Ok(match &report.failure {
+        None => exit::DONE,
+        Some(failure) => {
+            ui.diagnostics(&failure.diagnostics);
+            failure.kind.into()
+        }
+    })
+}
+
+/// What may be done, with the material that it takes; or every reason against it.
+type Planned = Result<(Switchover, Material), Vec<Diagnostic>>;
+
+/// Plans, and judges whether what is planned would go through.
+async fn planned(
+    session: &mut Session<'_>,
+    secrets: &OperatorSecrets,
+    args: &SwitchoverArgs,
+) -> Result<Planned, Failure> {
+    let topology = &session.inventory.topology;
+    if args.abort {
+        let material = session.material(secrets)?;
+        let planned = plan_abort(topology, &session.observation, &material);
+        return Ok(planned.map(|planned| (planned, material)));
+    }
+    let to = match (&args.to, &args.to_site) {
+        (_, Some(site)) => switchover::at_site(topology, &session.observation, site),
+        (word, None) => reseed::find(topology, word.as_deref().unwrap_or_default()),
+    };
+    let to: &ServerName = to.map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+    session.compare_for_switchover(to).await;
+    let material = session.material(secrets)?;
+    let mut planned = match plan_switchover(topology, &session.observation, &material, to) {
+        Ok(planned) => planned,
+        Err(refusals) => return Ok(Err(refusals)),
+    };
+    let begins = planned.plan.steps.iter().any(|planned| match &planned.step.action {
+        Action::HandOver(hand_over) => {
+            session.observation.server(&hand_over.from).is_some_and(|seen| seen.instance.known().is_some())
+        }
+        _ => false,
+    });
+    if let (Some(from), true) = (&planned.from, begins) {
+        let report = session.check(Some(&selection(args.dry_run))).await?;
+        let mut told = judge(report.findings, &session.observation, from, to);
+        // An earlier run marked the primary; this one goes on from there.
+        told.retain(|diagnostic| diagnostic.code != "switchover-unfinished");
+        if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+            return Ok(Err(told));
+        }
+        planned.plan.notes.extend(told);
+    }
+    Ok(Ok((planned, material)))
+}
+
+fn question(planned: &Switchover, is_abort: bool) -> Question {
+    let to = &planned.to;
+    let change = match &planned.from {
+        Some(_) if is_abort => format!("Take the switchover back and leave \"{to}\" the primary"),
+        Some(from) => format!("Hand over from \"{from}\" to \"{to}\""),
+        None => format!("Finish the switchover to \"{to}\""),
+    };
+    Question { gravity: Gravity::of(&planned.plan), change }
+}

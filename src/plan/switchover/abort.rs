@@ -1,0 +1,60 @@
+//! Takes back a switchover that has not come to the promotion: the primary is the primary again.
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::PlanBuilder;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Survey;
+use crate::plan::survey::survey;
+use crate::plan::switchover::Switchover;
+use crate::plan::switchover::stage;
+use crate::plan::switchover::steps;
+use crate::plan::switchover::unseen;
+
+/// Plans to take a switchover back.
+///
+/// # Errors
+/// Every reason to refuse: none was begun, somebody was promoted, or a server could not be looked at, which may have been.
+pub fn plan_abort(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+) -> Result<Switchover, Vec<Diagnostic>> {
+    let unseen = unseen(topology, observation);
+    if !unseen.is_empty() {
+        return Err(unseen);
+    }
+    let from = stage::to_take_back(topology, observation).map_err(|refusal| vec![*refusal])?;
+    let Survey { servers, refusals, notes, .. } = survey(topology, observation);
+    let Some(seen) = servers.get(from).filter(|_| refusals.is_empty()) else { return Err(refusals) };
+    let links = topology.links(from);
+    let mut plan = PlanBuilder::default();
+    let (title, commands) = match seen.instance {
+        Some(_) => ("let it stay the primary", vec![steps::primary_again(topology, observation, material, *seen)?]),
+        None => ("start it as the primary again", steps::back(topology, observation, material, *seen)?),
+    };
+    let mut last = vec![plan.add(Step::run(from, Risk::Reversible, title, commands), [])];
+    for server in servers.values().filter(|server| server.server.name != *from) {
+        // What the switchover made on its successor.
+        for step in steps::drop_left_over(topology, *server, &links) {
+            last.push(plan.add(step, []));
+        }
+    }
+    let proof = Step {
+        title: format!("prove every link: a row written on {from} arrives"),
+        server: None,
+        risk: Risk::Reversible,
+        action: Action::ProveLinks { primary: from.clone(), links },
+        files: Vec::new(),
+    };
+    plan.add(proof, last);
+    let to: ServerName = from.clone();
+    let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
+    Ok(Switchover { from: Some(from.clone()), to, plan })
+}

@@ -1,0 +1,189 @@
+//! How far a switchover is: not begun, interrupted before the promotion, or interrupted after it.
+//!
+//! Told from what the servers are and from the role file of a primary that was about to hand over. Judges nothing else.
+
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Topology;
+use crate::plan::guard;
+
+/// The state in which a primary's shutdown checkpoint is the end of its WAL.
+const SHUT_DOWN: &str = "shut down";
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage<'a> {
+    /// The primary runs. Whether an earlier run has marked it already makes no difference.
+    Whole {
+        /// The primary.
+        from: &'a ServerName,
+        /// Whether it is marked as about to hand over.
+        is_demoted: bool,
+    },
+    /// The primary has shut down in order, and nobody was promoted: it goes on, or is taken back.
+    Stopped {
+        /// The primary until then.
+        from: &'a ServerName,
+    },
+    /// The successor accepts writes: from here on it only goes forward.
+    Promoted {
+        /// The former primary, where its role file still says that it was about to hand over.
+        from: Option<&'a ServerName>,
+    },
+}
+
+/// Returns every server whose role file says that it was about to hand over.
+pub(super) fn demoted<'a>(topology: &'a Topology, observation: &Observation) -> Vec<&'a ServerName> {
+    let is_demoted = |name: &&ServerName| {
+        let seen = observation.server(name);
+        seen.and_then(|seen| guard::successor(seen, seen.layout.known()?)).is_some()
+    };
+    topology.servers().map(|server| &server.name).filter(is_demoted).collect()
+}
+
+/// Returns every server that accepts writes.
+fn writers<'a>(topology: &'a Topology, observation: &Observation) -> Vec<&'a ServerName> {
+    let accepts_writes = |name: &&ServerName| {
+        let instance = observation.server(name).and_then(|seen| seen.instance.known());
+        instance.is_some_and(|instance| !instance.in_recovery)
+    };
+    topology.servers().map(|server| &server.name).filter(accepts_writes).collect()
+}
+
+/// Finds out how far a switchover to a server is.
+///
+/// # Errors
+/// Nobody knows who the primary is, or another switchover is not finished.
+pub(super) fn stage<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    to: &ServerName,
+) -> Result<Stage<'a>, Box<Diagnostic>> {
+    let demoted = demoted(topology, observation);
+    match (writers(topology, observation).as_slice(), demoted.as_slice()) {
+        ([writer], []) if *writer == to => Ok(Stage::Promoted { from: None }),
+        ([writer], [from]) if *writer == to && from != writer => Ok(Stage::Promoted { from: Some(from) }),
+        ([writer], []) => Ok(Stage::Whole { from: writer, is_demoted: false }),
+        ([writer], [from]) if from == writer && *writer != to => Ok(Stage::Whole { from: writer, is_demoted: true }),
+        ([writer], [from]) if from == writer => Err(Box::new(
+            Diagnostic::error(
+                "switchover-unfinished",
+                format!("server \"{to}\" is the primary, and was about to hand over"),
+            )
+            .server(to)
+            .detail("A switchover was begun and did not come to its end. Nobody was promoted.")
+            .hint("To leave it the primary: pgstead switchover --abort"),
+        )),
+        ([writer], [from, ..]) => Err(Box::new(
+            Diagnostic::error(
+                "switchover-unfinished",
+                format!("the switchover from \"{from}\" to \"{writer}\" is not finished"),
+            )
+            .server(from)
+            .hint(format!("Finish it first: pgstead switchover --to {writer}")),
+        )),
+        ([], [from]) => stopped(observation, from, to),
+        ([], _) => Err(Box::new(no_primary())),
+        (several, _) => {
+            let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
+            Err(Box::new(
+                Diagnostic::error("two-primaries", format!("servers {} all accept writes", names.join(" and ")))
+                    .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
+            ))
+        }
+    }
+}
+
+fn no_primary() -> Diagnostic {
+    Diagnostic::error("primary-missing", "no server accepts writes")
+        .detail("A switchover is planned, and needs the primary.")
+        .hint("Bring the primary back: pgstead check says what is wrong with it.")
+}
+
+fn stopped<'a>(observation: &Observation, from: &'a ServerName, to: &ServerName) -> Result<Stage<'a>, Box<Diagnostic>> {
+    let refuse = |detail: String| {
+        Err(Box::new(
+            Diagnostic::error(
+                "not-shut-down",
+                format!("server \"{from}\" was about to hand over, and has not shut down in order"),
+            )
+            .server(from)
+            .detail(detail)
+            .hint("Where its WAL ends is not known, so that nobody is promoted. To make it the primary again: pgstead switchover --abort"),
+        ))
+    };
+    if from == to {
+        return Err(Box::new(
+            Diagnostic::error(
+                "switchover-unfinished",
+                format!("server \"{from}\" was about to hand over, and is stopped"),
+            )
+            .server(from)
+            .hint("To make it the primary again: pgstead switchover --abort"),
+        ));
+    }
+    let Some(seen) = observation.server(from) else { return refuse("It was not observed.".to_owned()) };
+    match (&seen.instance, state(seen)) {
+        (Observed::Absent, Some(SHUT_DOWN)) => Ok(Stage::Stopped { from }),
+        (Observed::Absent, Some(state)) => refuse(format!("Its database cluster state is \"{state}\".")),
+        (Observed::Absent, None) => refuse("Its control file could not be read.".to_owned()),
+        (other, _) => {
+            refuse(format!("It runs and does not answer: {}.", other.unreadable().unwrap_or_default().trim()))
+        }
+    }
+}
+
+fn state(seen: &ServerObservation) -> Option<&str> {
+    Some(&seen.data_directory.known()?.control.known()?.state)
+}
+
+/// Returns the one server of which a switchover is to be taken back.
+///
+/// # Errors
+/// There is none, or somebody was promoted already.
+pub(super) fn to_take_back<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+) -> Result<&'a ServerName, Box<Diagnostic>> {
+    let demoted = demoted(topology, observation);
+    let [from] = demoted.as_slice() else {
+        return Err(Box::new(match demoted.as_slice() {
+            [] => Diagnostic::error("nothing-to-abort", "no switchover was begun that is not finished")
+                .detail("No server is marked as about to hand over."),
+            several => {
+                let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+                Diagnostic::error(
+                    "switchover-unfinished",
+                    format!("{} are all marked as about to hand over", names.join(" and ")),
+                )
+                .hint("Find out which one has the data that counts, and re-seed the others.")
+            }
+        }));
+    };
+    let timeline = |name: &ServerName| {
+        let seen = observation.server(name)?;
+        let of_control = seen.data_directory.known().and_then(|data| data.control.known());
+        let of_instance = seen.instance.known().map(|instance| instance.timeline);
+        of_instance.or(of_control.map(|control| control.timeline))
+    };
+    let others = topology.servers().map(|server| &server.name).filter(|name| name != from);
+    let writers: BTreeSet<&ServerName> = writers(topology, observation).into_iter().collect();
+    // One that was promoted and stopped again has a later timeline.
+    let promoted = others.into_iter().find(|name| writers.contains(*name) || timeline(name) > timeline(from));
+    match promoted {
+        None => Ok(from),
+        Some(promoted) => Err(Box::new(
+            Diagnostic::error(
+                "already-promoted",
+                format!("server \"{promoted}\" was promoted: the switchover only goes forward"),
+            )
+            .server(promoted)
+            .hint(format!("Finish it: pgstead switchover --to {promoted}")),
+        )),
+    }
+}

@@ -1,0 +1,479 @@
+//! The steps of a switchover, from wherever it is: each is left out where it is done already.
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
+use crate::model::argv::Piece;
+use crate::model::argv::RunAs;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::PlanBuilder;
+use crate::plan::StepId;
+use crate::plan::change;
+use crate::plan::decided::Change;
+use crate::plan::desired;
+use crate::plan::desired::Wanted;
+use crate::plan::files;
+use crate::plan::files::Entry;
+use crate::plan::guard;
+use crate::plan::parameters::ConfRole;
+use crate::plan::parameters::synchronous_standby_names;
+use crate::plan::scripts;
+use crate::plan::seed;
+use crate::plan::service;
+use crate::plan::sql;
+use crate::plan::step::Action;
+use crate::plan::step::HandOver;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::plan::switchover::stage::Stage;
+
+/// How long the primary may take to shut down, in seconds: nobody can write meanwhile, and a checkpoint was just written.
+const STOP_SECONDS: u32 = 60;
+
+/// How long its successor may stand still on the way to the shutdown checkpoint, in seconds.
+const PATIENCE_SECONDS: u64 = 10;
+
+/// Everything that listing the steps needs.
+pub(super) struct Steps<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) observation: &'a Observation,
+    pub(super) material: &'a Material,
+    pub(super) servers: &'a BTreeMap<ServerName, Seen<'a>>,
+    /// The links below the new primary.
+    pub(super) links: &'a [Link],
+    pub(super) stage: Stage<'a>,
+    pub(super) to: &'a ServerName,
+}
+
+/// The steps with what is said of them.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) plan: PlanBuilder,
+    pub(super) notes: Vec<Diagnostic>,
+}
+
+/// What one server gets.
+struct Needs {
+    install: Vec<Entry>,
+    change: Change,
+}
+
+impl<'a> Steps<'a> {
+    /// Lists the steps.
+    ///
+    /// # Errors
+    /// Every reason to refuse, such as files that were edited by hand.
+    pub(super) fn list(&self) -> Result<Listed, Vec<Diagnostic>> {
+        let mut listed = Listed::default();
+        let names = self.topology.synchronous(self.to).as_ref().map(synchronous_standby_names).unwrap_or_default();
+        listed.notes.extend(self.fewer_synchronous());
+        let served = self.setting(self.to, "synchronous_standby_names");
+        // Turning on comes last, after the proof; turning off comes at once (hazard 49).
+        let first_names = if names.is_empty() { String::new() } else { served };
+        let mut refusals = Vec::new();
+        let mut changes: BTreeMap<&ServerName, Needs> = BTreeMap::new();
+        for (name, seen) in self.servers {
+            match self.change(name, *seen, &first_names) {
+                Ok((change, drift)) => {
+                    changes.insert(name, change);
+                    listed.notes.extend(drift);
+                }
+                Err(all) => refusals.extend(all),
+            }
+        }
+        let demotion = match self.stage {
+            Stage::Whole { from, .. } => match self.demotion(from) {
+                Ok(step) => step,
+                Err(all) => {
+                    refusals.extend(all);
+                    None
+                }
+            },
+            _ => None,
+        };
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        let plan = &mut listed.plan;
+        let slots = self.create_slots(plan);
+        let handed = self.hand_over(plan, &slots, demotion)?;
+        let mut before_proof: Vec<StepId> = slots.clone();
+        before_proof.extend(handed);
+        for name in self.in_order() {
+            let (Some(seen), Some(Needs { install, change })) = (self.servers.get(name), changes.get(name)) else {
+                continue;
+            };
+            before_proof.extend(self.bring_in_line(plan, *seen, install, change, handed));
+        }
+        // What could not be asked before it runs again.
+        if let Some(late) = self.late_slots(plan, &before_proof) {
+            before_proof.push(late);
+        }
+        let left_over: Vec<Step> =
+            self.servers.values().flat_map(|seen| drop_left_over(self.topology, *seen, self.links)).collect();
+        let is_settled = plan.all().is_empty() && left_over.is_empty() && first_names == names;
+        if is_settled {
+            return Ok(listed);
+        }
+        let proven = plan.add(self.prove(), before_proof);
+        if first_names != names {
+            self.turn_synchronous_on(plan, &names, proven)?;
+        }
+        for step in left_over {
+            plan.add(step, [proven]);
+        }
+        if handed.is_some()
+            && let Some(seen) = self.servers.get(self.to)
+        {
+            // A re-seed reads the new timeline in the control file (hazard 70).
+            let command = sql::psql(seen.layout, seen.server, sql::checkpoint());
+            let title = "write a checkpoint, so that its control file names its timeline";
+            plan.add(Step::run(self.to, Risk::Reversible, title, vec![command]), [proven]);
+        }
+        Ok(listed)
+    }
+
+    /// The former primary, where it is still to become a standby in this run.
+    fn former(&self) -> Option<&'a ServerName> {
+        match self.stage {
+            Stage::Whole { from, .. } | Stage::Stopped { from } => Some(from),
+            Stage::Promoted { .. } => None,
+        }
+    }
+
+    fn setting(&self, name: &ServerName, parameter: &str) -> String {
+        let instance = self.servers.get(name).and_then(|seen| seen.instance);
+        instance.and_then(|instance| instance.settings.get(parameter)).map_or("", |setting| &setting.setting).to_owned()
+    }
+
+    /// The new primary first, then standbys behind their upstreams.
+    fn in_order(&self) -> impl Iterator<Item = &ServerName> {
+        std::iter::once(self.to).chain(self.links.iter().map(|link| &link.standby))
+    }
+
+    fn role(&self, name: &ServerName, seen: Seen<'_>, names: &str) -> ConfRole {
+        match self.links.iter().find(|link| link.standby == *name) {
+            None => ConfRole::Primary(names.to_owned()),
+            Some(link) => desired::standby_role(self.topology, seen, &link.upstream),
+        }
+    }
+
+    fn wanted(&self, seen: Seen<'_>, role: ConfRole) -> Result<Wanted, Diagnostic> {
+        let primary = self.servers.get(self.to).copied();
+        desired::wanted(self.topology, self.observation, self.material, seen, primary, role)
+    }
+
+    /// What a server's files must be from then on, and what its instance needs for that.
+    fn change(
+        &self,
+        name: &ServerName,
+        seen: Seen<'_>,
+        names: &str,
+    ) -> Result<(Needs, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let wanted = self.wanted(seen, self.role(name, seen, names)).map_err(|diagnostic| vec![diagnostic])?;
+        let all: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
+        let comparison = files::compare(name, seen.seen, seen.layout, &all);
+        if !comparison.refusals.is_empty() {
+            return Err(comparison.refusals);
+        }
+        let mut install = comparison.changes;
+        let is_former = match self.stage {
+            Stage::Promoted { from } => from == Some(name),
+            Stage::Whole { from, .. } | Stage::Stopped { from } => from == name,
+        };
+        if is_former {
+            let at = install.len().saturating_sub(1);
+            install.splice(at..at, seed::marks(seen, &wanted, &seen.layout.data_directory));
+        }
+        let change = change::decide(&seen, &install, &comparison.edited);
+        Ok((Needs { install, change }, comparison.drift))
+    }
+
+    /// Upstreams keep WAL for their standbys before those need it. What does not run is asked later.
+    fn create_slots(&self, plan: &mut PlanBuilder) -> Vec<StepId> {
+        let missing = |upstream: Seen<'_>| {
+            let links = self.links.iter().filter(|link| link.upstream == upstream.server.name);
+            links.filter(|link| !has_slot(upstream, &link.standby)).map(|link| link.standby.slot_name()).collect()
+        };
+        let running = self.in_order().filter_map(|name| self.servers.get(name)).filter(|seen| seen.instance.is_some());
+        let mut added = Vec::new();
+        for upstream in running {
+            let slots: Vec<String> = missing(*upstream);
+            if !slots.is_empty() {
+                added.push(plan.add(create_slots(*upstream, &slots), []));
+            }
+        }
+        added
+    }
+
+    /// The same of an upstream that did not run when it was looked at.
+    fn late_slots(&self, plan: &mut PlanBuilder, before: &[StepId]) -> Option<StepId> {
+        let stopped = self
+            .servers
+            .values()
+            .find(|seen| seen.instance.is_none() && self.links.iter().any(|link| link.upstream == seen.server.name))?;
+        let links = self.links.iter().filter(|link| link.upstream == stopped.server.name);
+        let slots: Vec<String> = links.map(|link| link.standby.slot_name()).collect();
+        Some(plan.add(create_slots(*stopped, &slots), before.iter().copied()))
+    }
+
+    /// Marks the primary as about to hand over: from then on nothing starts it.
+    fn demotion(&self, from: &ServerName) -> Result<Option<Step>, Vec<Diagnostic>> {
+        let Some(seen) = self.servers.get(from) else { return Ok(None) };
+        let names = self.setting(from, "synchronous_standby_names");
+        let wanted = self.wanted(*seen, ConfRole::Primary(names)).map_err(|diagnostic| vec![diagnostic])?;
+        let mut entries: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
+        let role = seen.layout.own("role");
+        for entry in &mut entries {
+            if let Entry::File { path, content, .. } = entry
+                && *path == role
+            {
+                *content = Piece::Text(guard::demoted(self.to));
+            }
+        }
+        let comparison = files::compare(from, seen.seen, seen.layout, &entries);
+        if !comparison.refusals.is_empty() {
+            return Err(comparison.refusals);
+        }
+        let title = format!("mark it as about to hand over to \"{}\": nothing starts it from now on", self.to);
+        let mut step = files::install(from, seen.seen, seen.layout, title, &role_alone(&entries, seen), None);
+        step.files.retain(|file| file.path == role);
+        Ok(Some(step))
+    }
+
+    /// Checkpoints, so that the shutdown has little to write; the mark; the handover itself. None where it is done already.
+    fn hand_over(
+        &self,
+        plan: &mut PlanBuilder,
+        slots: &[StepId],
+        demotion: Option<Step>,
+    ) -> Result<Option<StepId>, Vec<Diagnostic>> {
+        let Some(from) = self.former() else { return Ok(None) };
+        let (Some(former), Some(successor)) = (self.servers.get(from), self.servers.get(self.to)) else {
+            return Ok(None);
+        };
+        let mut before = slots.to_vec();
+        if let Some(demotion) = demotion {
+            let write = |seen: &Seen<'_>, title: &str| {
+                let command = sql::psql(seen.layout, seen.server, sql::checkpoint());
+                Step::run(&seen.server.name, Risk::Reversible, title, vec![command])
+            };
+            let title = "write a checkpoint, so that the shutdown has little left to write";
+            let last = plan.add(write(former, title), before.clone());
+            let title = "write a restartpoint, so that the promotion has little left to write";
+            let other = plan.add(write(successor, title), before);
+            before = vec![plan.add(demotion, [last, other])];
+        }
+        let (topology, observation, material) = (self.topology, self.observation, self.material);
+        let mut undo = vec![(from.clone(), back(topology, observation, material, *former)?)];
+        let mut unmark = match former.instance {
+            Some(_) => vec![(from.clone(), vec![primary_again(topology, observation, material, *former)?])],
+            None => undo.clone(),
+        };
+        let made: Vec<&Link> = self
+            .links
+            .iter()
+            .filter(|link| link.upstream == *self.to && !has_slot(*successor, &link.standby))
+            .collect();
+        if !made.is_empty() {
+            let drop = |link: &&Link| sql::drop_slot(&link.standby);
+            let text = made.iter().map(drop).fold(crate::quote::sql::Sql::new(), crate::quote::sql::Sql::then);
+            let dropped = (self.to.clone(), vec![sql::psql(successor.layout, successor.server, text)]);
+            undo.push(dropped.clone());
+            unmark.push(dropped);
+        }
+        let step = Step {
+            title: format!("shut it down, and promote \"{}\" when that has its shutdown checkpoint", self.to),
+            server: Some(from.clone()),
+            risk: Risk::Disruptive,
+            action: Action::HandOver(Box::new(HandOver {
+                from: from.clone(),
+                to: self.to.clone(),
+                stop: vec![stand_down(*former)],
+                patience_s: PATIENCE_SECONDS,
+                unmark,
+                undo,
+            })),
+            files: Vec::new(),
+        };
+        Ok(Some(plan.add(step, before)))
+    }
+
+    /// Installs what a server lacks for its role, and brings its instance up to that. Returns the last steps.
+    fn bring_in_line(
+        &self,
+        plan: &mut PlanBuilder,
+        seen: Seen<'_>,
+        install: &[Entry],
+        change: &Change,
+        handed: Option<StepId>,
+    ) -> Option<StepId> {
+        let name = &seen.server.name;
+        let mut last = handed;
+        let is_former = self.former() == Some(name);
+        if is_former && seen.layout.unit.is_some() {
+            // The manager is told; its stop joins what it does by itself about a process that has ended.
+            let title = "let the service manager see that it has ended";
+            last = Some(plan.add(Step::run(name, Risk::Reversible, title, vec![service::settle(seen)]), last));
+        }
+        if let Some(step) = guard::reload_units(seen, install) {
+            last = Some(plan.add(step, last));
+        }
+        if !install.is_empty() {
+            let title = match (name == self.to, is_former) {
+                (true, _) => "install the files of the primary".to_owned(),
+                (_, true) => "install the files of a standby".to_owned(),
+                _ => format!("follow \"{}\"", self.upstream(name).unwrap_or(self.to)),
+            };
+            last = Some(plan.add(files::install(name, seen.seen, seen.layout, title, install, None), last));
+        }
+        let step = match change {
+            _ if is_former => Some(service::start(seen)),
+            Change::Start => Some(service::start(seen)),
+            Change::Reload => Some(service::reload(seen)),
+            Change::Restart { .. } => Some(service::restart(seen)),
+            Change::None => None,
+        };
+        if let Some(step) = step {
+            last = Some(plan.add(step, last));
+        }
+        last.filter(|last| Some(*last) != handed)
+    }
+
+    fn upstream(&self, name: &ServerName) -> Option<&ServerName> {
+        self.links.iter().find(|link| link.standby == *name).map(|link| &link.upstream)
+    }
+
+    fn prove(&self) -> Step {
+        let names: Vec<String> =
+            self.links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
+        Step {
+            title: format!("prove {}: a row written on {} arrives", names.join(", "), self.to),
+            server: None,
+            risk: Risk::Reversible,
+            action: Action::ProveLinks { primary: self.to.clone(), links: self.links.to_vec() },
+            files: Vec::new(),
+        }
+    }
+
+    /// The last file and the last reload: commits wait for standbys from here on.
+    fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: &str, proven: StepId) -> Result<(), Vec<Diagnostic>> {
+        let Some(seen) = self.servers.get(self.to) else { return Ok(()) };
+        let wanted = self.wanted(*seen, ConfRole::Primary(names.to_owned())).map_err(|diagnostic| vec![diagnostic])?;
+        let entries = desired::configuration_only(&wanted, seen.layout);
+        let title = format!("install synchronous_standby_names = '{names}'");
+        let mut step = files::install(self.to, seen.seen, seen.layout, title, &entries, None);
+        step.files.clear();
+        let installed = plan.add(step, [proven]);
+        plan.add(service::reload(*seen), [installed]);
+        Ok(())
+    }
+
+    /// Says where fewer standbys can be waited for than the inventory promises.
+    fn fewer_synchronous(&self) -> Option<Diagnostic> {
+        let promised = self.topology.common().replication.synchronous.as_ref()?.count;
+        let left = self.topology.synchronous(self.to).map_or(0, |wish| wish.count);
+        (left < promised).then(|| {
+            let message = format!("commits on \"{}\" will wait for {left} standbys, and not for {promised}", self.to);
+            Diagnostic::warning("fewer-synchronous-standbys", message)
+                .server(self.to)
+                .detail("Only who streams from the primary directly can be waited for.")
+                .hint(
+                    "Name standbys in replication.synchronous that stream from it, too, or remove their \"upstream\".",
+                )
+        })
+    }
+}
+
+/// Says whether an upstream keeps WAL for a standby.
+fn has_slot(upstream: Seen<'_>, standby: &ServerName) -> bool {
+    let slot = upstream.instance.and_then(|instance| instance.slots.get(&standby.slot_name()));
+    slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+}
+
+fn create_slots(upstream: Seen<'_>, slots: &[String]) -> Step {
+    let names: Vec<String> = slots.iter().map(|slot| format!("\"{slot}\"")).collect();
+    let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
+    let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(slots));
+    Step::run(&upstream.server.name, Risk::Reversible, title, vec![command])
+}
+
+/// Returns the steps that drop what a server keeps for others that do not stream from it any more: WAL would be held back for
+/// nobody. Slots of others are theirs.
+pub(super) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links: &[Link]) -> Vec<Step> {
+    let name = &seen.server.name;
+    let is_used = |standby: &ServerName| links.iter().any(|link| link.upstream == *name && link.standby == *standby);
+    // Of one that is stopped nobody knows what it has.
+    let is_there = |standby: &ServerName| match seen.instance {
+        Some(instance) => instance.slots.get(&standby.slot_name()).is_some_and(|slot| slot.slot_type == "physical"),
+        None => true,
+    };
+    let standbys = topology.servers().map(|server| &server.name).filter(|standby| *standby != name);
+    let left = standbys.filter(|standby| is_there(standby) && !is_used(standby));
+    left.map(|standby| {
+        let command = sql::psql(seen.layout, seen.server, sql::drop_slot(standby));
+        let title = format!("drop slot \"{}\", which is not needed there any more", standby.slot_name());
+        Step::run(name, Risk::Reversible, title, vec![command])
+    })
+    .collect()
+}
+
+/// Shuts the primary down and tells where its WAL ends.
+fn stand_down(seen: Seen<'_>) -> Argv {
+    let layout = seen.layout;
+    let run_as = match layout.unit {
+        Some(_) => files::administrator(seen.seen),
+        None => RunAs::User(layout.os_user.clone()),
+    };
+    Argv::new(run_as, "sh").args(["-c", scripts::STAND_DOWN, "pgstead-stand-down"]).args([
+        &layout.data_directory,
+        &layout.program("pg_controldata"),
+        &STOP_SECONDS.to_string(),
+    ])
+}
+
+/// The role file and the manifest that knows of it.
+fn role_alone(entries: &[Entry], seen: &Seen<'_>) -> Vec<Entry> {
+    let role = seen.layout.own("role");
+    let mut alone: Vec<Entry> = entries.iter().filter(|entry| entry.path() == role).cloned().collect();
+    alone.extend(files::manifest(seen.layout, entries));
+    alone
+}
+
+/// Returns the command that gives a primary that was about to hand over its role back.
+pub(super) fn primary_again(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    seen: Seen<'_>,
+) -> Result<Argv, Vec<Diagnostic>> {
+    let setting = seen.instance.and_then(|instance| instance.settings.get("synchronous_standby_names"));
+    // Of one that is stopped the file tells it; what that was meant to be is what the inventory wishes.
+    let names = match setting {
+        Some(setting) => setting.setting.clone(),
+        None => topology.synchronous(&seen.server.name).as_ref().map(synchronous_standby_names).unwrap_or_default(),
+    };
+    let role = ConfRole::Primary(names);
+    let wanted = desired::wanted(topology, observation, material, seen, Some(seen), role)
+        .map_err(|diagnostic| vec![diagnostic])?;
+    let entries: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
+    Ok(files::install_argv(seen.seen, seen.layout, &role_alone(&entries, &seen), None))
+}
+
+/// Returns the commands that make a primary the primary again that is shutting down, or has.
+pub(super) fn back(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    seen: Seen<'_>,
+) -> Result<Vec<Argv>, Vec<Diagnostic>> {
+    let mut commands = vec![service::ended(seen), primary_again(topology, observation, material, seen)?];
+    commands.extend(service::start_commands(seen));
+    Ok(commands)
+}

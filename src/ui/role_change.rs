@@ -1,0 +1,38 @@
+//! The result of a change of the primary as text. It judges nothing.
+
+use crate::apply::RunReport;
+use crate::model::name::ServerName;
+use crate::model::quantity::milliseconds;
+use crate::model::quantity::seconds;
+use crate::ui::look::Look;
+use crate::ui::look::Style;
+use crate::ui::report;
+
+/// Who hands over to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The primary until then, where this is known.
+    pub from: Option<ServerName>,
+    /// The primary from then on.
+    pub to: ServerName,
+}
+
+/// Renders the result.
+pub fn render(report: &RunReport, view: &View, look: Look) -> String {
+    let View { from, to } = view;
+    if report.failure.is_none() && !report.changed {
+        return format!("No changes. \"{to}\" is the primary. ({})\n", seconds(report.seconds));
+    }
+    let mut out = report::render_run(report, look);
+    if report.failure.is_none() {
+        let heading = look.paint(Style::Bold, &format!("\"{to}\" is the primary."));
+        let downtime = report.write_downtime.map_or(String::new(), |took| {
+            format!(" Nobody could write for {}; nothing was lost.", milliseconds(took.as_secs_f64() * 1000.0))
+        });
+        out.push_str(&format!("{heading}{downtime}\n"));
+        if let Some(from) = from.as_ref().filter(|from| *from != to) {
+            out.push_str(&format!("The way back: pgstead switchover --to {from}\n"));
+        }
+    }
+    out
+}
