@@ -20,6 +20,7 @@ use pgstead::check::Verdict;
 use pgstead::check::catalog::CHECKS;
 use pgstead::check::catalog::CODES;
 use pgstead::check::check;
+use pgstead::role_change;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -193,6 +194,73 @@ fn every_code_of_the_source_is_in_the_catalog() {
     assert!(found.len() > 80, "the search lost its words: {found:?}");
     let unknown: Vec<_> = found.iter().filter(|code| !CODES.iter().any(|(known, _)| known == code)).collect();
     assert!(unknown.is_empty(), "src/check/catalog.rs lacks {unknown:?}");
+}
+
+/// What stands in the way of handing over from a to b, and what is only told.
+fn in_the_way(case: &Case) -> Vec<String> {
+    let (topology, _) = pgstead::inventory::read(&case.inventory.to_string(), "inventory.yaml").unwrap();
+    let observation = serde_json::from_value(case.observation.clone()).unwrap();
+    let evidence = serde_json::from_value(case.evidence.clone()).unwrap();
+    let findings = check(&topology, &observation, &evidence, &role_change::selection(false)).findings;
+    let told = role_change::judge(findings, &observation, &"a".parse().unwrap(), &"b".parse().unwrap());
+    told.iter().map(|one| format!("{:?} {}", one.severity, one.code).to_lowercase()).collect()
+}
+
+/// Whatever is unhealthy stands in the way of a change of the primary, but for what that neither meets nor makes worse.
+#[test]
+fn what_stands_in_the_way_of_a_change_of_the_primary() {
+    for (name, wanted) in [
+        ("healthy-15", &[][..]),
+        ("healthy-17", &[]),
+        ("replay-paused-15", &["error replay-paused"]),
+        ("archive-failing", &["error archive-failing"]),
+        ("checksum-failures", &["error checksum-failures"]),
+        ("dial-wrong-server", &["error dial-wrong-server"]),
+        ("certificate-expiring", &["warning certificate-expiring"]),
+        ("slot-inactive", &["warning slot-inactive"]),
+    ] {
+        let found = in_the_way(&load(name));
+        assert!(wanted.iter().all(|one| found.contains(&(*one).to_owned())), "{name}: {found:?}");
+        assert_eq!(
+            found.iter().any(|one| one.starts_with("error")),
+            wanted.iter().any(|one| one.starts_with("error")),
+            "{name}: {found:?}"
+        );
+    }
+    let b = |patch: Value| {
+        let mut case = load("healthy-17");
+        merge(&mut case.observation["servers"]["b"]["known"]["instance"]["known"], &patch);
+        in_the_way(&case)
+    };
+    let delayed = |setting: &str| {
+        serde_json::json!({ "settings": { "recovery_min_apply_delay":
+            { "setting": setting, "unit": "ms", "context": "sighup", "sourcefile": null, "pending_restart": false } } })
+    };
+    assert_eq!(b(delayed("60000")), ["error successor-delayed"]);
+    assert_eq!(b(delayed("0")), Vec::<String>::new());
+    let a = |patch: &Value, of_b: &Value| {
+        let mut case = load("healthy-17");
+        merge(&mut case.observation["servers"]["a"]["known"]["instance"]["known"], patch);
+        merge(&mut case.observation["servers"]["b"]["known"]["instance"]["known"], of_b);
+        in_the_way(&case)
+    };
+    // Thirteen megabytes, and eleven.
+    let at = |server: &str, key: &str, more: u64| {
+        let case = load("healthy-17");
+        let text = &case.observation["servers"][server]["known"]["instance"]["known"]["positions"][key];
+        let lsn: pgstead::model::lsn::Lsn = serde_json::from_value(text.clone()).unwrap();
+        serde_json::to_value(pgstead::model::lsn::Lsn(lsn.0 + more)).unwrap()
+    };
+    let current = |more: u64| serde_json::json!({ "positions": { "current": at("a", "current", more) } });
+    let nothing = serde_json::json!({});
+    assert_eq!(a(&current(13 << 20), &nothing), ["error successor-behind"]);
+    assert_eq!(a(&current(11 << 20), &nothing), Vec::<String>::new());
+    let slot = |synced: bool| {
+        serde_json::json!({ "slots": { "sub": { "slot_type": "logical", "active": true, "active_pid": 7,
+            "wal_status": "reserved", "restart_lsn": "0/3000000", "safe_wal_size": null, "synced": synced } } })
+    };
+    assert!(a(&slot(false), &nothing).contains(&"warning logical-slots-left".to_owned()));
+    assert!(!a(&slot(false), &slot(true)).contains(&"warning logical-slots-left".to_owned()));
 }
 
 #[test]

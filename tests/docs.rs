@@ -90,7 +90,7 @@ fn every_code_has_a_row() {
 
     let (refusals, failures) = (listed(&document, "## Refusals"), listed(&document, "## Failures of a step"));
     let used: BTreeSet<String> =
-        ["plan", "apply", "prove", "remote", "postgres", "state"].into_iter().flat_map(codes).collect();
+        ["plan", "role_change", "apply", "prove", "remote", "postgres", "state"].into_iter().flat_map(codes).collect();
     same("## Refusals and ## Failures of a step", &refusals.union(&failures).cloned().collect(), &used);
 }
 

@@ -4,7 +4,8 @@
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
-//! it is about that one: `to` a server, or `abort`. With
+//! it is about that one: `to` a server, or `abort`; `roles` are role files that an interrupted run left, and `settled` is a
+//! change of the inventory that a bootstrap has carried out before. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
@@ -51,6 +52,26 @@ fn root() -> &'static Path {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// Gives a server another role file, as a run of pgstead does: the manifest knows of it.
+fn set_role(observation: &mut Observation, server: &str, text: &str) {
+    let Some(Observed::Known(seen)) = observation.servers.get_mut(&server.parse().unwrap()) else { unreachable!() };
+    let layout = seen.layout.known().unwrap().clone();
+    let set = |path: &str, text: &str, files: &mut BTreeMap<String, Observed<FileFact>>| {
+        let Some(Observed::Known(fact)) = files.get_mut(path) else { unreachable!() };
+        let (content, sha256) = (Some(text.to_owned()), pgstead::plan::files::sha256(text));
+        *fact = FileFact { content, sha256, ..fact.clone() };
+    };
+    let (role, manifest) = (layout.own("role"), layout.own("manifest"));
+    set(&role, text, &mut seen.files);
+    let recorded = seen.files[&manifest].known().unwrap().content.clone().unwrap();
+    let line = |line: &str| match line.strip_suffix(&role) {
+        Some(_) => format!("{}  {role}\n", pgstead::plan::files::sha256(text)),
+        None => format!("{line}\n"),
+    };
+    let manifested: String = recorded.lines().map(line).collect();
+    set(&manifest, &manifested, &mut seen.files);
 }
 
 /// RFC 7386.
@@ -100,14 +121,14 @@ fn material(replace: BTreeSet<ServerName>) -> Material {
 
 /// Puts the files of a plan into an observation, as if they had been installed.
 fn settle(observation: &mut Observation, plan: &Plan) {
-    let mut manifests: BTreeMap<ServerName, String> = BTreeMap::new();
+    let mut manifests: BTreeMap<ServerName, BTreeMap<String, String>> = BTreeMap::new();
     for step in &plan.steps {
         let Some(server) = &step.step.server else { continue };
         let Some(Observed::Known(seen)) = observation.servers.get_mut(server) else { continue };
         for file in &step.step.files {
             let Some(after) = &file.after else { continue };
             let sha256 = pgstead::plan::files::sha256(after);
-            manifests.entry(server.clone()).or_default().push_str(&format!("{sha256}  {}\n", file.path));
+            manifests.entry(server.clone()).or_default().insert(file.path.clone(), sha256.clone());
             let fact = FileFact {
                 owner: "postgres:postgres".into(),
                 mode: "640".into(),
@@ -120,9 +141,7 @@ fn settle(observation: &mut Observation, plan: &Plan) {
     }
     for (server, manifest) in manifests {
         let Some(Observed::Known(seen)) = observation.servers.get_mut(&server) else { continue };
-        let mut lines: Vec<&str> = manifest.lines().collect();
-        lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path));
-        let content = lines.join("\n") + "\n";
+        let content: String = manifest.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
         let path = seen.layout.known().unwrap().own("manifest");
         let sha256 = pgstead::plan::files::sha256(&content);
         let fact =
@@ -233,6 +252,9 @@ fn run(case: &Value) -> String {
         // Who adopts a primary wishes no database and no parameter for a start.
         merge(&mut inventory, &serde_json::json!({ "postgres": { "databases": null, "parameters": null } }));
     }
+    if !case["settled"].is_null() {
+        merge(&mut inventory, &case["settled"]);
+    }
     if base == "running" {
         let settled = plan_bootstrap(
             &topology(&inventory),
@@ -241,6 +263,9 @@ fn run(case: &Value) -> String {
             Consent { allow_restart: true },
         );
         settle(&mut observation, &settled.unwrap());
+        for (server, text) in case["roles"].as_object().into_iter().flatten() {
+            set_role(&mut observation, server, text.as_str().unwrap());
+        }
     }
     if !case["inventory"].is_null() {
         merge(&mut inventory, &case["inventory"]);

@@ -49,15 +49,6 @@ struct Token {
     took: Duration,
 }
 
-/// What went wrong before the promotion.
-struct Trouble {
-    code: &'static str,
-    server: ServerName,
-    message: String,
-    detail: String,
-    command: Option<String>,
-}
-
 impl<H: Host> Worker<'_, H> {
     /// Hands over from one server to another.
     pub(super) async fn hand_over(&self, id: StepId, wish: &HandOver) -> End {
@@ -74,13 +65,11 @@ impl<H: Host> Worker<'_, H> {
         let token = match stopped {
             Ok(output) => token(from, &output),
             Err(NotDone::Lost(diagnostic)) => return End::NotBegun(diagnostic),
-            Err(NotDone::Failed(error @ RemoteError::Command { .. })) => Err(Trouble {
-                code: "shutdown-failed",
-                server: from.clone(),
-                message: format!("server \"{from}\" did not shut down in order"),
-                detail: error.diagnostic().detail.unwrap_or_default(),
-                command: error.diagnostic().command,
-            }),
+            Err(NotDone::Failed(error @ RemoteError::Command { .. })) => {
+                let Diagnostic { detail, command, .. } = error.diagnostic();
+                let message = format!("server \"{from}\" did not shut down in order");
+                Err(Diagnostic { detail, command, ..Diagnostic::error("shutdown-failed", message).server(from) })
+            }
             // Nobody knows what became of it: it is neither taken for stopped nor started.
             Err(NotDone::Failed(error)) => {
                 let mut diagnostic = error.diagnostic();
@@ -93,7 +82,7 @@ impl<H: Host> Worker<'_, H> {
         };
         let token = match token {
             Ok(token) => token,
-            Err(trouble) => return self.undone(wish, &wish.undo, id, trouble.diagnostic()).await,
+            Err(trouble) => return self.undone(wish, &wish.undo, id, trouble).await,
         };
         #[cfg(debug_assertions)]
         crash::at(crash::STOPPED);
@@ -105,7 +94,7 @@ impl<H: Host> Worker<'_, H> {
             return self.undone(wish, &wish.undo, id, diagnostic).await;
         }
         if let Err(trouble) = arrived(&successor, wish, token).await {
-            return self.undone(wish, &wish.undo, id, trouble.diagnostic()).await;
+            return self.undone(wish, &wish.undo, id, trouble).await;
         }
         let end = promote(&successor, to, token).await;
         if matches!(end, End::Done) {
@@ -160,37 +149,25 @@ impl<H: Host> Worker<'_, H> {
     }
 }
 
-impl Trouble {
-    fn diagnostic(self) -> Diagnostic {
-        let Self { code, server, message, detail, command } = self;
-        Diagnostic { command, ..Diagnostic::error(code, message).server(server).detail(detail) }
-    }
-}
-
 /// Reads what the former primary said when it had ended.
-fn token(from: &ServerName, said: &str) -> Result<Token, Trouble> {
-    let trouble = |message: String, detail: String| Trouble {
-        code: "shutdown-unclean",
-        server: from.clone(),
-        message,
-        detail,
-        command: None,
-    };
+fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
+    let unclean =
+        |message: String, detail: String| Diagnostic::error("shutdown-unclean", message).server(from).detail(detail);
     let took = said.lines().find_map(|line| line.strip_prefix("stopped in ")?.strip_suffix(" ms")?.parse().ok());
     let (Some(took), Some(control)) = (took, parse_control(said)) else {
         let message = format!("server \"{from}\" does not say where its WAL ends");
-        return Err(trouble(message, format!("It said: {}", said.trim())));
+        return Err(unclean(message, format!("It said: {}", said.trim())));
     };
     if control.state != SHUT_DOWN {
         let message = format!("server \"{from}\" has ended without a shutdown checkpoint");
-        return Err(trouble(message, format!("Its database cluster state is \"{}\".", control.state)));
+        return Err(unclean(message, format!("Its database cluster state is \"{}\".", control.state)));
     }
     let took = Duration::from_millis(took);
     Ok(Token { timeline: control.timeline, checkpoint: control.checkpoint, took })
 }
 
 /// Waits until the successor has replayed the shutdown checkpoint, for as long as it moves towards it (hazards 57, 62).
-async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<(), Trouble> {
+async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<(), Diagnostic> {
     let HandOver { from, to, patience_s, .. } = wish;
     let limit = Duration::from_secs(*patience_s);
     let arrived = wait::while_it_moves(limit, LOOK_AGAIN, async || match successor.replayed().await {
@@ -204,27 +181,23 @@ async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<()
         }
         Err(error) => (Look::NotYet(error.to_string()), None),
     });
-    arrived.await.map_err(|seen| Trouble {
-        code: "checkpoint-not-arrived",
-        server: to.clone(),
-        message: format!("server \"{to}\" has not replayed the shutdown checkpoint of \"{from}\""),
-        detail: format!(
-            "That is at {}; it has not moved for {patience_s} s. Last seen: it has {seen}.",
-            token.checkpoint
-        ),
-        command: None,
+    arrived.await.map_err(|seen| {
+        let message = format!("server \"{to}\" has not replayed the shutdown checkpoint of \"{from}\"");
+        let at = token.checkpoint;
+        let detail = format!("That is at {at}; it has not moved for {patience_s} s. Last seen: it has {seen}.");
+        Diagnostic::error("checkpoint-not-arrived", message).server(to).detail(detail)
     })
 }
 
 /// Promotes the successor and waits until it accepts writes, on a timeline of its own (hazard 58).
 async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
-    let told = |code, message: String, detail: String| {
+    let told = |diagnostic: Diagnostic| {
         let hint = format!("It only goes forward now: pgstead switchover --to {to}");
-        Box::new(Diagnostic::error(code, message).server(to).detail(detail).hint(hint))
+        Box::new(diagnostic.server(to).hint(hint))
     };
     let unknown = |why: String| {
         let message = format!("server \"{to}\": whether it was promoted is not known");
-        End::Unknown(told("promotion-unknown", message, why))
+        End::Unknown(told(Diagnostic::error("promotion-unknown", message).detail(why)))
     };
     match successor.promote().await {
         Ok(true) => {}
@@ -242,16 +215,17 @@ async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
         Ok(Err(why)) => return unknown(why),
         Err(seen) => {
             let message = format!("server \"{to}\" was told to be the primary, and does not accept writes");
-            return End::Failed(told("promotion-slow", message, format!("Last seen: {seen}.")));
+            let slow = Diagnostic::error("promotion-slow", message).detail(format!("Last seen: {seen}."));
+            return End::Failed(told(slow));
         }
     }
     match successor.written_timeline().await {
         Ok(timeline) if i64::from(timeline) > i64::from(token.timeline) => End::Done,
-        Ok(timeline) => End::Failed(told(
-            "timeline-not-new",
-            format!("server \"{to}\" accepts writes, and not on a timeline of its own"),
-            format!("It writes timeline {timeline}; that of the former primary was {}.", token.timeline),
-        )),
+        Ok(timeline) => {
+            let message = format!("server \"{to}\" accepts writes, and not on a timeline of its own");
+            let detail = format!("It writes timeline {timeline}; that of the former primary was {}.", token.timeline);
+            End::Failed(told(Diagnostic::error("timeline-not-new", message).detail(detail)))
+        }
         Err(error) => unknown(explain(&error)),
     }
 }

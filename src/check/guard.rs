@@ -26,7 +26,7 @@ pub fn check_guard(
     if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
         return Vec::new();
     }
-    let unfinished = guard::unfinished(name, seen, layout).map(Finding::unhealthy);
+    let unfinished = check_unfinished(name, seen, layout);
     let marked = check_mark(topology, name, seen, layout);
     marked.into_iter().chain(check_asked(topology, name, seen, layout)).chain(unfinished).collect()
 }
@@ -40,6 +40,18 @@ pub fn files(layout: &Layout) -> Vec<String> {
 pub fn last_refusal<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<&'a str> {
     let said = seen.files.get(&layout.own(START_REFUSED)).and_then(Observed::known);
     said.and_then(|fact| fact.content.as_deref()).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// A primary that was about to hand over: whatever it is now, its next start is refused.
+fn check_unfinished(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Finding> {
+    let successor = guard::successor(seen, layout)?;
+    let message = format!("server \"{name}\" was about to hand over to \"{successor}\", and that is not finished");
+    Some(Finding::unhealthy(
+        Diagnostic::error("switchover-unfinished", message)
+            .server(name)
+            .detail("Its role file says demoted: the start guard refuses its next start.")
+            .hint(guard::finish_or_take_back(successor)),
+    ))
 }
 
 fn check_asked(

@@ -12,7 +12,6 @@ pub mod files;
 pub mod guard;
 pub mod links;
 pub mod report;
-pub mod role_change;
 mod room;
 pub mod selection;
 pub mod servers;

@@ -87,7 +87,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// Returns the examples of the whole program, for its help.
 pub(super) fn examples_of_main() -> String {
-    let rows: Vec<String> = EXAMPLES.iter().map(|(line, meaning)| format!("  {line:<24}{meaning}")).collect();
+    let rows: Vec<String> = EXAMPLES.iter().map(|(line, meaning)| format!("  {line:<28}{meaning}")).collect();
     format!("Examples:\n{}", rows.join("\n"))
 }
 

@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
         self.observation.damage.extend(damage.map(|damage| (server.clone(), damage)));
     }
 
-    /// Reads what a switchover must compare before servers follow a new primary; nothing where nobody is promoted yet.
+    /// Reads what a switchover must compare before servers follow a new primary.
     pub(super) async fn compare_for_switchover(&mut self, to: &ServerName) {
         let questions = switchover::questions(&self.inventory.topology, &self.observation, to);
         if !questions.is_empty() {

@@ -45,10 +45,20 @@ pub fn unfinished(name: &ServerName, seen: &ServerObservation, layout: &Layout) 
         _ => "It does not run, and nothing starts it.",
     };
     Some(
-        Diagnostic::error("switchover-unfinished", format!("server \"{name}\" was about to hand over to \"{successor}\""))
-            .server(name)
-            .detail(format!("A switchover was begun and has not come to its end. {what}"))
-            .hint(format!("Finish it: pgstead switchover --to {successor}. Or, where nobody was promoted, take it back: pgstead switchover --abort")),
+        Diagnostic::error(
+            "switchover-unfinished",
+            format!("server \"{name}\" was about to hand over to \"{successor}\""),
+        )
+        .server(name)
+        .detail(format!("A switchover was begun and has not come to its end. {what}"))
+        .hint(finish_or_take_back(successor)),
+    )
+}
+
+/// Says what to do about a switchover that is not finished.
+pub fn finish_or_take_back(successor: &str) -> String {
+    format!(
+        "Finish it: pgstead switchover --to {successor}. Or, where nobody was promoted, take it back: pgstead switchover --abort"
     )
 }
 

@@ -24,6 +24,9 @@ const STOP_SECONDS: u32 = 300;
 /// The same for one whose data are about to be replaced, before it is ended without a checkpoint: what `pg_ctl stop` waits.
 const REPLACED_STOP_SECONDS: u32 = 60;
 
+/// The same for one that was told to end before, and was waited for.
+const TOLD_STOP_SECONDS: u32 = 5;
+
 /// Returns the step that makes the instance start with the machine, where its service is not enabled yet.
 pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
     let Observed::Known(service) = &seen.seen.service else { return None };
@@ -106,10 +109,10 @@ pub fn stop_replaced(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
 }
 
-/// Returns the command after which an instance has ended that was told to: where it hangs, without a checkpoint. Recovery makes
-/// up for that, and nothing else is started from its data.
+/// Returns the command after which an instance has ended that was told to before: where it hangs, without a checkpoint. Recovery
+/// makes up for that, and nothing else is started from its data.
 pub fn ended(seen: Seen<'_>) -> Argv {
-    stop(seen, REPLACED_STOP_SECONDS, "immediate")
+    stop(seen, TOLD_STOP_SECONDS, "immediate")
 }
 
 /// Returns the command that lets the service manager see that an instance has ended which it did not end itself.

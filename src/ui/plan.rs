@@ -14,6 +14,7 @@ use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::quantity::count;
 use crate::plan::Action;
+use crate::plan::HandOver;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
@@ -208,12 +209,34 @@ fn details<'a>(out: &mut String, step: &'a Step, view: &PlanView<'_>, shown: &mu
             stdin(out, argv, indent, look);
         }
     }
+    if let Action::HandOver(hand_over) = &step.action {
+        hand_over_details(out, hand_over, view, indent, look);
+    }
     // The title of such a step names its links, where they are few.
     if let Action::ProveLinks { links, .. } = &step.action
         && look.whole
     {
         for link in links {
             out.push_str(&format!("{indent}{} {} {}\n", link.upstream, look.or_ascii("→", "->"), link.standby));
+        }
+    }
+}
+
+/// The rest of a handover: what promotes the successor, and with -v what takes it back where it can't be promoted.
+fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>, indent: &str, look: Look) {
+    let HandOver { from, to, patience_s, unmark, undo, .. } = hand_over;
+    out.push_str(&format!("{indent}{to}, when it has replayed the shutdown checkpoint: SELECT pg_promote(false)\n"));
+    if !look.whole {
+        return;
+    }
+    out.push_str(&format!(
+        "{indent}Where \"{from}\" does not end in order, or \"{to}\" stands still before that for {patience_s} s:\n"
+    ));
+    for (when, commands) in [("not told to end yet", unmark), ("told to end", undo)] {
+        for (server, argv) in commands.iter().flat_map(|(server, all)| all.iter().map(move |argv| (server, argv))) {
+            let Some(login) = view.logins.get(server) else { continue };
+            let line = changes::command(&argv.line(login), look);
+            out.push_str(&format!("{indent}({when}) {server} {} {line}\n", look.paint(Style::Dim, "$")));
         }
     }
 }

@@ -22,7 +22,10 @@ pub(crate) struct Rule {
 /// The layer of every top-level module. Imports go to the same layer or a lower one.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["model", "quote"]),
-    (1, &["inventory", "render", "pki", "plan", "check", "preflight", "event", "diagnostic", "material"]),
+    (
+        1,
+        &["inventory", "render", "pki", "plan", "check", "preflight", "role_change", "event", "diagnostic", "material"],
+    ),
     (2, &["remote", "postgres", "wait"]),
     (3, &["observe", "prove", "apply", "lab", "state"]),
     (4, &["ui", "cli", "main"]),

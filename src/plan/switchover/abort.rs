@@ -35,11 +35,18 @@ pub fn plan_abort(
     let Some(seen) = servers.get(from).filter(|_| refusals.is_empty()) else { return Err(refusals) };
     let links = topology.links(from);
     let mut plan = PlanBuilder::default();
-    let (title, commands) = match seen.instance {
-        Some(_) => ("let it stay the primary", vec![steps::primary_again(topology, observation, material, *seen)?]),
-        None => ("start it as the primary again", steps::back(topology, observation, material, *seen)?),
+    let step = |title: &str, commands| Step::run(from, Risk::Reversible, title, commands);
+    let mut last = match seen.instance {
+        Some(_) => {
+            let command = steps::primary_again(topology, observation, material, *seen)?;
+            vec![plan.add(step("let it stay the primary", vec![command]), [])]
+        }
+        None => {
+            let [role, start] = steps::back(topology, observation, material, *seen)?;
+            let role = plan.add(step("let it be the primary again", role), []);
+            vec![plan.add(step("start it as the primary again", start), [role])]
+        }
     };
-    let mut last = vec![plan.add(Step::run(from, Risk::Reversible, title, commands), [])];
     for server in servers.values().filter(|server| server.server.name != *from) {
         // What the switchover made on its successor.
         for step in steps::drop_left_over(topology, *server, &links) {

@@ -94,10 +94,12 @@ fn as_meant<'a>(observation: &'a Observation, stage: Stage<'_>) -> Cow<'a, Obser
     Cow::Owned(meant)
 }
 
-/// Returns what must be read of servers that are yet to follow the new primary.
+/// Returns what must be read of servers that follow nobody, before somebody is the primary that they may follow.
 pub fn questions(topology: &Topology, observation: &Observation, to: &ServerName) -> Vec<WalQuestion> {
     match stage::stage(topology, observation, to) {
-        Ok(stage @ Stage::Promoted { .. }) => history::questions(topology, &as_meant(observation, stage)),
+        Ok(stage @ (Stage::Promoted { .. } | Stage::Whole { .. })) => {
+            history::questions(topology, &as_meant(observation, stage))
+        }
         _ => Vec::new(),
     }
 }
@@ -129,7 +131,7 @@ pub fn plan_switchover(
     if let Stage::Promoted { .. } = stage {
         refusals.extend(history::refusals(topology, &meant, &servers, &links));
     }
-    if !servers.get(to).is_some_and(|seen| seen.data.is_some()) && refusals.is_empty() {
+    if refusals.is_empty() && servers.get(to).is_none_or(|seen| seen.data.is_none()) {
         let message = format!("server \"{to}\" has no data directory of this topology");
         refusals.push(Diagnostic::error("no-data", message).server(to).hint("First: pgstead bootstrap"));
     }

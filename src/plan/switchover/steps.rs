@@ -109,7 +109,8 @@ impl<'a> Steps<'a> {
             let (Some(seen), Some(Needs { install, change })) = (self.servers.get(name), changes.get(name)) else {
                 continue;
             };
-            before_proof.extend(self.bring_in_line(plan, *seen, install, change, handed));
+            let after: &[StepId] = handed.as_ref().map_or(&slots, std::slice::from_ref);
+            before_proof.extend(self.bring_in_line(plan, *seen, install, change, after));
         }
         // What could not be asked before it runs again.
         if let Some(late) = self.late_slots(plan, &before_proof) {
@@ -271,7 +272,9 @@ impl<'a> Steps<'a> {
             before = vec![plan.add(demotion, [last, other])];
         }
         let (topology, observation, material) = (self.topology, self.observation, self.material);
-        let mut undo = vec![(from.clone(), back(topology, observation, material, *former)?)];
+        let both = back(topology, observation, material, *former)?;
+        let mut undo: Vec<(ServerName, Vec<Argv>)> =
+            both.into_iter().map(|commands| (from.clone(), commands)).collect();
         let mut unmark = match former.instance {
             Some(_) => vec![(from.clone(), vec![primary_again(topology, observation, material, *former)?])],
             None => undo.clone(),
@@ -289,7 +292,10 @@ impl<'a> Steps<'a> {
             unmark.push(dropped);
         }
         let step = Step {
-            title: format!("shut it down, and promote \"{}\" when that has its shutdown checkpoint", self.to),
+            title: match former.instance {
+                Some(_) => format!("shut it down, and promote \"{}\" when that has its shutdown checkpoint", self.to),
+                None => format!("promote \"{}\" when that has the shutdown checkpoint", self.to),
+            },
             server: Some(from.clone()),
             risk: Risk::Disruptive,
             action: Action::HandOver(Box::new(HandOver {
@@ -312,18 +318,22 @@ impl<'a> Steps<'a> {
         seen: Seen<'_>,
         install: &[Entry],
         change: &Change,
-        handed: Option<StepId>,
+        after: &[StepId],
     ) -> Option<StepId> {
         let name = &seen.server.name;
-        let mut last = handed;
+        let mut last: Option<StepId> = None;
+        let mut add = |plan: &mut PlanBuilder, step: Step| {
+            let before: Vec<StepId> = last.map_or(after.to_vec(), |last| vec![last]);
+            last = Some(plan.add(step, before));
+        };
         let is_former = self.former() == Some(name);
         if is_former && seen.layout.unit.is_some() {
             // The manager is told; its stop joins what it does by itself about a process that has ended.
             let title = "let the service manager see that it has ended";
-            last = Some(plan.add(Step::run(name, Risk::Reversible, title, vec![service::settle(seen)]), last));
+            add(plan, Step::run(name, Risk::Reversible, title, vec![service::settle(seen)]));
         }
         if let Some(step) = guard::reload_units(seen, install) {
-            last = Some(plan.add(step, last));
+            add(plan, step);
         }
         if !install.is_empty() {
             let title = match (name == self.to, is_former) {
@@ -331,7 +341,7 @@ impl<'a> Steps<'a> {
                 (_, true) => "install the files of a standby".to_owned(),
                 _ => format!("follow \"{}\"", self.upstream(name).unwrap_or(self.to)),
             };
-            last = Some(plan.add(files::install(name, seen.seen, seen.layout, title, install, None), last));
+            add(plan, files::install(name, seen.seen, seen.layout, title, install, None));
         }
         let step = match change {
             _ if is_former => Some(service::start(seen)),
@@ -341,9 +351,9 @@ impl<'a> Steps<'a> {
             Change::None => None,
         };
         if let Some(step) = step {
-            last = Some(plan.add(step, last));
+            add(plan, step);
         }
-        last.filter(|last| Some(*last) != handed)
+        last
     }
 
     fn upstream(&self, name: &ServerName) -> Option<&ServerName> {
@@ -466,14 +476,14 @@ pub(super) fn primary_again(
     Ok(files::install_argv(seen.seen, seen.layout, &role_alone(&entries, &seen), None))
 }
 
-/// Returns the commands that make a primary the primary again that is shutting down, or has.
+/// Returns the commands that make a primary the primary again that is shutting down, or has: what gives it its role back, and
+/// what starts it. Each reads files from standard input, or none: they are two executions.
 pub(super) fn back(
     topology: &Topology,
     observation: &Observation,
     material: &Material,
     seen: Seen<'_>,
-) -> Result<Vec<Argv>, Vec<Diagnostic>> {
-    let mut commands = vec![service::ended(seen), primary_again(topology, observation, material, seen)?];
-    commands.extend(service::start_commands(seen));
-    Ok(commands)
+) -> Result<[Vec<Argv>; 2], Vec<Diagnostic>> {
+    let role = vec![service::ended(seen), primary_again(topology, observation, material, seen)?];
+    Ok([role, service::start_commands(seen)])
 }
