@@ -255,6 +255,15 @@ fn what_stands_in_the_way_of_a_change_of_the_primary() {
     let nothing = serde_json::json!({});
     assert_eq!(a(&current(13 << 20), &nothing), ["error successor-behind"]);
     assert_eq!(a(&current(11 << 20), &nothing), Vec::<String>::new());
+    let sender = |name: &str| {
+        let case = load("healthy-17");
+        let mut sender = case.observation["servers"]["a"]["known"]["instance"]["known"]["senders"][0].clone();
+        sender["application_name"] = name.into();
+        serde_json::json!({ "positions": { "current": at("a", "current", 13 << 20) }, "senders": [sender] })
+    };
+    let caught_up = serde_json::json!({ "positions": { "replay": at("a", "current", 13 << 20) } });
+    assert!(a(&sender("d"), &caught_up).contains(&"error shutdown-held-up".to_owned()));
+    assert_eq!(a(&sender("b"), &caught_up), Vec::<String>::new());
     let slot = |synced: bool| {
         serde_json::json!({ "slots": { "sub": { "slot_type": "logical", "active": true, "active_pid": 7,
             "wal_status": "reserved", "restart_lsn": "0/3000000", "safe_wal_size": null, "synced": synced } } })

@@ -10,6 +10,7 @@ use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
+use crate::model::observation::Sender;
 
 const DISK: &str = "disk-nearly-full";
 
@@ -44,6 +45,7 @@ pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerNam
     let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
     if let Some((primary, successor)) = instance(from).zip(instance(to)) {
         told.extend(behind(from, to, primary, successor));
+        told.extend(held_up(from, to, primary));
         told.extend(delayed(to, successor));
         told.extend(logical_slots(from, to, primary, successor));
     }
@@ -57,6 +59,24 @@ fn behind(from: &ServerName, to: &ServerName, primary: &Instance, successor: &In
             .server(to)
             .detail("Nobody could write until it has caught up.")
             .hint("Run the same command again when it has: pgstead status --watch")
+    })
+}
+
+/// A shutdown waits until every standby that streams has what there is, whoever is to be the primary (manual, 19.5).
+fn held_up(from: &ServerName, to: &ServerName, primary: &Instance) -> Option<Diagnostic> {
+    let behind = |sender: &Sender| Some(primary.positions.current?.bytes_ahead_of(sender.flush_lsn?));
+    let others = primary.senders.iter().filter(|sender| sender.application_name != to.as_str());
+    let (sender, bytes) =
+        others.filter_map(|sender| Some((sender, behind(sender)?))).max_by_key(|(_, bytes)| *bytes)?;
+    let name = &sender.application_name;
+    (bytes > BEHIND_BYTES).then(|| {
+        let message = format!("standby \"{name}\" is {} MB behind \"{from}\"", bytes >> 20);
+        Diagnostic::error("shutdown-held-up", message)
+            .server(name)
+            .detail(format!(
+                "The shutdown of \"{from}\" waits until it has everything, and nobody could write for so long."
+            ))
+            .hint("Run the same command again when it has caught up: pgstead status --watch")
     })
 }
 
