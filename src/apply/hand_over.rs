@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use futures_util::future::join;
-
 use crate::apply::Worker;
 #[cfg(debug_assertions)]
 use crate::apply::crash;
 use crate::apply::executor::End;
 use crate::apply::lease::NotDone;
+use crate::apply::lease::RENEW_EVERY;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::model::argv::Argv;
@@ -58,9 +57,10 @@ impl<H: Host> Worker<'_, H> {
             Ok(session) => session,
             Err(diagnostic) => return self.undone(wish, &wish.unmark, id, *diagnostic).await,
         };
-        // Both leases are asked for: that of the successor while the primary shuts down.
-        let nothing = [Argv::new(RunAs::Login, "true")];
-        let (stopped, is_ours) = join(self.on(from, &wish.stop), self.on(to, &nothing)).await;
+        if let Err(not_done) = self.still_holds(to).await {
+            return self.undone(wish, &wish.unmark, id, not_done).await;
+        }
+        let stopped = self.on(from, &wish.stop).await;
         let heard = Instant::now();
         let token = match stopped {
             Ok(output) => token(from, &output),
@@ -86,12 +86,11 @@ impl<H: Host> Worker<'_, H> {
         };
         #[cfg(debug_assertions)]
         crash::at(crash::STOPPED);
-        if let Err(not_done) = is_ours {
-            let diagnostic = match not_done {
-                NotDone::Lost(diagnostic) => *diagnostic,
-                NotDone::Failed(error) => error.diagnostic(),
-            };
-            return self.undone(wish, &wish.undo, id, diagnostic).await;
+        // What took as long as a lease lives may have been overtaken.
+        if token.took >= RENEW_EVERY
+            && let Err(not_done) = self.still_holds(to).await
+        {
+            return self.undone(wish, &wish.undo, id, not_done).await;
         }
         if let Err(trouble) = arrived(&successor, wish, token).await {
             return self.undone(wish, &wish.undo, id, trouble).await;
@@ -105,6 +104,15 @@ impl<H: Host> Worker<'_, H> {
             crash::at(crash::PROMOTED);
         }
         end
+    }
+
+    /// Asks a server whether this run still holds its lock; the promotion itself goes over a session, past the lock.
+    async fn still_holds(&self, server: &ServerName) -> Result<(), Diagnostic> {
+        match self.on(server, &[Argv::new(RunAs::Login, "true")]).await {
+            Ok(_) => Ok(()),
+            Err(NotDone::Lost(diagnostic)) => Err(*diagnostic),
+            Err(NotDone::Failed(error)) => Err(error.diagnostic()),
+        }
     }
 
     /// Runs commands on a server while this run holds its lock.
