@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::refusals::refused;
 use crate::scenario::Scenario;
+use crate::switchover::there_and_back_again;
 
 /// One gigabyte of pgbench tables, with its indexes.
 const GIGABYTE: &str = "68";
@@ -77,6 +78,7 @@ fn debian(release: Release, scale: &str) {
     lab.streams("a", &["b"]);
     lab.streams("b", &["c"]);
     lab.settled();
+    there_and_back_again(&lab);
 
     hand_edits_are_shown_and_stay(&mut lab, &existing);
 }

@@ -1,10 +1,11 @@
-//! A re-seed where things are elsewhere than Debian puts them: on real hosts.
+//! A re-seed and a switchover where things are elsewhere than Debian puts them: on real hosts.
 
 use pgstead::lab::hosts::HostSpec;
 use pgstead::lab::hosts::Release;
 use serde_json::json;
 
 use crate::scenario::Scenario;
+use crate::switchover::there_and_back_again;
 
 const DATA: &str = "/srv/pg/data";
 
@@ -103,4 +104,5 @@ fn comes_back_by_every_way(lab: &Scenario, programs: &str, service: impl Fn(&Sce
     service(lab, "start");
     lab.eventually("a", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "1");
     lab.settled();
+    there_and_back_again(lab);
 }

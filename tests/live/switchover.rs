@@ -163,6 +163,19 @@ fn slots(lab: &Scenario, name: &str) -> String {
     )
 }
 
+/// Hands over from a to b and back, whatever the servers are like, and demands that nothing is left to do after each.
+#[track_caller]
+pub(crate) fn there_and_back_again(lab: &Scenario) {
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        hand_over(lab, from, to);
+        is_primary(lab, to, &[from]);
+        lab.eventually(to, &format!("SELECT state FROM pg_stat_replication WHERE application_name = '{from}'"), "streaming");
+        let left = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{to}'");
+        assert_eq!(lab.sql(from, &left), "0");
+        lab.settled();
+    }
+}
+
 #[test]
 fn a_cascade_is_switched_over_and_back_while_clients_write_on_15() {
     there_and_back(Release::Bookworm);
