@@ -25,6 +25,7 @@ use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe::probe::Wish;
 use crate::plan;
+use crate::plan::guard;
 use crate::ui::Delivery;
 use crate::ui::Ui;
 use crate::ui::beside::BesideView;
@@ -156,6 +157,8 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         let word = if lock.is_living() { "locked by " } else { "expired lock of " };
         [word, lock.owner.as_deref().unwrap_or("unknown")].concat()
     }));
+    let successor = seen.layout.known().and_then(|layout| guard::successor(seen, layout));
+    view.notes.extend(successor.map(|name| ["about to hand over to ", name].concat()));
     view.role = match (&seen.instance, &seen.data_directory) {
         (Observed::Known(instance), _) => {
             view.timeline = Some(instance.timeline);

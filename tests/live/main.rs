@@ -35,5 +35,7 @@ mod schedules;
 mod secrets;
 mod stops;
 mod switchover;
+mod switchover_cells;
+mod switchover_load;
 mod traces;
 mod variants;

@@ -22,26 +22,26 @@ use crate::traces::Recorders;
 use crate::traces::Traces;
 
 /// How long a client may take to write again.
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A client on one of the hosts that writes a row every 5 ms, through a connection string that names every server.
-struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     lab: &'a Scenario,
     host: &'a str,
     child: Child,
 }
 
 /// What a client saw.
-struct Written {
+pub(crate) struct Written {
     /// The rows whose commit was acknowledged to it.
-    acknowledged: Vec<u64>,
+    pub(crate) acknowledged: Vec<u64>,
     /// The longest time between two of them, in milliseconds.
-    longest_gap_ms: u64,
+    pub(crate) longest_gap_ms: u64,
 }
 
 impl<'a> Writer<'a> {
     /// Starts a client, with the connection string that pgstead gives it.
-    fn start(lab: &'a Scenario, host: &'a str) -> Self {
+    pub(crate) fn start(lab: &'a Scenario, host: &'a str) -> Self {
         const RUN: &str = "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass; touch /run/app
             export PGPASSFILE=/run/app.pass PGCONNECT_TIMEOUT=2
             while [ -e /run/app ]; do
@@ -69,14 +69,14 @@ impl<'a> Writer<'a> {
 
     /// Demands that rows are acknowledged from now on.
     #[track_caller]
-    fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         let before = self.n_written();
         until(Instant::now() + SOON, || self.n_written() > before + 20);
         let errors = || self.lab.run(self.host, &["sh", "-c", "tail -n 5 /run/app.errors"]);
         assert!(self.n_written() > before + 20, "nobody can write any more: {}", errors());
     }
 
-    fn end(mut self) -> Written {
+    pub(crate) fn end(mut self) -> Written {
         self.lab.run(self.host, &["rm", "/run/app"]);
         assert!(self.child.wait().unwrap().success());
         let text = self.lab.run(self.host, &["cat", "/run/app.written"]);
@@ -95,7 +95,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Gives a topology a database and a role that clients may use from everywhere.
-fn with_clients(lab: &mut Scenario) {
+pub(crate) fn with_clients(lab: &mut Scenario) {
     lab.edit(|inventory| {
         inventory["postgres"]["databases"] = json!(["app"]);
         inventory["postgres"]["hba"] = json!([
@@ -110,7 +110,7 @@ fn with_clients(lab: &mut Scenario) {
 
 /// Every acknowledged row is on every server.
 #[track_caller]
-fn nothing_is_lost(lab: &Scenario, acknowledged: &[u64], names: &[&str]) {
+pub(crate) fn nothing_is_lost(lab: &Scenario, acknowledged: &[u64], names: &[&str]) {
     assert!(acknowledged.len() > 100, "{} rows were written", acknowledged.len());
     for name in names {
         let mut missing = vec![0];
@@ -129,7 +129,7 @@ fn nothing_is_lost(lab: &Scenario, acknowledged: &[u64], names: &[&str]) {
 
 /// There never were two writers, and everybody who became the primary was seen to be one.
 #[track_caller]
-fn one_at_a_time(traces: &Traces, primaries: &[&str]) {
+pub(crate) fn one_at_a_time(traces: &Traces, primaries: &[&str]) {
     assert_eq!(never_two(traces), Vec::<String>::new());
     for (host, samples) in &traces.samples {
         let was_writable = samples.iter().any(|sample| sample.writable);
@@ -139,7 +139,7 @@ fn one_at_a_time(traces: &Traces, primaries: &[&str]) {
 
 /// Hands over and demands success; returns what was said.
 #[track_caller]
-fn hand_over(lab: &Scenario, from: &str, to: &str) -> Value {
+pub(crate) fn hand_over(lab: &Scenario, from: &str, to: &str) -> Value {
     let ran = lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]).expect(0);
     let json = ran.json();
     assert_eq!((&json["from"], &json["to"], &json["lost_lsn_bytes"]), (&json!(from), &json!(to), &json!(0)), "{ran}");
@@ -148,7 +148,7 @@ fn hand_over(lab: &Scenario, from: &str, to: &str) -> Value {
 }
 
 #[track_caller]
-fn is_primary(lab: &Scenario, primary: &str, standbys: &[&str]) {
+pub(crate) fn is_primary(lab: &Scenario, primary: &str, standbys: &[&str]) {
     assert_eq!(lab.sql(primary, "SELECT pg_is_in_recovery()"), "f", "{primary}");
     for name in standbys {
         assert_eq!(lab.sql(name, "SELECT pg_is_in_recovery()"), "t", "{name}");
@@ -156,7 +156,7 @@ fn is_primary(lab: &Scenario, primary: &str, standbys: &[&str]) {
 }
 
 /// The slots of a server, each with whether it is in use.
-fn slots(lab: &Scenario, name: &str) -> String {
+pub(crate) fn slots(lab: &Scenario, name: &str) -> String {
     lab.sql(
         name,
         "SELECT coalesce(string_agg(slot_name || ' ' || active, ', ' ORDER BY 1), '') FROM pg_replication_slots",
@@ -169,7 +169,11 @@ pub(crate) fn there_and_back_again(lab: &Scenario) {
     for (from, to) in [("a", "b"), ("b", "a")] {
         hand_over(lab, from, to);
         is_primary(lab, to, &[from]);
-        lab.eventually(to, &format!("SELECT state FROM pg_stat_replication WHERE application_name = '{from}'"), "streaming");
+        lab.eventually(
+            to,
+            &format!("SELECT state FROM pg_stat_replication WHERE application_name = '{from}'"),
+            "streaming",
+        );
         let left = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{to}'");
         assert_eq!(lab.sql(from, &left), "0");
         lab.settled();

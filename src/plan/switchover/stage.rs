@@ -2,8 +2,6 @@
 //!
 //! Told from what the servers are and from the role file of a primary that was about to hand over. Judges nothing else.
 
-use std::collections::BTreeSet;
-
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -55,6 +53,25 @@ fn writers<'a>(topology: &'a Topology, observation: &Observation) -> Vec<&'a Ser
     topology.servers().map(|server| &server.name).filter(accepts_writes).collect()
 }
 
+/// Returns every server that was promoted and does not run: it has no signal file any more, or a later timeline. What it
+/// accepted in between is nowhere else, so that it counts as one that accepts writes.
+fn promoted_and_stopped<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    former: Option<&ServerName>,
+) -> Vec<&'a ServerName> {
+    let Some(former) = former else { return Vec::new() };
+    let control = |name: &ServerName| observation.server(name)?.data_directory.known()?.control.known();
+    let before = control(former).map(|control| control.timeline);
+    let was_promoted = |name: &&ServerName| {
+        let Some(seen) = observation.server(name).filter(|seen| seen.instance.is_absent()) else { return false };
+        let Some(data) = seen.data_directory.known().filter(|data| data.entries > 0) else { return false };
+        let is_later = control(name).zip(before).is_some_and(|(control, before)| control.timeline > before);
+        is_later || !data.standby_signal && !data.recovery_signal
+    };
+    topology.servers().map(|server| &server.name).filter(|name| *name != former).filter(was_promoted).collect()
+}
+
 /// Finds out how far a switchover to a server is.
 ///
 /// # Errors
@@ -65,7 +82,9 @@ pub(super) fn stage<'a>(
     to: &ServerName,
 ) -> Result<Stage<'a>, Box<Diagnostic>> {
     let demoted = demoted(topology, observation);
-    match (writers(topology, observation).as_slice(), demoted.as_slice()) {
+    let mut writers = writers(topology, observation);
+    writers.extend(promoted_and_stopped(topology, observation, demoted.first().copied()));
+    match (writers.as_slice(), demoted.as_slice()) {
         ([writer], []) if *writer == to => Ok(Stage::Promoted { from: None }),
         ([writer], [from]) if *writer == to && from != writer => Ok(Stage::Promoted { from: Some(from) }),
         ([writer], []) => Ok(Stage::Whole { from: writer, is_demoted: false }),
@@ -165,17 +184,10 @@ pub(super) fn to_take_back<'a>(
             }
         }));
     };
-    let timeline = |name: &ServerName| {
-        let seen = observation.server(name)?;
-        let of_control = seen.data_directory.known().and_then(|data| data.control.known());
-        let of_instance = seen.instance.known().map(|instance| instance.timeline);
-        of_instance.or(of_control.map(|control| control.timeline))
-    };
-    let others = topology.servers().map(|server| &server.name).filter(|name| name != from);
-    let writers: BTreeSet<&ServerName> = writers(topology, observation).into_iter().collect();
-    // One that was promoted and stopped again has a later timeline.
-    let promoted = others.into_iter().find(|name| writers.contains(*name) || timeline(name) > timeline(from));
-    match promoted {
+    let mut promoted: Vec<&ServerName> =
+        writers(topology, observation).into_iter().filter(|name| name != from).collect();
+    promoted.extend(promoted_and_stopped(topology, observation, Some(from)));
+    match promoted.first() {
         None => Ok(from),
         Some(promoted) => Err(Box::new(
             Diagnostic::error(

@@ -80,8 +80,10 @@ impl<'a> Steps<'a> {
         let mut changes: BTreeMap<&ServerName, Needs> = BTreeMap::new();
         for (name, seen) in self.servers {
             match self.change(name, *seen, &first_names) {
-                Ok((change, drift)) => {
-                    changes.insert(name, change);
+                Ok((needs, drift)) => {
+                    // No role needs a restart; what else was changed in the inventory is a bootstrap's business.
+                    refusals.extend(restart_pending(name, &needs.change));
+                    changes.insert(name, needs);
                     listed.notes.extend(drift);
                 }
                 Err(all) => refusals.extend(all),
@@ -399,6 +401,17 @@ impl<'a> Steps<'a> {
                 )
         })
     }
+}
+
+fn restart_pending(name: &ServerName, change: &Change) -> Option<Diagnostic> {
+    let Change::Restart { parameters } = change else { return None };
+    let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+    Some(
+        Diagnostic::error("changes-pending", format!("server \"{name}\" is not as the inventory says"))
+            .server(name)
+            .detail(format!("A bootstrap would restart it for {}.", names.join(", ")))
+            .hint("First: pgstead bootstrap. A change of the primary carries no other change along."),
+    )
 }
 
 /// Says whether an upstream keeps WAL for a standby.
