@@ -4,7 +4,7 @@
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
-//! it is about that one: `to` a server, or `abort`; `roles` are role files that an interrupted run left, and `settled` is a
+//! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `lost`; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
@@ -22,6 +22,7 @@ use pgstead::model::Secret;
 use pgstead::model::ServerName;
 use pgstead::model::Topology;
 use pgstead::model::argv::Argv;
+use pgstead::model::lost::Lost;
 use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
@@ -32,10 +33,12 @@ use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
 use pgstead::plan::SettingChange;
+use pgstead::plan::failover;
 use pgstead::plan::history;
 use pgstead::plan::network;
 use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
+use pgstead::plan::plan_failover;
 use pgstead::plan::plan_switchover;
 use pgstead::plan::reseed;
 use pgstead::plan::reseed::Cost;
@@ -284,6 +287,9 @@ fn run(case: &Value) -> String {
     if let Some(wish) = case["switchover"].as_object() {
         return switchover(wish, &topology, &observation, &material(replace));
     }
+    if let Some(wish) = case["failover"].as_object() {
+        return failover(wish, &topology, &observation, &material(replace));
+    }
     let asked = closer_looks(&topology, &observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
@@ -385,6 +391,47 @@ fn switchover(
         Ok(Switchover { from, to, plan }) => {
             let from = from.as_ref().map_or("-", ServerName::as_str);
             let _ = writeln!(text, "from {from} to {to}");
+            text + &show(&plan)
+        }
+        Err(refusals) => {
+            text.push_str("refused\n");
+            diagnostics(&mut text, "ERROR", &refusals);
+            text
+        }
+    }
+}
+
+/// Shows who takes whose place, what is lost by that, and how; or why not. `lost` is what the WAL of the former primary told.
+fn failover(
+    wish: &serde_json::Map<String, Value>,
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+) -> String {
+    let to: ServerName = serde_json::from_value(wish["to"].clone()).unwrap();
+    let request = failover::Request { to: &to, accept_loss: wish.get("accept_loss") == Some(&Value::Bool(true)) };
+    let mut text = String::new();
+    if let Some(failover::Parting { from, timeline, left_at }) = failover::parting(topology, observation, &to) {
+        let _ = writeln!(text, "ASK: what has {from} on timeline {timeline} from {left_at} on");
+    }
+    for WalQuestion { joining, upstream, timeline, end, .. } in failover::questions(topology, observation, &to) {
+        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+    }
+    let lost = wish.get("lost").map(|lost| match lost.as_str() {
+        Some(why) => Observed::Unreadable(why.to_owned()),
+        None => Observed::Known(Lost {
+            transactions: lost["transactions"].as_u64().unwrap(),
+            end: serde_json::from_value(lost["end"].clone()).unwrap(),
+            ..Lost::default()
+        }),
+    });
+    match plan_failover(topology, observation, material, request, lost.as_ref()) {
+        Ok(failover::Failover { from, to, loss, plan }) => {
+            let from = from.as_ref().map_or("-", ServerName::as_str);
+            let _ = writeln!(text, "from {from} to {to}");
+            if let Some(loss) = loss {
+                let _ = writeln!(text, "{}", loss.words());
+            }
             text + &show(&plan)
         }
         Err(refusals) => {

@@ -22,6 +22,7 @@ use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::observe::parse::parse_control;
 use crate::plan::HandOver;
+use crate::plan::Promotion;
 use crate::plan::StepId;
 use crate::postgres::Client;
 use crate::postgres::PostgresError;
@@ -33,7 +34,7 @@ use crate::wait::Look;
 /// How often the successor is asked how far it is. It tells nobody by itself, and clients wait for the answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long a promotion may take: it ends recovery, and writes little.
+/// How long a promotion may stand still: it replays what was received, ends recovery, and writes little.
 const PROMOTION: Duration = Duration::from_secs(60);
 
 /// The state of a primary that has written its shutdown checkpoint.
@@ -95,7 +96,7 @@ impl<H: Host> Worker<'_, H> {
         if let Err(trouble) = arrived(&successor, wish, token).await {
             return self.undone(wish, &wish.undo, id, trouble).await;
         }
-        let end = promote(&successor, to, token).await;
+        let end = promote(&successor, to, token.timeline, "switchover").await;
         if matches!(end, End::Done) {
             let took = token.took + heard.elapsed();
             let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -104,6 +105,19 @@ impl<H: Host> Worker<'_, H> {
             crash::at(crash::PROMOTED);
         }
         end
+    }
+
+    /// Promotes a standby whose primary is fenced. All that it has received it replays before it accepts writes.
+    pub(super) async fn promote(&self, wish: &Promotion) -> End {
+        let Promotion { server, timeline } = wish;
+        let successor = match self.sessions.session(server).await {
+            Ok(session) => session,
+            Err(diagnostic) => return End::Failed(diagnostic),
+        };
+        if let Err(not_done) = self.still_holds(server).await {
+            return End::NotBegun(Box::new(not_done));
+        }
+        promote(&successor, server, *timeline, "failover").await
     }
 
     /// Asks a server whether this run still holds its lock; the promotion itself goes over a session, past the lock.
@@ -198,9 +212,9 @@ async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<()
 }
 
 /// Promotes the successor and waits until it accepts writes, on a timeline of its own (hazard 58).
-async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
+async fn promote(successor: &Client, to: &ServerName, before: u32, command: &str) -> End {
     let told = |diagnostic: Diagnostic| {
-        let hint = format!("It only goes forward now: pgstead switchover --to {to}");
+        let hint = format!("It only goes forward now: pgstead {command} --to {to}");
         Box::new(diagnostic.server(to).hint(hint))
     };
     let unknown = |why: String| {
@@ -212,11 +226,14 @@ async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
         Ok(false) => return unknown("pg_promote() answered false.".to_owned()),
         Err(error) => return unknown(explain(&error)),
     }
-    let accepts_writes = wait::until(PROMOTION, LOOK_AGAIN, async || match successor.in_recovery().await {
-        Ok(false) => Look::Ready(Ok(())),
-        Ok(true) => Look::NotYet("it is in recovery".to_owned()),
-        Err(error) if successor.is_closed() => Look::Ready(Err(explain(&error))),
-        Err(error) => Look::NotYet(explain(&error)),
+    let accepts_writes = wait::while_it_moves(PROMOTION, LOOK_AGAIN, async || match successor.in_recovery().await {
+        Ok(false) => (Look::Ready(Ok(())), None),
+        Ok(true) => {
+            let replayed = successor.replayed().await.ok().and_then(|state| state.replay_lsn);
+            (Look::NotYet("it is in recovery".to_owned()), replayed.map(|lsn| lsn.0))
+        }
+        Err(error) if successor.is_closed() => (Look::Ready(Err(explain(&error))), None),
+        Err(error) => (Look::NotYet(explain(&error)), None),
     });
     match accepts_writes.await {
         Ok(Ok(())) => {}
@@ -228,10 +245,10 @@ async fn promote(successor: &Client, to: &ServerName, token: Token) -> End {
         }
     }
     match successor.written_timeline().await {
-        Ok(timeline) if i64::from(timeline) > i64::from(token.timeline) => End::Done,
+        Ok(timeline) if i64::from(timeline) > i64::from(before) => End::Done,
         Ok(timeline) => {
             let message = format!("server \"{to}\" accepts writes, and not on a timeline of its own");
-            let detail = format!("It writes timeline {timeline}; that of the former primary was {}.", token.timeline);
+            let detail = format!("It writes timeline {timeline}; that of the former primary was {before}.");
             End::Failed(told(Diagnostic::error("timeline-not-new", message).detail(detail)))
         }
         Err(error) => unknown(explain(&error)),

@@ -82,6 +82,7 @@ impl<H: Host> Work for Worker<'_, H> {
             }
             Action::Copy(copying) => self.copy(id, step, copying, leave).await,
             Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
+            Action::Promote(promotion) => self.promote(promotion).await,
         }
     }
 }

@@ -51,6 +51,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead check", "prove every link"),
     ("pgstead reseed b", "bring a failed server back"),
     ("pgstead switchover --to b", "make b the primary, with nothing lost"),
+    ("pgstead failover --to b", "make b the primary: the other one is dead"),
     ("pgstead status --watch", "watch the topology"),
 ];
 

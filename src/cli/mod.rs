@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod conninfo;
 pub mod exit;
+mod failover;
 mod forget_aside;
 pub mod globals;
 mod history;
@@ -20,6 +21,7 @@ mod plan;
 mod preflight;
 mod render;
 mod reseed;
+mod role_change;
 mod session;
 mod status;
 mod switchover;
@@ -71,6 +73,7 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     Reseed(reseed::ReseedArgs),
     Switchover(switchover::SwitchoverArgs),
+    Failover(failover::FailoverArgs),
     Conninfo(conninfo::ConninfoArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
@@ -149,6 +152,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Bootstrap(args) => bootstrap::run(globals, args, ui),
         Command::Reseed(args) => reseed::run(globals, args, ui),
         Command::Switchover(args) => switchover::run(globals, args, ui),
+        Command::Failover(args) => failover::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),

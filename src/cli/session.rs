@@ -31,6 +31,8 @@ use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::failover;
+use crate::plan::failover::Parting;
 use crate::plan::history;
 use crate::plan::network;
 use crate::plan::plan_bootstrap;
@@ -143,6 +145,26 @@ impl<'a> Session<'a> {
         if !questions.is_empty() {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
+    }
+
+    /// Reads what a failover must compare before servers follow a new primary.
+    pub(super) async fn compare_for_failover(&mut self, to: &ServerName) {
+        let questions = failover::questions(&self.inventory.topology, &self.observation, to);
+        if !questions.is_empty() {
+            observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
+    }
+
+    /// Reads what only a dead primary has, in its WAL, and what its tables are called, on its successor.
+    pub(super) async fn lost_by_failover(&self, parting: &Parting, to: &ServerName) -> Option<Observed<Lost>> {
+        let at = |name: &ServerName| {
+            let host = self.hosts.get(name)?.as_ref().ok()?;
+            Some((host, self.observation.server(name)?.layout.known()?))
+        };
+        let (host, layout) = at(to)?;
+        let successor = (host, layout, self.inventory.topology.server(to)?);
+        let Parting { from, timeline, left_at } = parting;
+        Some(observe::lost::read(at(from)?, successor, *timeline, *left_at).await)
     }
 
     async fn damage(&self, name: &ServerName) -> Option<Observed<Vec<String>>> {

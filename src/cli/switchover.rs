@@ -7,16 +7,14 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::interrupts::Interrupts;
 use super::inventory;
-use super::plan::refused;
+use super::role_change::How;
+use super::role_change::RoleChange;
+use super::role_change::carry_out;
 use super::session::Session;
 use super::session::state_identity;
-use crate::apply::Run;
-use crate::apply::RunReport;
 use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -27,6 +25,7 @@ use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::plan::Action;
 use crate::plan::Material;
+use crate::plan::Plan;
 use crate::plan::plan_abort;
 use crate::plan::plan_switchover;
 use crate::plan::reseed;
@@ -40,13 +39,9 @@ use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
-use crate::ui::json::RoleChangeDocument;
-use crate::ui::json::RoleChangePlanDocument;
-use crate::ui::plan::PlanView;
-use crate::ui::role_change;
+use crate::ui::role_change::View;
 
 /// The name of this operation in locks and journal.
 const OPERATION: &str = "switchover";
@@ -127,81 +122,12 @@ async fn over(
     let secrets = session.secrets()?;
     let planned = planned(session, &secrets, args).await?;
     progress.finish();
-    let topology = &session.inventory.topology;
-    let logins = session.logins();
-    let view = |planned: &Switchover| role_change::View { from: planned.from.clone(), to: planned.to.clone() };
-    let (planned, material) = match planned {
-        Ok(planned) => planned,
-        Err(refusals) => {
-            if args.dry_run {
-                let plan = PlanView { topology: topology.name(), plan: Err(&refusals), logins: &logins };
-                ui.answer(|look| crate::ui::plan::render(&plan, look), || RoleChangePlanDocument::new(&plan, None))?;
-                ui.diagnostics(&refusals);
-                return Ok(refused(&refusals).kind.into());
-            }
-            return Err(refused(&refusals));
-        }
-    };
-    let shown = view(&planned);
-    let plan = &planned.plan;
-    let plan_view = PlanView { topology: topology.name(), plan: Ok(plan), logins: &logins };
-    if args.dry_run {
-        ui.answer(
-            |look| crate::ui::plan::render(&plan_view, look),
-            || RoleChangePlanDocument::new(&plan_view, Some(&shown)),
-        )?;
-        return Ok(exit::DONE);
-    }
-    ui.diagnostics(&plan.notes);
-    let report = if plan.changes() {
-        if !ui.options.yes || ui.err.whole {
-            ui.explain(&crate::ui::plan::render_steps(&plan_view, ui.err));
-        }
-        ask::consent(ui, &question(&planned, args.abort))?;
-        session
-            .state
-            .save_secrets(&secrets)
-            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-        let sessions = session.sessions(&secrets)?;
-        let state = state_identity(&session.state);
-        lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let run = Run {
-            plan,
-            observation: &session.observation,
-            hosts: &session.hosts,
-            logins: &logins,
-            sessions: &sessions,
-            state: &session.state,
-            holder: lock::Holder {
-                run: material.run.clone(),
-                operation: OPERATION.to_owned(),
-                owner: operator(),
-                pid: std::process::id(),
-                since: Timestamp::now().to_string(),
-                state,
-            },
-            events: &events,
-            begun,
-        };
-        let mut interrupts = Interrupts::listen()?;
-        let report = run.carry_out(async || interrupts.next().await).await;
-        drop(events);
-        progress.finish();
-        report?
-    } else {
-        RunReport::unchanged(topology.name(), begun.elapsed().as_secs_f64())
-    };
-    ui.diagnostics(&report.warnings);
-    ui.answer(|look| role_change::render(&report, &shown, look), || RoleChangeDocument::new(&report, &shown))?;
-    Ok(match &report.failure {
-        None => exit::DONE,
-        Some(failure) => {
-            ui.diagnostics(&failure.diagnostics);
-            failure.kind.into()
-        }
-    })
+    let planned = planned.map(|(Switchover { from, to, plan }, material)| {
+        let view = View { from, to, lost: None };
+        RoleChange { question: question(&view, &plan, args.abort), view, plan, material }
+    });
+    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun };
+    carry_out(session, &secrets, planned, how, ui).await
 }
 
 /// What may be done, with the material that it takes; or every reason against it.
@@ -249,12 +175,12 @@ async fn planned(
     Ok(Ok((planned, material)))
 }
 
-fn question(planned: &Switchover, is_abort: bool) -> Question {
-    let to = &planned.to;
-    let change = match &planned.from {
+fn question(view: &View, plan: &Plan, is_abort: bool) -> Question {
+    let to = &view.to;
+    let change = match &view.from {
         Some(_) if is_abort => format!("Take the switchover back and leave \"{to}\" the primary"),
         Some(from) => format!("Hand over from \"{from}\" to \"{to}\""),
         None => format!("Finish the switchover to \"{to}\""),
     };
-    Question { gravity: Gravity::of(&planned.plan), change }
+    Question { gravity: Gravity::of(plan), change }
 }

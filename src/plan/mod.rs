@@ -13,6 +13,7 @@ pub mod conninfo;
 pub mod decided;
 pub mod desired;
 pub mod effects;
+pub mod failover;
 pub mod files;
 pub mod forget;
 pub mod guard;
@@ -47,6 +48,7 @@ use crate::model::name::TopologyName;
 pub use bootstrap::Consent;
 pub use bootstrap::plan_bootstrap;
 pub use effects::SettingChange;
+pub use failover::plan_failover;
 pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
@@ -55,6 +57,7 @@ pub use step::Action;
 pub use step::Copying;
 pub use step::FileChange;
 pub use step::HandOver;
+pub use step::Promotion;
 pub use step::Risk;
 pub use step::Room;
 pub use step::Step;
@@ -97,7 +100,7 @@ impl Plan {
             let other = match &planned.step.action {
                 Action::Copy(copying) => Some(&copying.room.server),
                 Action::HandOver(hand_over) => Some(&hand_over.to),
-                Action::Run(_) | Action::ProveLinks { .. } => None,
+                Action::Run(_) | Action::Promote(_) | Action::ProveLinks { .. } => None,
             };
             planned.step.server.as_ref() == Some(server) || other == Some(server)
         })

@@ -38,6 +38,8 @@ pub enum Action {
     Copy(Box<Copying>),
     /// One server stops being the primary, and another becomes it.
     HandOver(Box<HandOver>),
+    /// A standby becomes the primary whose primary is fenced.
+    Promote(Promotion),
     /// A row is written on the primary and must arrive on every standby over its proper link.
     ProveLinks {
         /// The server that accepts writes.
@@ -63,6 +65,15 @@ pub struct HandOver {
     pub unmark: Vec<(ServerName, Vec<Argv>)>,
     /// What makes the former primary the primary again, where its successor cannot be promoted.
     pub undo: Vec<(ServerName, Vec<Argv>)>,
+}
+
+/// The promotion of a standby whose primary is dead and fenced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// The standby.
+    pub server: ServerName,
+    /// The timeline that it replays; it must write a later one.
+    pub timeline: u32,
 }
 
 /// A base backup or a rewind.
@@ -128,7 +139,7 @@ impl Step {
             Action::Run(commands) => commands,
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
-            Action::ProveLinks { .. } => &[],
+            Action::Promote(_) | Action::ProveLinks { .. } => &[],
         }
     }
 }

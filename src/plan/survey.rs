@@ -19,6 +19,7 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
+use crate::plan::guard;
 use crate::plan::identity::Configuration;
 use crate::plan::ownership;
 
@@ -346,13 +347,28 @@ fn is_fallen_standby(seen: &Seen<'_>) -> bool {
         && role.and_then(|fact| fact.content.as_deref()).is_some_and(|role| role.trim() == "standby")
 }
 
+/// Says whether a stopped server is fenced: another one took its place, and nothing starts it.
+fn is_fenced(seen: &Seen<'_>) -> bool {
+    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
+    seen.instance.is_none() && role.and_then(|fact| fact.content.as_deref()) == Some(guard::FENCED)
+}
+
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
 fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     if !survey.refusals.is_empty() {
         return;
     }
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
-    let primaries: Vec<&&Seen<'_>> = with_data.iter().filter(|seen| seen.is_primary_like()).collect();
+    let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
+        with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
+    let fenced = fenced.iter().map(|seen| {
+        let name = &seen.server.name;
+        Diagnostic::error("server-fenced", format!("server \"{name}\" is fenced: another server took its place"))
+            .server(name)
+            .detail("It does not run, and nothing starts it. It may have writes that no other server has.")
+            .hint(format!("Look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run"))
+    });
+    let fenced: Vec<Diagnostic> = fenced.collect();
     let evidence = |seen: &Seen<'_>| {
         format!(
             "\"{}\" ({}, system identifier {})",
@@ -407,6 +423,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
                 .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
         ),
     }
+    survey.refusals.extend(fenced);
     let Some(expected) = survey.primary.as_ref().and_then(|name| survey.servers.get(name)?.system_identifier()) else {
         return;
     };

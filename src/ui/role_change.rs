@@ -4,6 +4,7 @@ use crate::apply::RunReport;
 use crate::model::name::ServerName;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::seconds;
+use crate::plan::failover::Loss;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::report;
@@ -15,11 +16,13 @@ pub struct View {
     pub from: Option<ServerName>,
     /// The primary from then on.
     pub to: ServerName,
+    /// What is lost by a failover; none where nothing can be.
+    pub lost: Option<Loss>,
 }
 
 /// Renders the result.
 pub fn render(report: &RunReport, view: &View, look: Look) -> String {
-    let View { from, to } = view;
+    let View { from, to, lost } = view;
     if report.failure.is_none() && !report.changed {
         return format!("No changes. \"{to}\" is the primary. ({})\n", seconds(report.seconds));
     }
@@ -30,8 +33,16 @@ pub fn render(report: &RunReport, view: &View, look: Look) -> String {
             format!(" Nobody could write for {}; nothing was lost.", milliseconds(took.as_secs_f64() * 1000.0))
         });
         out.push_str(&format!("{heading}{downtime}\n"));
-        if let Some(from) = from.as_ref().filter(|from| *from != to) {
-            out.push_str(&format!("The way back: pgstead switchover --to {from}\n"));
+        let from = from.as_ref().filter(|from| *from != to);
+        match (from, lost) {
+            (Some(from), Some(lost)) => {
+                out.push_str(&format!(
+                    "{}\nWhen the server of \"{from}\" is well again: pgstead reseed {from}\n",
+                    lost.words()
+                ));
+            }
+            (Some(from), None) => out.push_str(&format!("The way back: pgstead switchover --to {from}\n")),
+            (None, _) => {}
         }
     }
     out

@@ -14,6 +14,7 @@ mod bootstrap;
 mod capture;
 mod cells;
 mod changes;
+mod failover;
 mod faults;
 mod guard;
 mod history;

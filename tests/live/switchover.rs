@@ -282,6 +282,7 @@ fn pgstead_is_killed_at_every_step_of_a_switchover_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn pgstead_is_killed_at_every_step_of_a_switchover_on_17() {
     killed_at_every_step(Release::Trixie);
 }
@@ -414,6 +415,7 @@ fn a_checkpoint_that_does_not_arrive_is_no_switchover() {
 /// An archive that takes nothing would hold the shutdown up for as long as it hangs (hazard 61): it is refused where this can
 /// be seen, and given up after a minute where it cannot.
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn an_archive_that_hangs_is_given_up() {
     let mut lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
     lab.edit(|inventory| {

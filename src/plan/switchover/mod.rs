@@ -5,8 +5,8 @@
 //! things are, and until the promotion `--abort` takes it back (docs/adr/0012-a-handover-is-one-step.md). Reads no clock.
 
 mod abort;
-mod stage;
-mod steps;
+pub(super) mod stage;
+pub(super) mod steps;
 
 use std::borrow::Cow;
 
@@ -139,7 +139,8 @@ pub fn plan_switchover(
         return Err(refusals);
     }
     notes.retain(|note| note.code != "primary-elsewhere");
-    let steps = steps::Steps { topology, observation: &meant, material, servers: &servers, links: &links, stage, to };
+    let (observation, servers, links, opening) = (&*meant, &servers, links.as_slice(), Vec::new());
+    let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening };
     let steps::Listed { plan, notes: told } = steps.list()?;
     notes.extend(told);
     let from = match stage {

@@ -15,7 +15,7 @@ const SHUT_DOWN: &str = "shut down";
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage<'a> {
+pub(in crate::plan) enum Stage<'a> {
     /// The primary runs. Whether an earlier run has marked it already makes no difference.
     Whole {
         /// The primary.

@@ -9,6 +9,7 @@ use crate::model::argv::RunAs;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
+use crate::model::topology::Synchronous;
 use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
@@ -40,22 +41,24 @@ const STOP_SECONDS: u32 = 60;
 const PATIENCE_SECONDS: u64 = 10;
 
 /// Everything that listing the steps needs.
-pub(super) struct Steps<'a> {
-    pub(super) topology: &'a Topology,
-    pub(super) observation: &'a Observation,
-    pub(super) material: &'a Material,
-    pub(super) servers: &'a BTreeMap<ServerName, Seen<'a>>,
+pub(in crate::plan) struct Steps<'a> {
+    pub(in crate::plan) topology: &'a Topology,
+    pub(in crate::plan) observation: &'a Observation,
+    pub(in crate::plan) material: &'a Material,
+    pub(in crate::plan) servers: &'a BTreeMap<ServerName, Seen<'a>>,
     /// The links below the new primary.
-    pub(super) links: &'a [Link],
-    pub(super) stage: Stage<'a>,
-    pub(super) to: &'a ServerName,
+    pub(in crate::plan) links: &'a [Link],
+    pub(in crate::plan) stage: Stage<'a>,
+    pub(in crate::plan) to: &'a ServerName,
+    /// What makes the new primary the primary, one step after the other, where that is no handover.
+    pub(in crate::plan) opening: Vec<Step>,
 }
 
 /// The steps with what is said of them.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
-    pub(super) plan: PlanBuilder,
-    pub(super) notes: Vec<Diagnostic>,
+pub(in crate::plan) struct Listed {
+    pub(in crate::plan) plan: PlanBuilder,
+    pub(in crate::plan) notes: Vec<Diagnostic>,
 }
 
 /// What one server gets.
@@ -69,9 +72,9 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// Every reason to refuse, such as files that were edited by hand.
-    pub(super) fn list(&self) -> Result<Listed, Vec<Diagnostic>> {
+    pub(in crate::plan) fn list(&self) -> Result<Listed, Vec<Diagnostic>> {
         let mut listed = Listed::default();
-        let names = self.topology.synchronous(self.to).as_ref().map(synchronous_standby_names).unwrap_or_default();
+        let names = self.synchronous().as_ref().map(synchronous_standby_names).unwrap_or_default();
         listed.notes.extend(self.fewer_synchronous());
         let served = self.setting(self.to, "synchronous_standby_names");
         // Turning on comes last, after the proof; turning off comes at once (hazard 49).
@@ -104,7 +107,13 @@ impl<'a> Steps<'a> {
         }
         let plan = &mut listed.plan;
         let slots = self.create_slots(plan);
-        let handed = self.hand_over(plan, &slots, demotion)?;
+        let handed = match self.opening.as_slice() {
+            [] => self.hand_over(plan, &slots, demotion)?,
+            steps => {
+                let chain = |before: Vec<StepId>, step: &Step| vec![plan.add(step.clone(), before)];
+                steps.iter().fold(slots.clone(), chain).first().copied()
+            }
+        };
         let mut before_proof: Vec<StepId> = slots.clone();
         before_proof.extend(handed);
         for name in self.in_order() {
@@ -124,12 +133,15 @@ impl<'a> Steps<'a> {
         if is_settled {
             return Ok(listed);
         }
-        let proven = plan.add(self.prove(), before_proof);
+        let proven = match self.proven().next() {
+            Some(_) => vec![plan.add(self.prove(), before_proof)],
+            None => before_proof,
+        };
         if first_names != names {
-            self.turn_synchronous_on(plan, &names, proven)?;
+            self.turn_synchronous_on(plan, &names, &proven)?;
         }
         for step in left_over {
-            plan.add(step, [proven]);
+            plan.add(step, proven.clone());
         }
         if handed.is_some()
             && let Some(seen) = self.servers.get(self.to)
@@ -137,9 +149,25 @@ impl<'a> Steps<'a> {
             // A re-seed reads the new timeline in the control file (hazard 70).
             let command = sql::psql(seen.layout, seen.server, sql::checkpoint());
             let title = "write a checkpoint, so that its control file names its timeline";
-            plan.add(Step::run(self.to, Risk::Reversible, title, vec![command]), [proven]);
+            plan.add(Step::run(self.to, Risk::Reversible, title, vec![command]), proven);
         }
         Ok(listed)
+    }
+
+    /// The wish for synchronous replication, as far as the servers are there that commits would wait for.
+    fn synchronous(&self) -> Option<Synchronous> {
+        let wish = self.topology.synchronous(self.to)?;
+        let is_there =
+            |name: &&ServerName| self.proven().any(|link| link.standby == **name && link.upstream == *self.to);
+        let standbys: Vec<ServerName> = wish.standbys.iter().filter(is_there).cloned().collect();
+        let count = wish.count.min(standbys.len());
+        (count > 0).then_some(Synchronous { count, standbys, ..wish })
+    }
+
+    /// The links that can be proven: both servers are there.
+    fn proven(&self) -> impl Iterator<Item = &Link> {
+        let is_there = |name: &ServerName| self.servers.contains_key(name);
+        self.links.iter().filter(move |link| is_there(&link.standby) && is_there(&link.upstream))
     }
 
     /// The former primary, where it is still to become a standby in this run.
@@ -363,26 +391,30 @@ impl<'a> Steps<'a> {
     }
 
     fn prove(&self) -> Step {
-        let names: Vec<String> =
-            self.links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
+        let names: Vec<String> = self.proven().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
         Step {
             title: format!("prove {}: a row written on {} arrives", names.join(", "), self.to),
             server: None,
             risk: Risk::Reversible,
-            action: Action::ProveLinks { primary: self.to.clone(), links: self.links.to_vec() },
+            action: Action::ProveLinks { primary: self.to.clone(), links: self.proven().cloned().collect() },
             files: Vec::new(),
         }
     }
 
     /// The last file and the last reload: commits wait for standbys from here on.
-    fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: &str, proven: StepId) -> Result<(), Vec<Diagnostic>> {
+    fn turn_synchronous_on(
+        &self,
+        plan: &mut PlanBuilder,
+        names: &str,
+        proven: &[StepId],
+    ) -> Result<(), Vec<Diagnostic>> {
         let Some(seen) = self.servers.get(self.to) else { return Ok(()) };
         let wanted = self.wanted(*seen, ConfRole::Primary(names.to_owned())).map_err(|diagnostic| vec![diagnostic])?;
         let entries = desired::configuration_only(&wanted, seen.layout);
         let title = format!("install synchronous_standby_names = '{names}'");
         let mut step = files::install(self.to, seen.seen, seen.layout, title, &entries, None);
         step.files.clear();
-        let installed = plan.add(step, [proven]);
+        let installed = plan.add(step, proven.iter().copied());
         plan.add(service::reload(*seen), [installed]);
         Ok(())
     }
@@ -390,7 +422,7 @@ impl<'a> Steps<'a> {
     /// Says where fewer standbys can be waited for than the inventory promises.
     fn fewer_synchronous(&self) -> Option<Diagnostic> {
         let promised = self.topology.common().replication.synchronous.as_ref()?.count;
-        let left = self.topology.synchronous(self.to).map_or(0, |wish| wish.count);
+        let left = self.synchronous().map_or(0, |wish| wish.count);
         (left < promised).then(|| {
             let message = format!("commits on \"{}\" will wait for {left} standbys, and not for {promised}", self.to);
             Diagnostic::warning("fewer-synchronous-standbys", message)
@@ -429,7 +461,7 @@ fn create_slots(upstream: Seen<'_>, slots: &[String]) -> Step {
 
 /// Returns the steps that drop what a server keeps for others that do not stream from it any more: WAL would be held back for
 /// nobody. Slots of others are theirs.
-pub(super) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links: &[Link]) -> Vec<Step> {
+pub(in crate::plan) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links: &[Link]) -> Vec<Step> {
     let name = &seen.server.name;
     let is_used = |standby: &ServerName| links.iter().any(|link| link.upstream == *name && link.standby == *standby);
     // Of one that is stopped nobody knows what it has.
@@ -470,7 +502,7 @@ fn role_alone(entries: &[Entry], seen: &Seen<'_>) -> Vec<Entry> {
 }
 
 /// Returns the command that gives a primary that was about to hand over its role back.
-pub(super) fn primary_again(
+pub(in crate::plan) fn primary_again(
     topology: &Topology,
     observation: &Observation,
     material: &Material,
@@ -491,7 +523,7 @@ pub(super) fn primary_again(
 
 /// Returns the commands that make a primary the primary again that is shutting down, or has: what gives it its role back, and
 /// what starts it. Each reads files from standard input, or none: they are two executions.
-pub(super) fn back(
+pub(in crate::plan) fn back(
     topology: &Topology,
     observation: &Observation,
     material: &Material,

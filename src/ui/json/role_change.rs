@@ -19,7 +19,8 @@ pub struct RoleChangeDocument<'a> {
     to: &'a ServerName,
     /// Milliseconds for which nobody could write; null where this run has not handed over.
     write_downtime_ms: Option<f64>,
-    /// Bytes of WAL that the new primary lacks: 0 where it had the shutdown checkpoint; null where this run has not handed over.
+    /// Bytes of WAL that the new primary lacks: 0 where it had the shutdown checkpoint; null where this run has promoted nobody,
+    /// and where nobody can tell.
     lost_lsn_bytes: Option<u64>,
 }
 
@@ -32,7 +33,10 @@ impl<'a> RoleChangeDocument<'a> {
             from: view.from.as_ref(),
             to: &view.to,
             write_downtime_ms,
-            lost_lsn_bytes: write_downtime_ms.map(|_| 0),
+            lost_lsn_bytes: match &view.lost {
+                Some(lost) => lost.bytes(),
+                None => write_downtime_ms.map(|_| 0),
+            },
         }
     }
 }

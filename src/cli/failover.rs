@@ -1,0 +1,125 @@
+//! `failover`: look, fence, ask, promote.
+
+use std::time::Instant;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::block_on;
+use super::exit::Exit;
+use super::globals::Globals;
+use super::inventory;
+use super::role_change::How;
+use super::role_change::RoleChange;
+use super::role_change::carry_out;
+use super::session::Session;
+use super::session::state_identity;
+use crate::apply::lock;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::model::name::ServerName;
+use crate::observe::probe::Wish;
+use crate::plan::failover;
+use crate::plan::failover::Failover;
+use crate::plan::failover::Request;
+use crate::plan::plan_failover;
+use crate::plan::reseed;
+use crate::state::Holder;
+use crate::state::StateDir;
+use crate::state::StateError;
+use crate::state::journal::operator;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::ask::Gravity;
+use crate::ui::ask::Question;
+use crate::ui::role_change::View;
+
+/// The name of this operation in locks and journal.
+const OPERATION: &str = "failover";
+
+/// Make a standby the primary whose primary is dead
+///
+/// The former primary is fenced first: its server must answer over SSH, its instance must not run, and before anybody is
+/// promoted nothing starts it any more. Where its server cannot be reached, nothing proves that it is dead: that is refused,
+/// and what would prove it is said. The successor must be the standby that has received most. What it lacks is read from the
+/// former primary's WAL and shown; unless that is nothing, it needs --accept-loss. The other standbys follow, and the former
+/// primary comes back by "pgstead reseed". A primary that runs is changed by "pgstead switchover".
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead failover --to b --dry-run       say what would be lost, and what would be done
+  pgstead failover --to b                 show it, ask, promote b
+  pgstead failover --to b --accept-loss   what only the former primary has may be missing")]
+pub(super) struct FailoverArgs {
+    /// The standby that becomes the primary
+    #[arg(long, value_name = "SERVER")]
+    to: String,
+    /// What only the former primary has may be missing from then on; --yes does not cover it
+    #[arg(long)]
+    accept_loss: bool,
+    /// Show the plan and what would be lost, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let inventory = inventory::load(globals, ui)?;
+    let to = reseed::find(&inventory.topology, &args.to)
+        .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+    let begun = Instant::now();
+    block_on(async {
+        let progress = Progress::start(ui);
+        let events = progress.events();
+        let state = StateDir::at(&inventory.state_dir);
+        let local = match args.dry_run {
+            true => None,
+            false => {
+                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
+                Some(state.lock(&holder).map_err(|error| {
+                    let is_locked = matches!(error, StateError::Locked { .. });
+                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
+                    Failure::one(kind, error.diagnostic())
+                })?)
+            }
+        };
+        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        progress.finish();
+        let result = over(&mut session, to, args, ui, begun).await;
+        session.close().await;
+        drop(local);
+        result
+    })
+}
+
+/// Plans over open connections, and carries out. A server that cannot be reached is a fact to be judged.
+async fn over(
+    session: &mut Session<'_>,
+    to: &ServerName,
+    args: &FailoverArgs,
+    ui: &Ui,
+    begun: Instant,
+) -> Result<Exit, Failure> {
+    if !args.dry_run {
+        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+    }
+    let topology = &session.inventory.topology;
+    let parting = failover::parting(topology, &session.observation, to);
+    session.compare_for_failover(to).await;
+    let lost = match &parting {
+        Some(parting) => session.lost_by_failover(parting, to).await,
+        None => None,
+    };
+    let secrets = session.secrets()?;
+    let material = session.material(&secrets)?;
+    let request = Request { to, accept_loss: args.accept_loss };
+    let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
+    let planned = planned.map(|Failover { from, to, loss, plan }| {
+        let change = match &from {
+            Some(from) => format!("Fence \"{from}\" and promote \"{to}\""),
+            None => format!("Finish the failover to \"{to}\""),
+        };
+        let question = Question { gravity: Gravity::of(&plan), change };
+        RoleChange { view: View { from, to, lost: loss }, plan, material, question }
+    });
+    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun };
+    carry_out(session, &secrets, planned, how, ui).await
+}

@@ -1,0 +1,126 @@
+//! What `switchover` and `failover` have in common: a planned change of the primary is shown, asked for, carried out and told.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::exit;
+use super::exit::Exit;
+use super::interrupts::Interrupts;
+use super::plan::refused;
+use super::session::Session;
+use super::session::state_identity;
+use crate::apply::Run;
+use crate::apply::RunReport;
+use crate::apply::lock;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::pki::OperatorSecrets;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::state::journal::operator;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::ask;
+use crate::ui::ask::Question;
+use crate::ui::json::RoleChangeDocument;
+use crate::ui::json::RoleChangePlanDocument;
+use crate::ui::plan;
+use crate::ui::plan::PlanView;
+use crate::ui::role_change;
+use crate::ui::role_change::View;
+
+/// A change of the primary that may be made.
+pub(super) struct RoleChange {
+    pub(super) view: View,
+    pub(super) plan: Plan,
+    pub(super) material: Material,
+    pub(super) question: Question,
+}
+
+/// How it is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// The name of the operation in locks and journal.
+    pub(super) operation: &'static str,
+    pub(super) is_dry_run: bool,
+    pub(super) begun: Instant,
+}
+
+/// Shows, asks, carries out, tells; or tells why not.
+pub(super) async fn carry_out(
+    session: &Session<'_>,
+    secrets: &OperatorSecrets,
+    planned: Result<RoleChange, Vec<Diagnostic>>,
+    how: How,
+    ui: &Ui,
+) -> Result<Exit, Failure> {
+    let topology = session.inventory.topology.name();
+    let logins = session.logins();
+    let RoleChange { view, plan, material, question } = match planned {
+        Ok(planned) => planned,
+        Err(refusals) if how.is_dry_run => {
+            let shown = PlanView { topology, plan: Err(&refusals), logins: &logins };
+            ui.answer(|look| plan::render(&shown, look), || RoleChangePlanDocument::new(&shown, None))?;
+            ui.diagnostics(&refusals);
+            return Ok(refused(&refusals).kind.into());
+        }
+        Err(refusals) => return Err(refused(&refusals)),
+    };
+    let shown = PlanView { topology, plan: Ok(&plan), logins: &logins };
+    if how.is_dry_run {
+        ui.answer(|look| plan::render(&shown, look), || RoleChangePlanDocument::new(&shown, Some(&view)))?;
+        return Ok(exit::DONE);
+    }
+    ui.diagnostics(&plan.notes);
+    let report = if plan.changes() {
+        if !ui.options.yes || ui.err.whole {
+            ui.explain(&plan::render_steps(&shown, ui.err));
+        }
+        ask::consent(ui, &question)?;
+        session
+            .state
+            .save_secrets(secrets)
+            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+        let sessions = session.sessions(secrets)?;
+        let state = state_identity(&session.state);
+        lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
+        let progress = Progress::start(ui);
+        let events = progress.events();
+        let run = Run {
+            plan: &plan,
+            observation: &session.observation,
+            hosts: &session.hosts,
+            logins: &logins,
+            sessions: &sessions,
+            state: &session.state,
+            holder: lock::Holder {
+                run: material.run.clone(),
+                operation: how.operation.to_owned(),
+                owner: operator(),
+                pid: std::process::id(),
+                since: Timestamp::now().to_string(),
+                state,
+            },
+            events: &events,
+            begun: how.begun,
+        };
+        let mut interrupts = Interrupts::listen()?;
+        let report = run.carry_out(async || interrupts.next().await).await;
+        drop(events);
+        progress.finish();
+        report?
+    } else {
+        RunReport::unchanged(topology, how.begun.elapsed().as_secs_f64())
+    };
+    ui.diagnostics(&report.warnings);
+    ui.answer(|look| role_change::render(&report, &view, look), || RoleChangeDocument::new(&report, &view))?;
+    Ok(match &report.failure {
+        None => exit::DONE,
+        Some(failure) => {
+            ui.diagnostics(&failure.diagnostics);
+            failure.kind.into()
+        }
+    })
+}
