@@ -36,6 +36,9 @@ use crate::plan::switchover::steps;
 /// The state of a primary that shut down in order.
 const SHUT_DOWN: &str = "shut down";
 
+/// What `pg_waldump` says where WAL ends at the position from which it should read.
+const END_OF_WAL: &str = "could not find a valid record after";
+
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -90,7 +93,7 @@ pub struct Parting {
     pub from: ServerName,
     /// Its timeline.
     pub timeline: u32,
-    /// How far its successor has come.
+    /// How far its successor has replayed: the end of a whole record. Of what it has received the last record may be torn.
     pub left_at: Lsn,
 }
 
@@ -113,7 +116,7 @@ pub fn parting(topology: &Topology, observation: &Observation, to: &ServerName) 
     let Ok(Where::Dead(from)) = place(topology, observation, to) else { return None };
     let control = observation.server(from)?.data_directory.known()?.control.known()?;
     let instance = observation.server(to)?.instance.known()?;
-    let left_at = received(instance)?;
+    let left_at = instance.positions.replay?;
     (instance.timeline == control.timeline).then(|| Parting { from: from.clone(), timeline: control.timeline, left_at })
 }
 
@@ -155,6 +158,7 @@ pub fn plan_failover(
                 if !matches!(told, Loss::Nothing(_)) && !request.accept_loss {
                     refusals.push(needs_consent(from, to, &told));
                 }
+                notes.push(told_of(from, &told));
                 loss = Some(told);
                 opening = open(topology, former, from, *successor);
             }
@@ -378,9 +382,12 @@ fn loss_of(
     successor: Seen<'_>,
     lost: Option<&Observed<Lost>>,
 ) -> Loss {
-    let control = observation.server(from).and_then(|seen| seen.data_directory.known()?.control.known());
-    let instance = successor.instance;
-    let replayed = instance.and_then(|instance| instance.positions.replay);
+    let former = observation.server(from);
+    if !former.is_some_and(|seen| seen.instance.is_absent()) {
+        return Loss::Unknown("its instance runs and does not answer, so that it may still accept writes".to_owned());
+    }
+    let control = former.and_then(|seen| seen.data_directory.known()?.control.known());
+    let replayed = successor.instance.and_then(|instance| instance.positions.replay);
     if let (Some(control), Some(replayed)) = (control, replayed)
         && control.state == SHUT_DOWN
         && replayed > control.checkpoint
@@ -390,14 +397,18 @@ fn loss_of(
     if let Some(why) = promised(topology, observation, from, successor) {
         return Loss::Nothing(why);
     }
-    let left_at = instance.and_then(received);
-    match (lost, left_at) {
+    match (lost, replayed) {
         (Some(Observed::Known(Lost { transactions: 0, .. })), _) => {
             Loss::Nothing(format!("\"{from}\" committed nothing that \"{}\" does not have", successor.server.name))
         }
         (Some(Observed::Known(Lost { transactions, end: Some(end), .. })), Some(left_at)) => {
             Loss::Known { bytes: end.0.saturating_sub(left_at.0), transactions: *transactions }
         }
+        // Its own recovery would end there, too: what is behind was never on its disk, and so never acknowledged.
+        (Some(Observed::Unreadable(why)), Some(left_at)) if why.contains(END_OF_WAL) => Loss::Nothing(format!(
+            "the WAL of \"{from}\" ends at {left_at}, and \"{}\" has that",
+            successor.server.name
+        )),
         (Some(Observed::Unreadable(why)), _) => Loss::Unknown(format!("its WAL could not be read: {}", why.trim())),
         _ => Loss::Unknown("its WAL could not be read".to_owned()),
     }
@@ -426,6 +437,17 @@ fn promised(topology: &Topology, observation: &Observation, from: &ServerName, s
             wish.standbys.len()
         )
     })
+}
+
+/// What is lost, for whoever is asked in a moment.
+fn told_of(from: &ServerName, loss: &Loss) -> Diagnostic {
+    let diagnostic = match loss {
+        Loss::Nothing(_) => Diagnostic::note("failover-loss", "nothing is lost by this failover"),
+        Loss::Known { .. } | Loss::Unknown(_) => {
+            Diagnostic::warning("failover-loss", "commits may be lost by this failover")
+        }
+    };
+    diagnostic.server(from).detail(loss.words())
 }
 
 fn needs_consent(from: &ServerName, to: &ServerName, loss: &Loss) -> Diagnostic {

@@ -150,6 +150,9 @@ fn what_commits_waited_for_is_not_lost() {
     with_clients(&mut lab);
     let recorders = Recorders::begin(&lab, None);
     let writer = Writer::start(&lab, "c");
+    for _ in 0..4 {
+        writer.goes_on();
+    }
     kill_primary(&lab, release);
     // Whichever of the two has received more.
     let mut ran = lab.pgstead(TO_B);
