@@ -14,6 +14,7 @@ use super::inventory;
 use super::plan;
 use super::plan::Planned;
 use super::session::Session;
+use super::session::hold;
 use super::session::state_identity;
 use crate::apply::Run;
 use crate::apply::RunReport;
@@ -27,9 +28,6 @@ use crate::plan::Plan;
 use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::Ssh;
-use crate::state::Holder;
-use crate::state::StateDir;
-use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -68,16 +66,7 @@ pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Ex
     block_on(async {
         let progress = Progress::start(ui);
         let events = progress.events();
-        let state = StateDir::at(&inventory.state_dir);
-        let now = Timestamp::now();
-        let local = match args.dry_run {
-            true => None,
-            false => Some(state.lock(&Holder::this_process(operator(), OPERATION, now)).map_err(|error| {
-                let kind =
-                    if matches!(error, StateError::Locked { .. }) { FailureKind::Locked } else { FailureKind::Refused };
-                Failure::one(kind, error.diagnostic())
-            })?),
-        };
+        let local = hold(&inventory, OPERATION, args.dry_run)?;
         let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
         session.compare_histories().await;
         let result = over(&session, args, ui, progress, begun).await;

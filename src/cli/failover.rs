@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use clap::Args;
-use jiff::Timestamp;
 
 use super::block_on;
 use super::exit::Exit;
@@ -13,6 +12,7 @@ use super::role_change::How;
 use super::role_change::RoleChange;
 use super::role_change::carry_out;
 use super::session::Session;
+use super::session::hold;
 use super::session::state_identity;
 use crate::apply::lock;
 use crate::diagnostic::Failure;
@@ -24,10 +24,6 @@ use crate::plan::failover::Failover;
 use crate::plan::failover::Request;
 use crate::plan::plan_failover;
 use crate::plan::reseed;
-use crate::state::Holder;
-use crate::state::StateDir;
-use crate::state::StateError;
-use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
@@ -69,18 +65,7 @@ pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exi
     block_on(async {
         let progress = Progress::start(ui);
         let events = progress.events();
-        let state = StateDir::at(&inventory.state_dir);
-        let local = match args.dry_run {
-            true => None,
-            false => {
-                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
-                Some(state.lock(&holder).map_err(|error| {
-                    let is_locked = matches!(error, StateError::Locked { .. });
-                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
-                    Failure::one(kind, error.diagnostic())
-                })?)
-            }
-        };
+        let local = hold(&inventory, OPERATION, args.dry_run)?;
         let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
         progress.finish();
         let result = over(&mut session, to, args, ui, begun).await;

@@ -14,6 +14,7 @@ use super::inventory;
 use super::plan;
 use super::plan::Planned;
 use super::session::Session;
+use super::session::hold;
 use super::session::state_identity;
 use crate::apply::Run;
 use crate::apply::lock;
@@ -28,9 +29,6 @@ use crate::observe::probe::Wish;
 use crate::plan::forget::Forget;
 use crate::plan::forget::LinkProof;
 use crate::plan::plan_forget;
-use crate::state::Holder;
-use crate::state::StateDir;
-use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -69,18 +67,7 @@ pub(super) fn run(globals: &Globals, args: &ForgetAsideArgs, ui: &Ui) -> Result<
     block_on(async {
         let progress = Progress::start(ui);
         let events = progress.events();
-        let state = StateDir::at(&inventory.state_dir);
-        let local = match args.dry_run {
-            true => None,
-            false => {
-                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
-                Some(state.lock(&holder).map_err(|error| {
-                    let is_locked = matches!(error, StateError::Locked { .. });
-                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
-                    Failure::one(kind, error.diagnostic())
-                })?)
-            }
-        };
+        let local = hold(&inventory, OPERATION, args.dry_run)?;
         let session = Session::open(&inventory, Wish { beside_size: true, ..Wish::default() }, events.clone()).await?;
         let result = over(&session, args, ui, progress, begun).await;
         session.close().await;

@@ -15,6 +15,7 @@ use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan::refused;
 use super::session::Session;
+use super::session::hold;
 use super::session::state_identity;
 use crate::apply::Run;
 use crate::apply::RunReport;
@@ -37,9 +38,6 @@ use crate::plan::reseed::Refused;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::Reseed;
 use crate::plan::reseed::Rung;
-use crate::state::Holder;
-use crate::state::StateDir;
-use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Format;
 use crate::ui::Progress;
@@ -151,18 +149,7 @@ pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit,
     block_on(async {
         let progress = Progress::start(ui);
         let events = progress.events();
-        let state = StateDir::at(&inventory.state_dir);
-        let local = match args.dry_run {
-            true => None,
-            false => {
-                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
-                Some(state.lock(&holder).map_err(|error| {
-                    let is_locked = matches!(error, StateError::Locked { .. });
-                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
-                    Failure::one(kind, error.diagnostic())
-                })?)
-            }
-        };
+        let local = hold(&inventory, OPERATION, args.dry_run)?;
         let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
         progress.finish();
         let result = one_after_the_other(&mut session, names, args, ui, begun).await;

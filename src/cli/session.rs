@@ -47,7 +47,10 @@ use crate::remote::ConnectOptions;
 use crate::remote::Connector;
 use crate::remote::Ssh;
 use crate::remote::close_all;
+use crate::state::Holder;
+use crate::state::RunLock;
 use crate::state::StateDir;
+use crate::state::StateError;
 use crate::state::journal::operator;
 
 /// Connections to all servers, and what was seen over them.
@@ -281,6 +284,23 @@ fn pki_failure(error: &crate::pki::PkiError) -> Failure {
 
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Takes the state directory for a run of an operation, for as long as what is returned lives; a dry run takes nothing.
+///
+/// # Errors
+/// Locked, by another run of this state directory; refused, where it cannot be made or written.
+pub(super) fn hold(inventory: &Inventory, operation: &str, is_dry_run: bool) -> Result<Option<RunLock>, Failure> {
+    if is_dry_run {
+        return Ok(None);
+    }
+    let holder = Holder::this_process(operator(), operation, Timestamp::now());
+    let locked = StateDir::at(&inventory.state_dir).lock(&holder).map_err(|error| {
+        let is_locked = matches!(error, StateError::Locked { .. });
+        let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
+        Failure::one(kind, error.diagnostic())
+    });
+    locked.map(Some)
 }
 
 /// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use clap::ArgGroup;
 use clap::Args;
-use jiff::Timestamp;
 
 use super::block_on;
 use super::exit::Exit;
@@ -14,6 +13,7 @@ use super::role_change::How;
 use super::role_change::RoleChange;
 use super::role_change::carry_out;
 use super::session::Session;
+use super::session::hold;
 use super::session::state_identity;
 use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
@@ -33,10 +33,6 @@ use crate::plan::switchover;
 use crate::plan::switchover::Switchover;
 use crate::role_change::judge;
 use crate::role_change::selection;
-use crate::state::Holder;
-use crate::state::StateDir;
-use crate::state::StateError;
-use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
@@ -86,18 +82,7 @@ pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<E
     block_on(async {
         let progress = Progress::start(ui);
         let events = progress.events();
-        let state = StateDir::at(&inventory.state_dir);
-        let local = match args.dry_run {
-            true => None,
-            false => {
-                let holder = Holder::this_process(operator(), OPERATION, Timestamp::now());
-                Some(state.lock(&holder).map_err(|error| {
-                    let is_locked = matches!(error, StateError::Locked { .. });
-                    let kind = if is_locked { FailureKind::Locked } else { FailureKind::Refused };
-                    Failure::one(kind, error.diagnostic())
-                })?)
-            }
-        };
+        let local = hold(&inventory, OPERATION, args.dry_run)?;
         let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
         let result = over(&mut session, args, ui, progress, begun).await;
         session.close().await;

@@ -6,6 +6,7 @@
 //! is read from the former primary's own WAL, and needs consent (hazard 73). Reads no clock.
 
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Severity;
 use crate::model::lost::Lost;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -147,7 +148,13 @@ pub fn plan_failover(
     let Survey { servers, mut refusals, mut notes, .. } = surveyed(topology, observation, from);
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     notes.retain(|note| note.code != "primary-elsewhere");
-    notes.extend(unseen(topology, observation, from));
+    for told in unseen(topology, observation, from) {
+        match (told.severity, place) {
+            (Severity::Error, Where::Dead(_)) => refusals.push(told),
+            // Somebody is the primary already; what is left to do opens nothing.
+            _ => notes.push(Diagnostic { severity: Severity::Warning, ..told }),
+        }
+    }
     let mut opening = Vec::new();
     let mut loss = None;
     if let Where::Dead(from) = place {
@@ -211,13 +218,15 @@ fn place<'a>(topology: &'a Topology, observation: &Observation, to: &ServerName)
     let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
     let writers: Vec<&ServerName> = names().filter(|name| instance(name).is_some_and(|i| !i.in_recovery)).collect();
     let fenced = names().find(|name| observation.server(name).is_some_and(is_fenced));
-    // It would accept writes if it were started: no signal file says that it is a standby. Where its data are gone, its role
-    // file tells what it was.
+    // Its role file says that it was the primary, and no signal file says otherwise. A standby that lost its signal file was
+    // none, whatever it would start as (hazard 34).
     let is_former = |name: &&ServerName| {
         let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
         let data = seen.data_directory.known().filter(|data| data.entries > 0);
-        let was_primary = || role(seen).is_some_and(|role| role.starts_with("primary") || role == guard::FENCED);
-        **name != *to && data.map_or_else(was_primary, |data| !data.standby_signal && !data.recovery_signal)
+        let has_signal = data.is_some_and(|data| data.standby_signal || data.recovery_signal);
+        let was_primary = role(seen).is_some_and(|role| role.trim() == "primary" || role == guard::FENCED)
+            || seen.layout.known().and_then(|layout| guard::successor(seen, layout)).is_some();
+        **name != *to && was_primary && !has_signal
     };
     let former: Vec<&ServerName> = names().filter(is_former).collect();
     match (writers.as_slice(), former.as_slice()) {
@@ -307,19 +316,27 @@ fn links(topology: &Topology, to: &ServerName, from: Option<&ServerName>) -> Vec
     links
 }
 
-/// Those that nobody could look at: one of them may have more than the successor.
-fn unseen(topology: &Topology, observation: &Observation, from: Option<&ServerName>) -> Option<Diagnostic> {
-    let names: Vec<String> = topology
-        .servers()
-        .map(|server| &server.name)
-        .filter(|name| Some(*name) != from && observation.server(name).is_none())
-        .map(|name| format!("\"{name}\""))
-        .collect();
-    (!names.is_empty()).then(|| {
-        Diagnostic::warning("not-looked-at", format!("{} could not be looked at", names.join(", ")))
-            .detail("Whether one of them has received more than the successor is not known.")
-            .hint("They follow when they are back: pgstead bootstrap, or pgstead reseed.")
-    })
+/// Those that nobody could look at. One that streams from a server that was looked at is a standby, and may have more than the
+/// successor; any other may have been promoted itself.
+fn unseen(topology: &Topology, observation: &Observation, from: Option<&ServerName>) -> Vec<Diagnostic> {
+    let streams = |name: &ServerName| {
+        let seen = topology.servers().filter_map(|server| observation.server(&server.name)?.instance.known());
+        let mut senders = seen.flat_map(|instance| &instance.senders);
+        senders.any(|sender| sender.application_name == name.as_str() && sender.state == "streaming")
+    };
+    let unseen = topology.servers().map(|server| &server.name);
+    let unseen = unseen.filter(|name| Some(*name) != from && observation.server(name).is_none());
+    let told = |name: &ServerName| {
+        match streams(name) {
+        true => Diagnostic::warning("not-looked-at", format!("\"{name}\" could not be looked at"))
+            .detail("It receives WAL, so that it is a standby. Whether it has received more than the successor is not known.")
+            .hint("It follows when it is back: pgstead bootstrap, or pgstead reseed."),
+        false => Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing shows that it is a standby"))
+            .detail("It may have been promoted. Two servers would accept writes.")
+            .hint(format!("Bring it back, and run the same command again. When you know that it is off or a standby, take \"{name}\" out of the inventory for this.")),
+    }
+    };
+    unseen.map(|name| told(name).server(name)).collect()
 }
 
 /// How far a standby has come: what it has received it replays before it is promoted.
