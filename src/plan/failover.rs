@@ -14,6 +14,7 @@ use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::quantity::count;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
@@ -71,7 +72,9 @@ impl Loss {
         match self {
             Loss::Nothing(why) => format!("Nothing is lost: {why}."),
             Loss::Known { bytes, transactions } => {
-                format!("{transactions} transactions, {bytes} bytes of WAL, are on the former primary alone.")
+                let transactions = count(usize::try_from(*transactions).unwrap_or(usize::MAX), "transaction");
+                let bytes = count(usize::try_from(*bytes).unwrap_or(usize::MAX), "byte");
+                format!("On the former primary alone: {transactions}, in {bytes} of WAL.")
             }
             Loss::Unknown(why) => format!("What is on the former primary alone is not known: {why}."),
         }
@@ -170,8 +173,9 @@ pub fn plan_failover(
                 opening = open(topology, former, from, *successor);
             }
             _ if refusals.is_empty() => {
-                refusals
-                    .push(Diagnostic::error("no-data", format!("server \"{to}\" cannot be the primary")).server(to));
+                let message = format!("server \"{to}\" has no data directory of this topology");
+                let hint = "Choose a standby that has: pgstead status shows them.";
+                refusals.push(Diagnostic::error("no-data", message).server(to).hint(hint));
             }
             _ => {}
         }
@@ -229,6 +233,20 @@ fn place<'a>(topology: &'a Topology, observation: &Observation, to: &ServerName)
         **name != *to && was_primary && !has_signal
     };
     let former: Vec<&ServerName> = names().filter(is_former).collect();
+    // One that has no signal file, and does not run, lost it or was promoted: then nobody else has what it accepted.
+    let is_unclear = |name: &&ServerName| {
+        let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
+        let data = seen.data_directory.known().filter(|data| data.entries > 0);
+        !former.contains(name) && data.is_some_and(|data| !data.standby_signal && !data.recovery_signal)
+    };
+    if let (true, Some(unclear)) = (writers.is_empty(), names().find(is_unclear)) {
+        return Err(vec![
+            Diagnostic::error("former-primary-unknown", format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
+                .server(unclear)
+                .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
+                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; one that was promoted has the data that count. Then: pgstead failover --to {to}")),
+        ]);
+    }
     match (writers.as_slice(), former.as_slice()) {
         ([writer], _) if *writer == to => Ok(Where::Promoted(fenced.filter(|name| *name != to))),
         ([writer, ..], _) => Err(vec![
@@ -360,7 +378,8 @@ fn unfit(topology: &Topology, observation: &Observation, from: &ServerName, succ
         let message = format!("server \"{to}\" is not a copy of \"{from}\"");
         let detail =
             format!("Their system identifiers are {} and {}.", instance.system_identifier, control.system_identifier);
-        refusals.push(Diagnostic::error("system-identifier-differs", message).server(to).detail(detail));
+        let hint = "Correct the addresses in the inventory, or choose another server.";
+        refusals.push(Diagnostic::error("system-identifier-differs", message).server(to).detail(detail).hint(hint));
     }
     if instance.settings.get("recovery_min_apply_delay").is_some_and(|setting| setting.setting != "0") {
         refusals.push(
@@ -404,6 +423,10 @@ fn loss_of(
         return Loss::Unknown("its instance runs and does not answer, so that it may still accept writes".to_owned());
     }
     let control = former.and_then(|seen| seen.data_directory.known()?.control.known());
+    let timelines = control.zip(successor.instance).map(|(control, instance)| (control.timeline, instance.timeline));
+    if let Some((one, other)) = timelines.filter(|(one, other)| one != other) {
+        return Loss::Unknown(format!("its control file is on timeline {one}, and its successor on {other}"));
+    }
     let replayed = successor.instance.and_then(|instance| instance.positions.replay);
     if let (Some(control), Some(replayed)) = (control, replayed)
         && control.state == SHUT_DOWN

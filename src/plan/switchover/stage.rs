@@ -147,6 +147,16 @@ fn stopped<'a>(observation: &Observation, from: &'a ServerName, to: &ServerName)
         ));
     }
     let Some(seen) = observation.server(from) else { return refuse("It was not observed.".to_owned()) };
+    let timeline = seen.data_directory.known().and_then(|data| data.control.known()).map(|control| control.timeline);
+    let successor = observation.server(to).and_then(|seen| seen.instance.known()).map(|instance| instance.timeline);
+    if let Some((one, other)) = timeline.zip(successor).filter(|(one, other)| one != other) {
+        return Err(Box::new(
+            Diagnostic::error("history-diverged", format!("server \"{to}\" does not replay what \"{from}\" wrote"))
+                .server(to)
+                .detail(format!("\"{from}\" ended on timeline {one}, \"{to}\" is on timeline {other}."))
+                .hint("Take another server, or make the former primary the primary again: pgstead switchover --abort"),
+        ));
+    }
     match (&seen.instance, state(seen)) {
         (Observed::Absent, Some(SHUT_DOWN)) => Ok(Stage::Stopped { from }),
         (Observed::Absent, Some(state)) => refuse(format!("Its database cluster state is \"{state}\".")),
