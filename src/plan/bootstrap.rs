@@ -38,8 +38,8 @@ use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
 use crate::plan::service;
+use crate::plan::slots;
 use crate::plan::sql;
-use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
@@ -290,19 +290,13 @@ impl Steps<'_> {
 
     /// Says whether the slot of a link is there and holds its WAL.
     fn has_slot(&self, link: &Link) -> bool {
-        let instance = self.decided.get(&link.upstream).and_then(|upstream| upstream.seen.instance);
-        let slot = instance.and_then(|instance| instance.slots.get(&link.standby.slot_name()));
-        slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+        self.decided.get(&link.upstream).is_some_and(|upstream| slots::has(upstream.seen, &link.standby))
     }
 
     /// One step for all slots that an upstream lacks.
     fn create_slots(&self, upstream: Seen<'_>) -> Step {
         let links = self.links.iter().filter(|link| link.upstream == upstream.server.name && !self.has_slot(link));
-        let slots: Vec<String> = links.map(|link| link.standby.slot_name()).collect();
-        let names: Vec<String> = slots.iter().map(|slot| format!("\"{slot}\"")).collect();
-        let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
-        let commands = vec![sql::psql(upstream.layout, upstream.server, sql::create_slots(&slots))];
-        Step::run(&upstream.server.name, Risk::Reversible, title, commands)
+        slots::create(upstream, links.map(|link| &link.standby))
     }
 
     /// The primary first, then standbys behind their upstreams.
@@ -312,14 +306,7 @@ impl Steps<'_> {
     }
 
     fn prove(&self, links: Vec<Link>) -> Step {
-        let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
-        Step {
-            title: format!("prove {}: a row written on {} arrives", names.join(", "), self.primary),
-            server: None,
-            risk: Risk::Reversible,
-            action: Action::ProveLinks { primary: self.primary.clone(), links },
-            files: Vec::new(),
-        }
+        Step::prove(self.primary, links)
     }
 
     fn create_tablespaces(&self, plan: &mut PlanBuilder) {

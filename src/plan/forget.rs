@@ -24,7 +24,6 @@ use crate::plan::files;
 use crate::plan::identity;
 use crate::plan::identity::Identity;
 use crate::plan::scripts;
-use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 
@@ -259,14 +258,7 @@ fn plan(
 ) -> Plan {
     let mut links = topology.links(primary);
     links.retain(|link| primary == server || link.standby == *server);
-    let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
-    let proof = Step {
-        title: format!("prove {}: a row written on {primary} arrives", names.join(", ")),
-        server: None,
-        risk: Risk::Reversible,
-        action: Action::ProveLinks { primary: primary.clone(), links },
-        files: Vec::new(),
-    };
+    let proof = Step::prove(primary, links);
     let mark = identity::text(topology.name(), server, identity::configuration(seen));
     let command = Argv::new(files::administrator(seen), "sh")
         .args(["-c", scripts::FORGET_ASIDE, "pgstead-forget-aside", path, &layout.data_directory])

@@ -34,6 +34,7 @@ pub mod rewind;
 pub mod scripts;
 pub mod seed;
 pub mod service;
+pub mod slots;
 pub mod sql;
 pub mod step;
 pub mod survey;

@@ -133,6 +133,18 @@ impl Step {
         }
     }
 
+    /// Makes the proof of links: a row written on the primary arrives over each.
+    pub fn prove(primary: &ServerName, links: Vec<Link>) -> Self {
+        let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
+        Self {
+            title: format!("prove {}: a row written on {primary} arrives", names.join(", ")),
+            server: None,
+            risk: Risk::Reversible,
+            action: Action::ProveLinks { primary: primary.clone(), links },
+            files: Vec::new(),
+        }
+    }
+
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {

@@ -47,8 +47,8 @@ use crate::plan::scripts;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
 use crate::plan::service;
+use crate::plan::slots;
 use crate::plan::sql;
-use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
@@ -161,7 +161,7 @@ impl Steps<'_, '_> {
             let name = &follower.server.name;
             let mut last = before;
             if !known.is_none_or(|slots| slots.contains_key(&name.slot_name())) {
-                last = plan.add(create_slot(case.seen(), name), [before]);
+                last = plan.add(slots::create(case.seen(), [name]), [before]);
             }
             let link = Link { upstream: case.server.name.clone(), standby: name.clone() };
             self.add_proof(plan, vec![link], vec![last]);
@@ -353,9 +353,7 @@ impl Steps<'_, '_> {
     }
 
     fn has_slot(&self) -> bool {
-        let slots = self.case.upstream.instance.map(|instance| &instance.slots);
-        let slot = slots.and_then(|slots| slots.get(&self.case.server.name.slot_name()));
-        slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
+        slots::has(self.case.upstream, &self.case.server.name)
     }
 
     /// Reserves the WAL that the server needs, before anything is copied (hazard 22). A source that was promoted a moment ago
@@ -370,7 +368,7 @@ impl Steps<'_, '_> {
         let after: Vec<StepId> = after.into_iter().collect();
         let mut added = Vec::new();
         if !self.has_slot() {
-            added.push(plan.add(create_slot(*upstream, &server.name), after.clone()));
+            added.push(plan.add(slots::create(*upstream, [&server.name]), after.clone()));
         }
         if with_checkpoint {
             let command = sql::psql(primary.layout, primary.server, sql::checkpoint());
@@ -412,7 +410,7 @@ impl Steps<'_, '_> {
             if !comparison.refusals.is_empty() {
                 return Err(comparison.refusals);
             }
-            let slot = plan.add(create_slot(case.primary, name), []);
+            let slot = plan.add(slots::create(case.primary, [name]), []);
             if comparison.changes.is_empty() {
                 continue;
             }
@@ -438,7 +436,7 @@ impl Steps<'_, '_> {
         let is_lent = !self.diagnosis.condition.may_lose_writes();
         for follower in &case.followers {
             let name = &follower.server.name;
-            let mut last = plan.add(create_slot(case.seen(), name), [before]);
+            let mut last = plan.add(slots::create(case.seen(), [name]), [before]);
             if is_lent {
                 // Its new data begin with their base backup: whoever is not past that could never be served from them.
                 let link = Link { upstream: case.primary.server.name.clone(), standby: name.clone() };
@@ -457,10 +455,7 @@ impl Steps<'_, '_> {
             }
             let link = Link { upstream: case.server.name.clone(), standby: name.clone() };
             let proven = self.add_proof(plan, vec![link], vec![last]);
-            let primary = case.primary;
-            let command = sql::psql(primary.layout, primary.server, sql::drop_slot(name));
-            let title = format!("drop slot \"{}\", which is not needed there any more", name.slot_name());
-            plan.add(Step::run(&primary.server.name, Risk::Reversible, title, vec![command]), [proven]);
+            plan.add(slots::drop(case.primary, name), [proven]);
         }
         Ok(())
     }
@@ -477,22 +472,6 @@ impl Steps<'_, '_> {
     }
 
     fn add_proof(&self, plan: &mut PlanBuilder, links: Vec<Link>, before: Vec<StepId>) -> StepId {
-        let names: Vec<String> = links.iter().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
-        let primary = self.case.primary.server.name.clone();
-        let step = Step {
-            title: format!("prove {}: a row written on {primary} arrives", names.join(", ")),
-            server: None,
-            risk: Risk::Reversible,
-            action: Action::ProveLinks { primary, links },
-            files: Vec::new(),
-        };
-        plan.add(step, before)
+        plan.add(Step::prove(&self.case.primary.server.name, links), before)
     }
-}
-
-/// Returns the step that makes an upstream keep WAL for a standby from now on, unless it does already.
-fn create_slot(upstream: Seen<'_>, standby: &ServerName) -> Step {
-    let slot = standby.slot_name();
-    let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(std::slice::from_ref(&slot)));
-    Step::run(&upstream.server.name, Risk::Reversible, format!("create slot \"{slot}\""), vec![command])
 }

@@ -7,7 +7,6 @@ use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
-use crate::plan::step::Action;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Survey;
@@ -53,14 +52,7 @@ pub fn plan_abort(
             last.push(plan.add(step, []));
         }
     }
-    let proof = Step {
-        title: format!("prove every link: a row written on {from} arrives"),
-        server: None,
-        risk: Risk::Reversible,
-        action: Action::ProveLinks { primary: from.clone(), links },
-        files: Vec::new(),
-    };
-    plan.add(proof, last);
+    plan.add(Step::prove(from, links), last);
     let to: ServerName = from.clone();
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
     Ok(Switchover { from: Some(from.clone()), to, plan })

@@ -60,16 +60,15 @@ fn promoted_and_stopped<'a>(
     observation: &Observation,
     former: Option<&ServerName>,
 ) -> Vec<&'a ServerName> {
-    let Some(former) = former else { return Vec::new() };
     let control = |name: &ServerName| observation.server(name)?.data_directory.known()?.control.known();
-    let before = control(former).map(|control| control.timeline);
+    let before = former.and_then(control).map(|control| control.timeline);
     let was_promoted = |name: &&ServerName| {
         let Some(seen) = observation.server(name).filter(|seen| seen.instance.is_absent()) else { return false };
         let Some(data) = seen.data_directory.known().filter(|data| data.entries > 0) else { return false };
         let is_later = control(name).zip(before).is_some_and(|(control, before)| control.timeline > before);
         is_later || !data.standby_signal && !data.recovery_signal
     };
-    topology.servers().map(|server| &server.name).filter(|name| *name != former).filter(was_promoted).collect()
+    topology.servers().map(|server| &server.name).filter(|name| Some(*name) != former).filter(was_promoted).collect()
 }
 
 /// Finds out how far a switchover to a server is.
@@ -83,7 +82,13 @@ pub(super) fn stage<'a>(
 ) -> Result<Stage<'a>, Box<Diagnostic>> {
     let demoted = demoted(topology, observation);
     let mut writers = writers(topology, observation);
-    writers.extend(promoted_and_stopped(topology, observation, demoted.first().copied()));
+    let died = promoted_and_stopped(topology, observation, demoted.first().copied());
+    match (demoted.as_slice(), died.as_slice()) {
+        // Where nobody is marked any more, it counts only as the one that was asked for, beside standbys alone.
+        ([], [one]) if writers.is_empty() && *one == to => writers.push(one),
+        ([], _) => {}
+        (_, died) => writers.extend(died),
+    }
     match (writers.as_slice(), demoted.as_slice()) {
         ([writer], []) if *writer == to => Ok(Stage::Promoted { from: None }),
         ([writer], [from]) if *writer == to && from != writer => Ok(Stage::Promoted { from: Some(from) }),
@@ -183,7 +188,8 @@ pub(super) fn to_take_back<'a>(
     let [from] = demoted.as_slice() else {
         return Err(Box::new(match demoted.as_slice() {
             [] => Diagnostic::error("nothing-to-abort", "no switchover was begun that is not finished")
-                .detail("No server is marked as about to hand over."),
+                .detail("No server is marked as about to hand over.")
+                .hint("Where a server was promoted and does not run, finish it: pgstead switchover --to SERVER. pgstead status shows what runs."),
             several => {
                 let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
                 Diagnostic::error(

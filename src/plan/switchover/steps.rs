@@ -26,6 +26,7 @@ use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::scripts;
 use crate::plan::seed;
 use crate::plan::service;
+use crate::plan::slots;
 use crate::plan::sql;
 use crate::plan::step::Action;
 use crate::plan::step::HandOver;
@@ -124,9 +125,8 @@ impl<'a> Steps<'a> {
             before_proof.extend(self.bring_in_line(plan, *seen, install, change, after));
         }
         // What could not be asked before it runs again.
-        if let Some(late) = self.late_slots(plan, &before_proof) {
-            before_proof.push(late);
-        }
+        let late = self.late_slots(plan, &before_proof);
+        before_proof.extend(late);
         let left_over: Vec<Step> =
             self.servers.values().flat_map(|seen| drop_left_over(self.topology, *seen, self.links)).collect();
         let is_settled = plan.all().is_empty() && left_over.is_empty() && first_names == names;
@@ -228,30 +228,28 @@ impl<'a> Steps<'a> {
 
     /// Upstreams keep WAL for their standbys before those need it. What does not run is asked later.
     fn create_slots(&self, plan: &mut PlanBuilder) -> Vec<StepId> {
-        let missing = |upstream: Seen<'_>| {
-            let links = self.links.iter().filter(|link| link.upstream == upstream.server.name);
-            links.filter(|link| !has_slot(upstream, &link.standby)).map(|link| link.standby.slot_name()).collect()
-        };
         let running = self.in_order().filter_map(|name| self.servers.get(name)).filter(|seen| seen.instance.is_some());
         let mut added = Vec::new();
         for upstream in running {
-            let slots: Vec<String> = missing(*upstream);
-            if !slots.is_empty() {
-                added.push(plan.add(create_slots(*upstream, &slots), []));
+            let missing: Vec<&ServerName> =
+                self.standbys_of(upstream).filter(|standby| !slots::has(*upstream, standby)).collect();
+            if !missing.is_empty() {
+                added.push(plan.add(slots::create(*upstream, missing), []));
             }
         }
         added
     }
 
-    /// The same of an upstream that did not run when it was looked at.
-    fn late_slots(&self, plan: &mut PlanBuilder, before: &[StepId]) -> Option<StepId> {
-        let stopped = self
-            .servers
-            .values()
-            .find(|seen| seen.instance.is_none() && self.links.iter().any(|link| link.upstream == seen.server.name))?;
-        let links = self.links.iter().filter(|link| link.upstream == stopped.server.name);
-        let slots: Vec<String> = links.map(|link| link.standby.slot_name()).collect();
-        Some(plan.add(create_slots(*stopped, &slots), before.iter().copied()))
+    /// The same of upstreams that did not run when they were looked at.
+    fn late_slots(&self, plan: &mut PlanBuilder, before: &[StepId]) -> Vec<StepId> {
+        let stopped = self.servers.values().filter(|seen| seen.instance.is_none());
+        let upstreams = stopped.filter(|seen| self.standbys_of(seen).next().is_some());
+        upstreams.map(|seen| plan.add(slots::create(*seen, self.standbys_of(seen)), before.iter().copied())).collect()
+    }
+
+    fn standbys_of(&self, upstream: &Seen<'_>) -> impl Iterator<Item = &ServerName> {
+        let name = upstream.server.name.clone();
+        self.links.iter().filter(move |link| link.upstream == name).map(|link| &link.standby)
     }
 
     /// Marks the primary as about to hand over: from then on nothing starts it.
@@ -312,7 +310,7 @@ impl<'a> Steps<'a> {
         let made: Vec<&Link> = self
             .links
             .iter()
-            .filter(|link| link.upstream == *self.to && !has_slot(*successor, &link.standby))
+            .filter(|link| link.upstream == *self.to && !slots::has(*successor, &link.standby))
             .collect();
         if !made.is_empty() {
             let drop = |link: &&Link| sql::drop_slot(&link.standby);
@@ -391,14 +389,7 @@ impl<'a> Steps<'a> {
     }
 
     fn prove(&self) -> Step {
-        let names: Vec<String> = self.proven().map(|link| format!("{} → {}", link.upstream, link.standby)).collect();
-        Step {
-            title: format!("prove {}: a row written on {} arrives", names.join(", "), self.to),
-            server: None,
-            risk: Risk::Reversible,
-            action: Action::ProveLinks { primary: self.to.clone(), links: self.proven().cloned().collect() },
-            files: Vec::new(),
-        }
+        Step::prove(self.to, self.proven().cloned().collect())
     }
 
     /// The last file and the last reload: commits wait for standbys from here on.
@@ -446,19 +437,6 @@ fn restart_pending(name: &ServerName, change: &Change) -> Option<Diagnostic> {
     )
 }
 
-/// Says whether an upstream keeps WAL for a standby.
-fn has_slot(upstream: Seen<'_>, standby: &ServerName) -> bool {
-    let slot = upstream.instance.and_then(|instance| instance.slots.get(&standby.slot_name()));
-    slot.is_some_and(|slot| slot.wal_status.as_deref() != Some("lost"))
-}
-
-fn create_slots(upstream: Seen<'_>, slots: &[String]) -> Step {
-    let names: Vec<String> = slots.iter().map(|slot| format!("\"{slot}\"")).collect();
-    let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
-    let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(slots));
-    Step::run(&upstream.server.name, Risk::Reversible, title, vec![command])
-}
-
 /// Returns the steps that drop what a server keeps for others that do not stream from it any more: WAL would be held back for
 /// nobody. Slots of others are theirs.
 pub(in crate::plan) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links: &[Link]) -> Vec<Step> {
@@ -471,12 +449,7 @@ pub(in crate::plan) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links
     };
     let standbys = topology.servers().map(|server| &server.name).filter(|standby| *standby != name);
     let left = standbys.filter(|standby| is_there(standby) && !is_used(standby));
-    left.map(|standby| {
-        let command = sql::psql(seen.layout, seen.server, sql::drop_slot(standby));
-        let title = format!("drop slot \"{}\", which is not needed there any more", standby.slot_name());
-        Step::run(name, Risk::Reversible, title, vec![command])
-    })
-    .collect()
+    left.map(|standby| slots::drop(seen, standby)).collect()
 }
 
 /// Shuts the primary down and tells where its WAL ends.
