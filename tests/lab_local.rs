@@ -133,7 +133,9 @@ fn all_there_is_to_a_lab(expected_user: &str) {
     stdout(&ssh(&lab, a, &format!("{bin}/initdb --no-sync -A trust -D {data} >/dev/null")));
     let options = format!("-c listen_addresses={} -c port={port} -k {}", a.address, a.directory.display());
     stdout(&ssh(&lab, a, &format!("{bin}/pg_ctl -w -s -l {data}.log -o '{options}' -D {data} start")));
-    stdout(&ssh(&lab, a, "setsid sleep 4711 >/dev/null 2>&1 </dev/null & echo started"));
+    // Two of these tests run at once: the sleep of each is its own.
+    let sleep = format!("sleep 4711.{}", std::process::id());
+    stdout(&ssh(&lab, a, &format!("setsid {sleep} >/dev/null 2>&1 </dev/null & echo started")));
     let status = local::status(&scratch.lab()).unwrap().unwrap();
     assert_eq!(status.servers.iter().map(|s| s.postmasters.len()).collect::<Vec<_>>(), [1, 0, 0]);
 
@@ -147,7 +149,7 @@ fn all_there_is_to_a_lab(expected_user: &str) {
     // Nothing is left: no process, no directory, no port. And once more is no error.
     assert!(!scratch.lab().exists());
     assert_eq!(processes_in(&scratch.lab()), Vec::<String>::new());
-    let sleeping = Command::new("pgrep").args(["-f", "^sleep 4711$", "-u", expected_user]).output().unwrap();
+    let sleeping = Command::new("pgrep").args(["-f", &format!("^{sleep}$"), "-u", expected_user]).output().unwrap();
     assert!(sleeping.stdout.is_empty(), "{sleeping:?}");
     for server in &lab.servers {
         for port in [lab.ssh_port, lab.postgres_port] {

@@ -35,7 +35,8 @@ pub const FORGET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("f
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -66,29 +67,49 @@ mod tests {
         assert!(said.contains("last seen: no postmaster.pid"), "{said}");
     }
 
-    /// Waits for what stands for a postmaster that replays three segments, two seconds each.
+    /// Waits for what stands for a postmaster that replays five segments: the first for as long as nothing is written to it.
     #[test]
     fn an_instance_that_replays_is_waited_for_as_long_as_it_takes() {
         const POSTMASTER: &str = "echo $$ >postmaster.pid
-            for segment in 1 2 3; do
-              bash -c 'exec -a \"postgres: main: startup recovering 00000001000000000000000$1\" sleep 2' bash $segment
-            done
-            printf '%s\\n\\n\\n\\n\\n\\n\\nready\\n' $$ >postmaster.pid
+            replay() {
+              title=\"postgres: main: startup recovering 00000001000000000000000$1\"
+              shift
+              bash -c 'exec -a \"$0\" \"$@\"' \"$title\" \"$@\"
+            }
+            replay 1 head -c 1
+            for segment in 2 3 4 5; do replay $segment sleep 1.5; done
+            printf '%s\n\n\n\n\n\n\nready\n' $$ >postmaster.pid
             sleep 60 & wait";
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_str().unwrap();
-        let mut postmaster = Command::new("sh").args(["-c", POSTMASTER]).current_dir(data).spawn().unwrap();
+        let mut postmaster = Command::new("sh")
+            .args(["-c", POSTMASTER])
+            .current_dir(data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", postmaster.id());
         let wait = |seconds: &str| {
             let script = ["-c", WAIT_READY, "wait-ready", data, seconds, "no-log"];
             let output = Command::new("sh").args(script).output().unwrap();
             (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
+        let replays = || {
+            let child = std::fs::read_to_string(&children).unwrap_or_default();
+            let title = std::fs::read_to_string(format!("/proc/{}/cmdline", child.trim()));
+            title.is_ok_and(|title| title.contains("recovering 000000010000000000000001\0"))
+        };
+        while !replays() {
+            std::thread::yield_now();
+        }
         // It stands still for longer than this.
         let (code, said) = wait("1");
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(", replaying segment 00000001000000000000000"), "{said}");
-        assert_eq!(wait("3"), (Some(0), String::new()));
-        let children = format!("/proc/{0}/task/{0}/children", postmaster.id());
+        assert!(said.contains(", replaying segment 000000010000000000000001"), "{said}");
+        // It gets on, and takes longer than this altogether.
+        postmaster.stdin.take().unwrap().write_all(b"x").unwrap();
+        assert_eq!(wait("4"), (Some(0), String::new()));
         Command::new("kill").args(std::fs::read_to_string(children).unwrap().split_whitespace()).status().unwrap();
         postmaster.wait().unwrap();
     }

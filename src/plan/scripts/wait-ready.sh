@@ -56,7 +56,7 @@ while :; do
       if [ -n "$unit" ] && given_up; then status="unit $unit is $state"; break; fi ;;
     esac
     now=$(date +%s)
-    if [ "$turn" != 12 ] && replays; then end=$((now + seconds)); fi
+    if replays; then end=$((now + seconds)); fi
     [ "$now" -lt "$end" ] || break
   fi
   sleep 0.01
