@@ -195,18 +195,13 @@ fn every_hazard_names_tests_that_are_there() {
     }
 }
 
-/// Says whether a test of that name exists: `live/FILE::NAME`, or `KIND/CASE`.
+/// Says whether a test of that name exists: `FILE::NAME`, `live/FILE::NAME`, or `KIND/CASE`.
 fn is_there(test: &str) -> bool {
-    match test.split_once('/').unwrap() {
-        ("live", scenario) => {
-            let (file, name) = scenario.split_once("::").unwrap();
-            read(&format!("tests/live/{file}.rs")).contains(&format!("\nfn {name}()"))
-        }
-        (kind, case) => {
-            let path = format!("tests/{kind}/cases/{case}");
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_dir()
-        }
+    if let Some((file, name)) = test.split_once("::") {
+        return read(&format!("tests/{file}.rs")).contains(&format!("\nfn {name}()"));
     }
+    let (kind, case) = test.split_once('/').unwrap();
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{kind}/cases/{case}")).is_dir()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
-//! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `lost`; `roles` are role files that an interrupted run left, and `settled` is a
+//! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
@@ -409,12 +409,15 @@ fn failover(
     material: &Material,
 ) -> String {
     let to: ServerName = serde_json::from_value(wish["to"].clone()).unwrap();
-    let request = failover::Request { to: &to, accept_loss: wish.get("accept_loss") == Some(&Value::Bool(true)) };
+    let attested = wish.get("attested").map(|attested| serde_json::from_value(attested.clone()).unwrap());
+    let attested: BTreeSet<ServerName> = attested.unwrap_or_default();
+    let accept_loss = wish.get("accept_loss") == Some(&Value::Bool(true));
+    let request = failover::Request { to: &to, accept_loss, attested: &attested };
     let mut text = String::new();
-    if let Some(failover::Parting { from, timeline, left_at }) = failover::parting(topology, observation, &to) {
+    if let Some(failover::Parting { from, timeline, left_at }) = failover::parting(topology, observation, request) {
         let _ = writeln!(text, "ASK: what has {from} on timeline {timeline} from {left_at} on");
     }
-    for WalQuestion { joining, upstream, timeline, end, .. } in failover::questions(topology, observation, &to) {
+    for WalQuestion { joining, upstream, timeline, end, .. } in failover::questions(topology, observation, request) {
         let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
     }
     let lost = wish.get("lost").map(|lost| match lost.as_str() {
@@ -422,6 +425,8 @@ fn failover(
         None => Observed::Known(Lost {
             transactions: lost["transactions"].as_u64().unwrap(),
             end: serde_json::from_value(lost["end"].clone()).unwrap(),
+            first: lost["first"].as_str().map(str::to_owned),
+            last: lost["last"].as_str().map(str::to_owned),
             ..Lost::default()
         }),
     });

@@ -4,6 +4,7 @@
 //! It is one step, since nobody can write meanwhile: each word between two servers goes over a connection that is open
 //! (performance.md, section 4), and nothing is decided here but whether the shutdown checkpoint has arrived.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use crate::apply::Worker;
 #[cfg(debug_assertions)]
 use crate::apply::crash;
 use crate::apply::executor::End;
+use crate::apply::hook;
 use crate::apply::lease::NotDone;
 use crate::apply::lease::RENEW_EVERY;
 use crate::diagnostic::Diagnostic;
@@ -22,6 +24,7 @@ use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::observe::parse::parse_control;
 use crate::plan::HandOver;
+use crate::plan::Hook;
 use crate::plan::Promotion;
 use crate::plan::StepId;
 use crate::postgres::Client;
@@ -120,6 +123,21 @@ impl<H: Host> Worker<'_, H> {
         promote(&successor, server, *timeline, "failover").await
     }
 
+    /// Runs a program of the operator's. Where there is no way back its failure is kept for the end of the run.
+    pub(super) async fn hook(&self, id: StepId, hook: &Hook) -> End {
+        match hook::run(hook).await {
+            Ok(()) => End::Done,
+            Err(diagnostic) if hook.may_fail => {
+                self.events.send(Event::StepWarned { id: id.0, text: diagnostic.message.clone() });
+                self.tally.hooks_failed.lock().unwrap_or_else(PoisonError::into_inner).push(*diagnostic);
+                End::Done
+            }
+            Err(diagnostic) => End::Failed(Box::new(
+                diagnostic.hint("Nobody was interrupted. When it is mended, run the same command again."),
+            )),
+        }
+    }
+
     /// Asks a server whether this run still holds its lock; the promotion itself goes over a session, past the lock.
     async fn still_holds(&self, server: &ServerName) -> Result<(), Diagnostic> {
         match self.on(server, &[Argv::new(RunAs::Login, "true")]).await {
@@ -155,6 +173,9 @@ impl<H: Host> Worker<'_, H> {
                 };
                 troubles.push_str(&format!(" On \"{server}\" that failed: {why}."));
             }
+        }
+        if let Some(hook) = &wish.undone {
+            self.hook(id, hook).await;
         }
         let (end, hint) = match troubles.is_empty() {
             true => (

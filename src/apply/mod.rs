@@ -4,6 +4,7 @@
 mod crash;
 pub mod executor;
 mod hand_over;
+pub mod hook;
 pub mod lease;
 pub mod lock;
 pub mod material;

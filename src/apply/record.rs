@@ -13,6 +13,7 @@ use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::plan::Step;
@@ -22,6 +23,7 @@ use crate::state::StateDir;
 use crate::state::StateError;
 use crate::state::journal::Entry;
 use crate::state::journal::JournalFile;
+use crate::state::journal::RunResult;
 use crate::state::journal::StepOutcome;
 
 /// The operator's journal of one run. That it cannot be written is told once, and stops nothing.
@@ -57,6 +59,27 @@ impl Journal {
     /// Returns why something could not be written.
     pub(super) fn trouble(self) -> Option<Diagnostic> {
         self.trouble.into_inner()
+    }
+}
+
+/// Returns how a run ended, as journals have it.
+pub(super) fn result_of(failure: Option<&Failure>) -> RunResult {
+    match failure {
+        None => RunResult::Done,
+        Some(failure) if failure.diagnostics.iter().all(|diagnostic| diagnostic.code == crate::apply::run::STOPPED) => {
+            RunResult::Stopped
+        }
+        Some(_) => RunResult::Failed,
+    }
+}
+
+/// Writes down what the operator answers for: here, and on every server that the run touches.
+pub(super) fn attest<H: Host>(run: &str, attested: &[(ServerName, String)], journal: &Journal, lease: &Lease<'_, H>) {
+    for (server, reason) in attested {
+        let (run, server, reason) = (run.to_owned(), server.clone(), reason.clone());
+        let entry = Entry::Attested { run, time: Timestamp::now(), server, reason };
+        journal.write(&entry, true);
+        lease.note(None, &entry.line());
     }
 }
 

@@ -20,6 +20,7 @@ use crate::apply::lease::RENEW_EVERY;
 use crate::apply::lock;
 use crate::apply::lock::Holder;
 use crate::apply::lock::Locked;
+use crate::apply::record;
 use crate::apply::record::Journal;
 use crate::apply::record::Recorded;
 use crate::apply::report::Outcome;
@@ -46,7 +47,7 @@ use crate::state::journal::Entry;
 use crate::state::journal::RunResult;
 
 /// The code of a run that the operator stopped.
-const STOPPED: &str = "stopped";
+pub(super) const STOPPED: &str = "stopped";
 
 /// How long locks are given back where the operator wants to be gone.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -71,6 +72,8 @@ pub struct Run<'a, H> {
     pub state: &'a StateDir,
     /// Who this run is.
     pub holder: Holder,
+    /// What the operator answers for: by server, how the operator knows.
+    pub attested: Vec<(ServerName, String)>,
     /// Where progress goes.
     pub events: &'a Events,
     /// When the command began.
@@ -98,6 +101,7 @@ impl<H: Host> Run<'_, H> {
         let journal = Journal::open(self.state);
         journal.write(&started, false);
         let lease = Lease::new(&locked, &run);
+        record::attest(&run, &self.attested, &journal, &lease);
         #[cfg(debug_assertions)]
         crash::at(crash::LOCKED);
         let tally = Tally::default();
@@ -105,10 +109,11 @@ impl<H: Host> Run<'_, H> {
         #[cfg(debug_assertions)]
         crash::at(crash::UNLOCKING);
         let failure = with_lost(failure, lease.all_lost());
+        let failure = tally.with_hooks(failure);
         let ended = |failure: Option<&Failure>| Entry::RunEnded {
             run: run.clone(),
             time: Timestamp::now(),
-            result: result_of(failure),
+            result: record::result_of(failure),
             seconds: self.begun.elapsed().as_secs_f64(),
             message: failure.map(ToString::to_string),
         };
@@ -242,15 +247,6 @@ impl<H: Host> Run<'_, H> {
 fn left_early() -> Failure {
     let message = "left while the servers were being locked; nothing was changed";
     Failure::one(FailureKind::StepFailed, Diagnostic::error(STOPPED, message).hint(LOCKS_LEFT))
-}
-
-/// Returns how a run ended, as journals have it.
-fn result_of(failure: Option<&Failure>) -> RunResult {
-    match failure {
-        None => RunResult::Done,
-        Some(failure) if failure.diagnostics.iter().all(|diagnostic| diagnostic.code == STOPPED) => RunResult::Stopped,
-        Some(_) => RunResult::Failed,
-    }
 }
 
 /// Puts lost locks in front of what else ended a run: whatever failed besides may be the other run's work.
@@ -548,6 +544,7 @@ mod tests {
             sessions: &Sessions::new(&topology, &place.observation, &place.hosts, tls),
             state: &StateDir::at(place.dir.path().join("state")),
             holder: holder("r1", "s1"),
+            attested: vec![],
             events: &Events::silent(),
             begun: Instant::now(),
         };

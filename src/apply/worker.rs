@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::apply::lease::NotDone;
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::model::argv::Argv;
@@ -24,6 +28,7 @@ use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::plan::network;
+use crate::postgres::NO_WAY_THERE;
 use crate::prove;
 use crate::prove::Replayed;
 use crate::prove::Sessions;
@@ -42,6 +47,25 @@ pub struct Tally {
     pub transferred_bytes: AtomicU64,
     /// For how long nobody could write while the primary changed, in microseconds; 0 where it did not.
     pub write_downtime_us: AtomicU64,
+    /// Hooks that failed where there was no way back.
+    pub hooks_failed: Mutex<Vec<Diagnostic>>,
+}
+
+impl Tally {
+    /// Adds the hooks that failed where there was no way back: the work is done, and clients may not know of it.
+    pub fn with_hooks(&self, failure: Option<Failure>) -> Option<Failure> {
+        const HINT: &str =
+            "The servers are as they should be. Do by hand what it should have done, or run it again by hand.";
+        let hooks = std::mem::take(&mut *self.hooks_failed.lock().unwrap_or_else(PoisonError::into_inner));
+        let hooks: Vec<Diagnostic> = hooks.into_iter().map(|hook| hook.hint(HINT)).collect();
+        match failure {
+            Some(mut failure) => {
+                failure.diagnostics.extend(hooks);
+                Some(failure)
+            }
+            None => (!hooks.is_empty()).then(|| Failure::all(FailureKind::StepFailed, hooks)),
+        }
+    }
 }
 
 /// The hands of a run.
@@ -77,12 +101,14 @@ impl<H: Host> Work for Worker<'_, H> {
                 };
                 match prove::prove_links(self.sessions, primary, links, prove::NEW_LINK, tell).await {
                     Ok(()) => End::Done,
+                    Err(diagnostic) if diagnostic.code == NO_WAY_THERE => End::Unknown(diagnostic),
                     Err(diagnostic) => End::Failed(diagnostic),
                 }
             }
             Action::Copy(copying) => self.copy(id, step, copying, leave).await,
             Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
             Action::Promote(promotion) => self.promote(promotion).await,
+            Action::Hook(hook) => self.hook(id, hook).await,
         }
     }
 }

@@ -153,6 +153,7 @@ async fn over(
             since: Timestamp::now().to_string(),
             state: state_identity(&session.state),
         },
+        attested: Vec::new(),
         events: &events,
         begun,
     };

@@ -124,7 +124,8 @@ async fn ask(inventory: &Inventory) -> Result<Asked, Failure> {
 
 fn shown(run: RunSummary, running: bool, with_servers: bool) -> history::Run {
     let skipped = run.skipped.iter().map(|(code, reason)| format!("skipped {code}: {reason}"));
-    let said: Vec<String> = run.message.into_iter().chain(skipped).chain(run.locks).collect();
+    let attested = run.attested.iter().map(|(server, reason)| format!("{server} was said to be off: {reason}"));
+    let said: Vec<String> = run.message.into_iter().chain(attested).chain(skipped).chain(run.locks).collect();
     history::Run {
         id: run.run,
         started: run.started,

@@ -7,6 +7,7 @@ mod bootstrap;
 mod check;
 mod completions;
 mod conninfo;
+mod drill;
 pub mod exit;
 mod failover;
 mod forget_aside;
@@ -74,6 +75,7 @@ enum Command {
     Reseed(reseed::ReseedArgs),
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
+    Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
@@ -153,6 +155,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Reseed(args) => reseed::run(globals, args, ui),
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
+        Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),
         Command::Status(args) => status::run(globals, args, ui),

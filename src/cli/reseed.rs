@@ -319,6 +319,7 @@ async fn one(
             since: Timestamp::now().to_string(),
             state,
         },
+        attested: Vec::new(),
         events: &events,
         begun,
     };

@@ -1,5 +1,6 @@
 //! What `switchover` and `failover` have in common: a planned change of the primary is shown, asked for, carried out and told.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -16,7 +17,10 @@ use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::model::name::ServerName;
 use crate::pki::OperatorSecrets;
+use crate::plan::Action;
+use crate::plan::Hook;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::state::journal::operator;
@@ -40,12 +44,14 @@ pub(super) struct RoleChange {
 }
 
 /// How it is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct How {
     /// The name of the operation in locks and journal.
     pub(super) operation: &'static str,
     pub(super) is_dry_run: bool,
     pub(super) begun: Instant,
+    /// What the operator answers for: by server, how the operator knows.
+    pub(super) attested: Vec<(ServerName, String)>,
 }
 
 /// Shows, asks, carries out, tells; or tells why not.
@@ -74,6 +80,10 @@ pub(super) async fn carry_out(
         return Ok(exit::DONE);
     }
     ui.diagnostics(&plan.notes);
+    let missing: Vec<Diagnostic> = hooks(&plan).filter_map(not_executable).collect();
+    if !missing.is_empty() {
+        return Err(Failure::all(FailureKind::Refused, missing));
+    }
     let report = if plan.changes() {
         if !ui.options.yes || ui.err.whole {
             ui.explain(&plan::render_steps(&shown, ui.err));
@@ -103,6 +113,7 @@ pub(super) async fn carry_out(
                 since: Timestamp::now().to_string(),
                 state,
             },
+            attested: how.attested,
             events: &events,
             begun: how.begun,
         };
@@ -123,4 +134,26 @@ pub(super) async fn carry_out(
             failure.kind.into()
         }
     })
+}
+
+/// The operator's programs that a plan may run.
+fn hooks(plan: &Plan) -> impl Iterator<Item = &Hook> {
+    plan.steps.iter().filter_map(|planned| match &planned.step.action {
+        Action::Hook(hook) => Some(hook),
+        Action::HandOver(hand_over) => hand_over.undone.as_ref(),
+        _ => None,
+    })
+}
+
+/// Says why a hook could not be run, before anything is begun: behind a promotion it would be too late.
+fn not_executable(hook: &Hook) -> Option<Diagnostic> {
+    let why = match std::fs::metadata(&hook.program) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => return None,
+        Ok(_) => "It is no file that may be executed.".to_owned(),
+        Err(error) => format!("{error}."),
+    };
+    let message = format!("hook {} cannot be run", hook.program.display());
+    Some(
+        Diagnostic::error("hook-missing", message).detail(why).hint("Correct hooks in the inventory, or leave it out."),
+    )
 }

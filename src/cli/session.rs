@@ -3,7 +3,9 @@
 //! It holds the connections for the command's whole time, and has no opinion on what was seen.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::Unit;
@@ -24,6 +26,7 @@ use crate::model::lost::Lost;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::topology::Server;
 use crate::observe;
 use crate::observe::parse;
 use crate::observe::probe::Wish;
@@ -45,6 +48,7 @@ use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::ConnectOptions;
 use crate::remote::Connector;
+use crate::remote::RemoteError;
 use crate::remote::Ssh;
 use crate::remote::close_all;
 use crate::state::Holder;
@@ -52,6 +56,12 @@ use crate::state::RunLock;
 use crate::state::StateDir;
 use crate::state::StateError;
 use crate::state::journal::operator;
+
+/// The name of the first phase in events.
+const CONNECT: &str = "connect";
+
+/// How long a server that is said to be off may take to answer.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Connections to all servers, and what was seen over them.
 #[derive(Debug)]
@@ -68,6 +78,17 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Connects to all servers and observes them. One that cannot be reached is a fact, not a failure.
     pub(super) async fn open(inventory: &'a Inventory, wish: Wish, events: Events) -> Result<Self, Failure> {
+        Self::open_despite(inventory, wish, events, &BTreeSet::new()).await
+    }
+
+    /// Does the same where some servers are said to be off: nobody waits for those longer than it takes to be sure, and the
+    /// others are looked at meanwhile.
+    pub(super) async fn open_despite(
+        inventory: &'a Inventory,
+        wish: Wish,
+        events: Events,
+        off: &BTreeSet<ServerName>,
+    ) -> Result<Self, Failure> {
         let state = StateDir::at(&inventory.state_dir);
         let mut session = Self {
             inventory,
@@ -77,22 +98,40 @@ impl<'a> Session<'a> {
             observation: Observation::default(),
             events,
         };
-        session.connect().await?;
-        session.observe(wish).await;
+        let topology = &inventory.topology;
+        let names = topology.servers().map(|server| server.name.clone()).collect();
+        session.events.send(Event::PhaseStarted { phase: CONNECT, servers: names });
+        let options = ConnectOptions::new(absolute(session.state.known_hosts()));
+        let there = topology.servers().filter(|server| !off.contains(&server.name));
+        let connected = connect(options.clone(), there, &session.events).await?;
+        session.add(connected);
+        if off.is_empty() {
+            session.observe(wish).await;
+            return Ok(session);
+        }
+        let options = ConnectOptions { connect_timeout: LAST_CALL, ..options };
+        let events = session.events.clone();
+        let missing = topology.servers().filter(|server| off.contains(&server.name));
+        let (called, ()) = tokio::join!(connect(options, missing, &events), session.observe(wish));
+        let called = called?;
+        let is_there = called.iter().any(|(_, result)| result.is_ok());
+        session.add(called);
+        for name in off {
+            if let Some(Err(why)) = session.hosts.get(name) {
+                session.observation.servers.insert(name.clone(), Observed::Unreadable(why.clone()));
+            }
+        }
+        if is_there {
+            session.observe(wish).await;
+        }
         Ok(session)
     }
 
-    async fn connect(&mut self) -> Result<(), Failure> {
-        const PHASE: &str = "connect";
-        let topology = &self.inventory.topology;
-        let known_hosts = absolute(self.state.known_hosts());
-        let connector = Connector::new(ConnectOptions::new(known_hosts), self.events.clone())
-            .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
-        let names = topology.servers().map(|server| server.name.clone()).collect();
-        self.events.send(Event::PhaseStarted { phase: PHASE, servers: names });
-        for (server, result) in connector.connect_all(topology.servers()).await {
+    /// Takes connections, and notes why there is none.
+    fn add(&mut self, connected: Vec<(&Server, Result<Ssh, RemoteError>)>) {
+        for (server, result) in connected {
             let error = result.as_ref().err().map(ToString::to_string);
-            self.events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
+            self.events.send(Event::PhaseDone { phase: CONNECT, server: server.name.clone(), error });
             let host = result.map_err(|error| {
                 let diagnostic = error.diagnostic();
                 let why = diagnostic.detail.clone().unwrap_or_else(|| diagnostic.message.clone());
@@ -101,7 +140,6 @@ impl<'a> Session<'a> {
             });
             self.hosts.insert(server.name.clone(), host);
         }
-        Ok(())
     }
 
     /// Looks again over the same connections. Servers between which addresses may be translated are asked for that once.
@@ -151,8 +189,8 @@ impl<'a> Session<'a> {
     }
 
     /// Reads what a failover must compare before servers follow a new primary.
-    pub(super) async fn compare_for_failover(&mut self, to: &ServerName) {
-        let questions = failover::questions(&self.inventory.topology, &self.observation, to);
+    pub(super) async fn compare_for_failover(&mut self, request: failover::Request<'_>) {
+        let questions = failover::questions(&self.inventory.topology, &self.observation, request);
         if !questions.is_empty() {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
@@ -276,6 +314,16 @@ impl<'a> Session<'a> {
     pub(super) async fn close(self) {
         close_all(self.hosts.into_values().filter_map(Result::ok)).await;
     }
+}
+
+async fn connect<'a>(
+    options: ConnectOptions,
+    servers: impl Iterator<Item = &'a Server>,
+    events: &Events,
+) -> Result<Vec<(&'a Server, Result<Ssh, RemoteError>)>, Failure> {
+    let connector = Connector::new(options, events.clone())
+        .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
+    Ok(connector.connect_all(servers).await)
 }
 
 fn pki_failure(error: &crate::pki::PkiError) -> Failure {

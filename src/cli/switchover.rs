@@ -111,7 +111,7 @@ async fn over(
         let view = View { from, to, lost: None };
         RoleChange { question: question(&view, &plan, args.abort), view, plan, material }
     });
-    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun };
+    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun, attested: Vec::new() };
     carry_out(session, &secrets, planned, how, ui).await
 }
 

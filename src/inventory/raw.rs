@@ -36,6 +36,10 @@ pub struct Inventory {
     pub replication: Option<Replication>,
     /// How the servers are reached.
     pub ssh: Option<Ssh>,
+    /// What runs around a change of the primary.
+    pub hooks: Option<Hooks>,
+    /// What the loss of the primary may cost at most.
+    pub objectives: Option<Objectives>,
     /// How much is too much for `check`.
     pub thresholds: Option<Thresholds>,
 }
@@ -163,6 +167,8 @@ pub struct Replication {
     /// How much WAL a slot may hold back; 64GB unless said otherwise.
     #[schemars(extend("pattern" = "^[0-9]+(MB|GB|TB|kB)$"))]
     pub max_slot_wal_keep_size: Option<String>,
+    /// Whether a primary starts that reaches no other server; false unless said otherwise.
+    pub start_alone: Option<bool>,
 }
 
 /// How a standby authenticates to its upstream. Both ways go over TLS with `verify-full`.
@@ -198,6 +204,30 @@ pub enum SynchronousMode {
     Any,
     /// The first of the standbys, by priority.
     First,
+}
+
+/// Programs on the operator's machine that run around a change of the primary. Each is optional.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    /// Runs before clients are interrupted. Where it fails, nothing is begun.
+    pub before: Option<String>,
+    /// Runs when another server accepts writes, or the same one again.
+    pub after: Option<String>,
+    /// Seconds that each may take; 30 unless said otherwise.
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_s: Option<u64>,
+}
+
+/// What the loss of the primary may cost at most. Each is optional.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objectives {
+    /// The recovery time objective: seconds until clients can write again.
+    #[schemars(range(min = 1))]
+    pub rto_s: Option<u64>,
+    /// The recovery point objective: seconds of commits that a failover may lose without asking; 0 unless said otherwise.
+    pub rpo_s: Option<u64>,
 }
 
 /// The limits of `check`. Each is optional.

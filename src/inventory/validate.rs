@@ -38,6 +38,8 @@ use crate::model::parameter::ParameterName;
 use crate::model::parameter::Parameters;
 use crate::model::topology::Authentication;
 use crate::model::topology::Common;
+use crate::model::topology::Hooks;
+use crate::model::topology::Objectives;
 use crate::model::topology::Purpose;
 use crate::model::topology::Replication;
 use crate::model::topology::Site;
@@ -52,6 +54,9 @@ pub const DEFAULT_PORT: u16 = 5432;
 /// outage of an ordinary system, and small beside a disk that holds a database worth replicating; `preflight` compares
 /// it with the free space.
 pub const DEFAULT_MAX_SLOT_WAL_KEEP_SIZE: &str = "64GB";
+
+/// How long a hook may take unless the inventory says otherwise, in seconds.
+pub const DEFAULT_HOOK_TIMEOUT_S: u64 = 30;
 
 /// The directories that paths on the operator's machine start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +182,11 @@ impl<'a> Judge<'a, '_> {
             hba,
             sites: all_sites,
             replication,
+            hooks: self.hooks(),
+            objectives: Objectives {
+                rto_s: self.raw.objectives.and_then(|objectives| objectives.rto_s),
+                rpo_s: self.raw.objectives.and_then(|objectives| objectives.rpo_s).unwrap_or_default(),
+            },
             thresholds,
         };
         match Topology::new(common, servers) {
@@ -302,6 +312,16 @@ impl<'a> Judge<'a, '_> {
         sites
     }
 
+    fn hooks(&self) -> Hooks {
+        let raw = self.raw.hooks.clone().unwrap_or_default();
+        let path = |text: String| self.places.map_or_else(|| text.clone().into(), |places| places.resolve(&text));
+        Hooks {
+            before: raw.before.map(path),
+            after: raw.after.map(path),
+            timeout_s: raw.timeout_s.unwrap_or(DEFAULT_HOOK_TIMEOUT_S),
+        }
+    }
+
     fn replication(&mut self) -> Replication {
         let raw = self.raw.replication.clone().unwrap_or_default();
         let size = raw.max_slot_wal_keep_size.unwrap_or_else(|| DEFAULT_MAX_SLOT_WAL_KEEP_SIZE.to_owned());
@@ -319,6 +339,7 @@ impl<'a> Judge<'a, '_> {
                 Some(raw::SynchronousChoice::Off) | None => None,
             },
             max_slot_wal_keep_size: size,
+            start_alone: raw.start_alone.unwrap_or_default(),
         }
     }
 

@@ -366,6 +366,10 @@ pub struct Positions {
     pub receive: Option<Lsn>,
     /// `pg_last_wal_replay_lsn()`, on a standby.
     pub replay: Option<Lsn>,
+    /// `pg_last_xact_replay_timestamp()`, on a standby: when the last commit that it has replayed was made, by the clock of
+    /// the server that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_commit: Option<String>,
 }
 
 /// A row of `pg_settings`.

@@ -38,6 +38,11 @@ pub fn milliseconds(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
+/// Writes a time that may be milliseconds or minutes.
+pub fn duration(ms: f64) -> String {
+    if ms < 1000.0 { milliseconds(ms) } else { seconds(ms / 1000.0) }
+}
+
 /// Writes a count with its noun, such as `1 step` and `2 steps`.
 pub fn count(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }

@@ -75,6 +75,8 @@ pub struct Replication {
     pub synchronous: Option<Synchronous>,
     /// The cap on WAL that a slot may hold back (`max_slot_wal_keep_size`; hazard 45).
     pub max_slot_wal_keep_size: String,
+    /// Whether a primary starts that can ask no other server whether it was replaced (hazard 55).
+    pub start_alone: bool,
 }
 
 /// How a server is reached over SSH. Empty means: as `~/.ssh/config` says.
@@ -147,8 +149,32 @@ pub struct Common {
     pub sites: BTreeMap<SiteName, Site>,
     /// How servers replicate.
     pub replication: Replication,
+    /// What runs around a change of the primary.
+    pub hooks: Hooks,
+    /// What the loss of the primary may cost at most.
+    pub objectives: Objectives,
     /// How much is too much for `check`.
     pub thresholds: Thresholds,
+}
+
+/// Programs on the operator's machine that run around a change of the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// Runs before clients are interrupted.
+    pub before: Option<PathBuf>,
+    /// Runs when another server accepts writes, or the same one again.
+    pub after: Option<PathBuf>,
+    /// How long each may take, in seconds.
+    pub timeout_s: u64,
+}
+
+/// What the loss of the primary may cost at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Objectives {
+    /// The recovery time objective: seconds until clients can write again. None where nothing is wished.
+    pub rto_s: Option<u64>,
+    /// The recovery point objective: seconds of commits that may be lost.
+    pub rpo_s: u64,
 }
 
 /// The wanted topology: one preferred primary and its standbys in any cascade.

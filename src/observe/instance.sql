@@ -19,6 +19,7 @@ SELECT json_build_object(
   'current', CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END,
   'receive', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END,
   'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
+  'replayed_commit', CASE WHEN pg_is_in_recovery() THEN date_trunc('milliseconds', pg_last_xact_replay_timestamp()) END,
   'replay_pause_state', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
   'settings', (SELECT json_object_agg(name, json_build_object('setting', setting, 'unit', unit, 'context', context,
       'sourcefile', sourcefile, 'pending_restart', pending_restart, 'source', source, 'boot', boot_val)) FROM pg_settings WHERE context <> 'internal'),

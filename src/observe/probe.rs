@@ -46,14 +46,19 @@ pub const FILES: &[(&str, &str)] = &[
     ("own", "wait-ready"),
     ("own", "start-guard"),
     ("own", "start-refused"),
+    ("own", "peers"),
     ("own", "manifest"),
     ("own", "data-directory"),
 ];
 
+/// How long a login of the first look may take, in seconds; libpq takes less for two (manual, `connect_timeout`).
+const DIAL_SECONDS: u64 = 2;
+
 /// What a probe should look at besides what it always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wish {
-    /// A replication-protocol login to every other server (L15). Costs a TLS connection each.
+    /// A replication-protocol login to every other server (L15), for a moment: whoever asks for it in the first look waits for
+    /// it. Costs a TLS connection each.
     pub dials: bool,
     /// The bytes of the data directory. Costs a walk through it.
     pub size: bool,
@@ -81,6 +86,9 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     }
     if wish.readiness {
         words.push("readiness".to_owned());
+    }
+    if wish.dials {
+        words.extend(["patience".to_owned(), DIAL_SECONDS.to_string()]);
     }
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {

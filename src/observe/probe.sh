@@ -4,7 +4,7 @@
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   drop-in PATH (another one; several, of which only that of the unit counts),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
-#   beside-size (count those of the directories beside it),
+#   beside-size (count those of the directories beside it), patience N (of a dial, in seconds),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
@@ -38,7 +38,7 @@ put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a
 fi
 
 # --- Arguments. Those that need the layout wait in "later".
-version='' port='' kind='' own='' later=0
+version='' port='' kind='' own='' later=0 patience=5
 want_size=0
 want_beside_size=0
 want_readiness=0
@@ -50,6 +50,7 @@ while [ $# -gt 0 ]; do
     size) want_size=1; shift ;;
     beside-size) want_beside_size=1; shift ;;
     readiness) want_readiness=1; shift ;;
+    patience) patience=$2; shift 2 ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -158,7 +159,7 @@ above() { case $1 in */*) parent=${1%/*}; parent=${parent:-/} ;; *) parent=. ;; 
 # --- The links between servers, in the background: each dial is a fresh TLS connection (L15).
 dial() { # NAME ADDRESS PORT
   PGHOST=$2 PGPORT=$3 PGUSER=replicator PGSSLMODE=verify-full PGSSLROOTCERT=$own/ca.crt PGSSLCERT=$own/tls/client.crt \
-    PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=5 PGAPPNAME=pgstead_dial \
+    PGSSLKEY=$own/tls/client.key PGPASSFILE=$own/passfile PGGSSENCMODE=disable PGCONNECT_TIMEOUT=$patience PGAPPNAME=pgstead_dial \
     as_instance "$bin/psql" -XAtqw -d 'replication=true' -c IDENTIFY_SYSTEM >"$scratch/dial.$1" 2>&1
   echo $? >"$scratch/status.$1"
 }

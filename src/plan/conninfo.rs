@@ -19,14 +19,23 @@ const COPIES: &[(&str, &str)] = &[
     ("tcp_user_timeout", "30000"),
 ];
 
+/// psql asks for a physical replication session by this; whoever speaks that protocol alone needs no word.
+const REPLICATES: &[(&str, &str)] = &[("replication", "true")];
+
 /// Returns `primary_conninfo` for a standby: verify-full, its own certificate, no password, absolute paths (hazard 29).
 pub fn primary_conninfo(topology: &Topology, standby: &Server, layout: &Layout, upstream: &Server) -> String {
-    conninfo(topology, standby, layout, upstream, STAYS)
+    conninfo(topology, layout, upstream, Manner::of(standby, STAYS))
 }
 
 /// Returns the same for pg_basebackup, which gives up an upstream that is silent for half a minute.
 pub fn copy_conninfo(topology: &Topology, standby: &Server, layout: &Layout, upstream: &Server) -> String {
-    conninfo(topology, standby, layout, upstream, COPIES)
+    conninfo(topology, layout, upstream, Manner::of(standby, COPIES))
+}
+
+/// Returns how the start guard asks another server who it is: it gives up soon, since a start waits for it.
+pub fn guard_conninfo(topology: &Topology, layout: &Layout, peer: &Server) -> String {
+    let manner = Manner { application_name: "pgstead_start_guard", connect_timeout: "2", more: REPLICATES };
+    conninfo(topology, layout, peer, manner)
 }
 
 /// Returns how `pg_rewind` reaches its source, which must accept writes, as a role that may do no more than that needs
@@ -56,13 +65,21 @@ pub fn rewind_conninfo(topology: &Topology, standby: &Server, layout: &Layout, s
     conninfo::join(pairs)
 }
 
-fn conninfo(
-    topology: &Topology,
-    standby: &Server,
-    layout: &Layout,
-    upstream: &Server,
-    liveness: &[(&str, &str)],
-) -> String {
+/// What differs between those who log in as the replication role.
+struct Manner<'a> {
+    application_name: &'a str,
+    /// In seconds.
+    connect_timeout: &'a str,
+    more: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Manner<'a> {
+    fn of(standby: &'a Server, more: &'a [(&'a str, &'a str)]) -> Self {
+        Self { application_name: standby.name.as_str(), connect_timeout: "10", more }
+    }
+}
+
+fn conninfo(topology: &Topology, layout: &Layout, upstream: &Server, manner: Manner<'_>) -> String {
     let host = upstream.address.to_string();
     let port = upstream.port.to_string();
     let (ca, certificate, key) = (layout.own("ca.crt"), layout.own("tls/client.crt"), layout.own("tls/client.key"));
@@ -71,15 +88,15 @@ fn conninfo(
         ("host", host.as_str()),
         ("port", &port),
         ("user", roles::REPLICATOR),
-        ("application_name", standby.name.as_str()),
+        ("application_name", manner.application_name),
         ("sslmode", "verify-full"),
         ("sslrootcert", &ca),
         ("sslcert", &certificate),
         ("sslkey", &key),
         ("gssencmode", "disable"),
-        ("connect_timeout", "10"),
+        ("connect_timeout", manner.connect_timeout),
     ];
-    pairs.extend(liveness);
+    pairs.extend(manner.more);
     let scram = topology.common().replication.authentication == Authentication::ScramSha256;
     if scram {
         pairs.extend([("passfile", passfile.as_str()), ("channel_binding", "require")]);

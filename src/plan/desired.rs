@@ -105,6 +105,7 @@ pub fn wanted(
     outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, primary, material)));
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
+    outside.push(guard::peers(topology, seen));
     let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
     outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
     if topology.common().replication.authentication == Authentication::ScramSha256 {

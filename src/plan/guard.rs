@@ -11,12 +11,20 @@ use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::topology::Topology;
+use crate::plan::conninfo;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::quote::systemd;
+
+/// The name of the file that lists whom the guard asks.
+const PEERS: &str = "peers";
+
+/// The name of the file by which a primary starts, within a minute, that reaches none of the others.
+const START_ALONE: &str = "start-alone";
 
 /// The role of a server that nothing may start.
 pub const FENCED: &str = "fenced\n";
@@ -112,6 +120,28 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
     directory.into_iter().chain([Entry::text(&path, "root:root", "0644", text)]).collect()
 }
 
+/// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose
+/// certificate it shows.
+pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
+    let (server, layout) = (seen.server, seen.layout);
+    let mut lines = vec![
+        "# Written by pgstead: whom the start guard asks, before a primary starts, whether it was replaced.".to_owned(),
+        ["psql ", &layout.program("psql")].concat(),
+        ["user ", &layout.os_user].concat(),
+    ];
+    if topology.common().replication.start_alone {
+        lines.push("start_alone".to_owned());
+    }
+    let others = topology.servers().filter(|other| other.name != server.name);
+    lines.extend(
+        others.map(|other| {
+            ["peer ", other.name.as_str(), " ", &conninfo::guard_conninfo(topology, layout, other)].concat()
+        }),
+    );
+    let owner = files::own_directory_owner(seen.seen, layout);
+    Entry::text(layout.own(PEERS), &owner, "0644", [lines.join("\n"), "\n".to_owned()].concat())
+}
+
 /// Returns the step that lets the service manager read the drop-in, where it stands as it should and is not in force: a
 /// run that installed it was interrupted, or somebody put it back by hand. Its installation ends with the same.
 pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
@@ -123,6 +153,12 @@ pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
     (!in_force && !is_installed).then(|| {
         Step::run(&seen.server.name, Risk::Reversible, "let the service manager read the start guard", vec![command])
     })
+}
+
+/// Returns the command after which a primary may start that reaches none of the others: whoever makes it the primary again
+/// knows that nobody was promoted.
+pub fn may_start_alone(seen: Seen<'_>) -> Argv {
+    Argv::new(files::administrator(seen.seen), "touch").arg(seen.layout.own(START_ALONE))
 }
 
 /// Returns the command that asks the guard, for steps that start an instance without its unit, and for those that stop one

@@ -14,10 +14,12 @@ pub mod decided;
 pub mod desired;
 pub mod effects;
 pub mod failover;
+pub mod faults;
 pub mod files;
 pub mod forget;
 pub mod guard;
 pub mod history;
+pub mod hooks;
 pub mod identity;
 pub mod job;
 pub mod kept;
@@ -58,6 +60,7 @@ pub use step::Action;
 pub use step::Copying;
 pub use step::FileChange;
 pub use step::HandOver;
+pub use step::Hook;
 pub use step::Promotion;
 pub use step::Risk;
 pub use step::Room;
@@ -101,7 +104,7 @@ impl Plan {
             let other = match &planned.step.action {
                 Action::Copy(copying) => Some(&copying.room.server),
                 Action::HandOver(hand_over) => Some(&hand_over.to),
-                Action::Run(_) | Action::Promote(_) | Action::ProveLinks { .. } => None,
+                Action::Run(_) | Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => None,
             };
             planned.step.server.as_ref() == Some(server) || other == Some(server)
         })

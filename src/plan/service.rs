@@ -49,6 +49,17 @@ pub fn start(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
 }
 
+/// Returns the step that starts a primary of which it is known that nobody took its place, whether or not it reaches the
+/// others; see [`guard::may_start_alone`].
+pub fn start_alone(seen: Seen<'_>) -> Step {
+    Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_alone_commands(seen))
+}
+
+/// Returns the commands of [`start_alone`].
+pub fn start_alone_commands(seen: Seen<'_>) -> Vec<Argv> {
+    std::iter::once(guard::may_start_alone(seen)).chain(start_commands(seen)).collect()
+}
+
 /// Returns the commands of [`start`].
 pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
     let layout = seen.layout;
@@ -67,6 +78,7 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
         commands.push(guard::ask(seen));
+        commands.push(await_reaped(seen));
         commands.push(
             Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
                 .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])
@@ -79,6 +91,21 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         commands.push(Argv::new(files::administrator(seen.seen), "systemctl").args(["start", unit]));
     }
     commands
+}
+
+/// How long a process that has ended may stay one, in seconds.
+const REAPED_SECONDS: u32 = 30;
+
+/// Returns the command that waits until a postmaster that was killed is gone: its socket's lock file names it.
+fn await_reaped(seen: Seen<'_>) -> Argv {
+    let lock = [&seen.layout.socket_directory, "/.s.PGSQL.", &seen.server.port.to_string(), ".lock"].concat();
+    Argv::new(RunAs::User(seen.layout.os_user.clone()), "sh").args([
+        "-c",
+        scripts::AWAIT_REAPED,
+        "pgstead-await-reaped",
+        &lock,
+        &REAPED_SECONDS.to_string(),
+    ])
 }
 
 /// Returns the command that waits until the instance accepts connections.

@@ -1,5 +1,7 @@
 //! What a step is. Each has its title, its server, its risk and its exact commands.
 
+use std::path::PathBuf;
+
 use crate::model::argv::Argv;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
@@ -47,6 +49,21 @@ pub enum Action {
         /// The links to prove.
         links: Vec<Link>,
     },
+    /// A program of the operator's, on the operator's machine.
+    Hook(Hook),
+}
+
+/// A program of the operator's that runs around a change of the primary, on the operator's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The program.
+    pub program: PathBuf,
+    /// What it is told: names and values in its environment, beside what pgstead itself has.
+    pub environment: Vec<(&'static str, String)>,
+    /// How long it may take, in seconds; then it is ended.
+    pub timeout_s: u64,
+    /// Whether what comes behind goes on when it fails: there is no way back then. The run ends as failed all the same.
+    pub may_fail: bool,
 }
 
 /// A planned change of the primary: the former one shuts down, and its successor is promoted when it has replayed the shutdown
@@ -65,6 +82,8 @@ pub struct HandOver {
     pub unmark: Vec<(ServerName, Vec<Argv>)>,
     /// What makes the former primary the primary again, where its successor cannot be promoted.
     pub undo: Vec<(ServerName, Vec<Argv>)>,
+    /// What runs behind either of these.
+    pub undone: Option<Hook>,
 }
 
 /// The promotion of a standby whose primary is dead and fenced.
@@ -151,7 +170,7 @@ impl Step {
             Action::Run(commands) => commands,
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
-            Action::Promote(_) | Action::ProveLinks { .. } => &[],
+            Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => &[],
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Every reason to refuse is collected; none is acted upon.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::RootAccess;
@@ -21,6 +22,7 @@ use crate::model::version::Major;
 use crate::plan::aside;
 use crate::plan::guard;
 use crate::plan::identity::Configuration;
+use crate::plan::network;
 use crate::plan::ownership;
 
 /// Bytes that a new instance needs at the least: template databases, a few WAL segments, and some air.
@@ -119,6 +121,15 @@ pub fn survey_of<'a>(
         seen.configuration = kept.unwrap_or_default();
     }
     survey
+}
+
+/// Says whether something that listens on an address, as `ss` writes it with its port, is in the way of an instance that is to
+/// listen on these: elsewhere on the machine is another's place, as on a loopback lab.
+fn is_in_the_way(taken: &str, wanted: &[IpAddr]) -> bool {
+    let host = taken.rsplit_once(':').map_or(taken, |(host, _)| host).trim_matches(['[', ']']);
+    let host = host.split_once('%').map_or(host, |(host, _)| host);
+    // A wildcard takes every address; so does what nobody understands.
+    host.parse::<IpAddr>().map_or(true, |ip| ip.is_unspecified() || wanted.contains(&ip))
 }
 
 fn survey_server<'a>(
@@ -221,6 +232,7 @@ fn survey_server<'a>(
     if instance.is_none()
         && let Observed::Known(listener) = &seen.listener
         && !(is_foreign && listener.process == "postgres")
+        && listener.addresses.iter().any(|taken| is_in_the_way(taken, &network::listen(topology, observation, server)))
     {
         refuse(
             Diagnostic::error("port-taken", format!("server \"{name}\": port {} is taken", server.port))
@@ -437,6 +449,24 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
                 .server(&seen.server.name)
                 .detail(format!("Its system identifier is {found}; the primary's is {expected}.")),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_address_of_the_machine_is_not_in_the_way() {
+        let wanted: Vec<IpAddr> = ["127.0.0.11", "fd00::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+        for taken in
+            ["127.0.0.11:5432", "[fd00::1]:5432", "*:5432", "0.0.0.0:5432", "[::]:5432", "127.0.0.11%lo:5432", "?"]
+        {
+            assert!(is_in_the_way(taken, &wanted), "{taken}");
+        }
+        for free in ["127.0.0.12:5432", "[fd00::2]:5432", "10.0.0.1:5432"] {
+            assert!(!is_in_the_way(free, &wanted), "{free}");
         }
     }
 }

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 
+/// The code of a way through SSH that does not exist any more: the connection that it went through is gone.
+pub const NO_WAY_THERE: &str = "postgres-socket";
+
 /// An operation on a PostgreSQL server that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
@@ -173,4 +176,16 @@ fn words(error: &tokio_postgres::Error) -> String {
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { [text, "."].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_is_gone_has_the_code_that_others_look_for() {
+        let (server, path) = ("a".parse().unwrap(), PathBuf::from("/gone"));
+        let error = PostgresError::Socket { server, path, source: io::Error::from(io::ErrorKind::NotFound) };
+        assert_eq!(error.diagnostic().code, NO_WAY_THERE);
+    }
 }

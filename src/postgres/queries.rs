@@ -86,6 +86,14 @@ pub struct Sending {
 }
 
 impl Client {
+    /// Lets the commits of this session wait for synchronous standbys, as those of clients do; others of ours do not (hazard 28).
+    ///
+    /// # Errors
+    /// The session is closed.
+    pub async fn wait_as_clients_do(&self) -> Result<(), PostgresError> {
+        self.query("wait for synchronous standbys", "SET synchronous_commit = on", &[]).await.map(drop)
+    }
+
     /// Writes a canary on the primary, chained to the one before it, and removes those that nobody needs any more. One
     /// round trip; a table that an earlier release made costs a second one, and its rows have no chain.
     ///

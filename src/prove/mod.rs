@@ -10,12 +10,15 @@ mod amcheck;
 mod archive;
 mod canary;
 mod chain;
+mod client;
 mod gather;
 mod proof;
 mod samples;
 mod sessions;
 
 pub use canary::watch_canaries;
+pub use client::missing;
+pub use client::write_all_the_time;
 pub use gather::gather;
 pub use proof::NEW_LINK;
 pub use proof::OLD_LINK;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 use crate::postgres::Client;
+use crate::postgres::NO_WAY_THERE;
 use crate::postgres::queries::CanaryState;
 use crate::postgres::queries::SenderState;
 use crate::prove::Sessions;
@@ -30,6 +32,9 @@ pub const NEW_LINK: Duration = Duration::from_secs(120);
 
 /// How long a link may stand still that should have been streaming all along.
 pub const OLD_LINK: Duration = Duration::from_secs(15);
+
+/// How often a session that was closed is opened again.
+const REOPEN_EVERY: Duration = Duration::from_millis(250);
 
 /// How often it is told how far replay is.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -72,6 +77,27 @@ pub async fn prove_links<H: Host>(
         proof?;
     }
     Ok(())
+}
+
+/// A session that is opened again where it was closed: an instance may come back while it is waited for.
+struct Kept<'a> {
+    server: &'a ServerName,
+    client: Arc<Client>,
+    tried: Instant,
+}
+
+impl<'a> Kept<'a> {
+    async fn of<H: Host>(sessions: &Sessions<'_, H>, server: &'a ServerName) -> Result<Self, Box<Diagnostic>> {
+        Ok(Self { server, client: sessions.session(server).await?, tried: Instant::now() })
+    }
+
+    async fn reopen<H: Host>(&mut self, sessions: &Sessions<'_, H>) -> Result<(), Box<Diagnostic>> {
+        if self.client.is_closed() && self.tried.elapsed() >= REOPEN_EVERY {
+            self.tried = Instant::now();
+            self.client = sessions.session(self.server).await?;
+        }
+        Ok(())
+    }
 }
 
 /// How far each standby is.
@@ -124,10 +150,20 @@ async fn prove_link<H: Host, T: Fn(Replayed)>(
     way: &Way<'_, T>,
 ) -> Result<(), Box<Diagnostic>> {
     let Link { upstream, standby } = link;
-    let (sender, receiver) = (sessions.session(upstream).await?, sessions.session(standby).await?);
+    let mut sender = Kept::of(sessions, upstream).await?;
+    let mut receiver = Kept::of(sessions, standby).await?;
     let mut position = Position { from: None, told: Instant::now() };
     let proof = wait::while_it_moves(limit, wait::LOOK_AGAIN, async || {
         let mut moved = None;
+        for kept in [&mut sender, &mut receiver] {
+            match kept.reopen(sessions).await {
+                Ok(()) => {}
+                // Nobody comes back over that connection.
+                Err(diagnostic) if diagnostic.code == NO_WAY_THERE => return (Look::Ready(Err(diagnostic)), None),
+                Err(diagnostic) => return (Look::NotYet(explain(&diagnostic)), None),
+            }
+        }
+        let (sender, receiver) = (&sender.client, &receiver.client);
         // Until the canary table itself has arrived there is nothing to read, but there is a position.
         let state = match receiver.canary_state(written.seq).await {
             Err(error) if error.is_undefined_table() => receiver.replayed().await,
@@ -146,13 +182,16 @@ async fn prove_link<H: Host, T: Fn(Replayed)>(
             Err(error) => return (Look::NotYet(explain(&error.diagnostic())), moved),
         }
         let look = match sender.sender_states(standby.as_str()).await {
-            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => Look::Ready(()),
+            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => Look::Ready(Ok(())),
             other => Look::NotYet(senders_text(&other)),
         };
         (look, moved)
     });
-    let Err(seen) = proof.await else { return Ok(()) };
-    let (cause, hint) = keeps(&sender, &receiver, standby).await;
+    let seen = match proof.await {
+        Ok(end) => return end,
+        Err(seen) => seen,
+    };
+    let (cause, hint) = keeps(&sender.client, &receiver.client, standby).await;
     Err(Box::new(
         Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
             .server(standby)

@@ -1,7 +1,8 @@
-//! Turns typed contexts into configuration files, one context and one template per file.
+//! Turns typed contexts into configuration files and pages, one context and one template per file.
 //!
 //! Pure. It quotes every value through `quote/` and decides nothing: which value a parameter has is `plan/`'s business.
 
+pub mod drill;
 pub mod hba;
 pub mod postgresql_conf;
 
@@ -29,6 +30,7 @@ static TEMPLATES: LazyLock<Result<Tera, tera::Error>> = LazyLock::new(|| {
         ("pg_hba.conf", include_str!("../../templates/pg_hba.conf.tera")),
         ("pg_ident.conf", include_str!("../../templates/pg_ident.conf.tera")),
         ("pg_hba.part", include_str!("../../templates/pg_hba.part.tera")),
+        ("drill.html", include_str!("../../templates/drill.html.tera")),
         ("pg_ident.part", include_str!("../../templates/pg_ident.part.tera")),
     ])?;
     Ok(tera)

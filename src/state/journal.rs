@@ -84,6 +84,17 @@ pub enum Entry {
         /// The reason.
         reason: String,
     },
+    /// The operator answers for it that a server which cannot be reached is off, and stays off (hazard 54).
+    Attested {
+        /// The run.
+        run: String,
+        /// When.
+        time: Timestamp,
+        /// The server.
+        server: ServerName,
+        /// How the operator knows.
+        reason: String,
+    },
     /// A run ended.
     RunEnded {
         /// The run.

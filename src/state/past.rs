@@ -30,6 +30,8 @@ pub struct RunSummary {
     pub unfinished: Vec<String>,
     /// The codes that a preflight left out, with the reasons.
     pub skipped: Vec<(String, String)>,
+    /// The servers of which the operator said that they are off, with the reasons.
+    pub attested: Vec<(ServerName, String)>,
     /// How it ended; none while it runs, or when it was killed.
     pub result: Option<RunResult>,
     /// How long it took.
@@ -94,6 +96,7 @@ fn unknown(run: &str, started: Timestamp) -> RunSummary {
         steps_done: 0,
         unfinished: Vec::new(),
         skipped: Vec::new(),
+        attested: Vec::new(),
         result: None,
         seconds: None,
         message: None,
@@ -110,6 +113,7 @@ impl Entry {
             | Entry::StepStarted { run, time, .. }
             | Entry::Step { run, time, .. }
             | Entry::Skipped { run, time, .. }
+            | Entry::Attested { run, time, .. }
             | Entry::RunEnded { run, time, .. } => Some((run, *time)),
             Entry::LeaseExpired { .. } | Entry::LockBroken { .. } | Entry::Other => None,
         }
@@ -151,6 +155,12 @@ impl<'a> Past<'a> {
                 let skipped = (code.clone(), reason.clone());
                 if !summary.skipped.contains(&skipped) {
                     summary.skipped.push(skipped);
+                }
+            }
+            Entry::Attested { server, reason, .. } => {
+                let attested = (server.clone(), reason.clone());
+                if !summary.attested.contains(&attested) {
+                    summary.attested.push(attested);
                 }
             }
             // This machine's own word comes first: what the servers have was written before they were let go.

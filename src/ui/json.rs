@@ -3,6 +3,7 @@
 //! The mirror types here are the only place where a key gets its name. No text for people is made here.
 
 mod conninfo;
+mod drill;
 mod reseed;
 mod role_change;
 
@@ -44,6 +45,8 @@ use crate::ui::topology::RoleView;
 use crate::ui::topology::StatusView;
 
 pub use conninfo::ConninfoDocument;
+pub use drill::DrillDocument;
+pub use drill::DrillPlan;
 pub use reseed::ReseedDocument;
 pub use reseed::ReseedPlanDocument;
 pub use reseed::ReseedsDocument;

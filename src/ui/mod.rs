@@ -10,6 +10,7 @@ pub(crate) mod changes;
 mod columns;
 pub mod conninfo;
 pub mod diagnostic;
+pub mod drill;
 pub mod history;
 pub mod json;
 pub mod keys;

@@ -212,6 +212,13 @@ fn details<'a>(out: &mut String, step: &'a Step, view: &PlanView<'_>, shown: &mu
     if let Action::HandOver(hand_over) = &step.action {
         hand_over_details(out, hand_over, view, indent, look);
     }
+    if let Action::Hook(hook) = &step.action
+        && look.whole
+    {
+        for (name, value) in &hook.environment {
+            out.push_str(&format!("{indent}{name}={value}\n"));
+        }
+    }
     // The title of such a step names its links, where they are few.
     if let Action::ProveLinks { links, .. } = &step.action
         && look.whole

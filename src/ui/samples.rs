@@ -313,7 +313,10 @@ pub(crate) fn topology() -> Topology {
             authentication: Authentication::Certificate,
             synchronous: None,
             max_slot_wal_keep_size: "64GB".into(),
+            start_alone: false,
         },
+        hooks: Default::default(),
+        objectives: Default::default(),
         thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {

@@ -16,8 +16,13 @@ use crate::traces::Traces;
 
 /// Returns what is broken, a line each, after a run of which success was demanded.
 pub(crate) fn broken(lab: &Scenario, traces: &Traces, last: &Ran) -> Vec<String> {
+    broken_among(lab, traces, last, &[&primary(lab)])
+}
+
+/// The same where several were the primary, one after the other.
+pub(crate) fn broken_among(lab: &Scenario, traces: &Traces, last: &Ran, primaries: &[&str]) -> Vec<String> {
     let mut broken = Vec::new();
-    broken.extend(one_writer(lab, traces));
+    broken.extend(one_writer_among(lab, traces, primaries));
     broken.extend(incomplete_runs(lab));
     broken.extend(works_or_says_why(lab, last));
     broken.extend(ledger(lab, traces));
@@ -63,9 +68,13 @@ fn ask(lab: &Scenario, host: &str, sql: &str) -> String {
 
 /// I1: no two servers would ever have taken writes at the same time, and only the primary ever did.
 pub(crate) fn one_writer(lab: &Scenario, traces: &Traces) -> Vec<String> {
+    one_writer_among(lab, traces, &[&primary(lab)])
+}
+
+fn one_writer_among(lab: &Scenario, traces: &Traces, primaries: &[&str]) -> Vec<String> {
     let mut broken = never_two(traces);
     for (host, samples) in &traces.samples {
-        if let Some(at) = writable(samples).first().filter(|_| *host != primary(lab)) {
+        if let Some(at) = writable(samples).first().filter(|_| !primaries.contains(&host.as_str())) {
             broken.push(format!("I1: {host}, which is no primary, was writable at {at:?}"));
         }
         if names(lab).contains(host) && samples.len() < 3 {

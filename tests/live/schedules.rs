@@ -16,15 +16,16 @@ use pgstead::lab::hosts::Release;
 use pgstead::lab::hosts::SmallDisk;
 use serde_json::json;
 
-use crate::invariants::broken;
+use crate::invariants::broken_among;
 use crate::invariants::refusal_helps;
+use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::scenario::Started;
 use crate::scenario::chain;
 use crate::scenario::until;
 use crate::traces::Recorders;
 
-/// The command under test: whoever changes a parameter that needs a restart consents to it.
+/// The command of most operations: whoever changes a parameter that needs a restart consents to it.
 const RUN: &[&str] = &["bootstrap", "--yes", "--allow-restart", "--format", "json"];
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -48,6 +49,18 @@ enum Operation {
     Restarts,
     /// All are there; commits begin to wait for a standby.
     Synchronous,
+    /// All are there; b becomes the primary.
+    Switchover,
+}
+
+impl Operation {
+    /// The command under test.
+    fn command(self) -> &'static [&'static str] {
+        match self {
+            Operation::Switchover => &["switchover", "--to", "b", "--yes", "--format", "json"],
+            _ => RUN,
+        }
+    }
 }
 
 /// What strikes.
@@ -99,11 +112,22 @@ struct Schedule {
     strikes: Vec<Strike>,
 }
 
+/// Operations of which a schedule takes one; what is there twice comes twice as often.
+const BOOTSTRAPS: &[Operation] = &[
+    Operation::Everything,
+    Operation::Standbys,
+    Operation::Standbys,
+    Operation::OneMore,
+    Operation::OneMore,
+    Operation::Restarts,
+    Operation::Synchronous,
+];
+const SWITCHOVERS: &[Operation] = &[Operation::Switchover];
+
 impl Schedule {
-    fn of(seed: u64) -> Self {
+    fn of(seed: u64, operations: &[Operation]) -> Self {
         let mut rng = Rng::with_seed(seed);
-        use Operation::*;
-        let operation = rng.choice([Everything, Standbys, Standbys, OneMore, OneMore, Restarts, Synchronous]).unwrap();
+        let operation = *rng.choice(operations).unwrap();
         let is_cascade = rng.bool();
         let line = rng.choice([None, Some(32), Some(64)]).unwrap();
         let strikes = (0..rng.usize(1..=3)).map(|_| Strike::of(&mut rng)).collect();
@@ -169,7 +193,7 @@ impl Stage {
             Operation::Everything => return,
             Operation::Standbys => &["b", "c"],
             Operation::OneMore => &["c"],
-            Operation::Restarts | Operation::Synchronous => &[],
+            Operation::Restarts | Operation::Synchronous | Operation::Switchover => &[],
         };
         self.lab.edit(|inventory| {
             inventory["servers"].as_object_mut().unwrap().retain(|name, _| !absent.contains(&name.as_str()));
@@ -193,7 +217,7 @@ impl Stage {
         });
     }
 
-    fn strike(&self, fault: Fault, run: &Started) -> Result<(), HostsLabError> {
+    fn strike(&self, fault: Fault, operation: Operation, run: &Started) -> Result<(), HostsLabError> {
         // By id, and inside the host alone.
         const KILL_COPY: &str = "for p in $(pgrep -x pg_basebackup); do kill -s KILL \"$p\"; done";
         let host = |name: &str| self.lab.host(name);
@@ -201,7 +225,7 @@ impl Stage {
             Fault::ToolKilled => run.signal("KILL", false),
             Fault::ToolInterrupted => run.signal("INT", true),
             Fault::SecondRun => {
-                let ran = self.lab.pgstead(RUN);
+                let ran = self.lab.pgstead(operation.command());
                 assert!([0, 4, 5, 6, 9, 10].contains(&ran.code), "{ran}");
             }
             Fault::CopyKilled(on) => drop(host(on).run(&["sh", "-c", KILL_COPY])?),
@@ -258,6 +282,34 @@ impl Stage {
         println!("{} on {}: {what}", schedule.seed, self.release.postgres_major());
     }
 
+    /// Ends a switchover that was struck, and makes a the primary again: one that cannot go on is taken back, what died is
+    /// started, and then everything is as the inventory says.
+    fn back(&self, mut last: Ran, codes: &mut Vec<i32>) -> Ran {
+        let mut also = |words: &[&str]| {
+            let ran = self.lab.pgstead(&[words, &["--yes", "--format", "json"]].concat());
+            codes.push(ran.code);
+            ran
+        };
+        if last.code != 0 {
+            also(&["switchover", "--abort"]);
+        }
+        // A primary that was killed is started by this, and a standby too.
+        also(&["bootstrap"]);
+        if self
+            .lab
+            .host("b")
+            .psql(self.lab.port, "postgres", "SELECT pg_is_in_recovery()")
+            .is_ok_and(|answer| answer == "f")
+        {
+            last = also(&["switchover", "--to", "a"]);
+            if last.code != 0 {
+                return last;
+            }
+        }
+        let settled = also(&["bootstrap"]);
+        if settled.code == 0 { settled } else { last }
+    }
+
     /// Plays one schedule and returns what is broken afterwards.
     fn play(&mut self, schedule: &Schedule) -> Vec<String> {
         let mut troubles = Vec::new();
@@ -269,7 +321,8 @@ impl Stage {
             }
         }
         let begun = Instant::now();
-        let run = self.lab.start(RUN);
+        let command = schedule.operation.command();
+        let run = self.lab.start(command);
         let mut events: Vec<(Duration, &Strike, bool)> = Vec::new();
         for strike in &schedule.strikes {
             events.push((strike.at, strike, true));
@@ -278,7 +331,8 @@ impl Stage {
         events.sort_by_key(|(at, ..)| *at);
         for (at, strike, strikes) in events {
             until(begun + at, || false);
-            let done = if strikes { self.strike(strike.fault, &run) } else { self.mend(strike.fault) };
+            let done =
+                if strikes { self.strike(strike.fault, schedule.operation, &run) } else { self.mend(strike.fault) };
             if let Err(error) = done {
                 // Such as no postmaster to kill yet.
                 let what = if strikes { "did not strike" } else { "was not mended in its time" };
@@ -298,18 +352,25 @@ impl Stage {
             if ![0, -1].contains(&last.code) {
                 troubles.extend(refusal_helps(&last));
             }
-            last = self.lab.pgstead(RUN);
+            last = self.lab.pgstead(command);
             codes.push(last.code);
             if last.code == 0 {
                 break;
             }
+        }
+        if let Operation::Switchover = schedule.operation {
+            last = self.back(last, &mut codes);
         }
         let traces = recorders.end();
         let settled = begun.elapsed().as_secs_f64();
         if last.code != 0 {
             troubles.push(format!("I5: {RUNS_MAX} runs did not finish it: {last}"));
         }
-        troubles.extend(broken(&self.lab, &traces, &last));
+        let primaries: &[&str] = match schedule.operation {
+            Operation::Switchover => &["a", "b"],
+            _ => &["a"],
+        };
+        troubles.extend(broken_among(&self.lab, &traces, &last, primaries));
         let (rows, seconds) = (traces.acknowledged.len(), begun.elapsed().as_secs_f64());
         self.say(
             schedule,
@@ -326,7 +387,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
-fn play(release: Release, first_seed: u64) {
+fn play(release: Release, first_seed: u64, operations: &[Operation]) {
     let first = number("PGSTEAD_SCHEDULE_SEED").unwrap_or(first_seed);
     let n = number("PGSTEAD_SCHEDULES").unwrap_or(SCHEDULES);
     let disk = SmallDisk { mount_point: "/var/lib/postgresql".into(), mebibytes: 700 };
@@ -335,7 +396,7 @@ fn play(release: Release, first_seed: u64) {
     let mut stage = Stage { lab: Scenario::of(specs.to_vec()), release };
     let mut failed = BTreeSet::new();
     for seed in first..first + n {
-        let schedule = Schedule::of(seed);
+        let schedule = Schedule::of(seed, operations);
         stage.say(&schedule, format_args!("{schedule}"));
         for trouble in stage.play(&schedule) {
             stage.say(&schedule, format_args!("BROKEN {trouble}"));
@@ -351,10 +412,22 @@ fn play(release: Release, first_seed: u64) {
 
 #[test]
 fn random_schedules_on_15() {
-    play(Release::Bookworm, 1_000);
+    play(Release::Bookworm, 1_000, BOOTSTRAPS);
 }
 
 #[test]
 fn random_schedules_on_17() {
-    play(Release::Trixie, 2_000);
+    play(Release::Trixie, 2_000, BOOTSTRAPS);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn random_switchovers_on_15() {
+    play(Release::Bookworm, 3_000, SWITCHOVERS);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn random_switchovers_on_17() {
+    play(Release::Trixie, 4_000, SWITCHOVERS);
 }

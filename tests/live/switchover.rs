@@ -4,6 +4,8 @@
 //! samplers inside them; the gap is measured by the client that writes.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Stdio;
 use std::time::Duration;
@@ -383,6 +385,7 @@ fn an_interrupted_switchover_is_taken_back() {
 fn a_checkpoint_that_does_not_arrive_is_no_switchover() {
     let mut lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
     with_clients(&mut lab);
+    let hooks = Hooks::of(&mut lab);
     let b = lab.host("b").address().to_string();
     // On the host itself, so that it is done between two steps: whoever is asked from outside is asked too late.
     const CUT: &str = "until grep -q demoted /var/lib/pgstead/*/a/role; do :; done; ip route add blackhole \"$1\"";
@@ -391,6 +394,7 @@ fn a_checkpoint_that_does_not_arrive_is_no_switchover() {
     let writer = Writer::start(&lab, "a");
     let failed = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(6);
     assert!(failed.codes().contains(&"checkpoint-not-arrived".to_owned()), "{failed}");
+    assert_eq!(hooks.told(), "before a b, after a b, ");
     assert!(failed.stdout.contains("\\\"a\\\" was made the primary again"), "{failed}");
     assert!(cut.wait().unwrap().success());
     lab.run("a", &["ip", "route", "del", "blackhole", &b]);
@@ -409,7 +413,60 @@ fn a_checkpoint_that_does_not_arrive_is_no_switchover() {
     lab.settled();
     // What was in the way is gone.
     hand_over(&lab, "a", "b");
+    assert_eq!(hooks.told(), "before a b, after b b, ");
     lab.settled();
+    hooks.decide(&lab);
+}
+
+/// The operator's own programs: they note what they are told.
+struct Hooks(PathBuf);
+
+impl Hooks {
+    fn of(lab: &mut Scenario) -> Self {
+        let hooks = Self(lab.path().with_file_name("hooks"));
+        std::fs::create_dir(&hooks.0).unwrap();
+        for name in ["before", "after"] {
+            hooks.write(name, "exit 0");
+        }
+        lab.edit(|inventory| inventory["hooks"] = json!({ "before": "hooks/before", "after": "hooks/after" }));
+        hooks
+    }
+
+    fn write(&self, name: &str, end: &str) {
+        const NOTE: &str = "echo \"$PGSTEAD_MOMENT $PGSTEAD_PRIMARY $PGSTEAD_TO\" >>\"${0%/*}/told\"";
+        let path = self.0.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{NOTE}\n{end}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What they were told since somebody asked.
+    fn told(&self) -> String {
+        let told = std::fs::read_to_string(self.0.join("told")).unwrap();
+        std::fs::remove_file(self.0.join("told")).unwrap();
+        told.replace('\n', ", ")
+    }
+
+    /// One that fails before ends it, and one that fails behind is told: there is no way back.
+    fn decide(&self, lab: &Scenario) {
+        let to_a = || lab.pgstead(&["switchover", "--to", "a", "--yes", "--format", "json"]);
+        let started = lab.sql("b", "SELECT pg_postmaster_start_time()");
+        self.write("before", "echo the address is held >&2; exit 1");
+        let ran = to_a().expect(6);
+        assert!(ran.codes().contains(&"hook-failed".to_owned()) && ran.stdout.contains("the address is held"), "{ran}");
+        assert_eq!(self.told(), "before b a, ");
+        is_primary(lab, "b", &["a"]);
+        assert_eq!(lab.sql("b", "SELECT pg_postmaster_start_time()"), started);
+        std::fs::remove_file(self.0.join("after")).unwrap();
+        let ran = to_a().expect(5);
+        assert!(ran.codes().contains(&"hook-missing".to_owned()), "{ran}");
+        self.write("before", "exit 0");
+        self.write("after", "exit 7");
+        let ran = to_a().expect(6);
+        assert!(ran.codes().contains(&"hook-failed".to_owned()), "{ran}");
+        assert_eq!(self.told(), "before b a, after a a, ");
+        is_primary(lab, "a", &["b"]);
+        lab.settled();
+    }
 }
 
 /// An archive that takes nothing would hold the shutdown up for as long as it hangs (hazard 61): it is refused where this can

@@ -281,10 +281,13 @@ impl Steps<'_, '_> {
         step
     }
 
-    /// Stops what runs in the old data directory.
+    /// Stops what runs in the old data directory. Of one that was killed a moment ago the service manager may not know yet, or
+    /// it still runs what should stop it.
     fn stop(&self) -> Option<Step> {
         let seen = Seen { seen: self.case.raw, ..self.case.bare };
-        seen.seen.instance.known().map(|_| service::stop_replaced(seen))
+        let service = seen.seen.service.known();
+        let is_settled = service.is_none_or(|service| matches!(service.active.as_str(), "inactive" | "failed"));
+        (seen.seen.instance.known().is_some() || !is_settled).then(|| service::stop_replaced(seen))
     }
 
     /// Archives what a former primary did not get to: WAL that the other side has received and does not archive (hazards 65,

@@ -2,12 +2,16 @@
 
 /// Installs files whole or not at all.
 pub const INSTALL_FILES: &str = include_str!("install-files.sh");
+/// Waits until a killed postmaster is no process any more.
+pub const AWAIT_REAPED: &str = include_str!("await-reaped.sh");
 /// Waits until an instance accepts connections; installed on the server as a file.
 pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Says whether an instance may start; installed on the server as a file, and asked before every start.
 pub const START_GUARD: &str = include_str!("start-guard.sh");
 /// Stops an instance.
 pub const STOP_INSTANCE: &str = include_str!("stop-instance.sh");
+/// Breaks an instance on purpose, in a lab.
+pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 /// Shuts a primary down, and says where its WAL ends.
 pub const STAND_DOWN: &str = include_str!("stand-down.sh");
 /// Makes a directory where it is absent.

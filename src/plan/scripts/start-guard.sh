@@ -1,9 +1,10 @@
 #!/bin/sh
 # start-guard DATA ROLE_FILE TOPOLOGY SERVER [UNIT]: says whether the instance in DATA may start, written by pgstead.
-# The service manager asks it before every start (hazards 1, 2, 19, 34, 55). It only looks, waits for nothing, and makes no
-# process while all is well. What it refuses it says on standard error and in "start-refused" beside the role file.
+# The service manager asks it before every start (hazards 1, 2, 19, 34, 55). It only looks. A standby makes no process here
+# while all is well; a primary asks the other servers first, whom "peers" beside the role file lists, whether one of them
+# took its place. What it refuses it says on standard error and in "start-refused" beside the role file.
 set -u
-data=$1 role_file=$2 topology=$3 server=$4 start=${5:+systemctl start $5}
+data=$1 role_file=$2 topology=$3 server=$4 unit=${5-} start=${5:+systemctl start $5}
 start=${start:-start it as you usually do}
 said=${role_file%/*}/start-refused
 
@@ -61,5 +62,114 @@ If it is to be a standby: echo standby >$role_file, then: $start"
     refuse "its role file $role_file says \"$role\", which is no role." \
       "On the operator's machine: pgstead bootstrap. Or, when you know what it is: echo standby >$role_file (or primary), then: $start" ;;
 esac
+
+# --- Is another server the primary now? Whoever was replaced while it was down or cut off does not know that (hazard 55).
+# Runs a program as the OS user whose certificate it is.
+as_user() {
+  if [ "$(id -u)" = 0 ]; then set -- setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi
+  env -i LC_ALL=C PATH="$PATH" HOME=/nonexistent "$@" </dev/null
+}
+# Prints "NAME SYSTEM_IDENTIFIER TIMELINE IN_HOT_STANDBY", or "NAME harmless", or "NAME silent WHY".
+ask() { # NAME CONNINFO
+  if answer=$(as_user timeout 5 "$psql" -XAtqw -F ' ' -d "$2" -c IDENTIFY_SYSTEM -c 'SHOW in_hot_standby' 2>&1); then
+    set -f
+    # The third word is a position; a name of a database does not follow in a physical session.
+    name=$1
+    set -- $answer
+    case ${2-} in
+      '' | *[!0-9]*) printf '%s silent no answer\n' "$name" ;;
+      *) printf '%s %s %s %s\n' "$name" "$1" "$2" "${4-}" ;;
+    esac
+  else
+    # Its instance does not run; or it is in archive recovery, which a primary never is (canAcceptConnections, 14 and later).
+    case $answer in
+      *'Connection refused'* | *'not yet accepting connections'*) printf '%s harmless\n' "$1" ;;
+      *)
+        answer=${answer##*failed: }
+        printf '%s silent %s\n' "$1" "${answer%%"
+"*}" ;;
+    esac
+  fi
+}
+ask_all() {
+  while read -r word rest; do
+    case $word in peer) ask "${rest%% *}" "${rest#* }" & ;; esac
+  done <"$peers"
+  wait
+}
+peers=${role_file%/*}/peers
+if [ "$role" = primary ] && [ -r "$peers" ]; then
+  psql='' user='' names='' may_start_alone=0
+  while read -r word rest; do
+    case $word in
+      psql) psql=$rest ;;
+      user) user=$rest ;;
+      start_alone) may_start_alone=1 ;;
+      peer) names="$names ${rest%% *}" ;;
+    esac
+  done <"$peers"
+  system='' timeline=0
+  while IFS=: read -r key value; do
+    case $key in
+      'Database system identifier') system=${value##* } ;;
+      "Latest checkpoint's TimeLineID") timeline=${value##* } ;;
+    esac
+  done <<END
+$(as_user "${psql%/*}/pg_controldata" -D "$data" 2>/dev/null)
+END
+  # One that was promoted and crashed before its checkpoint has the history file of its timeline already.
+  for history in "$data"/pg_wal/*.history; do
+    history=${history##*/} history=${history%.history}
+    case $history in '*' | *[!0-9A-F]*) continue ;; esac
+    [ "$((0x$history))" -le "$timeline" ] || timeline=$((0x$history))
+  done
+  # One that refuses connections is there, and its instance is not. Where nobody answers at all, this server may have been
+  # replaced without hearing of it: it waits for the first answer, or for a word on this server itself.
+  word=${role_file%/*}/start-alone
+  end=$(($(date +%s) + 5))
+  is_told=''
+  while [ -n "$names" ]; do
+    # So that one which was forgotten here means nothing later.
+    if [ -n "$(find "$word" -mmin -1 2>/dev/null)" ]; then rm -f -- "$word"; break; fi
+    again=1 silent=''
+    answers=$(ask_all)
+    while read -r name of_system at hot; do
+      case $of_system in
+        harmless) again=0; continue ;;
+        silent) silent="$silent${silent:+;} $name ($at $hot)"; continue ;;
+      esac
+      again=0
+      [ "$of_system" = "$system" ] || continue
+      if [ "$hot" = off ]; then
+        refuse "server \"$name\" is a primary, on timeline $at; this one's data are on timeline $timeline. Two servers would accept writes." \
+          "On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
+If this one is to be the primary, stop the instance of \"$name\" first, then: $start"
+      elif [ "$at" -gt "$timeline" ]; then
+        refuse "server \"$name\" is on timeline $at, and this one's data on timeline $timeline: another server was promoted meanwhile." \
+          "On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
+If this one is to be the primary, stop the instance of \"$name\" first, then: $start"
+      fi
+    done <<END
+$answers
+END
+    [ "$again" = 1 ] && [ -n "$silent" ] || break
+    if [ "$(date +%s)" -ge "$end" ]; then
+      alone="nobody can be asked whether another server is the primary now:$silent"
+      if [ "$may_start_alone" = 1 ]; then
+        echo "start-guard of pgstead: $alone. It starts all the same (start_alone)." >&2
+        break
+      fi
+      how="When you know that no other server was promoted, start it all the same: touch $word"
+      [ -n "$unit" ] || refuse "$alone." "$how && $start"
+      if [ -z "$is_told" ]; then
+        is_told="start-guard of pgstead: the instance of server \"$server\" waits: $alone.
+It starts when one of them answers. $how"
+        printf '%s\n' "$is_told" >&2
+        { printf '%s\n' "$is_told" >"$said"; } 2>/dev/null
+      fi
+    fi
+    sleep 0.2
+  done
+fi
 [ ! -e "$said" ] || rm -f -- "$said"
 exit 0

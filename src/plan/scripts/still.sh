@@ -30,5 +30,7 @@ must_be_still() { # PATH
   # The lock file of a postmaster whose directory cannot be seen: another user's, where this one is not root.
   pid=$(head -n 1 -- "$1/postmaster.pid" 2>/dev/null)
   case $pid in '' | *[!0-9]*) return 0 ;; esac
+  # One that has ended does nothing any more, whether or not somebody has waited for it.
+  case $(sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) in [ZX]*) return 0 ;; esac
   [ ! -e "/proc/$pid" ] || readlink "/proc/$pid/cwd" >/dev/null 2>&1 || refuse "process $pid of its postmaster.pid lives, and where it works cannot be seen"
 }

@@ -24,6 +24,12 @@ END
   [ "$orphaned" -ge 3 ] || return 1
   state='activating for good: no process of it is left'
 }
+# Says whether no process works in the data directory: nobody is about to make a postmaster.pid there.
+has_ended() {
+  for process in /proc/[0-9]*; do
+    if [ "$process/cwd" -ef "$data" ]; then return 1; fi
+  done
+}
 # Says which segment the startup process replays: its title ends with that.
 replayed=''
 replays() {
@@ -53,7 +59,12 @@ while :; do
   # What is refused, is refused at once; a start that goes well is not asked about so soon.
   if [ "$turn" = 12 ] || [ $((turn % 50)) = 0 ]; then
     case $status in 'no postmaster.pid' | *'is gone')
-      if [ -n "$unit" ] && given_up; then status="unit $unit is $state"; break; fi ;;
+      if [ -n "$unit" ]; then
+        if given_up; then status="unit $unit is $state"; break; fi
+      elif [ "$turn" -ge 500 ] && has_ended; then
+        status='no process of it is left'
+        break
+      fi ;;
     esac
     now=$(date +%s)
     if replays; then end=$((now + seconds)); fi

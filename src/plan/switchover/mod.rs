@@ -140,7 +140,7 @@ pub fn plan_switchover(
     }
     notes.retain(|note| note.code != "primary-elsewhere");
     let (observation, servers, links, opening) = (&*meant, &servers, links.as_slice(), Vec::new());
-    let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening };
+    let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed: None };
     let steps::Listed { plan, notes: told } = steps.list()?;
     notes.extend(told);
     let from = match stage {

@@ -21,6 +21,7 @@ use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::guard;
+use crate::plan::hooks;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::scripts;
@@ -53,6 +54,8 @@ pub(in crate::plan) struct Steps<'a> {
     pub(in crate::plan) to: &'a ServerName,
     /// What makes the new primary the primary, one step after the other, where that is no handover.
     pub(in crate::plan) opening: Vec<Step>,
+    /// The primary until then, as hooks are told; of a handover it is known anyway.
+    pub(in crate::plan) departed: Option<&'a ServerName>,
 }
 
 /// The steps with what is said of them.
@@ -111,8 +114,9 @@ impl<'a> Steps<'a> {
         let handed = match self.opening.as_slice() {
             [] => self.hand_over(plan, &slots, demotion)?,
             steps => {
-                let chain = |before: Vec<StepId>, step: &Step| vec![plan.add(step.clone(), before)];
-                steps.iter().fold(slots.clone(), chain).first().copied()
+                let chain = |before: Vec<StepId>, step: Step| vec![plan.add(step, before)];
+                let hook = hooks::before(self.topology, self.departed, self.to);
+                hook.into_iter().chain(steps.iter().cloned()).fold(slots.clone(), chain).first().copied()
             }
         };
         let mut before_proof: Vec<StepId> = slots.clone();
@@ -132,6 +136,9 @@ impl<'a> Steps<'a> {
         let is_settled = plan.all().is_empty() && left_over.is_empty() && first_names == names;
         if is_settled {
             return Ok(listed);
+        }
+        if let Some(hook) = hooks::after(self.topology, self.departed.or(self.former()), self.to) {
+            plan.add(hook, handed.map_or_else(|| before_proof.clone(), |handed| vec![handed]));
         }
         let proven = match self.proven().next() {
             Some(_) => vec![plan.add(self.prove(), before_proof)],
@@ -297,7 +304,12 @@ impl<'a> Steps<'a> {
             let last = plan.add(write(former, title), before.clone());
             let title = "write a restartpoint, so that the promotion has little left to write";
             let other = plan.add(write(successor, title), before);
-            before = vec![plan.add(demotion, [last, other])];
+            before = vec![last, other];
+            before = match hooks::before(self.topology, Some(from), self.to) {
+                Some(hook) => vec![plan.add(hook, before)],
+                None => before,
+            };
+            before = vec![plan.add(demotion, before)];
         }
         let (topology, observation, material) = (self.topology, self.observation, self.material);
         let both = back(topology, observation, material, *former)?;
@@ -333,6 +345,7 @@ impl<'a> Steps<'a> {
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
+                undone: hooks::undone(self.topology, from, self.to),
             })),
             files: Vec::new(),
         };
@@ -373,6 +386,8 @@ impl<'a> Steps<'a> {
         }
         let step = match change {
             _ if is_former => Some(service::start(seen)),
+            // It is known to be the one that was promoted.
+            Change::Start if name == self.to => Some(service::start_alone(seen)),
             Change::Start => Some(service::start(seen)),
             Change::Reload => Some(service::reload(seen)),
             Change::Restart { .. } => Some(service::restart(seen)),
@@ -503,5 +518,5 @@ pub(in crate::plan) fn back(
     seen: Seen<'_>,
 ) -> Result<[Vec<Argv>; 2], Vec<Diagnostic>> {
     let role = vec![service::ended(seen), primary_again(topology, observation, material, seen)?];
-    Ok([role, service::start_commands(seen)])
+    Ok([role, service::start_alone_commands(seen)])
 }

@@ -1,0 +1,416 @@
+//! `drill`: rehearses with the ordinary commands, measures as a client sees it, and writes evidence.
+//!
+//! Each stage is pgstead itself, started as an operator would: what is rehearsed is what is done in earnest.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use clap::Args;
+use clap::ValueEnum;
+use jiff::Timestamp;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use serde_json::Value;
+use tokio::process::Child;
+
+use super::block_on;
+use super::exit;
+use super::exit::Exit;
+use super::globals::Globals;
+use super::interrupts::Interrupts;
+use super::inventory;
+use super::session::Session;
+use super::session::state_identity;
+use crate::apply::lock;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::drill::Act;
+use crate::drill::Evidence;
+use crate::drill::Fault;
+use crate::drill::Kind;
+use crate::drill::Stage;
+use crate::drill::evidence;
+use crate::drill::evidence::StageRecord;
+use crate::drill::measure;
+use crate::drill::schedule;
+use crate::model::name::ServerName;
+use crate::model::quantity::count;
+use crate::model::topology::Purpose;
+use crate::observe::probe::Wish;
+use crate::plan::faults;
+use crate::plan::reseed;
+use crate::prove;
+use crate::remote::Host;
+use crate::render::drill::report;
+use crate::state::journal::operator;
+use crate::ui;
+use crate::ui::Progress;
+use crate::ui::Ui;
+use crate::ui::ask;
+use crate::ui::ask::Gravity;
+use crate::ui::ask::Question;
+use crate::ui::drill::Files;
+use crate::ui::json::DrillDocument;
+use crate::wait;
+use crate::wait::Look;
+
+/// How many writes of the client go before the first stage, and come after the last one.
+const LEAD: usize = 25;
+/// How long these may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Rehearse a change of the primary or a loss, measure it, and write evidence
+///
+/// A client writes all the time, while pgstead runs its own commands one after the other: there, and back again. What is
+/// measured is what that client saw, against the objectives in the inventory. The record (JSON) and a report (HTML, one file
+/// that needs nothing else) are for whoever has to prove that this was rehearsed. "failover" kills an instance and "reseed"
+/// takes a control file away: they need an inventory with purpose lab. "switchover" and "restore-of-role" may be rehearsed in
+/// production: clients are interrupted twice, for as long as a switchover takes.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead drill switchover                       there and back, in a lab
+  pgstead drill switchover --in-production       the same where users are
+  pgstead drill failover --server b              kill the primary's instance, promote b, come back
+  pgstead drill reseed --server c -o evidence    break c, bring it back; keep the evidence in evidence/
+  pgstead drill restore-of-role                  bring the role back to the preferred primary
+  pgstead drill failover --dry-run               show the stages")]
+pub(super) struct DrillArgs {
+    /// What is rehearsed
+    kind: Wanted,
+    /// The standby that takes part [default: the first that follows the primary]
+    #[arg(long, value_name = "SERVER")]
+    server: Option<String>,
+    /// Rehearse where the inventory's purpose is production; --yes does not cover it
+    #[arg(long)]
+    in_production: bool,
+    /// Write the evidence into DIR [default: drills/ in the topology's state directory]
+    #[arg(short = 'o', long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Show the stages, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// A planned change of the primary, there and back
+    Switchover,
+    /// Kill the primary's instance, promote a standby, bring the former primary back
+    Failover,
+    /// Take a standby's control file away, and bring it back
+    Reseed,
+    /// Bring the role of the primary back to the server that should have it
+    RestoreOfRole,
+}
+
+impl Wanted {
+    fn kind(self) -> Kind {
+        match self {
+            Wanted::Switchover => Kind::Switchover,
+            Wanted::Failover => Kind::Failover,
+            Wanted::Reseed => Kind::Reseed,
+            Wanted::RestoreOfRole => Kind::RestoreOfRole,
+        }
+    }
+}
+
+pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let inventory = inventory::load(globals, ui)?;
+    let topology = &inventory.topology;
+    let refuse = |diagnostic: Box<Diagnostic>| Failure::one(FailureKind::Refused, *diagnostic);
+    let server = args.server.as_deref().map(|word| reseed::find(topology, word)).transpose().map_err(refuse)?;
+    let kind = args.kind.kind();
+    block_on(async {
+        let progress = Progress::start(ui);
+        let mut session = Session::open(&inventory, Wish::default(), progress.events()).await?;
+        progress.finish();
+        let result = async {
+            session.require_all()?;
+            lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+            let primary = session.observation.current_primary(topology).cloned().ok_or_else(|| {
+                let diagnostic = Diagnostic::error("primary-missing", "there is no single primary to begin with")
+                    .hint("Find out what is wrong first: pgstead check.");
+                Failure::one(FailureKind::Refused, diagnostic)
+            })?;
+            let stages = schedule(topology, kind, &primary, server).map_err(refuse)?;
+            if args.dry_run {
+                ui.answer(
+                    |look| ui::drill::render_stages(kind, &stages, look),
+                    || ui::json::DrillPlan::new(kind, &stages),
+                )?;
+                return Ok(exit::DONE);
+            }
+            consent(kind, topology.common().purpose, &stages, args, ui)?;
+            let output = args.output.clone().unwrap_or_else(|| session.state.path().join("drills"));
+            make(&output)?;
+            let evidence = rehearse(&mut session, kind, &stages, globals, ui).await?;
+            let files = keep(&output, &evidence)?;
+            ui.answer(|look| ui::drill::render(&evidence, &files, look), || DrillDocument::new(&evidence, &files))?;
+            Ok(end_of(&evidence))
+        }
+        .await;
+        session.close().await;
+        result
+    })
+}
+
+/// A stage that failed is one; objectives that were missed, and links that are not proven, are unhealthy.
+fn end_of(evidence: &Evidence) -> Exit {
+    let is_check = |stage: &StageRecord| stage.command.as_deref().is_some_and(|command| command.ends_with(" check"));
+    let has_failed = evidence.stages.iter().any(|stage| !stage.is_done() && !is_check(stage));
+    match (evidence.verdict.passed, has_failed) {
+        (true, _) => exit::DONE,
+        (false, true) => exit::STEP_FAILED,
+        (false, false) => exit::UNHEALTHY,
+    }
+}
+
+fn consent(kind: Kind, purpose: Purpose, stages: &[Stage], args: &DrillArgs, ui: &Ui) -> Result<(), Failure> {
+    if purpose == Purpose::Production && !args.in_production {
+        let message = format!("a drill of {} interrupts the clients of a production topology", kind.word());
+        return Err(Failure::one(
+            FailureKind::Refused,
+            Diagnostic::error("drill-in-production", message)
+                .detail("They cannot write for as long as a switchover takes, twice; sessions are ended.")
+                .hint("When they can bear that, add --in-production. A lab says so in its inventory: purpose: lab."),
+        ));
+    }
+    if !ui.options.yes {
+        ui.explain(&ui::drill::render_stages(kind, stages, ui.err));
+    }
+    let change = format!("Rehearse {}", kind.word());
+    ask::consent(ui, &Question { gravity: Gravity::Disruptive, change })
+}
+
+/// Carries the stages out while a client writes, and puts the record together.
+async fn rehearse(
+    session: &mut Session<'_>,
+    kind: Kind,
+    stages: &[Stage],
+    globals: &Globals,
+    ui: &Ui,
+) -> Result<Evidence, Failure> {
+    let topology = &session.inventory.topology;
+    let secrets = session.secrets()?;
+    let names: Vec<ServerName> = topology.servers().map(|server| server.name.clone()).collect();
+    let (started, begun) = (Timestamp::now(), Instant::now());
+    let (records, writes) = {
+        let sessions = session.sessions(&secrets)?;
+        let (ended, n_written) = (Cell::new(false), Cell::new(0));
+        let client = prove::write_all_the_time(&sessions, &names, begun, &n_written, || ended.get());
+        let staged = async {
+            let result = carry_out(session, stages, globals, ui, begun, &n_written).await;
+            ended.set(true);
+            result
+        };
+        let (writes, records) = tokio::join!(client, staged);
+        (records?, writes)
+    };
+    let end_ms = begun.elapsed().as_secs_f64() * 1000.0;
+    let servers = topology.servers().map(|server| line(session, server)).collect();
+    session.observe(Wish::default()).await;
+    let primary = session.observation.current_primary(topology).cloned();
+    let sessions = session.sessions(&secrets)?;
+    let lost = match &primary {
+        Some(primary) => prove::missing(&sessions, primary, &writes).await,
+        None => Err("no single server accepts writes".to_owned()),
+    };
+    let window = window(kind, stages, &records, end_ms);
+    let objectives = topology.common().objectives;
+    let measured = measure::measure(&writes, lost.as_ref().unwrap_or(&Default::default()), window);
+    let mut verdict = evidence::judge(&records, stages.len(), &measured, objectives);
+    if let Err(why) = lost {
+        verdict.passed = false;
+        verdict.reasons.push(format!("Whether acknowledged writes are lost is not known: {why}."));
+    }
+    Ok(Evidence {
+        version: evidence::VERSION,
+        pgstead: env!("CARGO_PKG_VERSION").to_owned(),
+        drill: kind,
+        topology: topology.name().clone(),
+        purpose: topology.common().purpose,
+        operator: operator(),
+        started,
+        seconds: end_ms / 1000.0,
+        servers,
+        objectives,
+        stages: records,
+        acknowledged_writes: writes.len(),
+        periods: measure::periods(&writes),
+        pauses: measure::pauses(&writes, end_ms),
+        measured,
+        verdict,
+    })
+}
+
+fn line(session: &Session<'_>, server: &crate::model::topology::Server) -> evidence::Server {
+    let seen = session.observation.server(&server.name);
+    let instance = seen.and_then(|seen| seen.instance.known());
+    evidence::Server {
+        name: server.name.clone(),
+        site: server.site.to_string(),
+        address: server.address.to_string(),
+        role: instance.map(|instance| if instance.in_recovery { "standby" } else { "primary" }),
+        postgres: seen.and_then(|seen| seen.version.known()).map(ToString::to_string),
+    }
+}
+
+/// Carries the stages out, and ends with the first that fails.
+async fn carry_out(
+    session: &Session<'_>,
+    stages: &[Stage],
+    globals: &Globals,
+    ui: &Ui,
+    begun: Instant,
+    n_written: &Cell<usize>,
+) -> Result<Vec<StageRecord>, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let now = || begun.elapsed().as_secs_f64() * 1000.0;
+    writes_on(n_written).await.map_err(|seen| {
+        let message = "a client cannot write to the canary table";
+        let hint = "See why: pgstead check. \"pgstead bootstrap\" makes the table where it is missing.";
+        let diagnostic = Diagnostic::error("drill-cannot-write", message).detail(seen).hint(hint);
+        Failure::one(FailureKind::Refused, diagnostic)
+    })?;
+    let mut records: Vec<StageRecord> = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        ui.status(&format!("Stage {} of {}: {}", index + 1, stages.len(), stage.title));
+        let from_ms = now();
+        let (command, exit_code, answer) = match &stage.act {
+            Act::Command(words) => {
+                let (exit_code, answer) = run_command(words, globals, &mut interrupts).await?;
+                (Some(["pgstead ", &words.join(" ")].concat()), exit_code, answer)
+            }
+            Act::Fault(fault) => {
+                let broken = break_it(session, fault).await;
+                let answer = broken.as_ref().err().map_or(Value::Null, |why| Value::String(why.clone()));
+                (None, Some(i32::from(broken.is_err())), answer)
+            }
+        };
+        let fault = matches!(stage.act, Act::Fault(_));
+        let (title, measured) = (stage.title.clone(), stage.measured);
+        records.push(StageRecord { title, command, measured, fault, from_ms, to_ms: now(), exit_code, answer });
+        if exit_code != Some(0) {
+            break;
+        }
+    }
+    // Where nobody can write any more, that is what was measured.
+    let _ = writes_on(n_written).await;
+    Ok(records)
+}
+
+/// Waits until the client has written some more.
+async fn writes_on(n_written: &Cell<usize>) -> Result<(), String> {
+    let wanted = n_written.get() + LEAD;
+    let look = async || match n_written.get() {
+        enough if enough >= wanted => Look::Ready(()),
+        n_written => {
+            Look::NotYet(format!("{} acknowledged within {} s.", count(n_written, "write"), PATIENCE.as_secs()))
+        }
+    };
+    wait::until(PATIENCE, wait::LOOK_AGAIN, look).await
+}
+
+/// Runs pgstead, and returns how it ended and what it answered.
+async fn run_command(
+    words: &[String],
+    globals: &Globals,
+    interrupts: &mut Interrupts,
+) -> Result<(Option<i32>, Value), Failure> {
+    let failed = |error: std::io::Error| {
+        let diagnostic = Diagnostic::error("drill-command", "could not run pgstead itself").detail(format!("{error}."));
+        Failure::one(FailureKind::StepFailed, diagnostic)
+    };
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(words).args(["--yes", "--format", "json", "--inventory"]).arg(globals.inventory_path());
+    if let Some(state) = &globals.state {
+        command.arg("--state").arg(state);
+    }
+    if globals.quiet {
+        command.arg("--quiet");
+    }
+    // A group of its own: Ctrl-C comes here, and is passed on once for each time.
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    let child = command.spawn().map_err(failed)?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let ended = Child::wait_with_output(child);
+    tokio::pin!(ended);
+    let output = loop {
+        tokio::select! {
+            output = &mut ended => break output.map_err(failed)?,
+            () = interrupts.next() => {
+                if let Some(pid) = pid {
+                    // That it has just ended shows in a moment.
+                    let _ = kill_process(pid, Signal::INT);
+                }
+            }
+        }
+    };
+    let answer = serde_json::from_slice(&output.stdout);
+    let answer = answer.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&output.stdout).into_owned()));
+    Ok((output.status.code(), answer))
+}
+
+async fn break_it(session: &Session<'_>, fault: &Fault) -> Result<(), String> {
+    let name = faults::struck(fault);
+    let (host, seen) = match (session.hosts.get(name), session.observation.server(name)) {
+        (Some(Ok(host)), Some(seen)) => (host, seen),
+        _ => return Err(format!("server \"{name}\" cannot be reached")),
+    };
+    let layout = seen.layout.known().ok_or("where its instance is, is not known")?;
+    host.run(&[faults::command(fault, layout)], &seen.login).await.map(drop).map_err(|error| error.to_string())
+}
+
+/// What is measured goes from the measured stage to the next change of the primary, or to the last look at the links.
+fn window(kind: Kind, stages: &[Stage], records: &[StageRecord], end_ms: f64) -> measure::Window {
+    let from = stages.iter().position(|stage| stage.measured).unwrap_or_default();
+    let is_next = |stage: &Stage| match &stage.act {
+        Act::Command(words) => matches!(words[0].as_str(), "switchover" | "check"),
+        Act::Fault(_) => false,
+    };
+    let next = stages.iter().skip(from + 1).position(is_next).map_or(stages.len(), |index| from + 1 + index);
+    let mended = next.checked_sub(1).and_then(|last| records.get(last)).filter(|record| record.is_done());
+    measure::Window {
+        from_ms: records.get(from).map_or(end_ms, |record| record.from_ms),
+        mended_ms: mended.map(|record| record.to_ms),
+        to_ms: records.get(next).map_or(end_ms, |record| record.from_ms),
+        changes_primary: kind != Kind::Reseed,
+    }
+}
+
+/// Makes the directory of the evidence before anything is begun: a full disk or a wrong name is told now.
+fn make(directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory).map(drop)).map_err(|error| {
+        let message = format!("could not write into \"{}\"", directory.display());
+        let diagnostic = Diagnostic::error("drill-output", message).detail(format!("{error}."));
+        Failure::one(FailureKind::Refused, diagnostic.hint("Name another directory with -o."))
+    })
+}
+
+/// Writes record and report.
+fn keep(directory: &Path, evidence: &Evidence) -> Result<Files, Failure> {
+    let record = ui::json::text(evidence)?;
+    let page = report(evidence, &record).map_err(|error| {
+        let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Failure::one(FailureKind::Bug, Diagnostic::error("template", error.to_string()).detail(detail))
+    })?;
+    let stem = format!("{}-{}", evidence.started.strftime("%Y%m%dT%H%M%SZ"), evidence.drill.word());
+    let write = |extension: &str, text: &str| {
+        let path = directory.join([&stem, extension].concat());
+        std::fs::write(&path, text).map(|()| path.clone()).map_err(|error| {
+            let message = format!("could not write \"{}\"", path.display());
+            Failure::one(
+                FailureKind::StepFailed,
+                Diagnostic::error("drill-output", message).detail(format!("{error}.")),
+            )
+        })
+    };
+    Ok(Files { record: write(".json", &record)?, report: write(".html", &page)? })
+}

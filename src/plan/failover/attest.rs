@@ -1,0 +1,151 @@
+//! What a person answers for: that servers which cannot be reached are off, and stay off (hazard 54 c).
+//!
+//! It is taken for a primary and for bystanders alike, and only where nothing contradicts it: the server is out of reach from
+//! the operator's machine, and nobody else reaches its instance either. What holds it when the server gets its power back is
+//! its start guard, which asks the others first (hazard 55).
+
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+use crate::plan::failover::Request;
+
+/// What libpq says where nobody answers: nothing else is silence (`fe-connect.c`, and the C library's words for errors).
+const SILENCE: &[&str] = &[
+    "Connection refused",
+    "timeout expired",
+    "Connection timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Host is down",
+    "could not translate host name",
+];
+
+/// Returns why what is answered for cannot be so.
+pub(super) fn contradicted(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<Diagnostic> {
+    let judge = |name: &ServerName| {
+        let server = topology.server(name)?;
+        if name == request.to {
+            return Some(
+                contradicts(name, "and is to become the primary")
+                    .hint("Name the servers that are off; the successor must run."),
+            );
+        }
+        if observation.server(name).is_some() {
+            return Some(
+                contradicts(name, "and answers over SSH")
+                    .detail("What answers is looked at and fenced; nobody has to answer for it.")
+                    .hint(format!("Leave it out: {}", command(request.to, &without(request.attested, name)))),
+            );
+        }
+        let others = || {
+            let names = topology.servers().map(|other| &other.name);
+            names.filter_map(|other| Some((other, observation.server(other)?)))
+        };
+        let signs: Vec<String> = others().filter_map(|(other, seen)| sign_of_life(server, other, seen)).collect();
+        if !signs.is_empty() {
+            return Some(
+                contradicts(name, "and another server sees that it runs")
+                    .detail(format!("{}.", signs.join("; ")))
+                    .hint("It is only out of reach of this machine. Stop its instance where it runs, or cut it off from its clients and from the other servers; then run the same command again."),
+            );
+        }
+        let was_dialled = |seen: &ServerObservation| seen.peers.get(name).is_some_and(|peer| !peer.dial.is_absent());
+        (!others().any(|(_, seen)| was_dialled(seen))).then(|| {
+            contradicts(name, "and no other server has looked for it")
+                .detail("What one place does not reach may run all the same; it takes two to take a person's word (hazard 54).")
+                .hint("A server that can log in to the others must be among those that answer: pgstead check --only L15")
+        })
+    };
+    request.attested.iter().filter_map(judge).collect()
+}
+
+fn contradicts(name: &ServerName, what: &str) -> Diagnostic {
+    Diagnostic::error("attestation-contradicted", format!("server \"{name}\" is said to be off, {what}")).server(name)
+}
+
+/// Says how another server sees that the instance of this one runs.
+fn sign_of_life(server: &Server, other: &ServerName, seen: &ServerObservation) -> Option<String> {
+    let instance = seen.instance.known();
+    let receiver = instance.and_then(|instance| instance.receiver.as_ref());
+    let address = server.address.to_string();
+    if receiver.is_some_and(|from| from.status == "streaming" && from.sender_host.as_deref() == Some(&address)) {
+        return Some(format!("\"{other}\" receives WAL from it"));
+    }
+    let mut senders = instance.into_iter().flat_map(|instance| &instance.senders);
+    if senders.any(|to| to.application_name == server.name.as_str() && to.state == "streaming") {
+        return Some(format!("\"{other}\" sends WAL to it"));
+    }
+    match &seen.peers.get(&server.name)?.dial {
+        Observed::Known(_) => Some(format!("\"{other}\" can log in to it")),
+        Observed::Unreadable(why) if !SILENCE.iter().any(|words| why.contains(words)) => {
+            Some(format!("something answers \"{other}\" there: {}", why.trim()))
+        }
+        Observed::Unreadable(_) | Observed::Absent => None,
+    }
+}
+
+/// Returns the former primary, where every server that could not be looked at is answered for: each other one is a standby.
+pub(super) fn former<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    request: Request<'_>,
+) -> Option<&'a ServerName> {
+    let names = || topology.servers().map(|server| &server.name);
+    let is_gone = |name: &&ServerName| request.attested.contains(*name);
+    if names().any(|name| observation.server(name).is_none() && !is_gone(&name)) {
+        return None;
+    }
+    // Whom a standby follows says more than the wish of the first day; the head of a cascade is none.
+    let followed = |name: &&ServerName| {
+        let address = topology.server(name).map(|server| server.address.to_string());
+        let mut instances = names().filter_map(|other| observation.server(other)?.instance.known());
+        instances.any(|instance| {
+            let upstream = instance.settings.get("primary_conninfo").map(|setting| setting.setting.as_str());
+            let host = address.as_ref().map(|address| ["host=", address, " "].concat());
+            upstream.zip(host).is_some_and(|(conninfo, host)| conninfo.contains(&host))
+        })
+    };
+    let preferred = topology.preferred_primary();
+    names().filter(is_gone).find(followed).or_else(|| Some(preferred).filter(is_gone)).or_else(|| names().find(is_gone))
+}
+
+/// What is to be known of servers that nobody fenced.
+pub(super) fn notes(request: Request<'_>) -> impl Iterator<Item = Diagnostic> + '_ {
+    request.attested.iter().map(|name| {
+        Diagnostic::warning("fence-attested", format!("server \"{name}\" is not fenced by pgstead; you answer for it"))
+            .server(name)
+            .detail("When it gets its power back, its start guard asks the other servers and refuses to start a primary that was replaced; where it reaches none of them, it waits.")
+            .hint(format!("When it is back: pgstead reseed {name}"))
+    })
+}
+
+fn without(attested: &BTreeSet<ServerName>, name: &ServerName) -> BTreeSet<ServerName> {
+    attested.iter().filter(|other| *other != name).cloned().collect()
+}
+
+/// Returns the command with what is answered for.
+pub(super) fn command(to: &ServerName, attested: &BTreeSet<ServerName>) -> String {
+    let attested: Vec<&ServerName> = attested.iter().collect();
+    let words = match attested.is_empty() {
+        true => String::new(),
+        false => [" ", &words(&attested)].concat(),
+    };
+    format!("pgstead failover --to {to}{words}")
+}
+
+fn words(attested: &[&ServerName]) -> String {
+    let servers: Vec<String> = attested.iter().map(|name| format!("--attest-fenced {name}")).collect();
+    format!("{} --reason \"how you know\"", servers.join(" "))
+}
+
+/// Says what a person may answer for.
+pub(super) fn hint(to: &ServerName, missing: &[&ServerName]) -> String {
+    let words = words(missing);
+    format!("Or, where you know that it is off and stays off, and answer for that: pgstead failover --to {to} {words}")
+}

@@ -1,0 +1,186 @@
+//! What a failover loses: read from the former primary's own WAL, or ruled out by what its commits waited for (hazards 51, 56, 73).
+
+use jiff::civil::DateTime;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::lost::Lost;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::quantity::count;
+use crate::model::quantity::duration;
+use crate::model::topology::Objectives;
+use crate::model::topology::Topology;
+use crate::plan::failover::Request;
+use crate::plan::failover::attest;
+use crate::plan::survey::Seen;
+
+/// The state of a primary that shut down in order.
+const SHUT_DOWN: &str = "shut down";
+
+/// What `pg_waldump` says where WAL ends at the position from which it should read.
+const END_OF_WAL: &str = "could not find a valid record after";
+
+/// What the successor lacks of what the former primary acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing, and why that is sure.
+    Nothing(String),
+    /// So many bytes of WAL, with so many transactions, as the former primary's own WAL tells.
+    Known {
+        /// Bytes of WAL.
+        bytes: u64,
+        /// Transactions in them.
+        transactions: u64,
+        /// The milliseconds between the first and the last of these commits, where both say when they were made.
+        span_ms: Option<u64>,
+    },
+    /// Nobody can tell; why.
+    Unknown(String),
+}
+
+impl Loss {
+    /// Says it in a sentence.
+    pub fn words(&self) -> String {
+        match self {
+            Loss::Nothing(why) => format!("Nothing is lost: {why}."),
+            Loss::Known { bytes, transactions, span_ms } => {
+                let span = span_ms.map(|ms| format!(", committed within {}", duration(ms as f64)));
+                let transactions = count(usize::try_from(*transactions).unwrap_or(usize::MAX), "transaction");
+                let bytes = count(usize::try_from(*bytes).unwrap_or(usize::MAX), "byte");
+                format!("On the former primary alone: {transactions}, in {bytes} of WAL{}.", span.unwrap_or_default())
+            }
+            Loss::Unknown(why) => format!("What is on the former primary alone is not known: {why}."),
+        }
+    }
+
+    /// Says whether nobody has to consent to it: nothing is lost, or no more than the recovery point objective allows.
+    pub fn is_within(&self, objectives: Objectives) -> bool {
+        match self {
+            Loss::Nothing(_) => true,
+            Loss::Known { span_ms: Some(span_ms), .. } => {
+                objectives.rpo_s > 0 && *span_ms <= objectives.rpo_s.saturating_mul(1000)
+            }
+            Loss::Known { span_ms: None, .. } | Loss::Unknown(_) => false,
+        }
+    }
+
+    /// Returns the bytes of WAL that are lost, where that is known.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Loss::Nothing(_) => Some(0),
+            Loss::Known { bytes, .. } => Some(*bytes),
+            Loss::Unknown(_) => None,
+        }
+    }
+}
+
+/// Says what the successor lacks.
+pub(super) fn of(
+    topology: &Topology,
+    observation: &Observation,
+    from: &ServerName,
+    successor: Seen<'_>,
+    lost: Option<&Observed<Lost>>,
+) -> Loss {
+    let former = observation.server(from);
+    if former.is_none() {
+        return Loss::Unknown(format!("its server cannot be reached{}", last_seen(successor)));
+    }
+    if !former.is_some_and(|seen| seen.instance.is_absent()) {
+        return Loss::Unknown("its instance runs and does not answer, so that it may still accept writes".to_owned());
+    }
+    let control = former.and_then(|seen| seen.data_directory.known()?.control.known());
+    let timelines = control.zip(successor.instance).map(|(control, instance)| (control.timeline, instance.timeline));
+    if let Some((one, other)) = timelines.filter(|(one, other)| one != other) {
+        return Loss::Unknown(format!("its control file is on timeline {one}, and its successor on {other}"));
+    }
+    let replayed = successor.instance.and_then(|instance| instance.positions.replay);
+    if let (Some(control), Some(replayed)) = (control, replayed)
+        && control.state == SHUT_DOWN
+        && replayed > control.checkpoint
+    {
+        return Loss::Nothing(format!("\"{from}\" shut down in order, and its shutdown checkpoint was replayed"));
+    }
+    if let Some(why) = promised(topology, observation, from, successor) {
+        return Loss::Nothing(why);
+    }
+    match (lost, replayed) {
+        (Some(Observed::Known(Lost { transactions: 0, .. })), _) => {
+            Loss::Nothing(format!("\"{from}\" committed nothing that \"{}\" does not have", successor.server.name))
+        }
+        (Some(Observed::Known(Lost { transactions, end: Some(end), first, last, .. })), Some(left_at)) => {
+            let span_ms = first.as_deref().zip(last.as_deref()).and_then(|(first, last)| span_ms(first, last));
+            Loss::Known { bytes: end.0.saturating_sub(left_at.0), transactions: *transactions, span_ms }
+        }
+        // Its own recovery would end there, too: what is behind was never on its disk, and so never acknowledged.
+        (Some(Observed::Unreadable(why)), Some(left_at)) if why.contains(END_OF_WAL) => Loss::Nothing(format!(
+            "the WAL of \"{from}\" ends at {left_at}, and \"{}\" has that",
+            successor.server.name
+        )),
+        (Some(Observed::Unreadable(why)), _) => Loss::Unknown(format!("its WAL could not be read: {}", why.trim())),
+        _ => Loss::Unknown("its WAL could not be read".to_owned()),
+    }
+}
+
+/// The time between two commits, as `pg_waldump` writes it; none where a clock was set back between them.
+fn span_ms(first: &str, last: &str) -> Option<u64> {
+    // Both were written by one server; its zone does not matter.
+    let at = |text: &str| text.rsplit_once(' ')?.0.parse::<DateTime>().ok();
+    let span = at(last)?.duration_since(at(first)?);
+    u64::try_from(span.as_millis()).ok()
+}
+
+/// What its successor has last of it.
+fn last_seen(successor: Seen<'_>) -> String {
+    let name = &successor.server.name;
+    let commit = successor.instance.and_then(|instance| instance.positions.replayed_commit.as_deref());
+    commit.map(|at| format!("; the last commit that \"{name}\" has is of {at}")).unwrap_or_default()
+}
+
+/// Every acknowledged commit is on one of the standbys that were looked at, where together with those that it waited for
+/// they are more than all there are (hazard 51). The successor has most of them.
+fn promised(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Option<String> {
+    let wish = topology.synchronous(from)?;
+    // The promise that was in force stands in the former primary's own file.
+    let names = crate::plan::parameters::synchronous_standby_names(&wish);
+    let files = &observation.server(from)?.files;
+    let in_force = files.iter().any(|(path, fact)| {
+        let text = fact.known().and_then(|fact| fact.content.as_deref()).unwrap_or_default();
+        path.ends_with(".conf") && text.contains(&names)
+    });
+    let is_seen = |name: &&ServerName| {
+        observation.server(name).and_then(|seen| seen.instance.known()).is_some_and(|instance| instance.in_recovery)
+    };
+    let n_seen = wish.standbys.iter().filter(is_seen).count();
+    let is_one = wish.standbys.contains(&successor.server.name);
+    (in_force && is_one && n_seen + wish.count > wish.standbys.len()).then(|| {
+        format!(
+            "commits on \"{from}\" waited for {} of {}, and {n_seen} of these were looked at",
+            wish.count,
+            wish.standbys.len()
+        )
+    })
+}
+
+/// What is lost, for whoever is asked in a moment.
+pub(super) fn told_of(from: &ServerName, loss: &Loss) -> Diagnostic {
+    let diagnostic = match loss {
+        Loss::Nothing(_) => Diagnostic::note("failover-loss", "nothing is lost by this failover"),
+        Loss::Known { .. } | Loss::Unknown(_) => {
+            Diagnostic::warning("failover-loss", "commits may be lost by this failover")
+        }
+    };
+    diagnostic.server(from).detail(loss.words())
+}
+
+/// Asks for the operator's word.
+pub(super) fn needs_consent(from: &ServerName, request: Request<'_>, loss: &Loss) -> Diagnostic {
+    let Request { to, attested, .. } = request;
+    let detail = loss.words();
+    let again = attest::command(to, attested);
+    Diagnostic::error("loss-needs-consent", format!("what only \"{from}\" has would not be on the new primary"))
+        .server(from)
+        .detail(format!("{detail} They stay in its data directory, which nothing changes."))
+        .hint(format!("If \"{from}\" can be started again, nothing is lost. Otherwise: {again} --accept-loss"))
+}

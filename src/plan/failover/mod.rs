@@ -1,0 +1,322 @@
+//! The plan of `failover`: the primary is dead, and a standby takes its place.
+//!
+//! Fence first (hazards 54, 55): the former primary's server answers, its instance does not run, and before anybody is promoted
+//! its role file says `fenced`, so that nothing starts it again. Where its server does not answer, nothing proves that it is
+//! dead: the plan refuses and says what would, unless a person answers for it. The successor is the one that has received most (hazard 56). What it lacks
+//! is read from the former primary's own WAL, and needs consent (hazard 73). Reads no clock.
+
+mod attest;
+mod loss;
+mod place;
+
+use std::collections::BTreeSet;
+
+pub use self::loss::Loss;
+use self::place::Where;
+use self::place::place;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Severity;
+use crate::model::lost::Lost;
+use crate::model::lsn::Lsn;
+use crate::model::name::ServerName;
+use crate::model::observation::Instance;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::quantity::bytes;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
+use crate::model::wal::WalQuestion;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::guard;
+use crate::plan::history;
+use crate::plan::identity;
+use crate::plan::service;
+use crate::plan::sql;
+use crate::plan::step::Action;
+use crate::plan::step::Promotion;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
+use crate::plan::survey::Survey;
+use crate::plan::survey::survey_of;
+use crate::plan::switchover::stage::Stage;
+use crate::plan::switchover::steps;
+
+/// What must be free on the successor's disk, in bytes: four segments of WAL as they are by default.
+const ROOM_TO_PROMOTE: u64 = 64 << 20;
+
+/// What the operator asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The server that becomes the primary.
+    pub to: &'a ServerName,
+    /// Whether what only the former primary has may be missing from then on.
+    pub accept_loss: bool,
+    /// The servers of which a person says that they are off and stay off.
+    pub attested: &'a BTreeSet<ServerName>,
+}
+
+/// Where the former primary and its successor part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parting {
+    /// The former primary.
+    pub from: ServerName,
+    /// Its timeline.
+    pub timeline: u32,
+    /// How far its successor has replayed: the end of a whole record. Of what it has received the last record may be torn.
+    pub left_at: Lsn,
+}
+
+/// A failover that may be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failover {
+    /// The former primary, where that is known.
+    pub from: Option<ServerName>,
+    /// The primary from then on.
+    pub to: ServerName,
+    /// What is lost; none where somebody was promoted already.
+    pub loss: Option<Loss>,
+    /// The steps.
+    pub plan: Plan,
+}
+
+/// Says who was the primary, and how far its successor has come: where it must be asked what only it has. None where nobody
+/// would be promoted.
+pub fn parting(topology: &Topology, observation: &Observation, request: Request<'_>) -> Option<Parting> {
+    let Ok(Where::Dead(from)) = place(topology, observation, request) else { return None };
+    let control = observation.server(from)?.data_directory.known()?.control.known()?;
+    let instance = observation.server(request.to)?.instance.known()?;
+    let left_at = instance.positions.replay?;
+    (instance.timeline == control.timeline).then(|| Parting { from: from.clone(), timeline: control.timeline, left_at })
+}
+
+/// Returns what must be read of servers that are to follow the new primary.
+pub fn questions(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<WalQuestion> {
+    let Ok(place) = place(topology, observation, request) else { return Vec::new() };
+    let from = place.former();
+    let links = links(topology, request, from);
+    let Survey { servers, .. } = surveyed(topology, observation, from);
+    links.iter().filter_map(|link| history::question(topology, &servers, link)?.ok()).collect()
+}
+
+/// Plans to make a standby the primary whose primary is dead. `lost` is what the former primary's WAL tells of [`parting`].
+///
+/// # Errors
+/// Every reason to refuse. Nothing was changed.
+pub fn plan_failover(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    request: Request<'_>,
+    lost: Option<&Observed<Lost>>,
+) -> Result<Failover, Vec<Diagnostic>> {
+    let to = request.to;
+    let place = place(topology, observation, request)?;
+    let from = place.former();
+    let links = links(topology, request, from);
+    let Survey { servers, mut refusals, mut notes, .. } = surveyed(topology, observation, from);
+    refusals.extend(history::refusals(topology, observation, &servers, &links));
+    notes.retain(|note| note.code != "primary-elsewhere");
+    for told in unseen(topology, observation, request, from) {
+        match (told.severity, place) {
+            (Severity::Error, Where::Dead(_)) => refusals.push(told),
+            // Somebody is the primary already; what is left to do opens nothing.
+            _ => notes.push(Diagnostic { severity: Severity::Warning, ..told }),
+        }
+    }
+    let mut opening = Vec::new();
+    let mut loss = None;
+    if let Where::Dead(from) = place {
+        match servers.get(to) {
+            Some(successor) => {
+                refusals.extend(unfit(topology, observation, from, *successor));
+                let told = loss::of(topology, observation, from, *successor, lost);
+                if !told.is_within(topology.common().objectives) && !request.accept_loss {
+                    refusals.push(loss::needs_consent(from, request, &told));
+                }
+                notes.push(loss::told_of(from, &told));
+                loss = Some(told);
+                opening = open(topology, observation, from, *successor);
+            }
+            None if refusals.is_empty() => {
+                let message = format!("server \"{to}\" has no data directory of this topology");
+                let hint = "Choose a standby that has: pgstead status shows them.";
+                refusals.push(Diagnostic::error("no-data", message).server(to).hint(hint));
+            }
+            None => {}
+        }
+    }
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let stage = Stage::Promoted { from: None };
+    let departed = from;
+    let (servers, links) = (&servers, links.as_slice());
+    let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed };
+    let steps::Listed { plan, notes: told } = steps.list()?;
+    notes.extend(told);
+    notes.extend(from.filter(|from| observation.server(from).is_some()).map(|from| {
+        Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced"))
+            .server(from)
+            .hint(format!("When its server is well again: pgstead reseed {from}"))
+    }));
+    notes.extend(attest::notes(request));
+    let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
+    Ok(Failover { from: from.cloned(), to: to.clone(), loss, plan })
+}
+
+/// The servers that are there, but for the former primary.
+fn surveyed<'a>(topology: &'a Topology, observation: &'a Observation, from: Option<&ServerName>) -> Survey<'a> {
+    let is_there = |name: &ServerName| observation.server(name).is_some() && Some(name) != from;
+    let mut survey = survey_of(topology, observation, is_there);
+    // That none of them is the primary is why this is done.
+    survey.refusals.retain(|refusal| refusal.code != "primary-missing");
+    survey
+}
+
+/// The links below the new primary; who followed one that is gone follows the new primary until it is back.
+fn links(topology: &Topology, request: Request<'_>, from: Option<&ServerName>) -> Vec<Link> {
+    let mut links = topology.links(request.to);
+    for link in &mut links {
+        if Some(&link.upstream) == from || request.attested.contains(&link.upstream) {
+            link.upstream = request.to.clone();
+        }
+    }
+    links
+}
+
+/// Those that nobody could look at, and nobody answers for. One that streams from a server that was looked at is a standby,
+/// and may have more than the successor; any other may have been promoted itself.
+fn unseen(
+    topology: &Topology,
+    observation: &Observation,
+    request: Request<'_>,
+    from: Option<&ServerName>,
+) -> Vec<Diagnostic> {
+    let streams = |name: &ServerName| {
+        let seen = topology.servers().filter_map(|server| observation.server(&server.name)?.instance.known());
+        let mut senders = seen.flat_map(|instance| &instance.senders);
+        senders.any(|sender| sender.application_name == name.as_str() && sender.state == "streaming")
+    };
+    let is_unseen = |name: &&ServerName| {
+        Some(*name) != from && observation.server(name).is_none() && !request.attested.contains(*name)
+    };
+    let told = |name: &ServerName| {
+        match streams(name) {
+        true => Diagnostic::warning("not-looked-at", format!("\"{name}\" could not be looked at"))
+            .detail("It receives WAL, so that it is a standby. Whether it has received more than the successor is not known.")
+            .hint("It follows when it is back: pgstead bootstrap, or pgstead reseed."),
+        false => Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing shows that it is a standby"))
+            .detail("It may have been promoted. Two servers would accept writes.")
+            .hint(format!("Bring it back, and run the same command again. {}", attest::hint(request.to, &[name]))),
+    }
+    };
+    topology.servers().map(|server| &server.name).filter(is_unseen).map(|name| told(name).server(name)).collect()
+}
+
+/// How far a standby has come: what it has received it replays before it is promoted.
+fn received(instance: &Instance) -> Option<Lsn> {
+    instance.positions.receive.max(instance.positions.replay)
+}
+
+/// Why a server cannot be the successor (hazards 56, 57, 59).
+fn unfit(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Diagnostic> {
+    let to = &successor.server.name;
+    let Some(instance) = successor.instance else {
+        return vec![
+            Diagnostic::error("successor-stopped", format!("server \"{to}\": its instance does not run"))
+                .server(to)
+                .hint(format!("Start it, or see what is wrong with it: pgstead reseed {to} --dry-run")),
+        ];
+    };
+    let mut refusals = Vec::new();
+    let control = observation.server(from).and_then(|seen| seen.data_directory.known()?.control.known());
+    if let Some(control) = control.filter(|control| control.system_identifier != instance.system_identifier) {
+        let message = format!("server \"{to}\" is not a copy of \"{from}\"");
+        let detail =
+            format!("Their system identifiers are {} and {}.", instance.system_identifier, control.system_identifier);
+        let hint = "Correct the addresses in the inventory, or choose another server.";
+        refusals.push(Diagnostic::error("system-identifier-differs", message).server(to).detail(detail).hint(hint));
+    }
+    if instance.settings.get("recovery_min_apply_delay").is_some_and(|setting| setting.setting != "0") {
+        refusals.push(
+            Diagnostic::error("successor-delayed", format!("server \"{to}\" replays later on purpose"))
+                .server(to)
+                .hint("Choose another server, or reset recovery_min_apply_delay there."),
+        );
+    }
+    let room = successor.seen.disks.get(&successor.layout.data_directory).and_then(Observed::known);
+    if let Some(room) = room.filter(|room| room.free_bytes < ROOM_TO_PROMOTE) {
+        refusals.push(
+            Diagnostic::error(
+                "successor-disk-full",
+                format!("server \"{to}\": its disk has no room to become the primary"),
+            )
+            .server(to)
+            .detail(format!(
+                "{} are free at {}; a promotion alone writes new segments of WAL.",
+                bytes(room.free_bytes),
+                room.mount
+            ))
+            .hint("Free some space there, or choose another server."),
+        );
+    }
+    let position = |name: &ServerName| {
+        let instance = observation.server(name)?.instance.known().filter(|instance| instance.in_recovery)?;
+        Some((instance.timeline, received(instance)?))
+    };
+    let own = position(to);
+    let others = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
+    let ahead = others.filter_map(|name| Some((name, position(name)?))).max_by_key(|(_, position)| *position);
+    if let Some((other, (timeline, lsn))) = ahead.filter(|(_, position)| Some(*position) > own) {
+        refusals.push(
+            Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{other}\""))
+                .server(to)
+                .detail(format!(
+                    "\"{other}\" has WAL up to {lsn} on timeline {timeline}, \"{to}\" {}.",
+                    own.map_or("none".to_owned(), |(timeline, lsn)| format!("up to {lsn} on timeline {timeline}"))
+                ))
+                .hint(format!(
+                    "What \"{other}\" has more would be lost. Take it instead: pgstead failover --to {other}"
+                )),
+        );
+    }
+    refusals
+}
+
+/// Fences the former primary, sees that it has ended, and promotes its successor. One that a person answers for is out of reach.
+fn open(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Step> {
+    let to = &successor.server.name;
+    let mut steps = fence(topology, observation, from).unwrap_or_default();
+    let instance = successor.instance;
+    if instance.and_then(|instance| instance.replay_pause_state.as_deref()).is_some_and(|state| state != "not paused") {
+        let command = sql::psql(successor.layout, successor.server, sql::resume_replay());
+        steps.push(Step::run(to, Risk::Reversible, "resume replay", vec![command]));
+    }
+    let promotion = Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline) };
+    steps.push(Step {
+        title: "promote it".to_owned(),
+        server: Some(to.clone()),
+        risk: Risk::Disruptive,
+        action: Action::Promote(promotion),
+        files: Vec::new(),
+    });
+    steps
+}
+
+fn fence(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Vec<Step>> {
+    let former = observation.server(from)?;
+    let seen = Seen {
+        topology: topology.name(),
+        version: topology.common().version,
+        server: topology.server(from)?,
+        seen: former,
+        layout: former.layout.known()?,
+        data: former.data_directory.known(),
+        instance: None,
+        configuration: identity::configuration(former),
+        adopted: false,
+    };
+    Some(vec![guard::fence(seen), service::stop_replaced(seen)])
+}

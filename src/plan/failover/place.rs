@@ -1,0 +1,149 @@
+//! Who was the primary, and what shows that it is dead (hazard 54).
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Topology;
+use crate::plan::failover::Request;
+use crate::plan::failover::attest;
+use crate::plan::guard;
+
+/// How things are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Where<'a> {
+    /// The former primary does not run, and nobody was promoted.
+    Dead(&'a ServerName),
+    /// The successor is the primary already; the former primary, where it is known.
+    Promoted(Option<&'a ServerName>),
+}
+
+impl<'a> Where<'a> {
+    /// The former primary.
+    pub(super) fn former(self) -> Option<&'a ServerName> {
+        match self {
+            Where::Dead(from) => Some(from),
+            Where::Promoted(from) => from,
+        }
+    }
+}
+
+/// Finds out who was the primary, with the evidence that it is dead.
+///
+/// # Errors
+/// A primary runs; or nothing shows that the former one is dead; or who it was is not known; or what a person answers for
+/// is contradicted.
+pub(super) fn place<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    request: Request<'_>,
+) -> Result<Where<'a>, Vec<Diagnostic>> {
+    let to = request.to;
+    let contradicted = attest::contradicted(topology, observation, request);
+    if !contradicted.is_empty() {
+        return Err(contradicted);
+    }
+    let names = || topology.servers().map(|server| &server.name);
+    let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
+    let writers: Vec<&ServerName> = names().filter(|name| instance(name).is_some_and(|i| !i.in_recovery)).collect();
+    let fenced = names().find(|name| observation.server(name).is_some_and(is_fenced));
+    // Its role file says that it was the primary, and no signal file says otherwise. A standby that lost its signal file was
+    // none, whatever it would start as (hazard 34).
+    let is_former = |name: &&ServerName| {
+        let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
+        let data = seen.data_directory.known().filter(|data| data.entries > 0);
+        let has_signal = data.is_some_and(|data| data.standby_signal || data.recovery_signal);
+        let was_primary = role(seen).is_some_and(|role| role.trim() == "primary" || role == guard::FENCED)
+            || seen.layout.known().and_then(|layout| guard::successor(seen, layout)).is_some();
+        **name != *to && was_primary && !has_signal
+    };
+    let former: Vec<&ServerName> = names().filter(is_former).collect();
+    // One that has no signal file, and does not run, lost it or was promoted: then nobody else has what it accepted.
+    let is_unclear = |name: &&ServerName| {
+        let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
+        let data = seen.data_directory.known().filter(|data| data.entries > 0);
+        !former.contains(name) && data.is_some_and(|data| !data.standby_signal && !data.recovery_signal)
+    };
+    let unclear: Vec<&ServerName> = names().filter(is_unclear).collect();
+    // A failover to this one was begun, whose mark is the fence or a person's word: it was promoted, and died behind that.
+    let begun = fenced.filter(|name| *name != to).or_else(|| attest::former(topology, observation, request));
+    if let (true, [one], Some(from)) = (writers.is_empty(), unclear.as_slice(), begun)
+        && *one == to
+    {
+        return Ok(Where::Promoted(Some(from)));
+    }
+    if let (true, Some(unclear)) = (writers.is_empty(), unclear.first()) {
+        return Err(vec![
+            Diagnostic::error("former-primary-unknown", format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
+                .server(unclear)
+                .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
+                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; one that was promoted has the data that count. Then: pgstead failover --to {to}")),
+        ]);
+    }
+    match (writers.as_slice(), former.as_slice()) {
+        ([writer], _) if *writer == to => Ok(Where::Promoted(fenced.filter(|name| *name != to))),
+        ([writer, ..], _) => Err(vec![
+            Diagnostic::error("primary-runs", format!("server \"{writer}\" is the primary, and runs"))
+                .server(writer)
+                .detail("A failover is for a primary that is dead. Two servers would accept writes.")
+                .hint(format!("To change the primary with nothing lost: pgstead switchover --to {to}. If it is broken, stop its instance first.")),
+        ]),
+        ([], [from]) => Ok(Where::Dead(from)),
+        ([], []) => attest::former(topology, observation, request).map(Where::Dead).ok_or_else(|| not_proven(topology, observation, request)),
+        ([], several) => {
+            let all: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+            Err(vec![
+                Diagnostic::error("former-primary-unknown", format!("{} were all primaries, as far as their data say", all.join(" and ")))
+                    .hint("Find out which one has the data that counts, and set the data directories of the others aside."),
+            ])
+        }
+    }
+}
+
+fn role(seen: &ServerObservation) -> Option<&str> {
+    let role = seen.layout.known().and_then(|layout| seen.files.get(&layout.own("role"))).and_then(Observed::known);
+    role.and_then(|fact| fact.content.as_deref())
+}
+
+fn is_fenced(seen: &ServerObservation) -> bool {
+    role(seen) == Some(guard::FENCED)
+}
+
+/// Says why nobody may be promoted where the primary is only out of reach, and what would prove that it is dead (hazard 54).
+fn not_proven(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<Diagnostic> {
+    let seen = |name: &ServerName| observation.servers.get(name).and_then(Observed::known);
+    let is_missing = |name: &&ServerName| seen(name).is_none() && !request.attested.contains(*name);
+    let missing: Vec<&ServerName> = topology.servers().map(|server| &server.name).filter(is_missing).collect();
+    if missing.is_empty() {
+        return vec![
+            Diagnostic::error("primary-missing", "no server has the data of a primary")
+                .detail("Every server is a standby, as far as its data say.")
+                .hint("Look for the primary's data directory: where one is not mounted, mount it."),
+        ];
+    }
+    let of_server = |name: &&ServerName| {
+        // What the others see of it: two places to look from are more than one.
+        let views: Vec<String> = topology
+            .servers()
+            .filter_map(|server| Some((server, seen(&server.name)?)))
+            .map(|(server, other)| {
+                let receives =
+                    other.instance.known().and_then(|instance| instance.receiver.as_ref()).is_some_and(|receiver| {
+                        let address = topology.server(name).map(|server| server.address.to_string());
+                        receiver.status == "streaming" && receiver.sender_host == address
+                    });
+                match receives {
+                    true => format!("\"{}\" receives WAL from it", server.name),
+                    false => format!("\"{}\" receives nothing from it", server.name),
+                }
+            })
+            .collect();
+        let why = observation.servers.get(*name).and_then(Observed::unreadable).unwrap_or("It was not looked at.");
+        Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing proves that its instance is dead"))
+            .server(name)
+            .detail(format!("{} {}. Clients may reach it all the same, and two servers would accept writes.", why.trim(), views.join("; ")))
+            .hint(format!("What would prove it: its server answers over SSH and its instance does not run. Bring the server back, or its network, then: pgstead failover --to {}. {}", request.to, attest::hint(request.to, &missing)))
+    };
+    missing.iter().map(of_server).collect()
+}

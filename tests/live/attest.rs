@@ -1,0 +1,212 @@
+//! A site is lost with its primary, and somebody answers for it that it is off (hazards 54 and 55): on real hosts.
+//!
+//! What runs is asked of systemd and psql on the hosts; samplers inside them would see two writers.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::lab::hosts::Block;
+use pgstead::lab::hosts::Release;
+use serde_json::json;
+
+use crate::scenario::Ran;
+use crate::scenario::Scenario;
+use crate::scenario::until;
+use crate::switchover::SOON;
+use crate::switchover::Writer;
+use crate::switchover::is_primary;
+use crate::switchover::one_at_a_time;
+use crate::switchover::with_clients;
+use crate::traces::Recorders;
+
+const TO_B: &[&str] = &["failover", "--to", "b", "--yes", "--format", "json"];
+const A_IS_OFF: &[&str] = &["--attest-fenced", "a", "--reason", "the site burns", "--accept-loss"];
+
+fn unit(release: Release) -> String {
+    format!("postgresql@{}-main.service", release.postgres_major())
+}
+
+#[track_caller]
+fn refused(ran: Ran, code: &str) {
+    let ran = ran.expect(5);
+    assert!(ran.codes().contains(&code.to_owned()), "{code}: {ran}");
+}
+
+/// What the service manager of a host says of the instance.
+fn state(lab: &Scenario, host: &str, release: Release) -> String {
+    lab.run(host, &["systemctl", "show", "--property=ActiveState", "--value", &unit(release)]).trim().to_owned()
+}
+
+#[track_caller]
+fn comes_to(lab: &Scenario, host: &str, release: Release, wanted: &str) {
+    let mut last = String::new();
+    until(Instant::now() + SOON, || {
+        last = state(lab, host, release);
+        last == wanted
+    });
+    assert_eq!(last, wanted, "{host}");
+}
+
+/// What the start guard of a host said last.
+fn refusal(lab: &Scenario, host: &str) -> String {
+    lab.host(host).run(&["cat", &format!("/var/lib/pgstead/lab/{host}/start-refused")]).unwrap_or_default()
+}
+
+fn answers(lab: &Scenario, host: &str) -> bool {
+    lab.host(host).psql(lab.port, "postgres", "SELECT 1").is_ok()
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_lost_primary_is_replaced_on_somebody_s_word_on_15() {
+    lost(Release::Bookworm);
+}
+
+#[test]
+fn a_lost_primary_is_replaced_on_somebody_s_word_on_17() {
+    lost(Release::Trixie);
+}
+
+fn lost(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    with_clients(&mut lab);
+    let recorders = Recorders::begin(&lab, None);
+    let writer = Writer::start(&lab, "c");
+    let attested = [TO_B, A_IS_OFF].concat();
+
+    // Only this machine does not reach it: no word counts against what the others see.
+    let a = lab.host("a");
+    a.block_arriving(Block::Drop, a.operator_address(), Some(22)).unwrap();
+    refused(lab.pgstead(&[TO_B, &["--accept-loss"]].concat()), "not-fenced");
+    refused(lab.pgstead(&attested), "attestation-contradicted");
+    a.unblock().unwrap();
+    // Only the others do not reach it: it runs.
+    for name in ["b", "c"] {
+        lab.host(name).block_arriving(Block::Drop, a.address(), None).unwrap();
+    }
+    refused(lab.pgstead(&attested), "attestation-contradicted");
+    refused(lab.pgstead(TO_B), "primary-runs");
+    for name in ["b", "c"] {
+        lab.host(name).unblock().unwrap();
+    }
+    writer.goes_on();
+    is_primary(&lab, "a", &["b", "c"]);
+    lab.streams("a", &["b"]);
+
+    a.power_cut().unwrap();
+    refused(lab.pgstead(&[TO_B, &["--accept-loss"]].concat()), "not-fenced");
+    let consent = ["--attest-fenced", "a", "--reason", "the site burns"];
+    refused(lab.pgstead(&[TO_B, &consent].concat()), "loss-needs-consent");
+    lab.pgstead(&[TO_B, &["--attest-fenced", "a"]].concat()).expect(2);
+    is_primary_nowhere(&lab);
+
+    let begun = Instant::now();
+    let ran = lab.pgstead(&attested).expect(0).json();
+    writer.goes_on();
+    println!(
+        "clients write {:.1} s after the command, which took {:.1} s",
+        begun.elapsed().as_secs_f64(),
+        ran["seconds"].as_f64().unwrap()
+    );
+    assert_eq!((&ran["from"], &ran["to"]), (&json!("a"), &json!("b")), "{ran:#}");
+    assert!(ran["lost_lsn_bytes"].is_null(), "{ran:#}");
+    is_primary(&lab, "b", &["c"]);
+    lab.streams("b", &["c"]);
+    // It is written down, here and on the servers; and nothing is left to do.
+    assert!(
+        lab.pgstead(&["history", "--format", "json"]).expect(0).stdout.contains("a was said to be off: the site burns")
+    );
+    let told = lab.run("b", &["grep", "-rh", "--include=audit.jsonl", "attested", "/var/lib/pgstead"]);
+    assert!(told.contains("\"server\":\"a\"") && told.contains("the site burns"), "{told}");
+    let again = lab.pgstead(&attested).expect(0).json();
+    assert_eq!(again["changed"], false, "{again:#}");
+
+    // The power is back: the former primary starts with its machine, asks, and does not start (hazard 55).
+    a.boot().unwrap();
+    comes_to(&lab, "a", release, "failed");
+    let said = refusal(&lab, "a");
+    assert!(said.contains("server \"b\" is a primary, on timeline 2") || said.contains("is on timeline 2"), "{said}");
+    assert!(!answers(&lab, "a"));
+    writer.goes_on();
+    // Now it answers: nobody has to answer for it.
+    refused(lab.pgstead(&attested), "attestation-contradicted");
+    writer.end();
+    one_at_a_time(&recorders.end(), &["a", "b"]);
+    lab.pgstead(&["reseed", "a", "--yes", "--accept-divergence", "--format", "json"]).expect(0);
+    lab.bootstrap();
+    lab.settled();
+    is_primary(&lab, "b", &["a", "c"]);
+}
+
+fn is_primary_nowhere(lab: &Scenario) {
+    for name in ["b", "c"] {
+        assert_eq!(lab.sql(name, "SELECT pg_is_in_recovery()"), "t", "{name}");
+    }
+}
+
+/// A primary that boots where it reaches nobody waits; it starts by itself when it may, and on a word that is said there.
+#[test]
+fn a_primary_that_reaches_nobody_waits_before_it_starts() {
+    let release = Release::Bookworm;
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    lab.bootstrap();
+    let cut_off = |lab: &Scenario| {
+        for name in ["b", "c"] {
+            lab.host(name).block_arriving(Block::Drop, lab.host("a").address(), None).unwrap();
+        }
+    };
+    let reboot = |lab: &Scenario| {
+        lab.host("a").power_cut().unwrap();
+        lab.host("a").boot().unwrap();
+    };
+    // Its standby finds out by its own time limits that it is there again.
+    let streams_again = |lab: &Scenario| {
+        const STREAMS: &str = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        let count = || lab.host("a").psql(lab.port, "postgres", STREAMS).unwrap_or_default();
+        until(Instant::now() + Duration::from_secs(90), || count() == "1");
+        assert_eq!(count(), "1");
+    };
+    let waits = |lab: &Scenario| {
+        until(Instant::now() + SOON, || refusal(lab, "a").contains("It starts when one of them answers"));
+        let said = refusal(lab, "a");
+        assert!(said.contains("nobody can be asked") && said.contains("start-alone"), "{said}");
+        assert_eq!(state(lab, "a", release), "activating");
+        assert!(!answers(lab, "a"));
+        // Whoever asks is told.
+        let check = lab.pgstead(&["check", "--quick"]);
+        assert!(check.stdout.contains("nobody can be asked"), "{check}");
+    };
+    cut_off(&lab);
+    reboot(&lab);
+    waits(&lab);
+    for name in ["b", "c"] {
+        lab.host(name).unblock().unwrap();
+    }
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    assert_eq!(refusal(&lab, "a"), "");
+    streams_again(&lab);
+
+    cut_off(&lab);
+    reboot(&lab);
+    waits(&lab);
+    lab.run("a", &["touch", "/var/lib/pgstead/lab/a/start-alone"]);
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    for name in ["b", "c"] {
+        lab.host(name).unblock().unwrap();
+    }
+    streams_again(&lab);
+
+    lab.edit(|inventory| inventory["replication"]["start_alone"] = json!(true));
+    lab.bootstrap();
+    cut_off(&lab);
+    reboot(&lab);
+    let begun = Instant::now();
+    lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
+    println!("it starts alone after {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    for name in ["b", "c"] {
+        lab.host(name).unblock().unwrap();
+    }
+    streams_again(&lab);
+    lab.settled();
+}
