@@ -1,6 +1,6 @@
 //! Rehearsals: what is done in which order, what a client saw meanwhile, and whether that is good enough.
 //!
-//! Pure: [`schedule`] decides the stages, [`measure`] turns the writes of a client into pauses and losses, [`evidence`] is the
+//! Pure: [`mod@schedule`] decides the stages, [`measure`] turns the writes of a client into pauses and losses, [`evidence`] is the
 //! record that an auditor gets. Who carries a stage out, and who writes, is not known here.
 
 pub mod evidence;

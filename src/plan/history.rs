@@ -63,6 +63,18 @@ pub(super) fn question(
     servers: &BTreeMap<ServerName, Seen<'_>>,
     link: &Link,
 ) -> Option<Result<WalQuestion, String>> {
+    let instance = servers.get(&link.standby)?.instance;
+    if instance.is_some_and(|instance| streams_from(topology, instance, &link.upstream)) {
+        return None;
+    }
+    question_about(servers, link)
+}
+
+/// Returns what must be asked about a link, whatever the standby says of itself; nothing where it is yet to be copied.
+pub(super) fn question_about(
+    servers: &BTreeMap<ServerName, Seen<'_>>,
+    link: &Link,
+) -> Option<Result<WalQuestion, String>> {
     let (joining, upstream) = (servers.get(&link.standby)?, servers.get(&link.upstream)?);
     let data = joining.data?;
     // An upstream that is yet to be copied has the history of its own upstream; its standby is judged in the next run.
@@ -72,7 +84,6 @@ pub(super) fn question(
         None => end_of_stopped(upstream_data).map_or(upstream_data.control.known()?.timeline, |(timeline, _)| timeline),
     };
     let end = match joining.instance {
-        Some(instance) if streams_from(topology, instance, &link.upstream) => return None,
         Some(instance) if instance.timeline == upstream_timeline => end_of_running(instance, data),
         // It has no WAL of a later timeline, so that all that it replayed is of its own.
         Some(instance) if instance.wal_timeline == Some(instance.timeline) => end_of_running(instance, data),
@@ -90,7 +101,8 @@ pub(super) fn question(
     }))
 }
 
-/// Says whether a running standby receives from the upstream that it should have.
+/// Says whether a running standby receives from the upstream that it should have. One that has diverged may say so, too, for a
+/// moment: it is sent its old timeline up to where that ended, again and again.
 pub(super) fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName) -> bool {
     let Some((receiver, server)) = instance.receiver.as_ref().zip(topology.server(upstream)) else { return false };
     receiver.status == "streaming"

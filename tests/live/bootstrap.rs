@@ -74,6 +74,9 @@ fn a_lost_state_directory_is_made_anew() {
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
     assert_eq!(lab.pgstead(&["bootstrap", "--format", "json"]).expect(0).json()["changed"], false);
     lab.pgstead(&["check"]).expect(0);
+    // The start guard of the primary gets its answer by the new password, under the new CA: without one it would not start.
+    lab.run("a", &["systemctl", "restart", "postgresql@17-main"]);
+    assert_eq!(lab.sql("a", "SELECT pg_is_in_recovery()"), "f");
 }
 
 /// Tablespaces exist on every server before the primary's WAL asks for them; a later standby copies them.

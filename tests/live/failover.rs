@@ -64,6 +64,7 @@ fn comes_back(lab: &Scenario) {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_dead_primary_is_replaced_on_15() {
     replaced(Release::Bookworm);
 }

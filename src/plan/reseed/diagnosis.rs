@@ -115,7 +115,14 @@ pub(super) fn question(case: &Case<'_>) -> Option<Result<WalQuestion, String>> {
     if case.accepts_writes() {
         return None;
     }
-    history::question(case.topology, &pair(case), &case.link)
+    if streams(case) { None } else { history::question_about(&pair(case), &case.link) }
+}
+
+/// Whether it receives WAL from its upstream, on the timeline that this is on; on another one it says so and gets nowhere.
+fn streams(case: &Case<'_>) -> bool {
+    let is_on = |timeline| case.upstream.instance.is_none_or(|upstream| upstream.timeline == timeline);
+    let streams = |instance: &&Instance| history::streams_from(case.topology, instance, &case.link.upstream);
+    case.instance.filter(streams).is_some_and(|instance| is_on(instance.timeline))
 }
 
 /// Makes the diagnosis.
@@ -189,7 +196,7 @@ fn of_ours(
         }
         _ => {}
     }
-    if case.instance.is_some_and(|instance| history::streams_from(case.topology, instance, &case.link.upstream)) {
+    if streams(case) {
         evidence.push(format!("It receives WAL from \"{}\".", case.link.upstream));
         return Condition::Streaming;
     }
