@@ -19,7 +19,6 @@ fn every_alarm_is_named_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn every_alarm_is_named_on_17() {
     every_alarm(Release::Trixie);
 }

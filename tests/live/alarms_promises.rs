@@ -23,7 +23,6 @@ fn every_broken_promise_is_named_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn every_broken_promise_is_named_on_17() {
     every_broken_promise(Release::Trixie);
 }

@@ -16,7 +16,6 @@ fn a_green_link_with_other_data_is_refused_and_found_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_green_link_with_other_data_is_refused_and_found_on_17() {
     green_link_other_data(Release::Trixie);
 }

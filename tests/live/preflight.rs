@@ -145,7 +145,6 @@ fn ready(release: Release) {
 
 /// A firewall that drops in one direction is named with its pair; the other direction stays good.
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_port_blocked_one_way_is_named() {
     let lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
     let (a, b) = (lab.host("a"), lab.host("b"));

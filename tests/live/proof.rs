@@ -44,7 +44,6 @@ fn what_keeps_a_standby_is_named() {
 
 /// A base backup whose line is cut stands still: that is told while it lasts, with what keeps it, and the copy goes on behind it.
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_copy_that_stands_still_says_what_keeps_it() {
     let ward = Ward::open(Release::Bookworm, &["a", "b"]);
     let lab = &ward.lab;

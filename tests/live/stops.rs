@@ -51,7 +51,6 @@ fn stops_while_it_starts(release: Release) {
 
 /// An instance hangs in its shutdown: it is ended without a checkpoint, since its data are replaced.
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn one_that_hangs_in_its_shutdown_is_replaced_all_the_same() {
     let ward = Ward::open(Release::Bookworm, &["a", "b"]);
     let lab = &ward.lab;

@@ -279,7 +279,6 @@ fn the_promise_of_synchronous_commits_moves_along() {
 
 /// Whatever moment pgstead is killed at, the same command finishes the work, and there is one writer throughout.
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn pgstead_is_killed_at_every_step_of_a_switchover_on_15() {
     killed_at_every_step(Release::Bookworm);
 }
