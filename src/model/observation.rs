@@ -179,6 +179,14 @@ pub struct ControlFile {
     pub segment_bytes: Option<u64>,
 }
 
+impl ControlFile {
+    /// Says whether the instance was a primary when it last wrote this: of one that only lost its signal file, the state is
+    /// one of recovery still (`pg_control.h`, `DBState`).
+    pub fn is_of_a_primary(&self) -> bool {
+        matches!(self.state.as_str(), "in production" | "shutting down" | "shut down" | "in crash recovery")
+    }
+}
+
 /// Free space of a file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
