@@ -153,6 +153,21 @@ pub struct DataDirectory {
     pub identity: Observed<String>,
     /// Bytes it occupies, where the probe was asked to count.
     pub bytes: Observed<u64>,
+    /// The highest timeline of which there is a history file in `pg_wal`.
+    #[serde(default)]
+    pub newest_history: Option<u32>,
+}
+
+impl DataDirectory {
+    /// Says whether a stopped instance was the primary, as far as its files say: it has no signal file, and either its control
+    /// file says so, or it had begun a timeline that the control file does not know yet. One that only lost its signal file
+    /// shows neither (hazards 34, 58).
+    pub fn is_of_a_primary(&self) -> bool {
+        let Some(control) = self.control.known() else { return false };
+        let known = control.minimum_recovery_timeline.unwrap_or_default().max(control.timeline);
+        let began_another = self.newest_history.is_some_and(|history| history > known);
+        !self.standby_signal && !self.recovery_signal && (control.is_of_a_primary() || began_another)
+    }
 }
 
 /// The control file, as far as decisions need it.
@@ -180,9 +195,9 @@ pub struct ControlFile {
 }
 
 impl ControlFile {
-    /// Says whether the instance was a primary when it last wrote this: of one that only lost its signal file, the state is
-    /// one of recovery still (`pg_control.h`, `DBState`).
-    pub fn is_of_a_primary(&self) -> bool {
+    /// Says whether the instance was a primary when it last wrote this: of a standby the state is one of recovery
+    /// (`pg_control.h`, `DBState`).
+    fn is_of_a_primary(&self) -> bool {
         matches!(self.state.as_str(), "in production" | "shutting down" | "shut down" | "in crash recovery")
     }
 }

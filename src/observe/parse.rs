@@ -199,6 +199,10 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
             backup_label: there("data.backup_label"),
             identity: records.get("data.pgstead.identity"),
             bytes: records.get("data_bytes").map_parsed(|text| text.trim().parse().ok()),
+            newest_history: records
+                .get("newest_history")
+                .known()
+                .and_then(|text| u32::from_str_radix(text.trim(), 16).ok()),
         })
     })
 }

@@ -223,6 +223,12 @@ if [ -d "$data" ]; then
     else
       absent control
     fi
+    newest=''
+    for history in "$data"/pg_wal/*.history; do
+      history=${history##*/} history=${history%.history}
+      case $history in '*' | *[!0-9A-F]*) ;; *) newest=$history ;; esac
+    done
+    [ -z "$newest" ] || put newest_history "$newest"
     if [ "$want_size" = 1 ]; then put data_bytes "$(du -sb "$data" 2>/dev/null | cut -f 1)"; fi
   else
     unreadable data "user $me may not list $data"

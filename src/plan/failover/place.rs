@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
-use crate::model::observation::ControlFile;
+use crate::model::observation::DataDirectory;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
@@ -70,10 +70,11 @@ pub(super) fn place<'a>(
     // A failover to this one was begun, whose mark is the fence or a person's word: it was promoted, and died behind that.
     // One that only lost its signal file was not, and would start as a primary without a timeline of its own (hazard 58).
     let begun = fenced.filter(|name| *name != to).or_else(|| attest::former(topology, observation, request));
-    let control = |name: &ServerName| observation.server(name)?.data_directory.known()?.control.known();
+    let was_promoted =
+        observation.server(to).and_then(|seen| seen.data_directory.known()).is_some_and(DataDirectory::is_of_a_primary);
     if let (true, [one], Some(from)) = (writers.is_empty(), unclear.as_slice(), begun)
         && *one == to
-        && control(to).is_some_and(ControlFile::is_of_a_primary)
+        && was_promoted
     {
         return Ok(Where::Promoted(Some(from)));
     }

@@ -4,7 +4,6 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
-use crate::model::observation::ControlFile;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
@@ -67,9 +66,7 @@ fn promoted_and_stopped<'a>(
         let Some(seen) = observation.server(name).filter(|seen| seen.instance.is_absent()) else { return false };
         let Some(data) = seen.data_directory.known().filter(|data| data.entries > 0) else { return false };
         let is_later = control(name).zip(before).is_some_and(|(control, before)| control.timeline > before);
-        // One that only lost its signal file was not promoted (hazard 34).
-        let was_primary = control(name).is_some_and(ControlFile::is_of_a_primary);
-        is_later || was_primary && !data.standby_signal && !data.recovery_signal
+        is_later || data.is_of_a_primary()
     };
     topology.servers().map(|server| &server.name).filter(|name| Some(*name) != former).filter(was_promoted).collect()
 }
