@@ -123,6 +123,9 @@ fn where_nobody_can_be_asked_a_primary_does_not_start() {
     // Who refuses connections is there, and has no instance: nothing to wait for.
     let alone = Primary::new(REFUSED, REFUSED);
     assert_eq!((starts(&alone), alone.asked()), (String::new(), 2));
+    // What is stopped knows nothing of the one that is silent: that may be the primary now.
+    let (started, said) = Primary::new(SILENT, REFUSED).start();
+    assert!(!started && said.contains("b (timeout expired)") && !said.contains("c ("), "{said}");
     // It is a standby, and may be waiting for this very one.
     let recovers = "psql: error: connection to server at \"c\", port 5432 failed: FATAL:  the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has not been yet reached.\n";
     assert_eq!(starts(&Primary::new(SILENT, recovers)), "");

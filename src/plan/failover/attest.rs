@@ -23,8 +23,10 @@ const SILENCE: &[&str] = &[
     "No route to host",
     "Network is unreachable",
     "Host is down",
-    "could not translate host name",
 ];
+
+/// What libpq says where a name has no address: nobody was looked for.
+const NO_ADDRESS: &str = "could not translate host name";
 
 /// Returns why what is answered for cannot be so.
 pub(super) fn contradicted(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<Diagnostic> {
@@ -55,7 +57,10 @@ pub(super) fn contradicted(topology: &Topology, observation: &Observation, reque
                     .hint("It is only out of reach of this machine. Stop its instance where it runs, or cut it off from its clients and from the other servers; then run the same command again."),
             );
         }
-        let was_dialled = |seen: &ServerObservation| seen.peers.get(name).is_some_and(|peer| !peer.dial.is_absent());
+        let was_dialled = |seen: &ServerObservation| {
+            let dial = seen.peers.get(name).map(|peer| &peer.dial);
+            dial.is_some_and(|dial| !dial.is_absent() && !dial.unreadable().is_some_and(|why| why.contains(NO_ADDRESS)))
+        };
         (!others().any(|(_, seen)| was_dialled(seen))).then(|| {
             contradicts(name, "and no other server has looked for it")
                 .detail("What one place does not reach may run all the same; it takes two to take a person's word (hazard 54).")
@@ -83,6 +88,7 @@ fn sign_of_life(server: &Server, other: &ServerName, seen: &ServerObservation) -
     }
     match &seen.peers.get(&server.name)?.dial {
         Observed::Known(_) => Some(format!("\"{other}\" can log in to it")),
+        Observed::Unreadable(why) if why.contains(NO_ADDRESS) => None,
         Observed::Unreadable(why) if !SILENCE.iter().any(|words| why.contains(words)) => {
             Some(format!("something answers \"{other}\" there: {}", why.trim()))
         }

@@ -69,7 +69,7 @@ as_user() {
   if [ "$(id -u)" = 0 ]; then set -- setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi
   env -i LC_ALL=C PATH="$PATH" HOME=/nonexistent "$@" </dev/null
 }
-# Prints "NAME SYSTEM_IDENTIFIER TIMELINE IN_HOT_STANDBY", or "NAME harmless", or "NAME silent WHY".
+# Prints "NAME SYSTEM_IDENTIFIER TIMELINE IN_HOT_STANDBY", or "NAME stopped", or "NAME recovers", or "NAME silent WHY".
 ask() { # NAME CONNINFO
   if answer=$(as_user timeout 5 "$psql" -XAtqw -F ' ' -d "$2" -c IDENTIFY_SYSTEM -c 'SHOW in_hot_standby' 2>&1); then
     set -f
@@ -81,9 +81,10 @@ ask() { # NAME CONNINFO
       *) printf '%s %s %s %s\n' "$name" "$1" "$2" "${4-}" ;;
     esac
   else
-    # Its instance does not run; or it is in archive recovery, which a primary never is (canAcceptConnections, 14 and later).
+    # In archive recovery a primary never is (canAcceptConnections, 14 and later); it may be waiting for this very one.
     case $answer in
-      *'Connection refused'* | *'not yet accepting connections'*) printf '%s harmless\n' "$1" ;;
+      *'Connection refused'*) printf '%s stopped\n' "$1" ;;
+      *'not yet accepting connections'*) printf '%s recovers\n' "$1" ;;
       *)
         answer=${answer##*failed: }
         printf '%s silent %s\n' "$1" "${answer%%"
@@ -123,8 +124,8 @@ END
     case $history in '*' | *[!0-9A-F]*) continue ;; esac
     [ "$((0x$history))" -le "$timeline" ] || timeline=$((0x$history))
   done
-  # One that refuses connections is there, and its instance is not. Where nobody answers at all, this server may have been
-  # replaced without hearing of it: it waits for the first answer, or for a word on this server itself.
+  # One that refuses connections does not run, and knows nothing of the others. Where some are silent and none answers, this
+  # server may have been replaced without hearing of it: it waits for the first answer, or for a word on this server itself.
   word=${role_file%/*}/start-alone
   end=$(($(date +%s) + 5))
   is_told=''
@@ -135,7 +136,8 @@ END
     answers=$(ask_all)
     while read -r name of_system at hot; do
       case $of_system in
-        harmless) again=0; continue ;;
+        stopped) continue ;;
+        recovers) again=0; continue ;;
         silent) silent="$silent${silent:+;} $name ($at $hot)"; continue ;;
       esac
       again=0
