@@ -29,6 +29,7 @@ use pgstead::model::observed::Observed;
 use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Action;
 use pgstead::plan::Consent;
+use pgstead::plan::Hook;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
@@ -230,6 +231,12 @@ fn show(plan: &Plan) -> String {
                         writeln!(text, "    if not, and {} is {when}: {server} $ {}", hand_over.from, line(command));
                 }
             }
+            for (when, hook) in [("first", &hand_over.before), ("if not, behind that", &hand_over.undone)] {
+                hook.iter().for_each(|hook| show_hook(&mut text, when, hook));
+            }
+        }
+        if let Action::Hook(hook) = &step.action {
+            show_hook(&mut text, "here", hook);
         }
     }
     for change in &plan.settings {
@@ -243,6 +250,11 @@ fn show(plan: &Plan) -> String {
     }
     diagnostics(&mut text, "NOTE", &plan.notes);
     text
+}
+
+fn show_hook(text: &mut String, when: &str, hook: &Hook) {
+    let told: Vec<String> = hook.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let _ = writeln!(text, "    {when}: {} {}", told.join(" "), hook.program.display());
 }
 
 fn run(case: &Value) -> String {

@@ -56,6 +56,11 @@ impl<H: Host> Worker<'_, H> {
     /// Hands over from one server to another.
     pub(super) async fn hand_over(&self, id: StepId, wish: &HandOver) -> End {
         let HandOver { from, to, .. } = wish;
+        if let Some(hook) = &wish.before
+            && let Err(diagnostic) = hook::run(hook).await
+        {
+            return self.undone(wish, &wish.unmark, id, *diagnostic).await;
+        }
         // The session is opened while clients can still write.
         let successor = match self.sessions.session(to).await {
             Ok(session) => session,
@@ -133,7 +138,7 @@ impl<H: Host> Worker<'_, H> {
                 End::Done
             }
             Err(diagnostic) => End::Failed(Box::new(
-                diagnostic.hint("Nobody was interrupted. When it is mended, run the same command again."),
+                diagnostic.hint("Nobody was promoted. When it is mended, run the same command again; or take it out of the inventory (hooks.before), and do by hand what it should do."),
             )),
         }
     }

@@ -152,7 +152,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
             let evidence = rehearse(&mut session, kind, &stages, globals, ui).await?;
             let files = keep(&output, &evidence)?;
             ui.answer(|look| ui::drill::render(&evidence, &files, look), || DrillDocument::new(&evidence, &files))?;
-            Ok(end_of(&evidence))
+            Ok(end_of(&evidence, &stages))
         }
         .await;
         session.close().await;
@@ -161,9 +161,9 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
 }
 
 /// A stage that failed is one; objectives that were missed, and links that are not proven, are unhealthy.
-fn end_of(evidence: &Evidence) -> Exit {
-    let is_check = |stage: &StageRecord| stage.command.as_deref().is_some_and(|command| command.ends_with(" check"));
-    let has_failed = evidence.stages.iter().any(|stage| !stage.is_done() && !is_check(stage));
+fn end_of(evidence: &Evidence, stages: &[Stage]) -> Exit {
+    let mut played = evidence.stages.iter().zip(stages);
+    let has_failed = played.any(|(record, stage)| !record.is_done() && !stage.looks_only());
     match (evidence.verdict.passed, has_failed) {
         (true, _) => exit::DONE,
         (false, true) => exit::STEP_FAILED,
@@ -372,7 +372,7 @@ async fn break_it(session: &Session<'_>, fault: &Fault) -> Result<(), String> {
 fn window(kind: Kind, stages: &[Stage], records: &[StageRecord], end_ms: f64) -> measure::Window {
     let from = stages.iter().position(|stage| stage.measured).unwrap_or_default();
     let is_next = |stage: &Stage| match &stage.act {
-        Act::Command(words) => matches!(words[0].as_str(), "switchover" | "check"),
+        Act::Command(words) => words.first().is_some_and(|word| word == "switchover") || stage.looks_only(),
         Act::Fault(_) => false,
     };
     let next = stages.iter().skip(from + 1).position(is_next).map_or(stages.len(), |index| from + 1 + index);

@@ -138,10 +138,10 @@ pub(super) async fn carry_out(
 
 /// The operator's programs that a plan may run.
 fn hooks(plan: &Plan) -> impl Iterator<Item = &Hook> {
-    plan.steps.iter().filter_map(|planned| match &planned.step.action {
-        Action::Hook(hook) => Some(hook),
-        Action::HandOver(hand_over) => hand_over.undone.as_ref(),
-        _ => None,
+    plan.steps.iter().flat_map(|planned| match &planned.step.action {
+        Action::Hook(hook) => vec![hook],
+        Action::HandOver(hand_over) => hand_over.before.iter().chain(&hand_over.undone).collect(),
+        _ => Vec::new(),
     })
 }
 

@@ -77,6 +77,11 @@ impl Stage {
         Self { title, act: Act::Fault(fault), measured: false }
     }
 
+    /// Says whether it changes nothing, and only looks whether all is well.
+    pub fn looks_only(&self) -> bool {
+        matches!(&self.act, Act::Command(words) if words.first().is_some_and(|word| word == "check"))
+    }
+
     fn measured(self) -> Self {
         Self { measured: true, ..self }
     }

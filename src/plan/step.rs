@@ -82,7 +82,9 @@ pub struct HandOver {
     pub unmark: Vec<(ServerName, Vec<Argv>)>,
     /// What makes the former primary the primary again, where its successor cannot be promoted.
     pub undo: Vec<(ServerName, Vec<Argv>)>,
-    /// What runs behind either of these.
+    /// What runs first of all, while clients can still write.
+    pub before: Option<Hook>,
+    /// What runs behind either of what takes it back.
     pub undone: Option<Hook>,
 }
 

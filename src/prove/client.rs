@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::drill::Write;
@@ -115,12 +116,11 @@ pub async fn missing<H: Host>(
     writes: &[Write],
 ) -> Result<BTreeSet<(i64, String)>, String> {
     let session = sessions.session(server).await.map_err(|diagnostic| diagnostic.message.clone())?;
-    let mut lost = BTreeSet::new();
-    for Write { seq, nonce, .. } in writes.iter().rev().take(LOOKED_FOR) {
+    // All questions are on the way before the first answer is waited for.
+    let looks = writes.iter().rev().take(LOOKED_FOR).map(async |Write { seq, nonce, .. }| {
         let found = session.canary_state(*seq).await.map_err(|error| error.to_string())?;
-        if found.nonce.as_ref() != Some(nonce) {
-            lost.insert((*seq, nonce.clone()));
-        }
-    }
-    Ok(lost)
+        Ok((found.nonce.as_ref() != Some(nonce)).then(|| (*seq, nonce.clone())))
+    });
+    let looked: Result<Vec<_>, String> = join_all(looks).await.into_iter().collect();
+    Ok(looked?.into_iter().flatten().collect())
 }

@@ -15,6 +15,7 @@ use crate::model::name::TopologyName;
 use crate::model::quantity::count;
 use crate::plan::Action;
 use crate::plan::HandOver;
+use crate::plan::Hook;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Risk;
@@ -212,12 +213,8 @@ fn details<'a>(out: &mut String, step: &'a Step, view: &PlanView<'_>, shown: &mu
     if let Action::HandOver(hand_over) = &step.action {
         hand_over_details(out, hand_over, view, indent, look);
     }
-    if let Action::Hook(hook) = &step.action
-        && look.whole
-    {
-        for (name, value) in &hook.environment {
-            out.push_str(&format!("{indent}{name}={value}\n"));
-        }
+    if let Action::Hook(hook) = &step.action {
+        hook_details(out, "on this machine", hook, indent, look);
     }
     // The title of such a step names its links, where they are few.
     if let Action::ProveLinks { links, .. } = &step.action
@@ -229,9 +226,24 @@ fn details<'a>(out: &mut String, step: &'a Step, view: &PlanView<'_>, shown: &mu
     }
 }
 
+/// A program of the operator's, with -v what it is told.
+fn hook_details(out: &mut String, when: &str, hook: &Hook, indent: &str, look: Look) {
+    out.push_str(&format!(
+        "{indent}{when}, {} s at most: {}\n",
+        hook.timeout_s,
+        visible(&hook.program.display().to_string())
+    ));
+    for (name, value) in hook.environment.iter().filter(|_| look.whole) {
+        out.push_str(&format!("{indent}  {name}={value}\n"));
+    }
+}
+
 /// The rest of a handover: what promotes the successor, and with -v what takes it back where it can't be promoted.
 fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>, indent: &str, look: Look) {
-    let HandOver { from, to, patience_s, unmark, undo, .. } = hand_over;
+    let HandOver { from, to, patience_s, unmark, undo, before, undone, .. } = hand_over;
+    if let Some(hook) = before {
+        hook_details(out, "first, on this machine", hook, indent, look);
+    }
     out.push_str(&format!("{indent}{to}, when it has replayed the shutdown checkpoint: SELECT pg_promote(false)\n"));
     if !look.whole {
         return;
@@ -245,6 +257,9 @@ fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>
             let line = changes::command(&argv.line(login), look);
             out.push_str(&format!("{indent}({when}) {server} {} {line}\n", look.paint(Style::Dim, "$")));
         }
+    }
+    if let Some(hook) = undone {
+        hook_details(out, "behind that, on this machine", hook, indent, look);
     }
 }
 

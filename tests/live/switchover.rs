@@ -453,7 +453,7 @@ impl Hooks {
         self.write("before", "echo the address is held >&2; exit 1");
         let ran = to_a().expect(6);
         assert!(ran.codes().contains(&"hook-failed".to_owned()) && ran.stdout.contains("the address is held"), "{ran}");
-        assert_eq!(self.told(), "before b a, ");
+        assert_eq!(self.told(), "before b a, after b a, ");
         is_primary(lab, "b", &["a"]);
         assert_eq!(lab.sql("b", "SELECT pg_postmaster_start_time()"), started);
         std::fs::remove_file(self.0.join("after")).unwrap();

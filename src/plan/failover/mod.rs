@@ -2,8 +2,8 @@
 //!
 //! Fence first (hazards 54, 55): the former primary's server answers, its instance does not run, and before anybody is promoted
 //! its role file says `fenced`, so that nothing starts it again. Where its server does not answer, nothing proves that it is
-//! dead: the plan refuses and says what would, unless a person answers for it. The successor is the one that has received most (hazard 56). What it lacks
-//! is read from the former primary's own WAL, and needs consent (hazard 73). Reads no clock.
+//! dead: the plan refuses and says what would, unless a person answers for it. The successor is the one that has received
+//! most (hazard 56). What it lacks is read from the former primary's own WAL, and needs consent (hazard 73). Reads no clock.
 
 mod attest;
 mod loss;

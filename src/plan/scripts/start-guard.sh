@@ -142,15 +142,15 @@ END
       esac
       again=0
       [ "$of_system" = "$system" ] || continue
+      what=''
       if [ "$hot" = off ]; then
-        refuse "server \"$name\" is a primary, on timeline $at; this one's data are on timeline $timeline. Two servers would accept writes." \
-          "On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
-If this one is to be the primary, stop the instance of \"$name\" first, then: $start"
+        what="server \"$name\" is a primary, on timeline $at; this one's data are on timeline $timeline. Two servers would accept writes."
       elif [ "$at" -gt "$timeline" ]; then
-        refuse "server \"$name\" is on timeline $at, and this one's data on timeline $timeline: another server was promoted meanwhile." \
-          "On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
-If this one is to be the primary, stop the instance of \"$name\" first, then: $start"
+        what="server \"$name\" is on timeline $at, and this one's data on timeline $timeline: another server was promoted meanwhile."
       fi
+      [ -z "$what" ] || refuse "$what" \
+        "On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
+If this one is to be the primary, stop the instance of \"$name\" first, then: $start"
     done <<END
 $answers
 END

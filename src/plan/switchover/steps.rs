@@ -22,6 +22,7 @@ use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::guard;
 use crate::plan::hooks;
+use crate::plan::hooks::RoleChange;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::scripts;
@@ -115,7 +116,7 @@ impl<'a> Steps<'a> {
             [] => self.hand_over(plan, &slots, demotion)?,
             steps => {
                 let chain = |before: Vec<StepId>, step: Step| vec![plan.add(step, before)];
-                let hook = hooks::before(self.topology, self.departed, self.to);
+                let hook = self.role_change().before().map(hooks::step);
                 hook.into_iter().chain(steps.iter().cloned()).fold(slots.clone(), chain).first().copied()
             }
         };
@@ -137,8 +138,8 @@ impl<'a> Steps<'a> {
         if is_settled {
             return Ok(listed);
         }
-        if let Some(hook) = hooks::after(self.topology, self.departed.or(self.former()), self.to) {
-            plan.add(hook, handed.map_or_else(|| before_proof.clone(), |handed| vec![handed]));
+        if let Some(hook) = self.role_change().after() {
+            plan.add(hooks::step(hook), handed.map_or_else(|| before_proof.clone(), |handed| vec![handed]));
         }
         let proven = match self.proven().next() {
             Some(_) => vec![plan.add(self.prove(), before_proof)],
@@ -175,6 +176,11 @@ impl<'a> Steps<'a> {
     fn proven(&self) -> impl Iterator<Item = &Link> {
         let is_there = |name: &ServerName| self.servers.contains_key(name);
         self.links.iter().filter(move |link| is_there(&link.standby) && is_there(&link.upstream))
+    }
+
+    /// What hooks are told.
+    fn role_change(&self) -> RoleChange<'a> {
+        RoleChange { topology: self.topology, from: self.departed.or(self.former()), to: self.to }
     }
 
     /// The former primary, where it is still to become a standby in this run.
@@ -304,12 +310,7 @@ impl<'a> Steps<'a> {
             let last = plan.add(write(former, title), before.clone());
             let title = "write a restartpoint, so that the promotion has little left to write";
             let other = plan.add(write(successor, title), before);
-            before = vec![last, other];
-            before = match hooks::before(self.topology, Some(from), self.to) {
-                Some(hook) => vec![plan.add(hook, before)],
-                None => before,
-            };
-            before = vec![plan.add(demotion, before)];
+            before = vec![plan.add(demotion, [last, other])];
         }
         let (topology, observation, material) = (self.topology, self.observation, self.material);
         let both = back(topology, observation, material, *former)?;
@@ -345,7 +346,9 @@ impl<'a> Steps<'a> {
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
-                undone: hooks::undone(self.topology, from, self.to),
+                // One that has shut down already was begun by another run, which has run it.
+                before: former.instance.and_then(|_| self.role_change().before()),
+                undone: self.role_change().undone(),
             })),
             files: Vec::new(),
         };
