@@ -224,6 +224,11 @@ fn show(plan: &Plan) -> String {
             let _ = writeln!(text, "    $ {}", line(command));
         }
         if let Action::HandOver(hand_over) = &step.action {
+            for (server, command) in
+                hand_over.pause.iter().flat_map(|(server, all)| all.iter().map(move |one| (server, one)))
+            {
+                let _ = writeln!(text, "    before that: {server} $ {}", line(command));
+            }
             for (when, undo) in [("running", &hand_over.unmark), ("stopped", &hand_over.undo)] {
                 for (server, command) in undo.iter().flat_map(|(server, all)| all.iter().map(move |one| (server, one)))
                 {

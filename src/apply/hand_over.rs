@@ -9,6 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::join;
+use futures_util::future::join_all;
+
 use crate::apply::Worker;
 #[cfg(debug_assertions)]
 use crate::apply::crash;
@@ -69,6 +72,11 @@ impl<H: Host> Worker<'_, H> {
         if let Err(not_done) = self.still_holds(to).await {
             return self.undone(wish, &wish.unmark, id, not_done).await;
         }
+        let paused = Instant::now();
+        if let Err(diagnostic) = self.pause(wish).await {
+            return self.undone(wish, &wish.unmark, id, diagnostic).await;
+        }
+        let waited = paused.elapsed();
         let stopped = self.on(from, &wish.stop).await;
         let heard = Instant::now();
         let token = match stopped {
@@ -106,7 +114,8 @@ impl<H: Host> Worker<'_, H> {
         }
         let end = promote(&successor, to, token.timeline, "switchover").await;
         if matches!(end, End::Done) {
-            let took = token.took + heard.elapsed();
+            let waited = if wish.pause.is_empty() { Duration::ZERO } else { waited };
+            let took = waited + token.took + heard.elapsed();
             let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             self.tally.write_downtime_us.store(us.max(1), Ordering::Relaxed);
             #[cfg(debug_assertions)]
@@ -115,17 +124,61 @@ impl<H: Host> Worker<'_, H> {
         end
     }
 
+    /// Makes the clients wait that come through PgBouncer.
+    async fn pause(&self, wish: &HandOver) -> Result<(), Diagnostic> {
+        let told = wish.pause.iter().map(async |(server, commands)| (server, self.on(server, commands).await));
+        let failed = join_all(told).await.into_iter().find_map(|(server, told)| Some((server, told.err()?)));
+        let Some((server, why)) = failed else { return Ok(()) };
+        let message = format!("the clients of PgBouncer on \"{server}\" could not be made to wait");
+        let told = Diagnostic::error("pooler-not-paused", message).server(server);
+        Err(match why {
+            NotDone::Lost(diagnostic) => *diagnostic,
+            NotDone::Failed(error) => {
+                let Diagnostic { detail, command, .. } = error.diagnostic();
+                Diagnostic { detail, command, ..told }
+            }
+        })
+    }
+
     /// Promotes a standby whose primary is fenced. All that it has received it replays before it accepts writes.
     pub(super) async fn promote(&self, wish: &Promotion) -> End {
-        let Promotion { server, timeline } = wish;
+        let Promotion { server, timeline, others } = wish;
         let successor = match self.sessions.session(server).await {
             Ok(session) => session,
             Err(diagnostic) => return End::Failed(diagnostic),
         };
+        if let Err(diagnostic) = self.is_ahead(server, &successor, others).await {
+            return End::Failed(Box::new(diagnostic));
+        }
         if let Err(not_done) = self.still_holds(server).await {
             return End::NotBegun(Box::new(not_done));
         }
         promote(&successor, server, *timeline, "failover").await
+    }
+
+    /// Sees that no other standby has received more than the successor since they were compared: what was still on its way when
+    /// the former primary was fenced has arrived by now (hazard 56). One that does not answer any more was behind when it did.
+    async fn is_ahead(&self, to: &ServerName, successor: &Client, others: &[ServerName]) -> Result<(), Diagnostic> {
+        let received = async |session: &Client| {
+            let state = session.replayed().await.ok()?;
+            state.receive_lsn.max(state.replay_lsn)
+        };
+        let looks =
+            others.iter().map(async |name| Some((name, received(&*self.sessions.session(name).await.ok()?).await?)));
+        let (own, others) = join(received(successor), join_all(looks)).await;
+        match others.into_iter().flatten().max_by_key(|(_, lsn)| *lsn) {
+            Some((other, lsn)) if Some(lsn) > own => {
+                let message = format!("server \"{to}\" has received less than \"{other}\"");
+                let own = own.map_or("nothing".to_owned(), |lsn| format!("WAL up to {lsn}"));
+                Err(Diagnostic::error("successor-behind", message)
+                    .server(to)
+                    .detail(format!("\"{other}\" has WAL up to {lsn}, \"{to}\" {own}. Nobody was promoted."))
+                    .hint(format!(
+                        "What \"{other}\" has more would be lost. Take it instead: pgstead failover --to {other}"
+                    )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs a program of the operator's. Where there is no way back its failure is kept for the end of the run.

@@ -2,6 +2,7 @@
 
 #[cfg(debug_assertions)]
 mod crash;
+mod drain;
 pub mod executor;
 mod hand_over;
 pub mod hook;

@@ -107,6 +107,7 @@ impl<H: Host> Work for Worker<'_, H> {
             }
             Action::Copy(copying) => self.copy(id, step, copying, leave).await,
             Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
+            Action::Drain { timeout_s } => self.drain(id, step, *timeout_s).await,
             Action::Promote(promotion) => self.promote(promotion).await,
             Action::Hook(hook) => self.hook(id, hook).await,
         }

@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod files;
 pub mod guard;
 pub mod links;
+pub mod pooler;
 pub mod report;
 mod room;
 pub mod selection;

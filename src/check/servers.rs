@@ -7,6 +7,7 @@ use crate::check::certificates;
 use crate::check::durability;
 use crate::check::files;
 use crate::check::guard;
+use crate::check::pooler;
 use crate::check::room;
 use crate::check::slots;
 use crate::check::soundness;
@@ -113,6 +114,8 @@ pub fn check_servers(
             continue;
         };
         findings.extend(guard::check_guard(topology.name(), name, seen, layout));
+        let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
+        findings.extend(pools.map(Finding::of_topology));
         let instance = match &seen.instance {
             Observed::Known(instance) => instance,
             Observed::Absent => {

@@ -38,6 +38,10 @@ pub struct Inventory {
     pub ssh: Option<Ssh>,
     /// What runs around a change of the primary.
     pub hooks: Option<Hooks>,
+    /// What clients may expect of a planned change of the primary.
+    pub clients: Option<Clients>,
+    /// PgBouncer on every server.
+    pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Option<Objectives>,
     /// How much is too much for `check`.
@@ -217,6 +221,33 @@ pub struct Hooks {
     /// Seconds that each may take; 30 unless said otherwise.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_s: Option<u64>,
+}
+
+/// What clients may expect of a planned change of the primary. Each is optional.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// Seconds that a switchover waits for the end of transactions that began before it, while clients work on; 5 unless said
+    /// otherwise, 0 for not at all. What is under way then is ended by the shutdown.
+    #[schemars(range(max = 3600))]
+    pub drain_timeout_s: Option<u64>,
+}
+
+/// PgBouncer on every server, beside its instance. pgstead writes which server is the primary into a file that PgBouncer
+/// includes. Each is optional.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pooler {
+    /// The port that it listens on; 6432 unless said otherwise.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// The directory of its socket; `/var/run/postgresql` unless said otherwise.
+    pub socket_directory: Option<String>,
+    /// The OS user that it runs as; `postgres` unless said otherwise.
+    pub os_user: Option<String>,
+    /// Seconds that a switchover waits for transactions that are under way; 2 unless said otherwise.
+    #[schemars(range(min = 1, max = 3600))]
+    pub pause_timeout_s: Option<u64>,
 }
 
 /// What the loss of the primary may cost at most. Each is optional.

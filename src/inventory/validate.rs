@@ -4,6 +4,7 @@
 //! with one server does not hide what is wrong with another. Warnings are given only where there is no error.
 
 mod access;
+mod pooler;
 mod servers;
 mod standbys;
 mod thresholds;
@@ -54,6 +55,9 @@ pub const DEFAULT_PORT: u16 = 5432;
 /// outage of an ordinary system, and small beside a disk that holds a database worth replicating; `preflight` compares
 /// it with the free space.
 pub const DEFAULT_MAX_SLOT_WAL_KEEP_SIZE: &str = "64GB";
+
+/// How long a switchover waits for transactions that began before it unless the inventory says otherwise, in seconds.
+pub const DEFAULT_DRAIN_TIMEOUT_S: u64 = 5;
 
 /// How long a hook may take unless the inventory says otherwise, in seconds.
 pub const DEFAULT_HOOK_TIMEOUT_S: u64 = 30;
@@ -160,6 +164,7 @@ impl<'a> Judge<'a, '_> {
         let sites = self.sites();
         let replication = self.replication();
         let thresholds = self.thresholds();
+        let pooler = self.pooler(&databases);
         let servers = self.servers(&sites);
         if !self.problems.is_empty() {
             return None;
@@ -183,6 +188,12 @@ impl<'a> Judge<'a, '_> {
             sites: all_sites,
             replication,
             hooks: self.hooks(),
+            drain_timeout_s: self
+                .raw
+                .clients
+                .and_then(|clients| clients.drain_timeout_s)
+                .unwrap_or(DEFAULT_DRAIN_TIMEOUT_S),
+            pooler,
             objectives: Objectives {
                 rto_s: self.raw.objectives.and_then(|objectives| objectives.rto_s),
                 rpo_s: self.raw.objectives.and_then(|objectives| objectives.rpo_s).unwrap_or_default(),

@@ -23,6 +23,9 @@ const GUARD_DROP_IN: &str = "pgstead-start-guard.conf";
 /// The name of the start guard in pgstead's own directory.
 pub const START_GUARD: &str = "start-guard";
 
+/// The file in pgstead's own directory that PgBouncer includes.
+pub const POOLER: &str = "pgbouncer.ini";
+
 /// The file in pgstead's own directory in which the start guard says what it refused last.
 pub const START_REFUSED: &str = "start-refused";
 

@@ -19,6 +19,7 @@ pub mod observation;
 pub mod observed;
 pub mod pair;
 pub mod parameter;
+pub mod pooler;
 pub mod quantity;
 pub mod readiness;
 pub mod secret;

@@ -16,6 +16,7 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::pooler::Pools;
 use crate::model::readiness::Readiness;
 use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
@@ -100,9 +101,17 @@ pub struct ServerObservation {
     /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
     #[serde(default)]
     pub libraries: Observed<Vec<String>>,
+    /// What PgBouncer's console says. Absent where it does not answer, and where the inventory has none.
+    #[serde(default = "not_there", skip_serializing_if = "Observed::is_absent")]
+    pub pooler: Observed<Pools>,
     /// What a preflight looks at besides.
     #[serde(default)]
     pub readiness: Observed<Readiness>,
+}
+
+/// An observation that was kept before there was anything to look at says nothing of it.
+fn not_there() -> Observed<Pools> {
+    Observed::Absent
 }
 
 /// The operating system of a server.

@@ -15,6 +15,7 @@ use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
 use crate::model::parameter::Parameters;
+use crate::model::pooler::Pooler;
 use crate::model::thresholds::Thresholds;
 use crate::model::version::Major;
 
@@ -151,6 +152,10 @@ pub struct Common {
     pub replication: Replication,
     /// What runs around a change of the primary.
     pub hooks: Hooks,
+    /// How long a switchover waits for the end of transactions that began before it, in seconds.
+    pub drain_timeout_s: u64,
+    /// PgBouncer on every server, where there is.
+    pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Objectives,
     /// How much is too much for `check`.

@@ -7,6 +7,7 @@ pub mod lost;
 pub mod meet;
 pub mod pairs;
 pub mod parse;
+pub mod pooler;
 pub mod probe;
 pub mod readiness;
 pub mod records;

@@ -106,6 +106,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
         libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
+        pooler: records.get("pooler").map_parsed(crate::observe::pooler::parse_pools),
         readiness: crate::observe::readiness::parse_readiness(records),
     }
 }

@@ -4,7 +4,9 @@
 
 use std::sync::LazyLock;
 
+use crate::model::layout;
 use crate::model::layout::Layout;
+use crate::model::pooler::Pooler;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
@@ -47,6 +49,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("own", "start-guard"),
     ("own", "start-refused"),
     ("own", "peers"),
+    ("own", layout::POOLER),
     ("own", "manifest"),
     ("own", "data-directory"),
 ];
@@ -89,6 +92,9 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     }
     if wish.dials {
         words.extend(["patience".to_owned(), DIAL_SECONDS.to_string()]);
+    }
+    if let Some(Pooler { port, socket_directory, os_user, .. }) = &topology.common().pooler {
+        words.extend(["pooler".to_owned(), port.to_string(), socket_directory.clone(), os_user.clone()]);
     }
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {

@@ -4,6 +4,7 @@
 #   own|config|data|secret NAME (a file to report, relative to that directory; of "secret" only owner, mode and hash),
 #   drop-in PATH (another one; several, of which only that of the unit counts),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
+#   pooler PORT SOCKET USER (what PgBouncer's console says to the user that it runs as; manual, "Admin console"),
 #   beside-size (count those of the directories beside it), patience N (of a dial, in seconds),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
@@ -42,7 +43,7 @@ version='' port='' kind='' own='' later=0 patience=5
 want_size=0
 want_beside_size=0
 want_readiness=0
-files='' peers='' others=''
+files='' peers='' others='' pooler=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
@@ -51,6 +52,7 @@ while [ $# -gt 0 ]; do
     beside-size) want_beside_size=1; shift ;;
     readiness) want_readiness=1; shift ;;
     patience) patience=$2; shift 2 ;;
+    pooler) pooler=$2 pooler_socket=$3 pooler_user=$4; shift 4 ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
         kind=$2 bin=$3 data=$4 config=$5 unit=$6 socket=$7 user=$8 own=$9
@@ -129,12 +131,15 @@ if [ "$second_look" = 0 ]; then
 fi
 if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
 
-as_instance() {
-  if [ "$user" = "$me" ]; then "$@"; elif [ "$me" = root ]; then runuser -u "$user" -- "$@"; else
-    echo "user $me can become neither root nor $user" >&2
+as_user() { # USER COMMAND…
+  as=$1
+  shift
+  if [ "$as" = "$me" ]; then "$@"; elif [ "$me" = root ]; then runuser -u "$as" -- "$@"; else
+    echo "user $me can become neither root nor $as" >&2
     return 126
   fi
 }
+as_instance() { as_user "$user" "$@"; }
 # A running instance says itself where its socket is (manual, "Database File Layout": postmaster.pid, line 5), and the
 # configuration of one that does not run says where it will be.
 if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
@@ -207,6 +212,16 @@ SQL
   if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
+fi
+
+# --- PgBouncer, likewise. Its console knows the simple protocol alone, and psql speaks it.
+if [ -n "$pooler" ] && [ -S "$pooler_socket/.s.PGSQL.$pooler" ]; then
+  asked_pooler=1
+  { PGCONNECT_TIMEOUT=$patience as_user "$pooler_user" "$bin/psql" -XAqw -F "$(printf '\t')" -P footer=off -h "$pooler_socket" \
+      -p "$pooler" -U pgbouncer -d pgbouncer -c 'SHOW DATABASES' >"$scratch/pooler" 2>"$scratch/pooler.err"
+    echo $? >"$scratch/pooler.status"; } &
+else
+  asked_pooler=0
 fi
 
 if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
@@ -336,6 +351,14 @@ if [ "$asked" = 1 ]; then
   fi
 else
   absent instance
+fi
+if [ "$asked_pooler" = 0 ]; then
+  absent pooler
+elif [ "$(cat "$scratch/pooler.status" 2>/dev/null)" = 0 ]; then
+  put pooler "$(cat "$scratch/pooler")"
+else
+  said=$(cat "$scratch/pooler.err" 2>/dev/null)
+  case $said in *'Connection refused'*) absent pooler ;; *) unreadable pooler "$said" ;; esac
 fi
 put_dials
 if [ "$want_readiness" = 1 ]; then readiness_answer; fi

@@ -35,6 +35,7 @@ use crate::plan::network;
 use crate::plan::orphans;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
+use crate::plan::pooler;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
 use crate::plan::service;
@@ -115,7 +116,8 @@ pub fn plan_bootstrap(
             refusals.extend(adoption::overridden(*seen, &wanted));
         }
         let change = change::decide(seen, &install, &comparison.edited);
-        decided.insert(name, Decided { seen: *seen, wanted, install, change });
+        let behind = pooler::behind(topology, *seen, &install);
+        decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
     refusals.extend(tablespaces::refusals(topology));
     notes.extend(network::notes(topology, observation));
@@ -182,6 +184,12 @@ impl Steps<'_> {
         }
         for (_, server) in self.in_order() {
             if let Some(step) = service::enable_service(server.seen) {
+                plan.add(step, []);
+            }
+            let primary = self.topology.server(self.primary);
+            if let Some(step) =
+                primary.and_then(|primary| pooler::reload(self.topology, server.seen, primary, &server.install))
+            {
                 plan.add(step, []);
             }
         }

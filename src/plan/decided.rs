@@ -1,5 +1,6 @@
 //! What is decided about one server before steps are listed: its files, and what a running instance needs for them.
 
+use crate::model::argv::Argv;
 use crate::plan::desired::Wanted;
 use crate::plan::files;
 use crate::plan::files::Entry;
@@ -39,6 +40,8 @@ pub(super) struct Decided<'a> {
     pub(super) wanted: Wanted,
     pub(super) install: Vec<Entry>,
     pub(super) change: Change,
+    /// What makes others than the instance read what was installed.
+    pub(super) behind: Option<Argv>,
 }
 
 impl Decided<'_> {
@@ -78,6 +81,6 @@ impl Decided<'_> {
             few if few.len() <= 3 => format!("install {}", few.join(", ")),
             many => format!("install {} files", many.len()),
         };
-        Some(files::install(&server.name, seen, layout, title, &install, None))
+        Some(files::install(&server.name, seen, layout, title, &install, None).then(self.behind.clone()))
     }
 }

@@ -23,6 +23,7 @@ use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::parameters;
 use crate::plan::parameters::ConfRole;
+use crate::plan::pooler;
 use crate::plan::scripts;
 use crate::plan::survey::Seen;
 use crate::quote::pgpass;
@@ -106,6 +107,8 @@ pub fn wanted(
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
     outside.push(guard::peers(topology, seen));
+    let at = primary.map(|primary| primary.server).or_else(|| topology.server(topology.preferred_primary()));
+    outside.extend(at.and_then(|at| pooler::file(topology, seen, at)));
     let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
     outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
     if topology.common().replication.authentication == Authentication::ScramSha256 {

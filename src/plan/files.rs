@@ -344,6 +344,21 @@ fn manifest_with(layout: &Layout, wanted: &[Entry], on_record: &BTreeMap<&str, &
     Some(Entry::text(layout.own("manifest"), &owner?, "0644", render_manifest(&hashes)))
 }
 
+/// Returns the manifest as it stands, with some files as they are about to be: for a step that installs these alone. None where
+/// there is none.
+pub fn recorded(seen: &ServerObservation, layout: &Layout, entries: &[Entry]) -> Option<Entry> {
+    let path = layout.own("manifest");
+    let text = seen.files.get(&path).and_then(Observed::known)?.content.as_deref()?;
+    let mut hashes: BTreeMap<String, String> =
+        parse_manifest(text).into_iter().map(|(path, hash)| (path.to_owned(), hash)).collect();
+    for entry in entries {
+        if let Entry::File { path, content: Piece::Text(text), .. } = entry {
+            hashes.insert(path.clone(), sha256(text));
+        }
+    }
+    Some(Entry::text(path, &own_directory_owner(seen, layout), "0644", render_manifest(&hashes)))
+}
+
 /// The manifest has the form of `sha256sum`, so that `sha256sum -c` shows every hand edit.
 fn render_manifest(hashes: &BTreeMap<String, String>) -> String {
     hashes.iter().map(|(path, hash)| format!("{hash}  {path}\n")).collect()

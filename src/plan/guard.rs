@@ -31,18 +31,9 @@ pub const FENCED: &str = "fenced\n";
 
 /// Returns the step that fences a server: nothing starts its instance from then on, after a reboot either (hazard 55).
 pub fn fence(seen: Seen<'_>) -> Step {
-    let role = seen.layout.own("role");
-    let manifest = seen.layout.own("manifest");
     let owner = files::own_directory_owner(seen.seen, seen.layout);
-    let mut entries = vec![Entry::text(&role, &owner, "0644", FENCED)];
-    let recorded = seen.seen.files.get(&manifest).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
-    if let Some(recorded) = recorded {
-        let line = |line: &str| match line.split_once("  ") {
-            Some((_, path)) if path == role => [&files::sha256(FENCED), "  ", &role, "\n"].concat(),
-            _ => [line, "\n"].concat(),
-        };
-        entries.push(Entry::text(&manifest, &owner, "0644", recorded.lines().map(line).collect::<String>()));
-    }
+    let mut entries = vec![Entry::text(seen.layout.own("role"), &owner, "0644", FENCED)];
+    entries.extend(files::recorded(seen.seen, seen.layout, &entries));
     let title = "fence it: nothing starts it from now on";
     files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None)
 }

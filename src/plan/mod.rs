@@ -30,6 +30,7 @@ pub mod offline;
 pub mod orphans;
 pub mod ownership;
 pub mod parameters;
+pub mod pooler;
 pub mod rendering;
 pub mod reseed;
 pub mod rewind;
@@ -98,15 +99,21 @@ pub struct PlannedStep {
 
 impl Plan {
     /// Says whether carrying the plan out may change a server: that of a step, the upstream of a copy, which may have to drop
-    /// the copy's slot, or the successor of a primary.
+    /// the copy's slot, the successor of a primary, or one whose PgBouncer lets clients wait.
     pub fn touches(&self, server: &ServerName) -> bool {
         self.steps.iter().any(|planned| {
-            let other = match &planned.step.action {
-                Action::Copy(copying) => Some(&copying.room.server),
-                Action::HandOver(hand_over) => Some(&hand_over.to),
-                Action::Run(_) | Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => None,
+            let touches_another = match &planned.step.action {
+                Action::Copy(copying) => copying.room.server == *server,
+                Action::HandOver(hand_over) => {
+                    hand_over.to == *server || hand_over.pause.iter().any(|(paused, _)| paused == server)
+                }
+                Action::Run(_)
+                | Action::Drain { .. }
+                | Action::Promote(_)
+                | Action::ProveLinks { .. }
+                | Action::Hook(_) => false,
             };
-            planned.step.server.as_ref() == Some(server) || other == Some(server)
+            planned.step.server.as_ref() == Some(server) || touches_another
         })
     }
 

@@ -34,12 +34,17 @@ pub struct FileChange {
 /// How a step is carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Commands on the step's server, one after the other in one execution; the last may read standard input.
+    /// Commands on the step's server, one after the other in one execution; one of them may read standard input.
     Run(Vec<Argv>),
     /// A base backup or a rewind.
     Copy(Box<Copying>),
     /// One server stops being the primary, and another becomes it.
     HandOver(Box<HandOver>),
+    /// Transactions on the step's server that are under way come to their end, or are named.
+    Drain {
+        /// How long that may take, in seconds.
+        timeout_s: u64,
+    },
     /// A standby becomes the primary whose primary is fenced.
     Promote(Promotion),
     /// A row is written on the primary and must arrive on every standby over its proper link.
@@ -84,6 +89,8 @@ pub struct HandOver {
     pub undo: Vec<(ServerName, Vec<Argv>)>,
     /// What runs first of all, while clients can still write.
     pub before: Option<Hook>,
+    /// What makes clients wait who come through PgBouncer, behind that: commands by server, all at once.
+    pub pause: Vec<(ServerName, Vec<Argv>)>,
     /// What runs behind either of what takes it back.
     pub undone: Option<Hook>,
 }
@@ -95,6 +102,8 @@ pub struct Promotion {
     pub server: ServerName,
     /// The timeline that it replays; it must write a later one.
     pub timeline: u32,
+    /// Other standbys that could be the successor: none of them may have received more by then (hazard 56).
+    pub others: Vec<ServerName>,
 }
 
 /// A base backup or a rewind.
@@ -166,13 +175,21 @@ impl Step {
         }
     }
 
+    /// Adds a command behind those of a step of commands.
+    pub fn then(mut self, command: Option<Argv>) -> Self {
+        if let Action::Run(commands) = &mut self.action {
+            commands.extend(command);
+        }
+        self
+    }
+
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {
             Action::Run(commands) => commands,
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
-            Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => &[],
+            Action::Drain { .. } | Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => &[],
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
 use crate::plan::guard;
+use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::network;
 use crate::plan::ownership;
@@ -55,7 +56,24 @@ pub struct Seen<'a> {
     pub adopted: bool,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    /// Looks at a server whose instance does not count, such as one that is to be fenced. None where it was not looked at, or
+    /// PostgreSQL is not installed.
+    pub fn of_stopped(topology: &'a Topology, observation: &'a Observation, name: &ServerName) -> Option<Self> {
+        let seen = observation.server(name)?;
+        Some(Self {
+            topology: topology.name(),
+            version: topology.common().version,
+            server: topology.server(name)?,
+            seen,
+            layout: seen.layout.known()?,
+            data: seen.data_directory.known(),
+            instance: None,
+            configuration: identity::configuration(seen),
+            adopted: false,
+        })
+    }
+
     /// Returns the system identifier, from the instance or from the control file.
     pub fn system_identifier(&self) -> Option<u64> {
         let control = self.data.and_then(|data| data.control.known());

@@ -326,6 +326,33 @@ impl Client {
         self.get(WHAT, &row, 0)
     }
 
+    /// Returns what the server's clock says, as text.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn clock(&self) -> Result<String, PostgresError> {
+        const WHAT: &str = "read its clock";
+        let row = self.one(WHAT, self.query(WHAT, "SELECT clock_timestamp()::text", &[]).await?)?;
+        self.get(WHAT, &row, 0)
+    }
+
+    /// Returns the transactions of clients that began before a moment of the server's clock and are not ended, the oldest first,
+    /// each in a few words.
+    ///
+    /// # Errors
+    /// The query fails.
+    pub async fn transactions_before(&self, moment: &str) -> Result<Vec<String>, PostgresError> {
+        const WHAT: &str = "look for transactions that are under way";
+        const SQL: &str = "SELECT format('process %s of \"%s\"%s, since %s, %s', pid, usename,
+                CASE WHEN application_name = '' THEN '' ELSE format(' (%s)', application_name) END,
+                date_trunc('second', xact_start), state)
+            FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND xact_start < $1::text::timestamptz AND pid <> pg_backend_pid()
+            ORDER BY xact_start";
+        let rows = self.query(WHAT, SQL, &[(&moment, Type::TEXT)]).await?;
+        rows.iter().map(|row| self.get(WHAT, row, 0)).collect()
+    }
+
     /// Says whether the server is in recovery.
     ///
     /// # Errors

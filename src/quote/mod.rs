@@ -1,4 +1,4 @@
-//! One escaper per grammar: shell, SQL, `postgresql.conf`, `pg_hba.conf`, conninfo, URIs, passfile, unit files of systemd.
+//! One escaper per grammar: shell, SQL, `postgresql.conf`, `pg_hba.conf`, conninfo, URIs, passfile, PgBouncer, unit files of systemd.
 //!
 //! Layer 0. Each file turns any text into one inert token of its grammar and has a property test; nothing else in the
 //! program escapes anything (hazard 87).
@@ -6,6 +6,7 @@
 pub mod conf;
 pub mod conninfo;
 pub mod hba;
+pub mod pgbouncer;
 pub mod pgpass;
 pub mod sh;
 pub mod sql;

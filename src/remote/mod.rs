@@ -57,7 +57,7 @@ pub trait Host: Send + Sync {
 
     /// Runs commands one after another in one remote execution and stops at the first that fails.
     ///
-    /// Only the last command may have standard input. The output is that of all commands, in order. An empty batch
+    /// One command may have standard input. The output is that of all commands, in order. An empty batch
     /// costs nothing.
     async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError>;
 

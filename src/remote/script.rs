@@ -24,9 +24,9 @@ const LINE_MAX_BYTES: usize = 120 * 1024;
 /// Why commands cannot go into one remote execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// A command before the last has standard input.
-    #[error("only the last command of a batch may have standard input")]
-    StdinBeforeTheEnd,
+    /// More than one command has standard input.
+    #[error("only one command of a batch may have standard input")]
+    SeveralWithStdin,
     /// The text would be longer than the server's kernel takes.
     #[error("the batch has {bytes} bytes of shell text, more than the {LINE_MAX_BYTES} that fit into one argument")]
     TooLong {
@@ -40,8 +40,8 @@ pub(super) fn batch(commands: &[Argv], login: &Login) -> Result<String, BatchErr
     let (Some(last), earlier) = (commands.last(), commands.len().saturating_sub(1)) else {
         return Ok(String::new());
     };
-    if commands.iter().take(earlier).any(|command| !command.stdin.is_empty()) {
-        return Err(BatchError::StdinBeforeTheEnd);
+    if commands.iter().filter(|command| !command.stdin.is_empty()).count() > 1 {
+        return Err(BatchError::SeveralWithStdin);
     }
     let line = if earlier == 0 {
         ["cd / && ", &last.line(login)].concat()
@@ -121,11 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_command_reads_standard_input() {
-        let last = Argv::new(RunAs::Login, "cat").stdin_text("x");
-        let line = batch(&[Argv::new(RunAs::Login, "cat"), last.clone()], &login()).unwrap();
-        assert_eq!(run(&line, "hello").stdout, b"hello");
-        assert_eq!(batch(&[last.clone(), last], &login()), Err(BatchError::StdinBeforeTheEnd));
+    fn only_one_command_reads_standard_input() {
+        let (bare, reads) = (Argv::new(RunAs::Login, "cat"), Argv::new(RunAs::Login, "cat").stdin_text("x"));
+        for order in [[bare.clone(), reads.clone()], [reads.clone(), bare]] {
+            assert_eq!(run(&batch(&order, &login()).unwrap(), "hello").stdout, b"hello");
+        }
+        assert_eq!(batch(&[reads.clone(), reads], &login()), Err(BatchError::SeveralWithStdin));
     }
 
     #[test]

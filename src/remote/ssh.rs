@@ -175,12 +175,16 @@ impl Host for Ssh {
     }
 
     async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError> {
-        let Some(last) = batch.last() else { return Ok(Output::default()) };
+        if batch.is_empty() {
+            return Ok(Output::default());
+        }
         let remote =
             script::batch(batch, login).map_err(|source| RemoteError::Batch { server: self.name.clone(), source })?;
         let lines: Vec<String> = batch.iter().map(|command| command.line(login)).collect();
         self.round_trip(lines.clone());
-        let ended = self.execute(&remote, last.stdin_bytes(), &lines.join(" && ")).await?;
+        // One of them has it at most.
+        let stdin = batch.iter().flat_map(Argv::stdin_bytes).collect();
+        let ended = self.execute(&remote, stdin, &lines.join(" && ")).await?;
         self.judge(ended, &lines)
     }
 

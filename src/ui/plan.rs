@@ -240,9 +240,17 @@ fn hook_details(out: &mut String, when: &str, hook: &Hook, indent: &str, look: L
 
 /// The rest of a handover: what promotes the successor, and with -v what takes it back where it can't be promoted.
 fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>, indent: &str, look: Look) {
-    let HandOver { from, to, patience_s, unmark, undo, before, undone, .. } = hand_over;
+    let HandOver { from, to, patience_s, unmark, undo, before, pause, undone, .. } = hand_over;
     if let Some(hook) = before {
         hook_details(out, "first, on this machine", hook, indent, look);
+    }
+    for (server, argv) in pause.iter().flat_map(|(server, all)| all.iter().map(move |argv| (server, argv))) {
+        let Some(login) = view.logins.get(server) else { continue };
+        let line = changes::command(&argv.line(login), look);
+        out.push_str(&format!(
+            "{indent}so that clients of PgBouncer wait, {server} {} {line}\n",
+            look.paint(Style::Dim, "$")
+        ));
     }
     out.push_str(&format!("{indent}{to}, when it has replayed the shutdown checkpoint: SELECT pg_promote(false)\n"));
     if !look.whole {

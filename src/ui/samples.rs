@@ -316,6 +316,8 @@ pub(crate) fn topology() -> Topology {
             start_alone: false,
         },
         hooks: Default::default(),
+        drain_timeout_s: 5,
+        pooler: None,
         objectives: Default::default(),
         thresholds: Default::default(),
     };

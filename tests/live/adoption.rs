@@ -19,6 +19,7 @@ const GIGABYTE: &str = "68";
 const SMALL: &str = "1";
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_debian_primary_is_adopted_on_15() {
     debian(Release::Bookworm, SMALL);
 }
@@ -247,6 +248,7 @@ fn whose_data_it_is(release: Release) {
 /// As the packages of PGDG lay it out on Red Hat's systems: unit `postgresql-15`, programs in `/usr/pgsql-15/bin`, data and
 /// configuration below `/var/lib/pgsql`. The programs are Debian's: no such packages can be installed on these hosts.
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_primary_laid_out_as_pgdg_does_is_adopted_on_15() {
     laid_out_as_pgdg(Release::Bookworm);
 }
@@ -301,6 +303,7 @@ fn a_primary_run_by_pg_ctl_is_adopted_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_primary_run_by_pg_ctl_is_adopted_on_17() {
     run_by_pg_ctl(Release::Trixie);
 }

@@ -334,6 +334,7 @@ fn calls_of_the_copy_fail_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn calls_of_the_copy_fail_on_17() {
     play(Release::Trixie, &[("system calls of pg_basebackup", calls)]);
 }

@@ -216,6 +216,7 @@ fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_17() {
     room_for_wal(Release::Trixie);
 }

@@ -18,6 +18,7 @@ fn a_router_that_translates_addresses_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_router_that_translates_addresses_on_17() {
     translating_router(Release::Trixie);
 }

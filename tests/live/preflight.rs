@@ -24,6 +24,7 @@ fn bare_and_finished_servers_are_ready_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn bare_and_finished_servers_are_ready_on_17() {
     ready(Release::Trixie);
 }

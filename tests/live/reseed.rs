@@ -119,6 +119,7 @@ fn a_standby_that_was_stopped_replays_what_it_missed_on_15() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_standby_that_was_stopped_replays_what_it_missed_on_17() {
     replays(Release::Trixie);
 }

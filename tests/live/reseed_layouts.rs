@@ -11,6 +11,7 @@ const DATA: &str = "/srv/pg/data";
 
 /// No service: `pg_ctl` stops, starts and promotes; the jobs are process groups of their own.
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_server_that_pg_ctl_runs_comes_back_on_15() {
     run_by_pg_ctl(Release::Bookworm);
 }

@@ -7,6 +7,7 @@ use crate::reseed::Ward;
 use crate::scenario::Scenario;
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_base_backup_comes_from_a_standby_at_the_same_site_on_15() {
     comes_from_the_site(Release::Bookworm);
 }
@@ -51,6 +52,7 @@ fn comes_from_the_site(release: Release) {
 /// WAL that `pg_rewind` needs and that the server has recycled comes from the archive; without one the rewind fails, and nothing is
 /// lost.
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn wal_that_a_rewind_lacks_comes_from_the_archive_on_15() {
     comes_from_the_archive(Release::Bookworm);
 }

@@ -39,6 +39,7 @@ fn tablespaces_are_set_aside_and_copied_too() {
 
 /// A rewound copy has copies of its tablespaces, and what only the server had stays in the originals.
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn tablespaces_are_rewound_beside_the_originals_on_15() {
     rewinds_tablespaces(Release::Bookworm);
 }

@@ -183,6 +183,7 @@ pub(crate) fn there_and_back_again(lab: &Scenario) {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
 fn a_cascade_is_switched_over_and_back_while_clients_write_on_15() {
     there_and_back(Release::Bookworm);
 }

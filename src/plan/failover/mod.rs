@@ -30,7 +30,6 @@ use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::guard;
 use crate::plan::history;
-use crate::plan::identity;
 use crate::plan::service;
 use crate::plan::sql;
 use crate::plan::step::Action;
@@ -294,7 +293,11 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
         let command = sql::psql(successor.layout, successor.server, sql::resume_replay());
         steps.push(Step::run(to, Risk::Reversible, "resume replay", vec![command]));
     }
-    let promotion = Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline) };
+    let runs = |name: &&ServerName| observation.server(name).is_some_and(|seen| seen.instance.known().is_some());
+    let others = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
+    let others = others.filter(runs).cloned().collect();
+    let promotion =
+        Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline), others };
     steps.push(Step {
         title: "promote it".to_owned(),
         server: Some(to.clone()),
@@ -306,17 +309,6 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
 }
 
 fn fence(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Vec<Step>> {
-    let former = observation.server(from)?;
-    let seen = Seen {
-        topology: topology.name(),
-        version: topology.common().version,
-        server: topology.server(from)?,
-        seen: former,
-        layout: former.layout.known()?,
-        data: former.data_directory.known(),
-        instance: None,
-        configuration: identity::configuration(former),
-        adopted: false,
-    };
+    let seen = Seen::of_stopped(topology, observation, from)?;
     Some(vec![guard::fence(seen), service::stop_replaced(seen)])
 }

@@ -34,6 +34,7 @@ use crate::plan::guard;
 use crate::plan::job;
 use crate::plan::job::Earlier;
 use crate::plan::orphans;
+use crate::plan::pooler;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::case::Case;
 use crate::plan::reseed::case::Data;
@@ -126,6 +127,7 @@ impl Steps<'_, '_> {
             guard::reload_units(seen, &install).map(|step| plan.add(step, [])).into_iter().collect();
         if !install.is_empty() {
             let step = files::install(name, case.raw, case.layout, "install the files of a standby", &install, None);
+            let step = step.then(pooler::behind(case.topology, seen, &install));
             before = vec![plan.add(step, before)];
         }
         // What an earlier run made beside a data directory that turned out to be good is of no use any more.
@@ -185,6 +187,7 @@ impl Steps<'_, '_> {
         if !comparison.changes.is_empty() {
             let title = "hold the server: nothing starts it until its new data are in their place";
             let step = files::install(name, case.raw, case.layout, title, &comparison.changes, None);
+            let step = step.then(pooler::behind(case.topology, case.bare, &comparison.changes));
             before = vec![plan.add(step, before)];
         }
         before.extend(lent);

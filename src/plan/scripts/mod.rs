@@ -2,6 +2,8 @@
 
 /// Installs files whole or not at all.
 pub const INSTALL_FILES: &str = include_str!("install-files.sh");
+/// Tells PgBouncer's console something.
+pub const POOLER: &str = include_str!("pooler.sh");
 /// Waits until a killed postmaster is no process any more.
 pub const AWAIT_REAPED: &str = include_str!("await-reaped.sh");
 /// Waits until an instance accepts connections; installed on the server as a file.

@@ -7,6 +7,7 @@ use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
+use crate::plan::pooler;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Survey;
@@ -51,6 +52,10 @@ pub fn plan_abort(
         for step in steps::drop_left_over(topology, *server, &links) {
             last.push(plan.add(step, []));
         }
+    }
+    let resumed: Vec<Step> = servers.values().filter_map(|server| pooler::resume_step(topology, *server)).collect();
+    for step in resumed {
+        plan.add(step, last.iter().copied());
     }
     plan.add(Step::prove(from, links), last);
     let to: ServerName = from.clone();

@@ -5,6 +5,7 @@
 //! things are, and until the promotion `--abort` takes it back (docs/adr/0012-a-handover-is-one-step.md). Reads no clock.
 
 mod abort;
+mod poolers;
 pub(super) mod stage;
 pub(super) mod steps;
 

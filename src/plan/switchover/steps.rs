@@ -67,8 +67,8 @@ pub(in crate::plan) struct Listed {
 }
 
 /// What one server gets.
-struct Needs {
-    install: Vec<Entry>,
+pub(super) struct Needs {
+    pub(super) install: Vec<Entry>,
     change: Change,
 }
 
@@ -122,11 +122,15 @@ impl<'a> Steps<'a> {
         };
         let mut before_proof: Vec<StepId> = slots.clone();
         before_proof.extend(handed);
+        let pointed = self.point_poolers(plan, &mut changes, handed.as_ref().map_or(&slots, std::slice::from_ref));
+        before_proof.extend(pointed.values());
         for name in self.in_order() {
             let (Some(seen), Some(Needs { install, change })) = (self.servers.get(name), changes.get(name)) else {
                 continue;
             };
-            let after: &[StepId] = handed.as_ref().map_or(&slots, std::slice::from_ref);
+            // Both write the server's manifest, one behind the other.
+            let first = pointed.get(name).or(handed.as_ref());
+            let after: &[StepId] = first.map_or(&slots, std::slice::from_ref);
             before_proof.extend(self.bring_in_line(plan, *seen, install, change, after));
         }
         // What could not be asked before it runs again.
@@ -184,7 +188,7 @@ impl<'a> Steps<'a> {
     }
 
     /// The former primary, where it is still to become a standby in this run.
-    fn former(&self) -> Option<&'a ServerName> {
+    pub(super) fn former(&self) -> Option<&'a ServerName> {
         match self.stage {
             Stage::Whole { from, .. } | Stage::Stopped { from } => Some(from),
             Stage::Promoted { .. } => None,
@@ -306,6 +310,9 @@ impl<'a> Steps<'a> {
                 let command = sql::psql(seen.layout, seen.server, sql::checkpoint());
                 Step::run(&seen.server.name, Risk::Reversible, title, vec![command])
             };
+            if let timeout_s @ 1.. = self.topology.common().drain_timeout_s {
+                before = vec![plan.add(drain(from, timeout_s), before)];
+            }
             let title = "write a checkpoint, so that the shutdown has little left to write";
             let last = plan.add(write(former, title), before.clone());
             let title = "write a restartpoint, so that the promotion has little left to write";
@@ -332,6 +339,9 @@ impl<'a> Steps<'a> {
             undo.push(dropped.clone());
             unmark.push(dropped);
         }
+        // Who was made to wait goes on, whatever comes of this.
+        undo.extend(self.resumes());
+        unmark.extend(self.resumes());
         let step = Step {
             title: match former.instance {
                 Some(_) => format!("shut it down, and promote \"{}\" when that has its shutdown checkpoint", self.to),
@@ -348,6 +358,7 @@ impl<'a> Steps<'a> {
                 undo,
                 // One that has shut down already was begun by another run, which has run it.
                 before: former.instance.and_then(|_| self.role_change().before()),
+                pause: self.pauses(former.instance.is_some()),
                 undone: self.role_change().undone(),
             })),
             files: Vec::new(),
@@ -444,6 +455,17 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// Waits for transactions that are under way while everybody can write: the shutdown ends what is not ended by then.
+fn drain(from: &ServerName, timeout_s: u64) -> Step {
+    Step {
+        title: format!("let transactions end that are under way, for {timeout_s} s at most"),
+        server: Some(from.clone()),
+        risk: Risk::Read,
+        action: Action::Drain { timeout_s },
+        files: Vec::new(),
+    }
+}
+
 fn restart_pending(name: &ServerName, change: &Change) -> Option<Diagnostic> {
     let Change::Restart { parameters } = change else { return None };
     let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
@@ -484,11 +506,12 @@ fn stand_down(seen: Seen<'_>) -> Argv {
     ])
 }
 
-/// The role file and the manifest that knows of it.
+/// The role file and the manifest that knows of it, and of nothing else that is only about to change.
 fn role_alone(entries: &[Entry], seen: &Seen<'_>) -> Vec<Entry> {
     let role = seen.layout.own("role");
     let mut alone: Vec<Entry> = entries.iter().filter(|entry| entry.path() == role).cloned().collect();
-    alone.extend(files::manifest(seen.layout, entries));
+    let manifest = files::recorded(seen.seen, seen.layout, &alone);
+    alone.extend(manifest.or_else(|| files::manifest(seen.layout, entries)));
     alone
 }
 
