@@ -67,25 +67,67 @@ fn twenty_times(release: Release) {
 
 #[test]
 #[ignore = "takes minutes: make soak"]
-fn ten_standbys_follow() {
+fn twenty_times_with_synchronous_commits_on_15() {
+    twenty_times_synchronous(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn twenty_times_with_synchronous_commits_on_17() {
+    twenty_times_synchronous(Release::Trixie);
+}
+
+fn twenty_times_synchronous(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    lab.edit(|inventory| {
+        inventory["servers"]["c"].as_object_mut().unwrap().remove("upstream");
+        inventory["replication"]["synchronous"] = json!({ "mode": "any", "count": 1, "standbys": ["b", "c"] });
+    });
+    with_clients(&mut lab);
+    play(&lab, &format!("synchronous commits on {}", release.postgres_major()), 20, "c");
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn ten_standbys_follow_on_15() {
+    ten_standbys(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn ten_standbys_follow_on_17() {
+    ten_standbys(Release::Trixie);
+}
+
+fn ten_standbys(release: Release) {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
-    let mut lab = Scenario::boot(Release::Trixie, &names);
+    let mut lab = Scenario::boot(release, &names);
     lab.edit(|inventory| {
         for name in &names[2..] {
             inventory["servers"][name].as_object_mut().unwrap().remove("upstream");
         }
     });
     with_clients(&mut lab);
-    play(&lab, "ten standbys on 17", 2, "k");
+    play(&lab, &format!("ten standbys on {}", release.postgres_major()), 2, "k");
 }
 
 #[test]
 #[ignore = "takes minutes: make soak"]
 fn under_load_on_15() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
+    under_load(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn under_load_on_17() {
+    under_load(Release::Trixie);
+}
+
+fn under_load(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
     with_clients(&mut lab);
-    let pgbench = "/usr/lib/postgresql/15/bin/pgbench";
-    lab.run("a", &["runuser", "-u", "postgres", "--", pgbench, "-i", "-q", "-s", "20", "app"]);
+    let pgbench = format!("/usr/lib/postgresql/{}/bin/pgbench", release.postgres_major());
+    lab.run("a", &["runuser", "-u", "postgres", "--", &pgbench, "-i", "-q", "-s", "20", "app"]);
     lab.host("a").psql(lab.port, "app", "GRANT ALL ON ALL TABLES IN SCHEMA public TO app").unwrap();
     // It connects again whenever it is thrown out.
     const LOAD: &str =
@@ -94,21 +136,31 @@ fn under_load_on_15() {
         while [ -e /run/load ]; do \"$1\" -n -c 4 -T 2 \"$2\" >/dev/null 2>&1; done";
     let hosts = ["a", "b"].map(|name| lab.host(name).address().to_string()).join(",");
     let conninfo = format!("host={hosts} user=app dbname=app sslmode=require target_session_attrs=read-write");
-    let mut load = lab.host("c").command(&["sh", "-c", LOAD, "sh", pgbench, &conninfo]).unwrap().spawn().unwrap();
-    play(&lab, "under pgbench on 15", 5, "c");
+    let mut load = lab.host("c").command(&["sh", "-c", LOAD, "sh", &pgbench, &conninfo]).unwrap().spawn().unwrap();
+    play(&lab, &format!("under pgbench on {}", release.postgres_major()), 5, "c");
     lab.run("c", &["rm", "/run/load"]);
     assert!(load.wait().unwrap().success());
 }
 
 #[test]
 #[ignore = "takes minutes: make soak"]
-fn with_a_standby_behind_a_slow_line() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
+fn with_a_standby_behind_a_slow_line_on_15() {
+    with_a_slow_line(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn with_a_standby_behind_a_slow_line_on_17() {
+    with_a_slow_line(Release::Trixie);
+}
+
+fn with_a_slow_line(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
     lab.edit(|inventory| {
         inventory["servers"]["c"].as_object_mut().unwrap().remove("upstream");
         inventory["postgres"]["parameters"] = json!({ "wal_compression": "on" });
     });
     with_clients(&mut lab);
     lab.host("c").limit_rate(100).unwrap();
-    play(&lab, "c behind 100 Mbit/s on 15", 3, "b");
+    play(&lab, &format!("c behind 100 Mbit/s on {}", release.postgres_major()), 3, "b");
 }
