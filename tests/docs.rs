@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pgstead::diagnostic::Severity;
+use pgstead::lab::BackendKind;
+use pgstead::lab::FaultKind;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -102,6 +104,20 @@ fn every_finding_stands_with_its_check() {
         let row = rows.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
         let columns: Vec<&str> = row.unwrap_or_else(|| panic!("no row of {code}")).split(" | ").collect();
         assert_eq!((columns.len(), columns[1]), (5, *check), "{code}");
+    }
+}
+
+#[test]
+fn what_labs_can_break_is_what_the_backends_say() {
+    let document = read("docs/operations.md");
+    let labs = section(&document, "## Labs");
+    let kinds = BackendKind::ALL.map(|kind| format!("`{kind}`"));
+    assert!(labs.contains(&format!("| fault | is | {} |", kinds.join(" | "))), "{labs}");
+    for fault in FaultKind::ALL {
+        let row = labs.lines().find(|line| line.starts_with(&format!("| `{} ", fault.word()))).unwrap();
+        let said: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").skip(2).collect();
+        let can = BackendKind::ALL.map(|kind| if kind.backend().cannot(fault).is_none() { "yes" } else { "no" });
+        assert_eq!(said, can, "{row}");
     }
 }
 

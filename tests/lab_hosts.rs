@@ -8,12 +8,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pgstead::lab::hosts::{self, Guard, Host, HostSpec, HostsLab, HostsLabError, LabSpec, Release, SmallDisk};
+use pgstead::lab::{self, BackendKind, Fault, LabError};
 
 /// A fresh place for a lab. It is not below the target directory: a lab outlives `cargo clean` badly.
 fn lab_dir(name: &str) -> PathBuf {
@@ -75,6 +77,13 @@ fn pings(from: &Host, to: &Host) -> bool {
 fn answers_operator(host: &Host) -> bool {
     let address = SocketAddr::from((host.address(), host.spec().ssh_port));
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+fn wait_for_operator(host: &Host) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !answers_operator(host) {
+        assert!(Instant::now() < deadline, "the mended link does not carry anything");
+    }
 }
 
 /// Everything of labs that this machine has: mounts, interfaces, processes, control groups.
@@ -237,6 +246,7 @@ fn a_cut_link_cuts_off_everyone_and_is_mended() {
     assert!(pings(a, c));
     assert!(b.run(&["ip", "-4", "-o", "address", "show", "host0"]).unwrap().contains(&b.address().to_string()));
     b.mend_link().unwrap();
+    wait_for_operator(b);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !(pings(a, b) && answers_operator(b)) {
         assert!(Instant::now() < deadline, "the mended link does not carry anything");
@@ -349,6 +359,51 @@ fn a_clone_has_the_machine_id_of_its_original_and_a_bare_host_no_postgres() {
         assert!(!bare.exec(&["dpkg-query", "-W", &package]).unwrap().status.success());
         assert_eq!(ssh_says(&lab, "ops", bare, "sudo -n id -un"), "root");
     }
+}
+
+#[test]
+fn the_vocabulary_of_all_labs_breaks_and_mends_a_host() {
+    let disk = SmallDisk { mount_point: "/var/lib/postgresql".to_owned(), mebibytes: 32 };
+    let hosts = vec![
+        HostSpec { small_disk: Some(disk), ..HostSpec::new("a", Release::Bookworm) },
+        HostSpec::new("b", Release::Bookworm),
+    ];
+    let lab = up("vocabulary", hosts);
+    let backend = BackendKind::Hosts.backend();
+    let fault = |server: &str, fault| lab::backend::fault(backend, lab.dir(), server, fault);
+    let running = || backend.status(lab.dir()).unwrap().servers.iter().map(|server| server.running).collect::<Vec<_>>();
+    let host = lab.host("a").unwrap();
+
+    fault("a", Fault::PowerOff).unwrap();
+    assert_eq!((running(), answers_operator(host)), (vec![false, true], false));
+    assert!(matches!(fault("a", Fault::LinkOff), Err(LabError::WrongState { running: false, .. })));
+    fault("a", Fault::PowerOn).unwrap();
+    assert_eq!((running(), answers_operator(host)), (vec![true, true], true));
+    assert!(matches!(fault("a", Fault::PowerOn), Err(LabError::WrongState { running: true, .. })));
+
+    fault("a", Fault::LinkOff).unwrap();
+    assert!(!answers_operator(host));
+    fault("a", Fault::LinkOn).unwrap();
+    wait_for_operator(host);
+
+    let write = || host.exec(&["dd", "if=/dev/zero", "of=/var/lib/postgresql/x", "bs=1M", "count=1"]).unwrap().status;
+    fault("a", Fault::DiskFull).unwrap();
+    assert!(!write().success());
+    fault("a", Fault::DiskFree).unwrap();
+    assert!(write().success());
+    // The machine's own disk is nobody's to fill.
+    assert!(matches!(fault("b", Fault::DiskFull), Err(LabError::NoDisk { .. })));
+
+    let limited = || host.run(&["tc", "qdisc", "show", "dev", "host0"]).unwrap().contains("rate 40Mbit");
+    fault("a", Fault::RateLimited { megabits: NonZeroU32::new(40).unwrap() }).unwrap();
+    assert!(limited());
+    fault("a", Fault::RateFree).unwrap();
+    assert!(!limited());
+
+    assert!(matches!(fault("a", Fault::ClockAhead { seconds: 90 }), Err(LabError::CannotFault { .. })));
+    assert!(matches!(fault("c", Fault::PowerOff), Err(LabError::NoServer { .. })));
+    let output = backend.ssh(lab.dir(), "b").unwrap().command(&["hostname".to_owned()]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "b\n", "{output:?}");
 }
 
 #[test]

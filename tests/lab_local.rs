@@ -10,6 +10,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
+use pgstead::lab;
+use pgstead::lab::BackendKind;
+use pgstead::lab::Fault;
+use pgstead::lab::LabError;
 use pgstead::lab::local;
 use pgstead::lab::local::LocalLab;
 use pgstead::lab::local::LocalLabError;
@@ -245,6 +249,44 @@ fn two_labs_stand_side_by_side_and_a_half_made_one_goes_away() {
     assert!(local::down(&second.lab()).unwrap());
     assert!(!second.lab().exists());
     assert_eq!(stdout(&ssh(&one, &one.servers[2], "id -un")), one.login_user);
+}
+
+#[test]
+fn a_power_cut_ends_one_server_and_no_other() {
+    let scratch = Scratch::new();
+    let lab = local::up(&LocalLabSpec::new(scratch.lab())).unwrap();
+    let backend = BackendKind::Local.backend();
+    let fault = |server: &str, fault| lab::backend::fault(backend, &lab.directory, server, fault);
+    let running = || backend.status(&lab.directory).unwrap().servers.iter().map(|s| s.running).collect::<Vec<_>>();
+    for server in &lab.servers[..2] {
+        let (bin, data, port) = (&lab.bin_directory, &server.data_directory, lab.postgres_port);
+        stdout(&ssh(&lab, server, &format!("{bin}/initdb --no-sync -A trust -D {data} >/dev/null")));
+        let options =
+            format!("-c listen_addresses={} -c port={port} -k {}", server.address, server.directory.display());
+        stdout(&ssh(&lab, server, &format!("{bin}/pg_ctl -w -s -l {data}.log -o '{options}' -D {data} start")));
+    }
+    let postmasters = || {
+        let status = local::status(&lab.directory).unwrap().unwrap();
+        status.servers.iter().map(|server| server.postmasters.len()).collect::<Vec<_>>()
+    };
+    assert_eq!((running(), postmasters()), (vec![true; 3], vec![1, 1, 0]));
+
+    fault("b", Fault::PowerOff).unwrap();
+    assert_eq!((running(), postmasters()), (vec![true, false, true], vec![1, 0, 0]));
+    let left = processes_in(&lab.servers[1].directory);
+    assert_eq!(left, Vec::<String>::new());
+    let log = std::fs::read_to_string(format!("{}.log", lab.servers[1].data_directory)).unwrap();
+    assert!(!log.contains("received ") && !log.contains("shutting down"), "somebody was told: {log}");
+
+    fault("b", Fault::PowerOn).unwrap();
+    assert_eq!((running(), postmasters()), (vec![true; 3], vec![1, 0, 0]));
+    let output = backend.ssh(&lab.directory, "b").unwrap().command(&["id -un".to_owned()]).output().unwrap();
+    assert_eq!(stdout(&output), lab.login_user);
+    assert!(matches!(fault("b", Fault::PowerOn), Err(LabError::WrongState { running: true, .. })));
+    assert!(matches!(fault("d", Fault::PowerOff), Err(LabError::NoServer { .. })));
+    for cannot in [Fault::LinkOff, Fault::DiskFull, Fault::RateFree, Fault::ClockRight] {
+        assert!(matches!(fault("b", cannot), Err(LabError::CannotFault { .. })), "{cannot:?}");
+    }
 }
 
 #[test]

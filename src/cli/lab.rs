@@ -1,31 +1,28 @@
 //! `lab`: real instances to practise on.
 
-use std::error::Error;
-use std::path::Path;
+use std::num::NonZeroU32;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 
-use super::block_on;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::event::Events;
+use crate::lab;
+use crate::lab::BackendKind;
+use crate::lab::Fault;
+use crate::lab::LabError;
+use crate::lab::LabStatus;
+use crate::lab::Wish;
 use crate::lab::hosts;
-use crate::lab::local;
-use crate::lab::local::LocalLabError;
-use crate::lab::local::LocalLabSpec;
+use crate::ui;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::json::Versioned;
-use crate::ui::lab;
-use crate::ui::lab::LabServer;
-use crate::ui::lab::LabView;
 
 /// Run a lab of real instances on this machine
 #[derive(Debug, Args)]
@@ -33,6 +30,8 @@ use crate::ui::lab::LabView;
   pgstead lab up --dir /var/tmp/lab                 three servers on 127.0.0.x
   pgstead -i /var/tmp/lab/pgstead.yaml bootstrap
   pgstead lab up --backend hosts --release trixie   three booted Debian systems
+  pgstead lab ssh b --backend hosts
+  pgstead lab fault power b off --backend hosts
   pgstead lab down")]
 pub(super) struct LabArgs {
     #[command(subcommand)]
@@ -47,12 +46,16 @@ enum LabCommand {
     Down(WhereArgs),
     /// Show the servers of a lab
     Status(WhereArgs),
+    /// Log in to a server of a lab, or run a command there
+    Ssh(SshArgs),
+    /// Break a server of a lab, or mend it
+    Fault(FaultArgs),
 }
 
 /// Which lab is meant.
 #[derive(Debug, Args)]
 pub(super) struct WhereArgs {
-    /// What a server is: an sshd on a loopback address, or a booted Debian tree (needs root)
+    /// What a server is made of
     #[arg(long, value_enum, default_value_t = Backend::Local)]
     pub(super) backend: Backend,
     /// Keep the lab in DIR [default: a directory for labs that is named on the screen]
@@ -65,12 +68,124 @@ pub(super) struct WhereArgs {
 pub(super) struct UpArgs {
     #[command(flatten)]
     pub(super) place: WhereArgs,
-    /// Make N servers: one primary and N-1 standbys
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
-    pub(super) servers: u8,
+    /// Make N servers: one primary and N-1 standbys [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub(super) servers: Option<u8>,
     /// Boot this Debian release; hosts backend only [default: bookworm]
     #[arg(long, value_name = "NAME", value_enum)]
     pub(super) release: Option<Release>,
+    /// Give each server a disk of so many MiB for its data, which can be filled; not on the local backend
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub(super) disk: Option<u32>,
+}
+
+/// The server to log in to.
+#[derive(Debug, Args)]
+pub(super) struct SshArgs {
+    #[command(flatten)]
+    place: WhereArgs,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// A command for the server's shell, instead of a login
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// The fault to make or to mend.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead lab fault power b off     and later: on
+  pgstead lab fault link b off      and later: on
+  pgstead lab fault disk b full     and later: free
+  pgstead lab fault rate c 20       megabits per second each way, and later: off
+  pgstead lab fault clock c 90      seconds ahead, and later: off
+
+A backend that cannot make a fault says so, and changes nothing.")]
+pub(super) struct FaultArgs {
+    #[command(subcommand)]
+    fault: FaultCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum FaultCommand {
+    /// Let every process end at once, or boot again
+    Power(SwitchArgs),
+    /// Cut a server off from everyone, or let it be reached again
+    Link(SwitchArgs),
+    /// Fill the disk of a server's data, or free it again
+    Disk(DiskArgs),
+    /// Limit what a server's line carries, or let it be as fast as it can
+    Rate(RateArgs),
+    /// Set a server's clock wrong, or right again
+    Clock(ClockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SwitchArgs {
+    #[command(flatten)]
+    place: WhereArgs,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// Whether it has it
+    #[arg(value_name = "STATE", value_enum)]
+    switch: Switch,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiskArgs {
+    #[command(flatten)]
+    place: WhereArgs,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// Whether there is room
+    #[arg(value_name = "STATE", value_enum)]
+    room: Room,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RateArgs {
+    #[command(flatten)]
+    place: WhereArgs,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// Megabits per second each way, or off
+    #[arg(value_name = "MEGABITS", value_parser = megabits)]
+    limit: Limit<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClockArgs {
+    #[command(flatten)]
+    place: WhereArgs,
+    /// The server
+    #[arg(value_name = "SERVER")]
+    server: String,
+    /// By how much it is ahead (behind, where negative), or off
+    #[arg(value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    limit: Limit<i32>,
+}
+
+/// A number, or none.
+#[derive(Debug, Clone, Copy)]
+enum Limit<T> {
+    To(T),
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    Off,
+    On,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Room {
+    Full,
+    Free,
 }
 
 /// What a server of the lab is.
@@ -78,7 +193,7 @@ pub(super) struct UpArgs {
 pub(super) enum Backend {
     /// An sshd of its own on a loopback address
     Local,
-    /// A Debian tree booted by systemd-nspawn
+    /// A Debian tree booted by systemd-nspawn; needs root
     Hosts,
 }
 
@@ -91,194 +206,114 @@ pub(super) enum Release {
     Trixie,
 }
 
-pub(super) fn run(_globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
-    if let LabCommand::Up(UpArgs { release: Some(_), place: WhereArgs { backend: Backend::Local, .. }, .. }) =
-        &args.command
-    {
-        return Err(Failure::one(
-            FailureKind::Usage,
-            Diagnostic::error(
-                "usage",
-                "--release is for the hosts backend; a local lab runs the PostgreSQL of this machine",
-            ),
-        ));
+pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
+    if let LabCommand::Ssh(args) = &args.command {
+        return Err(ssh(args).failure());
     }
     let progress = Progress::start(ui);
     let events = progress.events();
-    let view = block_on(async {
-        match &args.command {
-            LabCommand::Up(args) => up(args, events).await,
-            LabCommand::Down(place) => down(place, events).await,
-            LabCommand::Status(place) => status(place).await,
-        }
-    });
+    let status = match &args.command {
+        LabCommand::Up(args) => place(&args.place).and_then(|(backend, dir)| {
+            let wish = Wish {
+                servers: args.servers,
+                release: args.release.map(Into::into),
+                disk_mib: args.disk,
+                inventory: globals.inventory.clone(),
+            };
+            backend.up(&dir, &wish, &events)
+        }),
+        LabCommand::Down(args) => place(args).and_then(|(backend, dir)| backend.down(&dir, &events)),
+        LabCommand::Status(args) => place(args).and_then(|(backend, dir)| backend.status(&dir)),
+        LabCommand::Fault(args) => fault(&args.fault),
+        LabCommand::Ssh(_) => unreachable!("it took the place of this process"),
+    };
     progress.finish();
-    let view = view?;
-    ui.answer(|look| lab::render(&view, look), || Versioned::new(&view))?;
+    let status = status.map_err(|error| error.failure())?;
+    ui.answer(|look| ui::lab::render(&status, look), || Versioned::new(&status))?;
     Ok(exit::DONE)
 }
 
-async fn up(args: &UpArgs, _events: Events) -> Result<LabView, Failure> {
-    match args.place.backend {
-        Backend::Hosts => {
-            let release = match args.release.unwrap_or(Release::Bookworm) {
-                Release::Bookworm => hosts::Release::Bookworm,
-                Release::Trixie => hosts::Release::Trixie,
-            };
-            let names = (0..args.servers).map(server_name);
-            let hosts = names.map(|name| hosts::HostSpec::new(&name, release)).collect();
-            let spec = hosts::LabSpec { dir: hosts_dir(&args.place), hosts, owned: false };
-            let lab = hosts::up(spec).map_err(|error| hosts_failure(&error))?;
-            hosts::inventory::write(&lab).map_err(|error| hosts_failure(&error))?;
-            Ok(view_of_hosts(&lab))
-        }
-        Backend::Local => {
-            let mut spec = LocalLabSpec::new(local_dir(&args.place)?);
-            spec.servers = (0..args.servers).filter_map(|index| server_name(index).parse().ok()).collect();
-            let lab = local::up(&spec).map_err(local_failure)?;
-            view_of_local(&lab.directory)
-        }
-    }
-}
-
-async fn down(place: &WhereArgs, _events: Events) -> Result<LabView, Failure> {
-    match place.backend {
-        Backend::Hosts => {
-            let dir = hosts_dir(place);
-            hosts::down(&dir).map_err(|error| hosts_failure(&error))?;
-            Ok(LabView { dir, inventory: None, servers: Vec::new() })
-        }
-        Backend::Local => {
-            let dir = local_dir(place)?;
-            local::down(&dir).map_err(local_failure)?;
-            view_of_local(&dir)
-        }
-    }
-}
-
-async fn status(place: &WhereArgs) -> Result<LabView, Failure> {
-    match place.backend {
-        Backend::Hosts => {
-            let dir = hosts_dir(place);
-            if !dir.exists() {
-                return Ok(LabView { dir, inventory: None, servers: Vec::new() });
-            }
-            Ok(view_of_hosts(&hosts::HostsLab::load(&dir).map_err(|error| hosts_failure(&error))?))
-        }
-        Backend::Local => view_of_local(&local_dir(place)?),
-    }
-}
-
-/// Returns the name of a server by its place: a to z, then s27 and so on.
-fn server_name(index: u8) -> String {
-    match index {
-        0..26 => char::from(b'a' + index).to_string(),
-        _ => format!("s{}", u16::from(index) + 1),
-    }
-}
-
-fn local_dir(place: &WhereArgs) -> Result<PathBuf, Failure> {
-    match &place.dir {
-        // The lab outlives this process and its working directory.
-        Some(dir) => std::path::absolute(dir).map_err(|error| {
-            let message = format!("could not find lab directory \"{}\"", dir.display());
-            Failure::one(FailureKind::Usage, Diagnostic::error("lab-directory", message).detail(format!("{error}.")))
-        }),
-        None => local::default_directory().map_err(local_failure),
-    }
-}
-
-fn hosts_dir(place: &WhereArgs) -> PathBuf {
-    let dir = place.dir.clone().unwrap_or_else(|| PathBuf::from("/var/tmp/pgstead-hosts"));
-    std::path::absolute(&dir).unwrap_or(dir)
-}
-
-fn view_of_hosts(lab: &hosts::HostsLab) -> LabView {
-    let servers = lab.hosts().iter().map(|host| LabServer {
-        name: host.name().to_owned(),
-        ssh: format!("{}:{}", host.address(), host.spec().ssh_port),
-        running: host.is_running(),
-    });
-    let inventory = Some(hosts::inventory::path(lab)).filter(|path| path.exists());
-    LabView { dir: lab.dir().to_owned(), inventory, servers: servers.collect() }
-}
-
-/// Tells the whole chain of causes: what fails here is the user's own machine.
-fn hosts_failure(error: &dyn Error) -> Failure {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    let diagnostic = Diagnostic::error("hosts-lab", error.to_string());
-    let diagnostic = if causes.is_empty() { diagnostic } else { diagnostic.detail(causes.join(": ")) };
-    Failure::one(FailureKind::StepFailed, diagnostic)
-}
-
-fn view_of_local(dir: &Path) -> Result<LabView, Failure> {
-    let Some(status) = local::status(dir).map_err(local_failure)? else {
-        return Ok(LabView { dir: dir.to_owned(), inventory: None, servers: Vec::new() });
+/// Returns the backend that is meant, and the lab's directory: it outlives this process and its working directory.
+fn place(args: &WhereArgs) -> Result<(&'static dyn lab::Backend, PathBuf), LabError> {
+    let backend = BackendKind::from(args.backend).backend();
+    let dir = match &args.dir {
+        Some(dir) => std::path::absolute(dir).map_err(|source| LabError::Directory { dir: dir.clone(), source })?,
+        None => backend.default_directory()?,
     };
-    let servers = status.lab.servers.iter().map(|server| LabServer {
-        name: server.name.to_string(),
-        ssh: format!("{}:{}", server.address, status.lab.ssh_port),
-        running: status.servers.iter().any(|seen| seen.name == server.name && seen.sshd.is_some()),
-    });
-    Ok(LabView {
-        servers: servers.collect(),
-        // A lab that was left half made has no inventory to go on with.
-        inventory: status.complete.then_some(status.lab.inventory),
-        dir: status.lab.directory,
-    })
+    Ok((backend, dir))
 }
 
-/// Maps what a local lab refuses or fails at: a refusal has changed nothing.
-fn local_failure(error: LocalLabError) -> Failure {
-    use LocalLabError as E;
-    let kind = match error {
-        E::NoHome
-        | E::BadPath { .. }
-        | E::PathTooLong { .. }
-        | E::NotALab { .. }
-        | E::Symlink { .. }
-        | E::NotOurs { .. }
-        | E::Mounted { .. }
-        | E::HalfMade { .. }
-        | E::BadState { .. }
-        | E::OtherServers { .. }
-        | E::BadServers { .. }
-        | E::PortTaken { .. }
-        | E::NoFreePort { .. }
-        | E::NoPostgres { .. }
-        | E::VersionMissing { .. }
-        | E::ProgramMissing { .. }
-        | E::NoOsUser { .. }
-        | E::Unreachable { .. } => FailureKind::Refused,
-        _ => FailureKind::StepFailed,
-    };
-    let diagnostic = Diagnostic::error("local-lab", error.to_string());
-    Failure::one(
-        kind,
-        match error.source() {
-            Some(source) => diagnostic.detail(format!("{source}.")),
-            None => diagnostic,
+/// Becomes an ssh to the server; returns only what kept it from that.
+fn ssh(args: &SshArgs) -> LabError {
+    match place(&args.place).and_then(|(backend, dir)| backend.ssh(&dir, &args.server)) {
+        Ok(target) => LabError::Ssh { source: target.command(&args.words).exec() },
+        Err(error) => error,
+    }
+}
+
+fn fault(command: &FaultCommand) -> Result<LabStatus, LabError> {
+    let (at, server, fault) = match command {
+        FaultCommand::Power(args) => {
+            (&args.place, &args.server, if args.switch.is_on() { Fault::PowerOn } else { Fault::PowerOff })
+        }
+        FaultCommand::Link(args) => {
+            (&args.place, &args.server, if args.switch.is_on() { Fault::LinkOn } else { Fault::LinkOff })
+        }
+        FaultCommand::Disk(args) => match args.room {
+            Room::Full => (&args.place, &args.server, Fault::DiskFull),
+            Room::Free => (&args.place, &args.server, Fault::DiskFree),
         },
-    )
+        FaultCommand::Rate(args) => match args.limit {
+            Limit::To(megabits) => (&args.place, &args.server, Fault::RateLimited { megabits }),
+            Limit::Off => (&args.place, &args.server, Fault::RateFree),
+        },
+        FaultCommand::Clock(args) => match args.limit {
+            Limit::To(seconds) => (&args.place, &args.server, Fault::ClockAhead { seconds }),
+            Limit::Off => (&args.place, &args.server, Fault::ClockRight),
+        },
+    };
+    let (backend, dir) = place(at)?;
+    lab::backend::fault(backend, &dir, server, fault)?;
+    backend.status(&dir)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_are_named_by_letters_as_long_as_they_last() {
-        assert_eq!([server_name(0), server_name(25), server_name(26)], ["a", "z", "s27"]);
+fn megabits(text: &str) -> Result<Limit<NonZeroU32>, String> {
+    match text {
+        "off" => Ok(Limit::Off),
+        _ => text
+            .parse()
+            .map(Limit::To)
+            .map_err(|_| "neither a whole number of megabits per second nor \"off\"".to_owned()),
     }
+}
 
-    #[test]
-    fn a_directory_that_is_no_lab_is_refused() {
-        let failure = local_failure(LocalLabError::NotALab { path: "/srv".into() });
-        assert_eq!(failure.kind, FailureKind::Refused);
+fn seconds(text: &str) -> Result<Limit<i32>, String> {
+    match text {
+        "off" => Ok(Limit::Off),
+        _ => text.parse().map(Limit::To).map_err(|_| "neither a whole number of seconds nor \"off\"".to_owned()),
+    }
+}
+
+impl Switch {
+    fn is_on(self) -> bool {
+        matches!(self, Self::On)
+    }
+}
+
+impl From<Backend> for BackendKind {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Local => Self::Local,
+            Backend::Hosts => Self::Hosts,
+        }
+    }
+}
+
+impl From<Release> for hosts::Release {
+    fn from(release: Release) -> Self {
+        match release {
+            Release::Bookworm => Self::Bookworm,
+            Release::Trixie => Self::Trixie,
+        }
     }
 }

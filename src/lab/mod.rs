@@ -2,7 +2,22 @@
 //!
 //! A lab makes servers and takes them away again; it is the only code that removes directories. It never prints, and it
 //! never bootstraps: what makes a topology of the servers is the same code that works on real ones.
+//!
+//! [`Backend`] is the vocabulary of all labs, and each of the other modules one way to make servers.
 
+pub mod backend;
+mod error;
+pub mod fault;
 pub mod hosts;
 pub mod local;
+pub mod ssh;
 mod wait;
+
+pub use backend::Backend;
+pub use backend::BackendKind;
+pub use backend::LabServer;
+pub use backend::LabStatus;
+pub use backend::Wish;
+pub use error::LabError;
+pub use fault::Fault;
+pub use fault::FaultKind;

@@ -1,41 +1,20 @@
 //! What `lab` shows: the servers of a lab and how to go on. It starts and stops nothing.
 
-use std::path::PathBuf;
-
-use serde::Serialize;
-
+use crate::lab::LabStatus;
 use crate::ui::columns::cell;
 use crate::ui::columns::styled;
 use crate::ui::columns::table;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 
-/// A lab as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LabView {
-    /// Where it lives.
-    pub dir: PathBuf,
-    /// Its inventory; absent when the lab is down or half made.
-    pub inventory: Option<PathBuf>,
-    /// Its servers; empty when the lab is down.
-    pub servers: Vec<LabServer>,
-}
-
-/// One server of a lab.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LabServer {
-    /// Its name.
-    pub name: String,
-    /// Where SSH reaches it, as `address:port`.
-    pub ssh: String,
-    /// Whether it runs.
-    pub running: bool,
-}
-
 /// Renders a lab.
-pub fn render(lab: &LabView, look: Look) -> String {
+pub fn render(lab: &LabStatus, look: Look) -> String {
     if lab.servers.is_empty() {
-        return format!("No lab is up in {}.\n", lab.dir.display());
+        let kept = match lab.kept.as_slice() {
+            [] => String::new(),
+            kept => format!("Kept for the next one: {}\n", kept.join(", ")),
+        };
+        return format!("No lab is up in {}.\n{kept}", lab.dir.display());
     }
     let rows: Vec<_> = lab
         .servers
@@ -59,14 +38,18 @@ pub fn render(lab: &LabView, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::BackendKind;
+    use crate::lab::LabServer;
 
     #[test]
     fn lab() {
         let server = |name: &str, running| LabServer { name: name.into(), ssh: "127.0.0.11:2211".into(), running };
-        let lab = LabView {
+        let lab = LabStatus {
+            backend: BackendKind::Local,
             dir: "lab".into(),
             inventory: Some("lab/pgstead.yaml".into()),
             servers: vec![server("a", true), server("b", false)],
+            kept: Vec::new(),
         };
         insta::assert_snapshot!(render(&lab, Look::PLAIN), @r"
         SERVER  SSH              STATE
@@ -75,6 +58,14 @@ mod tests {
 
         Next: pgstead -i lab/pgstead.yaml bootstrap
         ");
-        assert_eq!(render(&LabView { servers: Vec::new(), ..lab }, Look::PLAIN), "No lab is up in lab.\n");
+        let json = serde_json::to_string(&lab).unwrap();
+        assert!(
+            json.starts_with(r#"{"backend":"local","dir":"lab","inventory":"lab/pgstead.yaml","servers":["#),
+            "{json}"
+        );
+        let down = LabStatus { servers: Vec::new(), ..lab };
+        assert_eq!(render(&down, Look::PLAIN), "No lab is up in lab.\n");
+        let down = LabStatus { kept: vec!["image x".to_owned()], ..down };
+        assert_eq!(render(&down, Look::PLAIN), "No lab is up in lab.\nKept for the next one: image x\n");
     }
 }

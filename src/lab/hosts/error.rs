@@ -148,6 +148,20 @@ pub enum HostsLabError {
     },
 }
 
+impl HostsLabError {
+    /// Says whether it is a refusal: nothing was changed.
+    pub(in crate::lab) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRoot
+                | Self::InvalidSpec { .. }
+                | Self::MissingProgram { .. }
+                | Self::Load { .. }
+                | Self::WrongState { .. }
+        )
+    }
+}
+
 /// What lies under a failed operation: a command, a file, or a wait that ran out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

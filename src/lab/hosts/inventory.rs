@@ -10,7 +10,9 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::lab::hosts::Failure;
 use crate::lab::hosts::HostsLab;
+use crate::lab::hosts::HostsLabError;
 
 /// The three sites of the example, the nearest first.
 const SITES: [(&str, &str, &str); 3] =
@@ -68,9 +70,10 @@ pub fn value(lab: &HostsLab) -> Value {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(lab: &HostsLab) -> io::Result<PathBuf> {
-    let text = serde_saphyr::to_string(&value(lab)).map_err(io::Error::other)?;
+pub fn write(lab: &HostsLab) -> Result<PathBuf, HostsLabError> {
     let path = path(lab);
-    fs::write(&path, text)?;
+    let text = serde_saphyr::to_string(&value(lab)).map_err(io::Error::other);
+    let written = text.and_then(|text| fs::write(&path, text)).map_err(Failure::file("write", &path));
+    written.map_err(|source| HostsLabError::PrepareLab { dir: lab.dir().to_owned(), source })?;
     Ok(path)
 }

@@ -7,6 +7,7 @@
 //! Root on these hosts is root on this machine, and their memory is this machine's: a lab is for faults, not for
 //! strangers. Nothing here speaks SSH, and nothing changes what lies at or above a mount.
 
+mod backend;
 mod boot;
 mod command;
 mod error;
@@ -22,6 +23,7 @@ mod spec;
 mod state;
 mod tree;
 
+pub use backend::Hosts;
 pub use error::Failure;
 pub use error::HostsLabError;
 pub use faults::Block;
@@ -38,3 +40,4 @@ pub use spec::SmallDisk;
 pub use tree::build as build_tree;
 pub use tree::cache_dir;
 pub use tree::is_built;
+pub use tree::tree_path as tree_of;

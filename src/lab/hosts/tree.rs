@@ -65,7 +65,9 @@ pub(super) fn layers(release: Release, postgres_installed: bool) -> Result<Vec<P
     Ok(vec![purged, tree])
 }
 
-fn tree_path(release: Release) -> PathBuf {
+/// Returns where the tree of `release` is, or will be when it is built.
+#[must_use]
+pub fn tree_path(release: Release) -> PathBuf {
     let hash = Sha256::digest(BUILD_TREE.as_bytes());
     let key: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     cache_dir().join(format!("{release}-{key}"))

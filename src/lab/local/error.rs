@@ -221,3 +221,31 @@ pub enum LocalLabError {
         reason: String,
     },
 }
+
+impl LocalLabError {
+    /// Says whether it is a refusal: nothing was changed.
+    pub(in crate::lab) fn is_refusal(&self) -> bool {
+        use LocalLabError as E;
+        matches!(
+            self,
+            E::NoHome
+                | E::BadPath { .. }
+                | E::PathTooLong { .. }
+                | E::NotALab { .. }
+                | E::Symlink { .. }
+                | E::NotOurs { .. }
+                | E::Mounted { .. }
+                | E::HalfMade { .. }
+                | E::BadState { .. }
+                | E::OtherServers { .. }
+                | E::BadServers { .. }
+                | E::PortTaken { .. }
+                | E::NoFreePort { .. }
+                | E::NoPostgres { .. }
+                | E::VersionMissing { .. }
+                | E::ProgramMissing { .. }
+                | E::NoOsUser { .. }
+                | E::Unreachable { .. }
+        )
+    }
+}

@@ -7,6 +7,7 @@
 //! Run by root, everything but the operator's key belongs to `postgres` and runs as that OS user; run by anybody else,
 //! everything is theirs. What it cannot imitate: servers connect from 127.0.0.1, whatever address they listen on.
 
+mod backend;
 mod command;
 mod directory;
 mod error;
@@ -23,6 +24,7 @@ use std::process::Command;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::backend::Local;
 use self::command::Identity;
 use self::command::run;
 use self::directory::Found;
@@ -197,6 +199,16 @@ pub fn down(directory: &Path) -> Result<bool, LocalLabError> {
     processes::stop_all(&state.lab)?;
     directory::remove(&directory)?;
     Ok(true)
+}
+
+/// Ends everything of one server at once, as a power cut does: nothing is told to stop, and nothing tidies up.
+pub fn power_off(lab: &LocalLab, server: &LocalServer) -> Result<(), LocalLabError> {
+    processes::kill_all(lab, server)
+}
+
+/// Brings a server's sshd back. Its instance stays down, as nothing on the server starts it.
+pub fn power_on(lab: &LocalLab, server: &LocalServer) -> Result<(), LocalLabError> {
+    start(lab, &[server], &Identity::find()?)
 }
 
 fn check_servers(servers: &[ServerName]) -> Result<(), LocalLabError> {

@@ -20,6 +20,7 @@ use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 
 use super::LocalLab;
+use super::LocalServer;
 use super::error::LocalLabError;
 
 /// A process of a lab.
@@ -46,11 +47,14 @@ pub(super) struct Processes {
     started: Vec<Process>,
     /// The postmasters.
     pub(super) postmasters: Vec<Process>,
+    /// What the postmasters have started.
+    backends: Vec<Process>,
 }
 
 /// The ways to stop a process, each with the time it is given.
 type Ways = [(Signal, Duration)];
 
+const KILL: &Ways = &[(Signal::KILL, Duration::from_secs(5))];
 const STOP: &Ways = &[(Signal::TERM, Duration::from_secs(5)), (Signal::KILL, Duration::from_secs(5))];
 /// Fast shutdown, then immediate shutdown (manual, 19.5); an instance under load writes its shutdown checkpoint first.
 const STOP_POSTGRES: &Ways = &[
@@ -105,7 +109,7 @@ pub(super) fn find(lab: &LocalLab) -> Result<Processes, LocalLabError> {
     let places: Vec<(Ipv4Addr, u16)> = lab.servers.iter().map(|server| (server.address, lab.ssh_port)).collect();
     found.started.extend(others.into_iter().filter(|(_, facts)| facts.came_over_ssh(&places)).map(|(p, _)| p));
     let instances: Vec<i32> = postgres.iter().map(|process| process.pid).collect();
-    found.postmasters = postgres.into_iter().filter(|process| !instances.contains(&process.parent)).collect();
+    (found.backends, found.postmasters) = postgres.into_iter().partition(|process| instances.contains(&process.parent));
     Ok(found)
 }
 
@@ -130,6 +134,28 @@ pub(super) fn stop_all(lab: &LocalLab) -> Result<(), LocalLabError> {
         Some(Process { pid, name, .. }) => Err(LocalLabError::StillRunning { pid, name, seconds: 0 }),
         None => Ok(()),
     }
+}
+
+/// Kills every process of one server at once: its sshd, what came in over it, and its instance with all it started.
+pub(super) fn kill_all(lab: &LocalLab, server: &LocalServer) -> Result<(), LocalLabError> {
+    // Sessions and what they started are told by the server's address, instances by its directory.
+    let alone = LocalLab { servers: vec![server.clone()], ..lab.clone() };
+    for _ in 0..ROUNDS {
+        let mut found = find(&alone)?;
+        for instances in [&mut found.postmasters, &mut found.backends] {
+            let here = |at: &Option<PathBuf>| at.as_ref().is_some_and(|at| at.starts_with(&server.directory));
+            instances.retain(|process| here(&process.directory));
+        }
+        let doomed: Vec<_> = [found.listeners, found.postmasters, found.backends, found.sessions, found.started]
+            .into_iter()
+            .flatten()
+            .collect();
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        stop(doomed, KILL)?;
+    }
+    Ok(())
 }
 
 impl Processes {

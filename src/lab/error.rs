@@ -1,0 +1,146 @@
+//! What can go wrong with a lab, whatever it is made of, and how it is told. The backends' own errors say what failed.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use super::backend::BackendKind;
+use super::fault::FaultKind;
+use super::hosts::HostsLabError;
+use super::local::LocalLabError;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+
+/// Why a lab could not be made, looked at, broken or taken down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabError {
+    /// An option was given that means nothing to the backend.
+    #[error("{option} is not for the {backend} backend: {why}")]
+    NotForBackend {
+        /// The option.
+        option: &'static str,
+        /// The backend.
+        backend: BackendKind,
+        /// Why it means nothing.
+        why: &'static str,
+    },
+    /// A fault was asked for that servers of this kind can't have.
+    #[error("the {backend} backend cannot {fault}: {why}")]
+    CannotFault {
+        /// The backend.
+        backend: BackendKind,
+        /// The fault.
+        fault: FaultKind,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Servers of this kind can have the fault, and this one was not made for it.
+    #[error("server \"{server}\" has no disk of its own that could be filled")]
+    NoDisk {
+        /// The server.
+        server: String,
+    },
+    /// The server is in the state already that a fault would bring about, or must be in another for it.
+    #[error("server \"{server}\" is {}", if *running { "running" } else { "not running" })]
+    WrongState {
+        /// The server.
+        server: String,
+        /// What it is.
+        running: bool,
+    },
+    /// There is no lab.
+    #[error("no lab is up in \"{}\"", dir.display())]
+    NoLab {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The lab has no such server.
+    #[error("the lab has no server \"{name}\"")]
+    NoServer {
+        /// The name.
+        name: String,
+        /// Those that it has.
+        servers: Vec<String>,
+    },
+    /// The lab's directory has no path.
+    #[error("could not find lab directory \"{}\"", dir.display())]
+    Directory {
+        /// As given.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// ssh could not be started.
+    #[error("could not run ssh")]
+    Ssh {
+        /// Why.
+        source: io::Error,
+    },
+    /// Of the local backend.
+    #[error(transparent)]
+    Local(#[from] LocalLabError),
+    /// Of the hosts backend.
+    #[error(transparent)]
+    Hosts(#[from] HostsLabError),
+}
+
+impl LabError {
+    /// Says it to the operator. A refusal has changed nothing.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        use FailureKind::{Refused, StepFailed, Usage};
+        let (kind, code) = match self {
+            Self::NotForBackend { .. } => (Usage, "usage"),
+            Self::Directory { .. } => (Usage, "lab-directory"),
+            Self::CannotFault { .. } => (Refused, "lab-cannot"),
+            Self::NoDisk { .. } => (Refused, "lab-no-disk"),
+            Self::WrongState { .. } => (Refused, "lab-state"),
+            Self::NoLab { .. } => (Refused, "lab-missing"),
+            Self::NoServer { .. } => (Refused, "lab-server"),
+            Self::Ssh { .. } => (StepFailed, "lab-ssh"),
+            Self::Local(error) => (if error.is_refusal() { Refused } else { StepFailed }, "local-lab"),
+            Self::Hosts(error) => (if error.is_refusal() { Refused } else { StepFailed }, "hosts-lab"),
+        };
+        let mut diagnostic = Diagnostic::error(code, self.to_string());
+        // The whole chain: what fails here is the user's own machine.
+        let mut causes = Vec::new();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        if !causes.is_empty() {
+            diagnostic = diagnostic.detail([&causes.join(": "), "."].concat());
+        }
+        if let Self::NoServer { servers, .. } = self {
+            diagnostic = diagnostic.detail(format!("Its servers are {}.", servers.join(", ")));
+        }
+        match self.hint() {
+            Some(hint) => Failure::one(kind, diagnostic.hint(hint)),
+            None => Failure::one(kind, diagnostic),
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoDisk { .. } => Some("Bring the lab up with --disk MIB."),
+            Self::NoLab { .. } => {
+                Some("Name the lab with --backend and --dir, or bring it up with \"pgstead lab up\".")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_lab_is_refused() {
+        let failure = LabError::from(LocalLabError::NotALab { path: "/srv".into() }).failure();
+        assert_eq!(failure.kind, FailureKind::Refused);
+    }
+}
