@@ -328,12 +328,9 @@ fn manifest_with(layout: &Layout, wanted: &[Entry], on_record: &BTreeMap<&str, &
     let mut hashes = BTreeMap::new();
     let mut owner = None;
     for entry in wanted {
-        if let Entry::File { path, content: Piece::Text(text), keeper, .. } = entry
-            && !path.contains("/tls.")
-            && (*keeper == Keeper::Pgstead || HAS_OUR_PARTS.iter().any(|name| path.ends_with(name)))
-        {
+        if let Some((path, hash)) = hashed(entry) {
             let recorded = on_record.get(path.as_str()).map(|hash| (*hash).clone());
-            hashes.insert(path.clone(), recorded.unwrap_or_else(|| sha256(text)));
+            hashes.insert(path, recorded.unwrap_or(hash));
         }
         if let Entry::Directory { path, owner: of_directory, .. } = entry
             && *path == layout.pgstead_directory
@@ -344,6 +341,13 @@ fn manifest_with(layout: &Layout, wanted: &[Entry], on_record: &BTreeMap<&str, &
     Some(Entry::text(layout.own("manifest"), &owner?, "0644", render_manifest(&hashes)))
 }
 
+/// Returns the line of a file in the manifest, where it has one.
+fn hashed(entry: &Entry) -> Option<(String, String)> {
+    let Entry::File { path, content: Piece::Text(text), keeper, .. } = entry else { return None };
+    let is_ours = *keeper == Keeper::Pgstead || HAS_OUR_PARTS.iter().any(|name| path.ends_with(name));
+    (is_ours && !path.contains("/tls.")).then(|| (path.clone(), sha256(text)))
+}
+
 /// Returns the manifest as it stands, with some files as they are about to be: for a step that installs these alone. None where
 /// there is none.
 pub fn recorded(seen: &ServerObservation, layout: &Layout, entries: &[Entry]) -> Option<Entry> {
@@ -351,11 +355,7 @@ pub fn recorded(seen: &ServerObservation, layout: &Layout, entries: &[Entry]) ->
     let text = seen.files.get(&path).and_then(Observed::known)?.content.as_deref()?;
     let mut hashes: BTreeMap<String, String> =
         parse_manifest(text).into_iter().map(|(path, hash)| (path.to_owned(), hash)).collect();
-    for entry in entries {
-        if let Entry::File { path, content: Piece::Text(text), .. } = entry {
-            hashes.insert(path.clone(), sha256(text));
-        }
-    }
+    hashes.extend(entries.iter().filter(|entry| entry.path() != path).filter_map(hashed));
     Some(Entry::text(path, &own_directory_owner(seen, layout), "0644", render_manifest(&hashes)))
 }
 

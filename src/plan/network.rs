@@ -15,6 +15,7 @@ use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::render::hba::PeerAccess;
+use crate::render::hba::admitted;
 
 /// Returns the IP addresses at which a server is dialled: its own, or what its name resolves to on the others.
 pub fn dialled(topology: &Topology, observation: &Observation, server: &Server) -> BTreeSet<IpAddr> {
@@ -37,6 +38,18 @@ pub fn sources(topology: &Topology, observation: &Observation, server: &Server) 
             sources.extend(peer.routes.iter().map(|route| route.source));
             sources.extend(peer.seen_as.known());
         }
+        return sources;
+    }
+    // Where it could not be looked at, it will come from where it came before: what found that out is in the others' files.
+    for seen in topology.servers().filter_map(|other| observation.server(&other.name)) {
+        let Some(layout) = seen.layout.known() else { continue };
+        let text = |name: &str| {
+            let path = [layout.config_home(), "/", name].concat();
+            seen.files.get(&path).and_then(Observed::known).and_then(|fact| fact.content.as_deref())
+        };
+        let (hba, ident) = (text("pg_hba.conf").unwrap_or_default(), text("pg_ident.conf").unwrap_or_default());
+        let own = |(ip, name): (IpAddr, String)| (name == server.name.as_str()).then_some(ip);
+        sources.extend(admitted(hba, ident).into_iter().filter_map(own));
     }
     sources
 }

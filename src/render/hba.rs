@@ -221,6 +221,27 @@ impl Access {
     }
 }
 
+/// Returns whom two files that were rendered here admit, and from where: the servers by the addresses of their connections.
+pub fn admitted(hba: &str, ident: &str) -> Vec<(IpAddr, String)> {
+    let places = hba.lines().filter_map(admitting);
+    places.flat_map(|(ip, map)| ident.lines().filter_map(move |line| Some((ip, certificate_of(map, line)?)))).collect()
+}
+
+/// Reads a record of ours that admits servers: from where, and by which map. The one for `pg_rewind` stands in every file.
+fn admitting(line: &str) -> Option<(IpAddr, &str)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let ["hostssl", "postgres", role, address, "cert", map] = words.as_slice() else { return None };
+    let ip = address.split_once('/')?.0.parse().ok()?;
+    (*role == field(roles::REWIND)).then_some((ip, map.strip_prefix("map=")?))
+}
+
+/// Reads whose certificate a line of a map takes for that role.
+fn certificate_of(map: &str, line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [of, certificate, role] = words.as_slice() else { return None };
+    (*of == map && *role == field(roles::REWIND)).then(|| certificate.trim_matches('"').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,5 +272,11 @@ mod tests {
             access.render_hba_part(&[roles::OPERATOR, roles::REWIND]).unwrap() + &access.records()
         );
         insta::assert_snapshot!("ident_part", access.render_ident_part().unwrap());
+
+        let known = [("10.0.0.1", "a"), ("10.0.0.2", "b"), ("10.0.0.2", "c")];
+        let known = known.map(|(ip, name)| (ip.parse().unwrap(), name.to_owned()));
+        assert_eq!(admitted(&access.render_hba().unwrap(), &access.render_ident().unwrap()), known);
+        let parts = (access.render_hba_part(&[]).unwrap(), access.render_ident_part().unwrap());
+        assert_eq!(admitted(&parts.0, &parts.1), known);
     }
 }

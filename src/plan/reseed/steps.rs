@@ -179,15 +179,21 @@ impl Steps<'_, '_> {
         if !comparison.refusals.is_empty() {
             return Err(comparison.refusals);
         }
+        let mut install = comparison.changes;
+        // What stands in the old data directory stays on record until that is replaced.
+        if let Some(manifest) = files::recorded(case.raw, case.layout, &install) {
+            let place = install.iter_mut().find(|entry| entry.path() == manifest.path());
+            place.into_iter().for_each(|entry| *entry = manifest.clone());
+        }
         let mut listed = Listed { notes: comparison.drift, ..Listed::default() };
         let plan = &mut listed.steps;
         let lent = self.lend_followers(plan)?;
         let mut before: Vec<StepId> =
-            guard::reload_units(case.bare, &comparison.changes).map(|step| plan.add(step, [])).into_iter().collect();
-        if !comparison.changes.is_empty() {
+            guard::reload_units(case.bare, &install).map(|step| plan.add(step, [])).into_iter().collect();
+        if !install.is_empty() {
             let title = "hold the server: nothing starts it until its new data are in their place";
-            let step = files::install(name, case.raw, case.layout, title, &comparison.changes, None);
-            let step = step.then(pooler::behind(case.topology, case.bare, &comparison.changes));
+            let step = files::install(name, case.raw, case.layout, title, &install, None);
+            let step = step.then(pooler::behind(case.topology, case.bare, &install));
             before = vec![plan.add(step, before)];
         }
         before.extend(lent);
