@@ -153,3 +153,39 @@ pub fn kind_word(layout: &Layout) -> &'static str {
         Plain => "plain",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::process::Stdio;
+    use std::time::Duration;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// The kernel accepts connections to a postmaster that stands still; whoever looks does not wait for it for ever.
+    #[test]
+    fn an_instance_that_never_answers_is_not_waited_for() {
+        const BIN: &str = "/usr/lib/postgresql/15/bin";
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_str().unwrap();
+        // It belongs to whoever owns its data directory.
+        std::fs::write(dir.path().join("PG_VERSION"), "15\n").unwrap();
+        let _silent = UnixListener::bind(dir.path().join(".s.PGSQL.5999")).unwrap();
+        let begun = Instant::now();
+        let mut probe = Command::new("sh")
+            .args(["-s", "--", "version", "15", "port", "5999"])
+            .args(["layout", "plain", BIN, at, "", "", at, "", at])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        probe.stdin.take().unwrap().write_all(script(Wish::default()).as_bytes()).unwrap();
+        let output = probe.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("#instance ! ") && said.contains("timeout expired"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    }
+}

@@ -140,6 +140,9 @@ as_user() { # USER COMMAND…
   fi
 }
 as_instance() { as_user "$user" "$@"; }
+# A postmaster that stands still does not answer, while its kernel goes on accepting connections to it.
+PGCONNECT_TIMEOUT=10
+export PGCONNECT_TIMEOUT
 # A running instance says itself where its socket is (manual, "Database File Layout": postmaster.pid, line 5), and the
 # configuration of one that does not run says where it will be.
 if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
