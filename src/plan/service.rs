@@ -24,6 +24,9 @@ const STOP_SECONDS: u32 = 300;
 /// The same for one whose data are about to be replaced, before it is ended without a checkpoint: what `pg_ctl stop` waits.
 const REPLACED_STOP_SECONDS: u32 = 60;
 
+/// The same of one that does not answer, and whose place is another's already: nobody can write until it has ended.
+const SILENT_STOP_SECONDS: u32 = 10;
+
 /// The same for one that was told to end before, and was waited for.
 const TOLD_STOP_SECONDS: u32 = 5;
 
@@ -133,6 +136,12 @@ fn log_file(layout: &Layout) -> String {
 /// what is broken, and recovery makes up for the checkpoint that one which hangs does not write (hazard 61).
 pub fn stop_replaced(seen: Seen<'_>) -> Step {
     let command = stop(seen, REPLACED_STOP_SECONDS, "immediate");
+    Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
+}
+
+/// The same where it does not answer.
+pub fn stop_silent(seen: Seen<'_>) -> Step {
+    let command = stop(seen, SILENT_STOP_SECONDS, "immediate");
     Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
 }
 

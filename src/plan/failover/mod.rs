@@ -310,5 +310,5 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
 
 fn fence(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Vec<Step>> {
     let seen = Seen::of_stopped(topology, observation, from)?;
-    Some(vec![guard::fence(seen), service::stop_replaced(seen)])
+    Some(vec![guard::fence(seen), service::stop_silent(seen)])
 }

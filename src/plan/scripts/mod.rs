@@ -121,7 +121,7 @@ mod tests {
     }
 
     /// Stops what stands for a postmaster with one child: it does not end on the signal of a fast shutdown.
-    fn stop_one_that_hangs(last: &str) -> (Option<i32>, String, bool) {
+    fn stop_one_that_hangs(last: &str, stands_still: bool) -> (Option<i32>, String, bool) {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_str().unwrap();
         let mut hangs = Command::new("sh")
@@ -136,6 +136,9 @@ mod tests {
             std::thread::yield_now();
         }
         let children = std::fs::read_to_string(&child).unwrap();
+        if stands_still {
+            Command::new("kill").args(["-s", "STOP", &hangs.id().to_string()]).status().unwrap();
+        }
         // The one that is waited for is reaped meanwhile, as a postmaster is by init.
         let (output, ended) = std::thread::scope(|scope| {
             let stop = scope.spawn(|| {
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_does_not_end_is_named_with_its_processes() {
-        let (code, said, ended) = stop_one_that_hangs("fast");
+        let (code, said, ended) = stop_one_that_hangs("fast", false);
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("has not ended 1 s after its fast shutdown was requested"), "{said}");
         assert!(said.contains("sleep 60"), "{said}");
@@ -166,9 +169,11 @@ mod tests {
 
     #[test]
     fn an_instance_that_is_replaced_ends_in_any_case() {
-        let (code, said, _) = stop_one_that_hangs("immediate");
-        assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains("it is ended without a checkpoint"), "{said}");
+        for stands_still in [false, true] {
+            let (code, said, _) = stop_one_that_hangs("immediate", stands_still);
+            assert_eq!(code, Some(0), "{said}");
+            assert!(said.contains("it is ended without a checkpoint"), "{said}");
+        }
     }
 
     #[test]

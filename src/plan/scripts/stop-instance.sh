@@ -27,6 +27,8 @@ if runs; then
     if [ "$last" != immediate ]; then echo "end what holds it, or the instance itself with pg_ctl stop -m immediate"; exit 1; fi
     echo "it is ended without a checkpoint"
     kill -QUIT "$pid"
+    # One that stands still hears nothing before it goes on.
+    kill -CONT "$pid"
     has_ended 30 || { echo "it has not ended 30 s after that"; exit 1; }
   fi >&2
 fi
