@@ -283,9 +283,11 @@ impl Steps<'_> {
             prove.push(link.clone());
         }
         before_proof.extend(roles_ready);
+        let moved: Vec<ServerName> = prove.iter().map(|link| link.standby.clone()).collect();
         if !prove.is_empty() {
-            plan.add(self.prove(prove), before_proof);
+            before_proof = vec![plan.add(self.prove(prove), before_proof)];
         }
+        self.drop_left_over(&mut plan, &moved, &before_proof);
         self.create_tablespaces(&mut plan);
         plan
     }
@@ -299,6 +301,19 @@ impl Steps<'_> {
     /// Says whether the slot of a link is there and holds its WAL.
     fn has_slot(&self, link: &Link) -> bool {
         self.decided.get(&link.upstream).is_some_and(|upstream| slots::has(upstream.seen, &link.standby))
+    }
+
+    /// WAL that a server keeps for nobody fills its disk: a standby follows another, or was never moved here after all. A slot in
+    /// use is dropped only when its standby was just proven to follow another.
+    fn drop_left_over(&self, plan: &mut PlanBuilder, moved: &[ServerName], before: &[StepId]) {
+        for (_, server) in self.in_order().filter(|(_, server)| !server.seen.adopted) {
+            for (standby, is_active) in slots::left_over(self.topology, self.links, server.seen) {
+                let has_job = self.decided.get(standby).is_some_and(|standby| !standby.seen.seen.jobs.is_empty());
+                if !has_job && (!is_active || moved.contains(standby)) {
+                    plan.add(slots::drop(server.seen, standby), before.iter().copied());
+                }
+            }
+        }
     }
 
     /// One step for all slots that an upstream lacks.

@@ -2,6 +2,8 @@
 //! drop them (hazards 18, 22, 47).
 
 use crate::model::name::ServerName;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
 use crate::plan::sql;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
@@ -20,6 +22,24 @@ pub fn create<'a>(upstream: Seen<'_>, standbys: impl IntoIterator<Item = &'a Ser
     let title = format!("create slot{} {}", if slots.len() == 1 { "" } else { "s" }, names.join(", "));
     let command = sql::psql(upstream.layout, upstream.server, sql::create_slots(&slots));
     Step::run(&upstream.server.name, Risk::Reversible, title, vec![command])
+}
+
+/// Returns the standbys for which a server that runs keeps WAL although no link needs that: those that follow another, and those
+/// that somebody was about to move here. One whose slot is in use is told apart. Slots of others are theirs.
+pub fn left_over<'a>(
+    topology: &'a Topology,
+    links: &'a [Link],
+    seen: Seen<'a>,
+) -> impl Iterator<Item = (&'a ServerName, bool)> {
+    let name = &seen.server.name;
+    let is_needed =
+        move |standby: &ServerName| links.iter().any(|link| link.upstream == *name && link.standby == *standby);
+    let slot = move |standby: &ServerName| {
+        let slot = seen.instance?.slots.get(&standby.slot_name())?;
+        (slot.slot_type == "physical").then_some(slot.active)
+    };
+    let others = topology.servers().map(|server| &server.name);
+    others.filter(move |other| *other != name && !is_needed(other)).filter_map(move |other| Some((other, slot(other)?)))
 }
 
 /// Returns the step that makes a server keep WAL for a standby no longer, which streams from another.
