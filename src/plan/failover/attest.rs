@@ -54,7 +54,7 @@ pub(super) fn contradicted(topology: &Topology, observation: &Observation, reque
             return Some(
                 contradicts(name, "and another server sees that it runs")
                     .detail(format!("{}.", signs.join("; ")))
-                    .hint("It is only out of reach of this machine. Stop its instance where it runs, or cut it off from its clients and from the other servers; then run the same command again."),
+                    .hint("It is only out of reach of this machine. Stop its instance where it runs, or cut it off from its clients and from the other servers; then run the same command again. Where it just went off, a standby that received from it notices after half a minute at most: run the same command again then."),
             );
         }
         let was_dialled = |seen: &ServerObservation| {

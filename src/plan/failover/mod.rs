@@ -155,10 +155,19 @@ pub fn plan_failover(
     let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed };
     let steps::Listed { plan, notes: told } = steps.list()?;
     notes.extend(told);
-    notes.extend(from.filter(|from| observation.server(from).is_some()).map(|from| {
-        Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced"))
-            .server(from)
-            .hint(format!("When its server is well again: pgstead reseed {from}"))
+    let former = from.and_then(|from| Some((from, observation.server(from)?)));
+    notes.extend(former.map(|(from, seen)| {
+        let back =
+            |note: Diagnostic| note.server(from).hint(format!("When its server is well again: pgstead reseed {from}"));
+        match place {
+            Where::Promoted(_) if !place::is_fenced(seen) => back(
+                Diagnostic::note("former-primary-back", format!("server \"{from}\" was replaced while it was away"))
+                    .detail(
+                        "Nobody has fenced it; its start guard does not start it while another server can be asked.",
+                    ),
+            ),
+            _ => back(Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced"))),
+        }
     }));
     notes.extend(attest::notes(request));
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };

@@ -87,7 +87,11 @@ pub(super) fn place<'a>(
         ]);
     }
     match (writers.as_slice(), former.as_slice()) {
-        ([writer], _) if *writer == to => Ok(Where::Promoted(fenced.filter(|name| *name != to))),
+        ([writer], former) if *writer == to => {
+            // One that nobody could fence came back behind its successor's promotion: it does not know of it.
+            let replaced = || former.iter().copied().find(|name| is_replaced(observation, name, to));
+            Ok(Where::Promoted(fenced.filter(|name| *name != to).or_else(replaced)))
+        }
         ([writer, ..], _) => Err(vec![
             Diagnostic::error("primary-runs", format!("server \"{writer}\" is the primary, and runs"))
                 .server(writer)
@@ -111,7 +115,19 @@ fn role(seen: &ServerObservation) -> Option<&str> {
     role.and_then(|fact| fact.content.as_deref())
 }
 
-fn is_fenced(seen: &ServerObservation) -> bool {
+/// Says whether a primary that does not run was replaced while it was away: its timeline is one that its successor left.
+fn is_replaced(observation: &Observation, name: &ServerName, by: &ServerName) -> bool {
+    let control = observation.server(name).and_then(|seen| seen.data_directory.known()?.control.known());
+    let successor = observation.server(by).and_then(|seen| seen.instance.known());
+    control.zip(successor).is_some_and(|(control, successor)| {
+        let left = |line: &str| line.split_once('\t').is_some_and(|(id, _)| id.parse() == Ok(control.timeline));
+        control.system_identifier == successor.system_identifier
+            && successor.history.known().is_some_and(|history| history.lines().any(left))
+    })
+}
+
+/// Says whether nothing starts a former primary any more.
+pub(super) fn is_fenced(seen: &ServerObservation) -> bool {
     role(seen) == Some(guard::FENCED)
 }
 
