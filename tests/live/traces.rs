@@ -64,15 +64,21 @@ const LEDGER: &str = "pgstead-ledger";
 impl Recorders {
     /// Samples all hosts; and writes a ledger on one of them, where wished.
     pub(crate) fn begin(lab: &Scenario, ledger_on: Option<&str>) -> Self {
+        let mut recorders = Self::of(lab, lab.lab().hosts());
+        if let Some(name) = ledger_on {
+            recorders.ledger(lab, name);
+        }
+        recorders
+    }
+
+    /// Samples some of the hosts: nobody looks for a server where there is none.
+    pub(crate) fn of<'a>(lab: &Scenario, hosts: impl IntoIterator<Item = &'a Host>) -> Self {
         let dir = tempfile::Builder::new().prefix("pgstead-traces-").tempdir_in("/var/tmp").unwrap();
         let mut recorders = Self { dir, running: Vec::new() };
-        for host in lab.lab().hosts() {
+        for host in hosts {
             let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint || ' ' || (NOT pg_is_in_recovery())::int \
                 FROM pg_stat_file('/run/pgstead-sampler')";
             recorders.start(host, SAMPLER, lab.port, sql, "0.05");
-        }
-        if let Some(name) = ledger_on {
-            recorders.ledger(lab, name);
         }
         recorders
     }
