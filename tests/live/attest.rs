@@ -94,6 +94,9 @@ fn lost(release: Release) {
     lab.streams("a", &["b"]);
 
     a.power_cut().unwrap();
+    // The last thing that a host sends may get lost: then b finds out by its own time limit, and counts on a until then.
+    let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    until(Instant::now() + Duration::from_secs(45), || lab.sql("b", streams) == "0");
     refused(lab.pgstead(&[TO_B, &["--accept-loss"]].concat()), "not-fenced");
     let consent = ["--attest-fenced", "a", "--reason", "the site burns"];
     refused(lab.pgstead(&[TO_B, &consent].concat()), "loss-needs-consent");

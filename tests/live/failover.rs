@@ -92,6 +92,10 @@ fn replaced(release: Release) {
     // c has less than b.
     let b = lab.host("b").address();
     lab.eventually("b", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "1");
+    // What a sends after its line was cut waits for the kernel to try again.
+    const KEEPS_UP: &str =
+        "SELECT bool_and(pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn) < 10000) FROM pg_stat_replication";
+    lab.eventually("a", KEEPS_UP, "t");
     lab.host("c").block_arriving(Block::Drop, b, None).unwrap();
     writer.goes_on();
     kill_primary(&lab, release);

@@ -23,11 +23,13 @@ pub(super) struct Operator {
     pub(super) accepts_loss: bool,
     /// What was told of the loss so far, with the server that was to become the primary.
     pub(super) told: Vec<(String, Told)>,
+    /// Whether a standby was not looked at, which may have had more.
+    pub(super) has_missed: bool,
 }
 
 impl Operator {
     pub(super) fn new(to: &str, accepts_loss: bool) -> Self {
-        Self { to: to.to_owned(), accepts_loss, told: Vec::new() }
+        Self { to: to.to_owned(), accepts_loss, told: Vec::new(), has_missed: false }
     }
 
     /// The command. A server is said to be off only when it is.
@@ -48,6 +50,7 @@ impl Operator {
         for code in ran.codes() {
             match code.as_str() {
                 "loss-needs-consent" => self.accepts_loss = true,
+                "not-looked-at" => self.has_missed = true,
                 "successor-behind" => {
                     let other = if self.to == "b" { "c" } else { "b" };
                     assert!(ran.to_string().contains(&format!("pgstead failover --to {other}")), "{ran}");
