@@ -79,11 +79,13 @@ pub(super) fn place<'a>(
         return Ok(Where::Promoted(Some(from)));
     }
     if let (true, Some(unclear)) = (writers.is_empty(), unclear.first()) {
+        let layout = observation.server(unclear).and_then(|seen| seen.layout.known());
+        let role = layout.map_or_else(|| "its role file".to_owned(), |layout| layout.own("role"));
         return Err(vec![
             Diagnostic::error("former-primary-unknown", format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
                 .server(unclear)
                 .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
-                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; one that was promoted has the data that count. Then: pgstead failover --to {to}")),
+                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; then: pgstead failover --to {to}. One that was promoted has the data that count: on its server, echo primary >{role}, and start its instance, which its start guard refuses while another primary runs; then: pgstead failover --to {unclear}")),
         ]);
     }
     match (writers.as_slice(), former.as_slice()) {
