@@ -125,6 +125,10 @@ impl Stage {
         match death {
             // Its plug is all that is within reach.
             Death::CutOff => self.lab.host("a").power_cut().unwrap(),
+            // What stands still hears nothing else.
+            Death::PostmasterStill | Death::AllStill => {
+                drop(self.lab.run("a", &["sh", "-c", SIGNAL_ALL, "sh", "KILL"]));
+            }
             // Not in order: what it would wait for does not come.
             _ => drop(self.lab.host("a").signal_postmaster(&self.data(), "QUIT")),
         }

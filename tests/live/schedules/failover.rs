@@ -309,7 +309,9 @@ impl Play<'_> {
             {
                 return Outcome::Stays;
             }
-            let is_alive = codes.iter().any(|code| code == "primary-runs" || code == "not-fenced");
+            // Sessions of a primary that stands still go on: whoever is looked at last has received more (hazard 56).
+            let is_moving = |code: &String| code == "successor-behind" && n_runs > 0;
+            let is_alive = codes.iter().any(|code| code == "primary-runs" || code == "not-fenced" || is_moving(code));
             if is_alive && !death.is_certain() && !is_over {
                 is_over = true;
                 if self.schedule.ends_it {
@@ -321,8 +323,11 @@ impl Play<'_> {
             if codes.iter().any(|code| code == "attestation-contradicted") && !stage.lab.host("a").is_running() {
                 self.all_find_out();
             }
+            // As the hints say.
+            if codes.iter().any(|code| code == "former-primary-unknown") {
+                self.was_promoted(&mut operator.to);
+            }
             if codes.iter().any(|code| code == "successor-stopped" || code == "former-primary-unknown") {
-                // As the hints say.
                 let _ = stage.lab.host(&operator.to).exec(&["systemctl", "start", &stage.unit()]);
             }
             let is_back = matches!(death, Death::PowerCut(Some(after)) if after == n_runs + 1);
@@ -331,6 +336,21 @@ impl Play<'_> {
             }
         }
         Outcome::Open
+    }
+
+    /// Looks which standby was promoted and died of it, and gives it the role that it took.
+    fn was_promoted(&self, to: &mut String) {
+        const LOOK: &str = "[ ! -e \"$1/standby.signal\" ] && ls \"$1\"/pg_wal/*.history && echo primary >\"$2\"";
+        for name in ["b", "c"] {
+            let role = format!("/var/lib/pgstead/lab/{name}/role");
+            let data = self.stage.data();
+            let looked = self.stage.lab.host(name).run(&["sh", "-c", LOOK, "sh", &data, &role]);
+            if looked.is_ok() {
+                self.stage.say(format_args!("{name} was promoted, and is the primary from now on"));
+                name.clone_into(to);
+                return;
+            }
+        }
     }
 
     /// What a standby was told last may be that it streams, until its receiver finds out that nobody is there.
