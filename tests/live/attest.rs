@@ -9,6 +9,8 @@ use pgstead::lab::hosts::Block;
 use pgstead::lab::hosts::Release;
 use serde_json::json;
 
+use crate::faults::crashing_with;
+use crate::invariants::never_two;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::scenario::until;
@@ -50,6 +52,13 @@ fn comes_to(lab: &Scenario, host: &str, release: Release, wanted: &str) {
 /// What the start guard of a host said last.
 fn refusal(lab: &Scenario, host: &str) -> String {
     lab.host(host).run(&["cat", &format!("/var/lib/pgstead/lab/{host}/start-refused")]).unwrap_or_default()
+}
+
+/// The last thing that a host sends may get lost: then who follows it finds out by its own time limit, and counts on it until
+/// then.
+fn notices(lab: &Scenario, standby: &str) {
+    let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    until(Instant::now() + Duration::from_secs(45), || lab.sql(standby, streams) == "0");
 }
 
 fn answers(lab: &Scenario, host: &str) -> bool {
@@ -94,9 +103,7 @@ fn lost(release: Release) {
     lab.streams("a", &["b"]);
 
     a.power_cut().unwrap();
-    // The last thing that a host sends may get lost: then b finds out by its own time limit, and counts on a until then.
-    let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
-    until(Instant::now() + Duration::from_secs(45), || lab.sql("b", streams) == "0");
+    notices(&lab, "b");
     refused(lab.pgstead(&[TO_B, &["--accept-loss"]].concat()), "not-fenced");
     let consent = ["--attest-fenced", "a", "--reason", "the site burns"];
     refused(lab.pgstead(&[TO_B, &consent].concat()), "loss-needs-consent");
@@ -145,6 +152,43 @@ fn is_primary_nowhere(lab: &Scenario) {
     for name in ["b", "c"] {
         assert_eq!(lab.sql(name, "SELECT pg_is_in_recovery()"), "t", "{name}");
     }
+}
+
+/// Its successor dies behind its promotion, and the former primary's power comes back: what was promoted has the data that count,
+/// and the refusal says how it starts.
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_successor_that_died_starts_before_a_former_primary_that_is_back() {
+    let release = Release::Bookworm;
+    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
+    with_clients(&mut lab);
+    let recorders = Recorders::begin(&lab, None);
+    let data = format!("/var/lib/postgresql/{}/main", release.postgres_major());
+    lab.host("a").power_cut().unwrap();
+    notices(&lab, "b");
+    let (ran, struck) = crashing_with(&lab, &[TO_B, A_IS_OFF].concat(), "after:b: promote it");
+    assert!(struck.is_some(), "{ran}");
+    lab.eventually("c", "SELECT received_tli FROM pg_stat_wal_receiver", "2");
+    lab.host("b").signal_postmaster(&data, "KILL").unwrap();
+    comes_to(&lab, "b", release, "failed");
+    lab.host("a").boot().unwrap();
+    comes_to(&lab, "a", release, "failed");
+    let ran = lab.pgstead(&[TO_B, &["--accept-loss"]].concat()).expect(5);
+    assert!(ran.codes().contains(&"former-primary-unknown".to_owned()), "{ran}");
+    let role = "/var/lib/pgstead/lab/b/role";
+    assert!(ran.stdout.contains(&format!("echo primary >{role}")), "{ran}");
+    // It would have been refused until then.
+    let start = ["systemctl", "start", &unit(release)];
+    assert!(!lab.host("b").exec(&start).unwrap().status.success());
+    lab.host("b").write_file(role, b"primary\n").unwrap();
+    lab.run("b", &start);
+    lab.pgstead(TO_B).expect(0);
+    is_primary(&lab, "b", &["c"]);
+    assert!(!answers(&lab, "a"));
+    lab.pgstead(&["reseed", "a", "--yes", "--accept-divergence", "--format", "json"]).expect(0);
+    lab.bootstrap();
+    lab.settled();
+    assert_eq!(never_two(&recorders.end()), Vec::<String>::new());
 }
 
 /// A primary that boots where it reaches nobody waits; it starts by itself when it may, and on a word that is said there.

@@ -490,5 +490,5 @@ fn random_failovers_on_15() {
 
 #[test]
 fn random_failovers_on_17() {
-    schedules::play::<Failover>(Release::Trixie, 6_000, SCHEDULES);
+    schedules::play::<Failover>(Release::Trixie, 5_100, SCHEDULES);
 }
