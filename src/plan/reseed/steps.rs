@@ -159,7 +159,13 @@ impl Steps<'_, '_> {
     fn keep_followers(&self, plan: &mut PlanBuilder, before: StepId) {
         let case = self.case;
         let known = case.seen().instance.map(|instance| &instance.slots);
-        for follower in &case.followers {
+        // Who was to follow it, and follows the one that took its place meanwhile, is a bootstrap's business.
+        let host = ["host=", &case.server.address.to_string(), " "].concat();
+        let follows = |follower: &&Seen<'_>| {
+            let instance = follower.instance.and_then(|instance| instance.settings.get("primary_conninfo"));
+            instance.is_none_or(|conninfo| conninfo.setting.contains(&host))
+        };
+        for follower in case.followers.iter().filter(follows) {
             let name = &follower.server.name;
             let mut last = before;
             if !known.is_none_or(|slots| slots.contains_key(&name.slot_name())) {
