@@ -11,6 +11,16 @@ use crate::quote::uri;
 /// How long one server may take to answer, in seconds, before the next is tried. libpq takes no less than two.
 const CONNECT_TIMEOUT_S: &str = "3";
 
+/// A server whose power or line went tells nobody: a client that waits for its answer asks after 5 s whether it is there, and
+/// gives it up after 15 s, instead of after the kernel's quarter of an hour. The second is for what was sent and not
+/// acknowledged, in milliseconds.
+const NOTICES_SILENCE: [(&str, &str); 4] = [
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "2"),
+    ("tcp_user_timeout", "15000"),
+];
+
 /// After how many seconds the JDBC driver asks again what a server is; ten, unless it is told otherwise.
 const HOST_RECHECK_S: &str = "2";
 
@@ -54,12 +64,13 @@ fn of_database(servers: &[&Server], database: &str, client: Client<'_>) -> Strin
     let tls: Vec<(&str, &str)> = tls.collect();
     let of_libpq = || {
         let finds = [("target_session_attrs", "read-write"), ("connect_timeout", CONNECT_TIMEOUT_S)];
-        finds.into_iter().chain(tls.iter().copied())
+        finds.into_iter().chain(NOTICES_SILENCE).chain(tls.iter().copied())
     };
     let of_jdbc = [
         ("targetServerType", "primary"),
         ("connectTimeout", CONNECT_TIMEOUT_S),
         ("hostRecheckSeconds", HOST_RECHECK_S),
+        ("tcpKeepAlive", "true"),
     ];
     let place = [("host", hosts.as_str()), ("port", &ports)].into_iter().chain(user).chain([("dbname", database)]);
     let at = client.user.map_or(String::new(), |user| [&uri::token(user), "@"].concat());
