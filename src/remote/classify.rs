@@ -38,6 +38,8 @@ const PHRASES: &[(&str, ConnectReason)] = &[
     ("Permission denied (", ConnectReason::PermissionDenied),
     ("Too many authentication failures", ConnectReason::PermissionDenied),
     ("Could not resolve hostname", ConnectReason::NotResolved),
+    // Also through a jump host: what is silent is not asked again, which would take longer than the first time.
+    ("timed out during banner exchange", ConnectReason::TimedOut),
     ("stdio forwarding failed", ConnectReason::Jump),
     ("Connection closed by UNKNOWN", ConnectReason::Jump),
     ("Connection to UNKNOWN", ConnectReason::Jump),
@@ -84,6 +86,10 @@ mod tests {
             ("ssh: connect to host 127.0.0.1 port 1: Connection refused\r\n", ConnectReason::Refused),
             ("ssh: connect to host 10.9.9.9 port 22: Connection timed out\r\n", ConnectReason::TimedOut),
             ("Connection timed out during banner exchange\r\n", ConnectReason::TimedOut),
+            (
+                "Connection timed out during banner exchange\r\nConnection to UNKNOWN port 65535 timed out\r\n",
+                ConnectReason::TimedOut,
+            ),
             ("ssh: connect to host 10.9.9.9 port 22: No route to host\r\n", ConnectReason::Unreachable),
             (
                 "ssh: Could not resolve hostname nowhere.invalid: Name or service not known\r\n",
