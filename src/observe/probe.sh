@@ -31,7 +31,9 @@ put user "$me"
 put login "$login"
 put os_name "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
 put kernel "$(uname -m) $(uname -n)"
-if [ -r /etc/machine-id ]; then put machine_id "$(cat /etc/machine-id)"; else absent machine_id; fi
+# A file that is empty, or says so, holds none yet (machine-id(5)): images of containers and of virtual machines have such.
+machine_id=$(cat /etc/machine-id 2>/dev/null)
+case $machine_id in '' | uninitialized) absent machine_id ;; *) put machine_id "$machine_id" ;; esac
 if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else absent libc; fi
 if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
 put systemd "$systemd"
