@@ -97,6 +97,14 @@ fn every_code_has_a_row() {
 }
 
 #[test]
+fn every_code_of_a_lab_has_a_row() {
+    let document = read("docs/operations.md");
+    // Labs hand words to other programs as well; those have no hyphen.
+    let used = codes("lab").into_iter().filter(|code| code.contains('-') || code == "usage").collect();
+    same("## Refusals of labs", &listed(&document, "## Refusals of labs"), &used);
+}
+
+#[test]
 fn every_finding_stands_with_its_check() {
     let document = read("docs/operations.md");
     let rows = section(&document, "## Findings of check");

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -16,7 +17,6 @@ use crate::lab;
 use crate::lab::BackendKind;
 use crate::lab::Fault;
 use crate::lab::LabError;
-use crate::lab::LabStatus;
 use crate::lab::Wish;
 use crate::lab::hosts;
 use crate::ui;
@@ -30,10 +30,13 @@ use crate::ui::json::Versioned;
   pgstead lab up --dir /var/tmp/lab                 three servers on 127.0.0.x
   pgstead -i /var/tmp/lab/pgstead.yaml bootstrap
   pgstead lab up --backend hosts --release trixie   three booted Debian systems
-  pgstead lab ssh b --backend hosts
-  pgstead lab fault power b off --backend hosts
-  pgstead lab down")]
+  pgstead lab up --backend docker                   three containers on three networks
+  pgstead lab --backend docker fault power b off
+  pgstead lab --backend docker ssh a
+  pgstead lab --backend docker down")]
 pub(super) struct LabArgs {
+    #[command(flatten)]
+    place: WhereArgs,
     #[command(subcommand)]
     command: LabCommand,
 }
@@ -43,32 +46,30 @@ enum LabCommand {
     /// Start a lab and write its inventory
     Up(UpArgs),
     /// Stop a lab and remove what it made
-    Down(WhereArgs),
+    Down,
     /// Show the servers of a lab
-    Status(WhereArgs),
+    Status,
     /// Log in to a server of a lab, or run a command there
     Ssh(SshArgs),
     /// Break a server of a lab, or mend it
     Fault(FaultArgs),
 }
 
-/// Which lab is meant.
+/// Which lab is meant; these options may stand before or after the command.
 #[derive(Debug, Args)]
 pub(super) struct WhereArgs {
     /// What a server is made of
-    #[arg(long, value_enum, default_value_t = Backend::Local)]
+    #[arg(long, global = true, value_enum, default_value_t = Backend::Local)]
     pub(super) backend: Backend,
     /// Keep the lab in DIR [default: a directory for labs that is named on the screen]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
 }
 
 /// The lab to start.
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
-    #[command(flatten)]
-    pub(super) place: WhereArgs,
-    /// Make N servers: one primary and N-1 standbys [default: 3]
+    /// Make N servers: one primary and N-1 standbys; not on the docker backend [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
     pub(super) servers: Option<u8>,
     /// Boot this Debian release; hosts backend only [default: bookworm]
@@ -82,8 +83,6 @@ pub(super) struct UpArgs {
 /// The server to log in to.
 #[derive(Debug, Args)]
 pub(super) struct SshArgs {
-    #[command(flatten)]
-    place: WhereArgs,
     /// The server
     #[arg(value_name = "SERVER")]
     server: String,
@@ -123,8 +122,6 @@ enum FaultCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct SwitchArgs {
-    #[command(flatten)]
-    place: WhereArgs,
     /// The server
     #[arg(value_name = "SERVER")]
     server: String,
@@ -135,8 +132,6 @@ pub(super) struct SwitchArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DiskArgs {
-    #[command(flatten)]
-    place: WhereArgs,
     /// The server
     #[arg(value_name = "SERVER")]
     server: String,
@@ -147,8 +142,6 @@ pub(super) struct DiskArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RateArgs {
-    #[command(flatten)]
-    place: WhereArgs,
     /// The server
     #[arg(value_name = "SERVER")]
     server: String,
@@ -159,8 +152,6 @@ pub(super) struct RateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ClockArgs {
-    #[command(flatten)]
-    place: WhereArgs,
     /// The server
     #[arg(value_name = "SERVER")]
     server: String,
@@ -195,6 +186,8 @@ pub(super) enum Backend {
     Local,
     /// A Debian tree booted by systemd-nspawn; needs root
     Hosts,
+    /// A container; needs Docker and Compose
+    Docker,
 }
 
 /// A Debian release.
@@ -207,13 +200,11 @@ pub(super) enum Release {
 }
 
 pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
-    if let LabCommand::Ssh(args) = &args.command {
-        return Err(ssh(args).failure());
-    }
+    let (backend, dir) = place(&args.place).map_err(|error| error.failure())?;
     let progress = Progress::start(ui);
     let events = progress.events();
     let status = match &args.command {
-        LabCommand::Up(args) => place(&args.place).and_then(|(backend, dir)| {
+        LabCommand::Up(args) => {
             let wish = Wish {
                 servers: args.servers,
                 release: args.release.map(Into::into),
@@ -221,11 +212,17 @@ pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Fa
                 inventory: globals.inventory.clone(),
             };
             backend.up(&dir, &wish, &events)
-        }),
-        LabCommand::Down(args) => place(args).and_then(|(backend, dir)| backend.down(&dir, &events)),
-        LabCommand::Status(args) => place(args).and_then(|(backend, dir)| backend.status(&dir)),
-        LabCommand::Fault(args) => fault(&args.fault),
-        LabCommand::Ssh(_) => unreachable!("it took the place of this process"),
+        }
+        LabCommand::Down => backend.down(&dir, &events),
+        LabCommand::Status => backend.status(&dir),
+        LabCommand::Fault(args) => {
+            let (server, fault) = fault(&args.fault);
+            lab::backend::fault(backend, &dir, server, fault).and_then(|()| backend.status(&dir))
+        }
+        LabCommand::Ssh(args) => {
+            progress.finish();
+            return Err(ssh(backend, &dir, args).failure());
+        }
     };
     progress.finish();
     let status = status.map_err(|error| error.failure())?;
@@ -244,37 +241,31 @@ fn place(args: &WhereArgs) -> Result<(&'static dyn lab::Backend, PathBuf), LabEr
 }
 
 /// Becomes an ssh to the server; returns only what kept it from that.
-fn ssh(args: &SshArgs) -> LabError {
-    match place(&args.place).and_then(|(backend, dir)| backend.ssh(&dir, &args.server)) {
+fn ssh(backend: &dyn lab::Backend, dir: &Path, args: &SshArgs) -> LabError {
+    match backend.ssh(dir, &args.server) {
         Ok(target) => LabError::Ssh { source: target.command(&args.words).exec() },
         Err(error) => error,
     }
 }
 
-fn fault(command: &FaultCommand) -> Result<LabStatus, LabError> {
-    let (at, server, fault) = match command {
-        FaultCommand::Power(args) => {
-            (&args.place, &args.server, if args.switch.is_on() { Fault::PowerOn } else { Fault::PowerOff })
+/// Returns the server and the fault that are meant.
+fn fault(command: &FaultCommand) -> (&str, Fault) {
+    match command {
+        FaultCommand::Power(SwitchArgs { server, switch: Switch::Off }) => (server, Fault::PowerOff),
+        FaultCommand::Power(SwitchArgs { server, switch: Switch::On }) => (server, Fault::PowerOn),
+        FaultCommand::Link(SwitchArgs { server, switch: Switch::Off }) => (server, Fault::LinkOff),
+        FaultCommand::Link(SwitchArgs { server, switch: Switch::On }) => (server, Fault::LinkOn),
+        FaultCommand::Disk(DiskArgs { server, room: Room::Full }) => (server, Fault::DiskFull),
+        FaultCommand::Disk(DiskArgs { server, room: Room::Free }) => (server, Fault::DiskFree),
+        FaultCommand::Rate(RateArgs { server, limit: Limit::To(megabits) }) => {
+            (server, Fault::RateLimited { megabits: *megabits })
         }
-        FaultCommand::Link(args) => {
-            (&args.place, &args.server, if args.switch.is_on() { Fault::LinkOn } else { Fault::LinkOff })
+        FaultCommand::Rate(RateArgs { server, limit: Limit::Off }) => (server, Fault::RateFree),
+        FaultCommand::Clock(ClockArgs { server, limit: Limit::To(seconds) }) => {
+            (server, Fault::ClockAhead { seconds: *seconds })
         }
-        FaultCommand::Disk(args) => match args.room {
-            Room::Full => (&args.place, &args.server, Fault::DiskFull),
-            Room::Free => (&args.place, &args.server, Fault::DiskFree),
-        },
-        FaultCommand::Rate(args) => match args.limit {
-            Limit::To(megabits) => (&args.place, &args.server, Fault::RateLimited { megabits }),
-            Limit::Off => (&args.place, &args.server, Fault::RateFree),
-        },
-        FaultCommand::Clock(args) => match args.limit {
-            Limit::To(seconds) => (&args.place, &args.server, Fault::ClockAhead { seconds }),
-            Limit::Off => (&args.place, &args.server, Fault::ClockRight),
-        },
-    };
-    let (backend, dir) = place(at)?;
-    lab::backend::fault(backend, &dir, server, fault)?;
-    backend.status(&dir)
+        FaultCommand::Clock(ClockArgs { server, limit: Limit::Off }) => (server, Fault::ClockRight),
+    }
 }
 
 fn megabits(text: &str) -> Result<Limit<NonZeroU32>, String> {
@@ -294,17 +285,12 @@ fn seconds(text: &str) -> Result<Limit<i32>, String> {
     }
 }
 
-impl Switch {
-    fn is_on(self) -> bool {
-        matches!(self, Self::On)
-    }
-}
-
 impl From<Backend> for BackendKind {
     fn from(backend: Backend) -> Self {
         match backend {
             Backend::Local => Self::Local,
             Backend::Hosts => Self::Hosts,
+            Backend::Docker => Self::Docker,
         }
     }
 }

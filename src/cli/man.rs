@@ -79,7 +79,7 @@ const FILES: &[(&str, &str)] = &[
 
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("PGSTEAD_INVENTORY", "The inventory, when -i is not given and pgstead.yaml is not there."),
-    ("PGSTEAD_CACHE", "Where the hosts lab keeps the systems that it boots, instead of /var/cache/pgstead."),
+    ("PGSTEAD_CACHE", "Where labs keep the Debian systems that they are made of, instead of /var/cache/pgstead."),
     ("NO_COLOR", "When set, no colour is used."),
     ("CLICOLOR_FORCE", "When set and not 0, colour is used even without a terminal."),
     ("TERM", "When \"dumb\", neither colour nor redrawing is used."),

@@ -23,11 +23,13 @@ pub enum BackendKind {
     Local,
     /// A Debian tree booted by `systemd-nspawn`.
     Hosts,
+    /// A container.
+    Docker,
 }
 
 impl BackendKind {
     /// All of them, the smallest first.
-    pub const ALL: [Self; 2] = [Self::Local, Self::Hosts];
+    pub const ALL: [Self; 3] = [Self::Local, Self::Hosts, Self::Docker];
 
     /// Returns what makes and breaks servers of this kind.
     #[must_use]
@@ -35,6 +37,7 @@ impl BackendKind {
         match self {
             Self::Local => &super::local::Local,
             Self::Hosts => &super::hosts::Hosts,
+            Self::Docker => &super::docker::Docker,
         }
     }
 
@@ -44,6 +47,7 @@ impl BackendKind {
         match self {
             Self::Local => "local",
             Self::Hosts => "hosts",
+            Self::Docker => "docker",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::backend::BackendKind;
+use super::docker::DockerLabError;
 use super::fault::FaultKind;
 use super::hosts::HostsLabError;
 use super::local::LocalLabError;
@@ -84,6 +85,9 @@ pub enum LabError {
     /// Of the hosts backend.
     #[error(transparent)]
     Hosts(#[from] HostsLabError),
+    /// Of the Docker backend.
+    #[error(transparent)]
+    Docker(#[from] DockerLabError),
 }
 
 impl LabError {
@@ -91,17 +95,22 @@ impl LabError {
     #[must_use]
     pub fn failure(&self) -> Failure {
         use FailureKind::{Refused, StepFailed, Usage};
-        let (kind, code) = match self {
-            Self::NotForBackend { .. } => (Usage, "usage"),
-            Self::Directory { .. } => (Usage, "lab-directory"),
-            Self::CannotFault { .. } => (Refused, "lab-cannot"),
-            Self::NoDisk { .. } => (Refused, "lab-no-disk"),
-            Self::WrongState { .. } => (Refused, "lab-state"),
-            Self::NoLab { .. } => (Refused, "lab-missing"),
-            Self::NoServer { .. } => (Refused, "lab-server"),
-            Self::Ssh { .. } => (StepFailed, "lab-ssh"),
-            Self::Local(error) => (if error.is_refusal() { Refused } else { StepFailed }, "local-lab"),
-            Self::Hosts(error) => (if error.is_refusal() { Refused } else { StepFailed }, "hosts-lab"),
+        let of = |is_refusal| if is_refusal { Refused } else { StepFailed };
+        let (code, kind) = match self {
+            Self::NotForBackend { .. } => ("usage", Usage),
+            Self::Directory { .. } => ("lab-directory", Usage),
+            Self::CannotFault { .. } => ("lab-cannot", Refused),
+            Self::NoDisk { .. } => ("lab-no-disk", Refused),
+            Self::WrongState { .. } => ("lab-state", Refused),
+            Self::NoLab { .. } => ("lab-missing", Refused),
+            Self::NoServer { .. } => ("lab-server", Refused),
+            Self::Ssh { .. } => ("lab-ssh", StepFailed),
+            Self::Local(error) => ("local-lab", of(error.is_refusal())),
+            Self::Hosts(error) => ("hosts-lab", of(error.is_refusal())),
+            Self::Docker(DockerLabError::InvalidInventory(problems)) => {
+                return Failure::all(FailureKind::Inventory, problems.clone());
+            }
+            Self::Docker(error) => ("docker-lab", of(error.is_refusal())),
         };
         let mut diagnostic = Diagnostic::error(code, self.to_string());
         // The whole chain: what fails here is the user's own machine.
@@ -129,6 +138,7 @@ impl LabError {
             Self::NoLab { .. } => {
                 Some("Name the lab with --backend and --dir, or bring it up with \"pgstead lab up\".")
             }
+            Self::Docker(error) => error.hint(),
             _ => None,
         }
     }

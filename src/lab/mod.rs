@@ -6,6 +6,7 @@
 //! [`Backend`] is the vocabulary of all labs, and each of the other modules one way to make servers.
 
 pub mod backend;
+pub mod docker;
 mod error;
 pub mod fault;
 pub mod hosts;

@@ -12,7 +12,7 @@ use super::error::Failure;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs `command` to its end and returns what it printed on stdout; any status but success is a failure.
-pub(super) fn succeed(command: &mut Command) -> Result<String, Failure> {
+pub(in crate::lab) fn succeed(command: &mut Command) -> Result<String, Failure> {
     let output = finish(command, None)?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -22,7 +22,7 @@ pub(super) fn succeed(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// Runs `command` to its end, `input` being its stdin, whatever its status.
-pub(super) fn finish(command: &mut Command, input: Option<&[u8]>) -> Result<Output, Failure> {
+pub(in crate::lab) fn finish(command: &mut Command, input: Option<&[u8]>) -> Result<Output, Failure> {
     let text = shell_line(command);
     let failed_to_start = |source| Failure::Start { command: text, source };
     let Some(input) = input else {
@@ -46,7 +46,7 @@ pub(super) fn finish(command: &mut Command, input: Option<&[u8]>) -> Result<Outp
 }
 
 /// The failure that `output` of `command` is.
-pub(super) fn ended_badly(command: &Command, output: &Output) -> Failure {
+pub(in crate::lab) fn ended_badly(command: &Command, output: &Output) -> Failure {
     Failure::Command {
         command: shell_line(command),
         status: output.status.to_string(),

@@ -43,7 +43,7 @@ const WRAP: &str = "set -e; [ -e \"$1.true\" ] || mv -- \"$1\" \"$1.true\"; cat 
 const UNWRAP: &str = "[ ! -e \"$1.true\" ] || mv -- \"$1.true\" \"$1\"";
 
 /// Fills a file system but for some KiB. Somebody else may write there or remove at the same time: then it is about that.
-const FILL: &str = "set -e; rm -f -- \"$1/filler\"; free=$(df --output=avail -k -- \"$1\" | tail -n 1); \
+pub(in crate::lab) const FILL: &str = "set -e; rm -f -- \"$1/filler\"; free=$(df --output=avail -k -- \"$1\" | tail -n 1); \
     head -c \"$(( (free - $2) * 1024 ))\" /dev/zero 2>/dev/null >\"$1/filler\" || [ -s \"$1/filler\" ]";
 
 /// Turns one byte of a file into its complement, in place.

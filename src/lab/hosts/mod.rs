@@ -9,7 +9,7 @@
 
 mod backend;
 mod boot;
-mod command;
+pub(in crate::lab) mod command;
 mod error;
 mod faults;
 mod host;
@@ -27,6 +27,7 @@ pub use backend::Hosts;
 pub use error::Failure;
 pub use error::HostsLabError;
 pub use faults::Block;
+pub(in crate::lab) use faults::FILL;
 pub use host::Host;
 pub use lab::Guard;
 pub use lab::HostsLab;
