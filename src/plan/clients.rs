@@ -14,12 +14,8 @@ const CONNECT_TIMEOUT_S: &str = "3";
 /// A server whose power or line went tells nobody: a client that waits for its answer asks after 5 s whether it is there, and
 /// gives it up after 15 s, instead of after the kernel's quarter of an hour. The second is for what was sent and not
 /// acknowledged, in milliseconds.
-const NOTICES_SILENCE: [(&str, &str); 4] = [
-    ("keepalives_idle", "5"),
-    ("keepalives_interval", "5"),
-    ("keepalives_count", "2"),
-    ("tcp_user_timeout", "15000"),
-];
+const NOTICES_SILENCE: [(&str, &str); 4] =
+    [("keepalives_idle", "5"), ("keepalives_interval", "5"), ("keepalives_count", "2"), ("tcp_user_timeout", "15000")];
 
 /// After how many seconds the JDBC driver asks again what a server is; ten, unless it is told otherwise.
 const HOST_RECHECK_S: &str = "2";

@@ -1,5 +1,5 @@
 //! PgBouncer beside the instances: the file that tells it which server is the primary, and what its console is told around a
-//! change of the primary, so that clients wait for a moment instead of being sent away (docs/adr/0016-a-pooler-waits.md).
+//! change of the primary, so that clients wait for a moment instead of being sent away (docs/adr/0019-a-pooler-waits.md).
 //!
 //! The file stands in pgstead's own directory. The operator's `pgbouncer.ini` includes it; pgstead never writes there.
 

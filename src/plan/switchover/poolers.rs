@@ -1,4 +1,4 @@
-//! What a change of the primary means for PgBouncer beside the servers (docs/adr/0016-a-pooler-waits.md).
+//! What a change of the primary means for PgBouncer beside the servers (docs/adr/0019-a-pooler-waits.md).
 
 use std::collections::BTreeMap;
 
