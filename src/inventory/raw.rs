@@ -46,6 +46,8 @@ pub struct Inventory {
     pub objectives: Option<Objectives>,
     /// How much is too much for `check`.
     pub thresholds: Option<Thresholds>,
+    /// What a server is given where a lab makes a machine of it; real servers are as they are.
+    pub lab: Option<LabMachine>,
 }
 
 /// What a topology is for.
@@ -109,6 +111,32 @@ pub struct Site {
     pub location: Option<String>,
     /// The region it lies in; two sites of one region can share a disaster.
     pub region: Option<String>,
+    /// Its line to the other sites, where a lab makes one; real lines are as they are.
+    pub lab: Option<LabLine>,
+}
+
+/// The line of a site in a lab. Between two sites the slower rate counts, and the sum of both delays.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabLine {
+    /// Megabits per second of each server to another site, in each direction; unlimited unless said otherwise.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rate_mbit: Option<u32>,
+    /// Milliseconds that a packet takes longer on its way out or in, where the lab's kernel has netem; 0 unless said otherwise.
+    #[schemars(range(max = 10_000))]
+    pub delay_ms: Option<u32>,
+}
+
+/// What a machine of a lab is given. A server's own keys come on top of those of the inventory.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabMachine {
+    /// Megabytes of memory; 512 unless said otherwise.
+    #[schemars(range(min = 256))]
+    pub memory_mb: Option<u32>,
+    /// Gigabytes of disk; 8 unless said otherwise.
+    #[schemars(range(min = 4))]
+    pub disk_gb: Option<u32>,
 }
 
 /// A server.
@@ -139,6 +167,8 @@ pub struct Server {
     pub ssh: Option<Ssh>,
     /// What differs from the inventory's `postgres`.
     pub postgres: Option<ServerPostgres>,
+    /// What differs from the inventory's `lab`.
+    pub lab: Option<LabMachine>,
 }
 
 /// Whether a server is to be the primary or a standby.
