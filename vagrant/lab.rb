@@ -27,6 +27,7 @@ class PgsteadLab
   # What a server gets where the inventory says nothing, and the least with which one boots and takes a base backup.
   MEMORY_MB = 512
   MEMORY_MB_LEAST = 256
+  EMULATOR_MB = 1024
   DISK_GB = 8
   DISK_GB_LEAST = 4
 
@@ -79,6 +80,13 @@ class PgsteadLab
     CATALOGUE.dig([release, architecture], provider) || built
   end
 
+  # What the image of a container is made with.
+  def docker_build_arguments
+    base = ENV["PGSTEAD_DOCKER_BASE"].to_s
+    base = "debian:#{RELEASES[@version] || "sid"}" if base == ""
+    ["--network=host", "--build-arg", "BASE=#{base}", "--build-arg", "POSTGRES=#{@version}"]
+  end
+
   # Whether qemu can use the processor's own virtualisation. That /dev/kvm exists says little in a container or in a
   # machine that is virtual itself, so qemu is asked to make an empty machine with it.
   def kvm?
@@ -93,7 +101,9 @@ class PgsteadLab
     named = @servers.select { |server| words.drop(1).include?(server.name) }
     wanted = (named.empty? ? @servers : named).reject { |server| made?(server) }
     check_network
-    check_memory(wanted) unless words.join(" ") =~ /--provider[= ]docker/ || ENV["VAGRANT_DEFAULT_PROVIDER"] == "docker"
+    provider = words.join(" ")[/--provider[= ](\w+)/, 1] || ENV["VAGRANT_DEFAULT_PROVIDER"]
+    # Containers take what they use.
+    check_memory(wanted, provider) unless provider == "docker"
     public_key
   end
 
@@ -206,11 +216,13 @@ class PgsteadLab
     end
   end
 
-  def check_memory(wanted)
+  def check_memory(wanted, provider)
     meminfo = "/proc/meminfo"
     return unless File.readable?(meminfo)
     available = File.read(meminfo)[/^MemAvailable: +(\d+) kB/, 1].to_i / 1024
-    needed = wanted.sum(&:memory_mb)
+    # An emulator keeps what it has translated.
+    besides = provider == "virtualbox" || kvm? ? 0 : EMULATOR_MB
+    needed = wanted.sum { |server| server.memory_mb + besides }
     return if needed <= available
     refuse "#{wanted.map(&:name).join(", ")} need #{needed} MB of memory, and this machine has #{available} MB left " \
            "(lab.memory_mb in the inventory)"

@@ -19,6 +19,7 @@ use crate::lab::Fault;
 use crate::lab::LabError;
 use crate::lab::Wish;
 use crate::lab::hosts;
+use crate::lab::vagrant;
 use crate::ui;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -33,7 +34,8 @@ use crate::ui::json::Versioned;
   pgstead lab up --backend docker                   three containers on three networks
   pgstead lab --backend docker fault power b off
   pgstead lab --backend docker ssh a
-  pgstead lab --backend docker down")]
+  pgstead lab --backend docker down
+  pgstead lab up --backend vagrant                  three virtual machines (or -i INVENTORY)")]
 pub(super) struct LabArgs {
     #[command(flatten)]
     place: WhereArgs,
@@ -72,12 +74,15 @@ pub(super) struct UpArgs {
     /// Make N servers: one primary and N-1 standbys; not on the docker backend [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=50))]
     pub(super) servers: Option<u8>,
-    /// Boot this Debian release; hosts backend only [default: bookworm]
+    /// Boot this Debian release; hosts and vagrant backends [default: bookworm]
     #[arg(long, value_name = "NAME", value_enum)]
     pub(super) release: Option<Release>,
     /// Give each server a disk of so many MiB for its data, which can be filled; not on the local backend
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub(super) disk: Option<u32>,
+    /// Let this provider of Vagrant's make the machines [default: libvirt where it can be used, else virtualbox]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub(super) provider: Option<Provider>,
 }
 
 /// The server to log in to.
@@ -188,6 +193,19 @@ pub(super) enum Backend {
     Hosts,
     /// A container; needs Docker and Compose
     Docker,
+    /// A virtual machine made by Vagrant
+    Vagrant,
+}
+
+/// What makes the machines of a Vagrant lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Provider {
+    /// qemu, with KVM where there is one
+    Libvirt,
+    /// VirtualBox
+    Virtualbox,
+    /// Containers
+    Docker,
 }
 
 /// A Debian release.
@@ -210,6 +228,7 @@ pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Fa
                 release: args.release.map(Into::into),
                 disk_mib: args.disk,
                 inventory: globals.inventory.clone(),
+                provider: args.provider.map(Into::into),
             };
             backend.up(&dir, &wish, &events)
         }
@@ -291,6 +310,17 @@ impl From<Backend> for BackendKind {
             Backend::Local => Self::Local,
             Backend::Hosts => Self::Hosts,
             Backend::Docker => Self::Docker,
+            Backend::Vagrant => Self::Vagrant,
+        }
+    }
+}
+
+impl From<Provider> for vagrant::Provider {
+    fn from(provider: Provider) -> Self {
+        match provider {
+            Provider::Libvirt => Self::Libvirt,
+            Provider::Virtualbox => Self::Virtualbox,
+            Provider::Docker => Self::Docker,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What every lab can be asked, whatever its servers are made of: one vocabulary, and one module per backend behind it.
 //!
 //! A backend says in one message what it cannot do; it never does something else instead. Nothing here makes a server:
-//! see `local`, `hosts` and `docker`.
+//! see `local`, `hosts` and `vagrant`.
 
 use std::fmt;
 use std::path::Path;
@@ -25,11 +25,13 @@ pub enum BackendKind {
     Hosts,
     /// A container.
     Docker,
+    /// A virtual machine that Vagrant makes.
+    Vagrant,
 }
 
 impl BackendKind {
     /// All of them, the smallest first.
-    pub const ALL: [Self; 3] = [Self::Local, Self::Hosts, Self::Docker];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Hosts, Self::Docker, Self::Vagrant];
 
     /// Returns what makes and breaks servers of this kind.
     #[must_use]
@@ -38,6 +40,7 @@ impl BackendKind {
             Self::Local => &super::local::Local,
             Self::Hosts => &super::hosts::Hosts,
             Self::Docker => &super::docker::Docker,
+            Self::Vagrant => &super::vagrant::Vagrant,
         }
     }
 
@@ -48,6 +51,7 @@ impl BackendKind {
             Self::Local => "local",
             Self::Hosts => "hosts",
             Self::Docker => "docker",
+            Self::Vagrant => "vagrant",
         }
     }
 }
@@ -69,6 +73,8 @@ pub struct Wish {
     pub disk_mib: Option<u32>,
     /// The inventory that says which servers there are, for the backends that are driven by one.
     pub inventory: Option<PathBuf>,
+    /// What makes the machines, for the backend that leaves that to another program.
+    pub provider: Option<super::vagrant::Provider>,
 }
 
 /// A lab as it is now.

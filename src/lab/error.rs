@@ -9,6 +9,7 @@ use super::docker::DockerLabError;
 use super::fault::FaultKind;
 use super::hosts::HostsLabError;
 use super::local::LocalLabError;
+use super::vagrant::VagrantLabError;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -88,6 +89,9 @@ pub enum LabError {
     /// Of the Docker backend.
     #[error(transparent)]
     Docker(#[from] DockerLabError),
+    /// Of the Vagrant backend.
+    #[error(transparent)]
+    Vagrant(#[from] VagrantLabError),
 }
 
 impl LabError {
@@ -95,6 +99,9 @@ impl LabError {
     #[must_use]
     pub fn failure(&self) -> Failure {
         use FailureKind::{Refused, StepFailed, Usage};
+        if let Self::Vagrant(VagrantLabError::Inventory { problems }) = self {
+            return Failure::all(FailureKind::Inventory, problems.clone());
+        }
         let of = |is_refusal| if is_refusal { Refused } else { StepFailed };
         let (code, kind) = match self {
             Self::NotForBackend { .. } => ("usage", Usage),
@@ -111,6 +118,7 @@ impl LabError {
                 return Failure::all(FailureKind::Inventory, problems.clone());
             }
             Self::Docker(error) => ("docker-lab", of(error.is_refusal())),
+            Self::Vagrant(error) => ("vagrant-lab", of(error.is_refusal())),
         };
         let mut diagnostic = Diagnostic::error(code, self.to_string());
         // The whole chain: what fails here is the user's own machine.
@@ -126,6 +134,11 @@ impl LabError {
         if let Self::NoServer { servers, .. } = self {
             diagnostic = diagnostic.detail(format!("Its servers are {}.", servers.join(", ")));
         }
+        if let Self::Vagrant(error) = self
+            && let Some(detail) = error.detail()
+        {
+            diagnostic = diagnostic.detail(detail);
+        }
         match self.hint() {
             Some(hint) => Failure::one(kind, diagnostic.hint(hint)),
             None => Failure::one(kind, diagnostic),
@@ -139,6 +152,7 @@ impl LabError {
                 Some("Name the lab with --backend and --dir, or bring it up with \"pgstead lab up\".")
             }
             Self::Docker(error) => error.hint(),
+            Self::Vagrant(error) => error.hint(),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod hosts;
 pub mod local;
 pub mod ssh;
+pub mod vagrant;
 mod wait;
 
 pub use backend::Backend;

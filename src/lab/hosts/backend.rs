@@ -49,6 +49,10 @@ impl Backend for Hosts {
             let why = "a hosts lab makes its own inventory";
             return Err(LabError::NotForBackend { option: "--inventory", backend: self.kind(), why });
         }
+        if wish.provider.is_some() {
+            let why = "its hosts are booted by systemd-nspawn";
+            return Err(LabError::NotForBackend { option: "--provider", backend: self.kind(), why });
+        }
         let release = wish.release.unwrap_or(Release::Bookworm);
         let hosts = (0..wish.servers.unwrap_or(SERVERS)).map(|index| {
             let disk = |mebibytes| SmallDisk { mount_point: DATA.to_owned(), mebibytes };

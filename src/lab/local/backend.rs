@@ -36,6 +36,7 @@ impl Backend for Local {
             ("--release", wish.release.is_some(), "a local lab runs the PostgreSQL of this machine"),
             ("--disk", wish.disk_mib.is_some(), "the servers of a local lab share this machine's file system"),
             ("--inventory", wish.inventory.is_some(), "a local lab makes its own inventory"),
+            ("--provider", wish.provider.is_some(), "a local lab runs on this machine itself"),
         ];
         if let Some((option, _, why)) = refused.into_iter().find(|(_, given, _)| *given) {
             return Err(LabError::NotForBackend { option, backend: self.kind(), why });

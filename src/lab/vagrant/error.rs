@@ -1,0 +1,174 @@
+//! What can go wrong with a Vagrant lab, one variant per operation.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Provider;
+use crate::diagnostic::Diagnostic;
+
+/// The failure of one operation on a Vagrant lab.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VagrantLabError {
+    /// Nothing says where this user keeps things.
+    #[error("there is no place for the lab: HOME is not set")]
+    NoHome,
+    /// Vagrant, or what the lab needs beside it, is not installed.
+    #[error("\"{program}\" is not installed (Debian package \"{package}\")")]
+    ProgramMissing {
+        /// The program.
+        program: &'static str,
+        /// The package that brings it.
+        package: &'static str,
+    },
+    /// The provider can't make machines here.
+    #[error("the provider {provider} can't be used on this machine: {why}")]
+    ProviderMissing {
+        /// The provider.
+        provider: Provider,
+        /// Why.
+        why: String,
+    },
+    /// None of the providers that make machines is there.
+    #[error("there is no provider of virtual machines on this machine: neither libvirt nor VirtualBox can be used")]
+    NoProvider,
+    /// The inventory has problems, each with its place.
+    #[error("the inventory is not valid")]
+    Inventory {
+        /// All of them.
+        problems: Vec<Diagnostic>,
+    },
+    /// The inventory is valid, and can't be a lab of machines.
+    #[error("no lab can be made of \"{}\": {problem}", inventory.display())]
+    NoLabOf {
+        /// The inventory.
+        inventory: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// The Vagrantfile refused to begin.
+    #[error("{message}")]
+    Refused {
+        /// In its own words.
+        message: String,
+    },
+    /// The box is not here, and no catalogue could be asked.
+    #[error("the box is not on this machine, and could not be fetched")]
+    NoBox {
+        /// What Vagrant says.
+        message: String,
+    },
+    /// The directory holds something else.
+    #[error("\"{}\" is not empty, and no Vagrant lab", path.display())]
+    NotALab {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another lab is up in the directory.
+    #[error("another lab is up in \"{}\": its {what} is not the one that is wished for", path.display())]
+    OtherLab {
+        /// The directory.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The lab's own file could not be understood.
+    #[error("could not understand \"{}\"", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The inventory could not be written as text.
+    #[error("could not write the lab's inventory")]
+    WriteInventory {
+        /// Why.
+        source: io::Error,
+    },
+    /// A file operation failed.
+    #[error("could not {doing} \"{}\"", path.display())]
+    File {
+        /// The verb.
+        doing: &'static str,
+        /// Its object.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program could not be started.
+    #[error("could not run {program}")]
+    Run {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("{program} failed: {message}")]
+    Failed {
+        /// The program, with what it was to do.
+        program: String,
+        /// The reason that it gave.
+        message: String,
+    },
+    /// A machine came up and did not tell its host keys.
+    #[error("server \"{server}\" told no host keys")]
+    NoHostKeys {
+        /// The server.
+        server: String,
+    },
+    /// A machine is still there after the lab was taken down.
+    #[error("the machine of server \"{server}\" is still there")]
+    StillThere {
+        /// The server.
+        server: String,
+    },
+}
+
+impl VagrantLabError {
+    /// Makes the `map_err` argument for a file operation.
+    pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { doing, path, source }
+    }
+
+    /// Says whether it is a refusal: nothing was changed.
+    pub(in crate::lab) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NoHome
+                | Self::ProgramMissing { .. }
+                | Self::ProviderMissing { .. }
+                | Self::NoProvider
+                | Self::NoLabOf { .. }
+                | Self::Refused { .. }
+                | Self::NoBox { .. }
+                | Self::NotALab { .. }
+                | Self::OtherLab { .. }
+                | Self::State { .. }
+        )
+    }
+
+    /// Returns what is known beside the message, where no other error is its cause.
+    pub(in crate::lab) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::NoBox { message } => Some(message),
+            _ => None,
+        }
+    }
+
+    /// Returns what would help, where that is known.
+    pub(in crate::lab) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoBox { .. } => Some(
+                "With libvirt, vagrant/build-box makes a box of Debian packages alone; PGSTEAD_BOX names one that you have.",
+            ),
+            Self::NoProvider => Some(
+                "Install libvirt (Debian packages \"libvirt-daemon-system\", \"qemu-system-x86\" and \"vagrant-libvirt\"), or choose --provider docker.",
+            ),
+            Self::OtherLab { .. } => Some("Take it down first, or name another directory with --dir."),
+            _ => None,
+        }
+    }
+}
