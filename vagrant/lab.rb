@@ -60,6 +60,10 @@ class PgsteadLab
     "pgstead-#{@inventory["topology"]}"
   end
 
+  def prefix
+    @network.prefix
+  end
+
   def netmask
     IPAddr.new("255.255.255.255").mask(@network.prefix).to_s
   end

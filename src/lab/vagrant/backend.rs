@@ -158,7 +158,9 @@ fn again(place: &Place, state: &State, wanted: &Wanted, wish: &Wish) -> Result<(
 }
 
 fn boot(place: &Place, state: &State) -> Result<(), VagrantLabError> {
-    vagrant(place, state.provider, &["up", "--provider", state.provider.word()])?;
+    // Containers start at once, and side by side each would make the network of all.
+    let parallel = if state.provider == Provider::Docker { "--no-parallel" } else { "--parallel" };
+    vagrant(place, state.provider, &["up", "--provider", state.provider.word(), parallel])?;
     match state.servers.iter().find(|(_, address)| !place.knows_host(address)) {
         Some((server, _)) => Err(VagrantLabError::NoHostKeys { server: server.clone() }),
         None => Ok(()),

@@ -18,10 +18,11 @@ use super::error::VagrantLabError;
 use super::wanted::Wanted;
 
 /// What Vagrant reads, as it is in the project.
-const PROJECT: [(&str, &str, u32); 3] = [
+const PROJECT: [(&str, &str, u32); 4] = [
     ("Vagrantfile", include_str!("../../../vagrant/Vagrantfile"), 0o644),
     ("lab.rb", include_str!("../../../vagrant/lab.rb"), 0o644),
     ("guest", include_str!("../../../vagrant/guest"), 0o755),
+    ("docker/Dockerfile", include_str!("../../../vagrant/docker/Dockerfile"), 0o644),
 ];
 
 /// A lab's directory.
@@ -117,7 +118,7 @@ impl Place {
         let state = serde_json::to_vec_pretty(&wanted.state)
             .map_err(|source| VagrantLabError::State { path: self.state_file(), source })?;
         write(&self.state_file(), &state)?;
-        made(&self.project())?;
+        made(&self.project().join("docker"))?;
         for (name, text, mode) in PROJECT {
             let path = self.project().join(name);
             write(&path, text.as_bytes())?;

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -20,6 +21,7 @@ use crate::lab::backend::server_name;
 use crate::lab::hosts::Release;
 use crate::model::topology::Purpose;
 use crate::model::topology::Server;
+use crate::model::version::Major;
 
 /// The project's own, for a lab of which nothing else is known.
 const OWN: &str = include_str!("../../../inventories/vagrant.yaml");
@@ -78,6 +80,9 @@ impl Wanted {
         for server in value["servers"].as_object_mut().into_iter().flat_map(|servers| servers.values_mut()) {
             if let Some(server) = server.as_object_mut() {
                 server.remove("ssh");
+                if provider == Provider::Docker {
+                    without_service_manager(server, topology.common().version);
+                }
             }
         }
         for hook in ["before", "after"] {
@@ -91,6 +96,17 @@ impl Wanted {
             State { provider, topology: topology.name().to_string(), user, identity_file, servers: servers.collect() };
         let written = serde_saphyr::to_string(&value).map_err(std::io::Error::other);
         Ok(Self { state, inventory: written.map_err(|source| VagrantLabError::WriteInventory { source })? })
+    }
+}
+
+/// Says for a server in a container what nothing in it says: no unit runs the instance. What is said already stays.
+fn without_service_manager(server: &mut Map<String, Value>, version: Major) {
+    for (key, value) in [
+        ("service", "pg_ctl".to_owned()),
+        ("bin_directory", format!("/usr/lib/postgresql/{version}/bin")),
+        ("data_directory", format!("/var/lib/postgresql/{version}/main")),
+    ] {
+        server.entry(key).or_insert_with(|| json!(value));
     }
 }
 
@@ -149,6 +165,17 @@ mod tests {
         }
         let two = wanted(&Wish { servers: Some(2), ..Wish::default() }).unwrap();
         assert_eq!(inventory::read(&two.inventory, "lab").unwrap().0.servers().count(), 2);
+    }
+
+    #[test]
+    fn an_instance_in_a_container_is_run_by_pg_ctl() {
+        let lab = Wanted::new(&Place::new(Path::new("/lab")), &Wish::default(), Provider::Docker).unwrap();
+        let (topology, _) = inventory::read(&lab.inventory, "lab").unwrap();
+        for server in topology.servers() {
+            assert_eq!(server.service.as_deref(), Some("pg_ctl"));
+            assert_eq!(server.bin_directory.as_deref(), Some("/usr/lib/postgresql/15/bin"));
+            assert_eq!(server.data_directory.as_deref(), Some("/var/lib/postgresql/15/main"));
+        }
     }
 
     #[test]
