@@ -73,6 +73,12 @@ class PgsteadLab
     @network.to_range.first(2).last.to_s
   end
 
+  # Returns the hardware address of a server, within a range of the provider's. A machine that is made anew has the one that
+  # its neighbours remember, and is reached at once.
+  def hardware_address(range, server)
+    range + server.address.split(".").last(3).map { |part| format("%02X", part.to_i) }.join
+  end
+
   # Returns the box of a provider: the one that build-box made, where it is there, else one of the catalogue.
   def box(provider)
     return ENV["PGSTEAD_BOX"] if ENV["PGSTEAD_BOX"].to_s != ""

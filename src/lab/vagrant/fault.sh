@@ -20,16 +20,23 @@ set_clock() {
     date -s "@$((now + $1))" >/dev/null
 }
 
-# The last thing in: whatever limits of sites there are stay behind it.
-unlimit() {
-    nft delete table inet pgstead_lab 2>/dev/null || :
+# Tables of the lab's own: whatever limits of sites there are stay as they are.
+without() {
+    nft delete table inet "$1" 2>/dev/null || :
 }
 
 case $what in
-link-off) ip link set dev "$interface" down ;;
-link-on)
-    ip link set dev "$interface" up
+# The interface stays up: one that goes down loses its address, and tells those who wait for an answer.
+link-off)
+    without pgstead_link
+    nft -f - <<END
+table inet pgstead_link {
+    chain in { type filter hook prerouting priority -300; iifname "$interface" drop; }
+    chain out { type filter hook output priority -300; oifname "$interface" drop; }
+}
+END
     ;;
+link-on) without pgstead_link ;;
 disk-full)
     available=$(df --output=avail -B1 /var/lib/postgresql | tail -n 1)
     # Root's reserve stays; PostgreSQL has none of it.
@@ -37,16 +44,16 @@ disk-full)
     ;;
 disk-free) rm -f "$filler" ;;
 rate-limited)
-    unlimit
+    without pgstead_rate
     bytes=$((number * 125))
     nft -f - <<END
-table inet pgstead_lab {
+table inet pgstead_rate {
     chain in { type filter hook input priority 0; iifname "$interface" limit rate over $bytes kbytes/second burst 256 kbytes drop; }
     chain out { type filter hook output priority 0; oifname "$interface" limit rate over $bytes kbytes/second burst 256 kbytes drop; }
 }
 END
     ;;
-rate-free) unlimit ;;
+rate-free) without pgstead_rate ;;
 clock-ahead)
     timedatectl set-ntp false 2>/dev/null || :
     set_clock "$number"
