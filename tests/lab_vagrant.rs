@@ -76,6 +76,7 @@ impl Operator {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("HOME", self.path("home"))
             .env("VAGRANT_HOME", self.path("home/.vagrant.d"))
+            .env("VAGRANT_CHECKPOINT_DISABLE", "1")
             .env("PGSTEAD_KVM", "no")
             .env_remove("PGSTEAD_INVENTORY")
             .env_remove("PGSTEAD_PUBLIC_KEY")
