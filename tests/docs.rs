@@ -99,8 +99,10 @@ fn every_code_has_a_row() {
 #[test]
 fn every_code_of_a_lab_has_a_row() {
     let document = read("docs/operations.md");
-    // Labs hand words to other programs as well; those have no hyphen.
-    let used = codes("lab").into_iter().filter(|code| code.contains('-') || code == "usage").collect();
+    // Labs hand words to other programs as well; those have no hyphen, but for the faults that a machine is told to make.
+    let told = read("src/lab/vagrant/faults.rs");
+    let is_code = |code: &String| (code.contains('-') || code == "usage") && !told.contains(&format!("{code:?}"));
+    let used = codes("lab").into_iter().filter(is_code).collect();
     same("## Refusals of labs", &listed(&document, "## Refusals of labs"), &used);
 }
 
