@@ -22,7 +22,7 @@ const BUILD_TREE: &str = include_str!("../../../lab/hosts/build-tree");
 const DEFAULT_CACHE: &str = "/var/cache/pgstead";
 
 /// What is purged for a host without PostgreSQL.
-const POSTGRES_PACKAGES: &str = "postgresql*";
+const POSTGRES_PACKAGES: [&str; 2] = ["postgresql*", "pgbouncer"];
 
 /// Returns where trees are kept: `$PGSTEAD_CACHE/hosts`, by default `/var/cache/pgstead/hosts`.
 #[must_use]
@@ -128,12 +128,9 @@ fn purge_postgres(tree: &Path, layer: &Path, log: &Path) -> Result<(), Failure> 
     }
     mounts::mount_overlay(&[tree], &upper, &work, &root)?;
     let purged = (|| {
-        let installed = succeed(Command::new("chroot").arg(&root).args([
-            "dpkg-query",
-            "--show",
-            "--showformat=${Package}\n",
-            POSTGRES_PACKAGES,
-        ]));
+        let mut ask = Command::new("chroot");
+        ask.arg(&root).args(["dpkg-query", "--show", "--showformat=${Package}\n"]).args(POSTGRES_PACKAGES);
+        let installed = succeed(&mut ask);
         let mut command = Command::new("chroot");
         command.arg(&root).args(["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "dpkg", "--purge"]);
         let output = finish(command.args(installed?.lines()), None)?;
