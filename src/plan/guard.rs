@@ -9,6 +9,8 @@ use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
+use crate::model::observation::DataDirectory;
+use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
@@ -36,6 +38,16 @@ pub fn fence(seen: Seen<'_>) -> Step {
     entries.extend(files::recorded(seen.seen, seen.layout, &entries));
     let title = "fence it: nothing starts it from now on";
     files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None)
+}
+
+/// Says whether the data of a primary that does not run are of a timeline that another server has left: it was promoted while
+/// this one was away.
+pub fn is_replaced(data: &DataDirectory, by: &Instance) -> bool {
+    data.control.known().is_some_and(|control| {
+        let left = |line: &str| line.split_once('\t').is_some_and(|(id, _)| id.parse() == Ok(control.timeline));
+        control.system_identifier == by.system_identifier
+            && by.history.known().is_some_and(|history| history.lines().any(left))
+    })
 }
 
 /// The first word of the role of a primary that is about to hand over; its successor's name follows.

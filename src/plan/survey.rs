@@ -383,6 +383,11 @@ fn is_fenced(seen: &Seen<'_>) -> bool {
     seen.instance.is_none() && role.and_then(|fact| fact.content.as_deref()) == Some(guard::FENCED)
 }
 
+/// Says whether a stopped primary was replaced while it was away, so that nobody could fence it.
+fn is_replaced(seen: &Seen<'_>, by: &Instance) -> bool {
+    seen.instance.is_none() && !is_fallen_standby(seen) && seen.data.is_some_and(|data| guard::is_replaced(data, by))
+}
+
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
 fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     if !survey.refusals.is_empty() {
@@ -391,6 +396,8 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
         with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
+    let writers: Vec<&Instance> =
+        primaries.iter().filter_map(|seen| seen.instance).filter(|instance| !instance.in_recovery).collect();
     let fenced = fenced.iter().map(|seen| {
         let name = &seen.server.name;
         Diagnostic::error("server-fenced", format!("server \"{name}\" is fenced: another server took its place"))
@@ -399,6 +406,20 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
             .hint(format!("Look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run"))
     });
     let fenced: Vec<Diagnostic> = fenced.collect();
+    let (replaced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) = match writers.as_slice() {
+        [one] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
+        _ => (Vec::new(), primaries),
+    };
+    let replaced = replaced.iter().map(|seen| {
+        let name = &seen.server.name;
+        Diagnostic::error("former-primary-back", format!("server \"{name}\" was replaced while it was away"))
+            .server(name)
+            .detail("It does not run, and nobody has fenced it. It may have writes that no other server has.")
+            .hint(format!(
+                "Do not start it. Look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run"
+            ))
+    });
+    let replaced: Vec<Diagnostic> = replaced.collect();
     let evidence = |seen: &Seen<'_>| {
         format!(
             "\"{}\" ({}, system identifier {})",
@@ -454,6 +475,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
         ),
     }
     survey.refusals.extend(fenced);
+    survey.refusals.extend(replaced);
     let Some(expected) = survey.primary.as_ref().and_then(|name| survey.servers.get(name)?.system_identifier()) else {
         return;
     };

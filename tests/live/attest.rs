@@ -140,6 +140,15 @@ fn lost(release: Release) {
     writer.goes_on();
     // Now it answers: nobody has to answer for it.
     refused(lab.pgstead(&attested), "attestation-contradicted");
+    refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "former-primary-back");
+    // The same command without that fences it, for which it was out of reach before; then even a host alone holds it.
+    let role = ["cat", "/var/lib/pgstead/lab/a/role"];
+    assert_eq!(lab.run("a", &role), "primary\n");
+    let again = lab.pgstead(TO_B).expect(0).json();
+    assert_eq!(again["changed"], true, "{again:#}");
+    assert_eq!(lab.run("a", &role), "fenced\n");
+    refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "server-fenced");
+    writer.goes_on();
     writer.end();
     one_at_a_time(&recorders.end(), &["a", "b"]);
     lab.pgstead(&["reseed", "a", "--yes", "--accept-divergence", "--format", "json"]).expect(0);

@@ -45,6 +45,9 @@ use crate::plan::switchover::steps;
 /// What must be free on the successor's disk, in bytes: four segments of WAL as they are by default.
 const ROOM_TO_PROMOTE: u64 = 64 << 20;
 
+/// What a primary may write while one standby after the other is looked at, in bytes.
+const MAY_HAVE_MOVED: u64 = 16 << 20;
+
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -146,6 +149,11 @@ pub fn plan_failover(
             None => {}
         }
     }
+    let back = from.filter(|_| matches!(place, Where::Promoted(_)));
+    let back = back.filter(|from| observation.server(from).is_some_and(|seen| !place::is_fenced(seen)));
+    if let Some(back) = back {
+        opening = fence(topology, observation, back).unwrap_or_default();
+    }
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -155,20 +163,16 @@ pub fn plan_failover(
     let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed };
     let steps::Listed { plan, notes: told } = steps.list()?;
     notes.extend(told);
-    let former = from.and_then(|from| Some((from, observation.server(from)?)));
-    notes.extend(former.map(|(from, seen)| {
-        let back =
-            |note: Diagnostic| note.server(from).hint(format!("When its server is well again: pgstead reseed {from}"));
-        match place {
-            Where::Promoted(_) if !place::is_fenced(seen) => back(
+    if let Some(from) = from.filter(|from| observation.server(from).is_some()) {
+        let told = match back {
+            Some(_) => {
                 Diagnostic::note("former-primary-back", format!("server \"{from}\" was replaced while it was away"))
-                    .detail(
-                        "Nobody has fenced it; its start guard does not start it while another server can be asked.",
-                    ),
-            ),
-            _ => back(Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced"))),
-        }
-    }));
+                    .detail("Nobody could fence it then; this command does.")
+            }
+            None => Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced")),
+        };
+        notes.push(told.server(from).hint(format!("When its server is well again: pgstead reseed {from}")));
+    }
     notes.extend(attest::notes(request));
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
     Ok(Failover { from: from.cloned(), to: to.clone(), loss, plan })
@@ -277,7 +281,14 @@ fn unfit(topology: &Topology, observation: &Observation, from: &ServerName, succ
     let own = position(to);
     let others = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
     let ahead = others.filter_map(|name| Some((name, position(name)?))).max_by_key(|(_, position)| *position);
-    if let Some((other, (timeline, lsn))) = ahead.filter(|(_, position)| Some(*position) > own) {
+    // Where the former primary is yet to be ended its sessions may go on writing, and whoever was looked at last has more. When
+    // it has ended, and before anybody is promoted, they are compared once more, to the byte.
+    let may_move = observation.server(from).is_some_and(|seen| !seen.instance.is_absent());
+    let is_ahead = |(timeline, lsn): (u32, Lsn)| match own {
+        Some((on, own)) if may_move && on == timeline => lsn.0.saturating_sub(own.0) > MAY_HAVE_MOVED,
+        own => Some((timeline, lsn)) > own,
+    };
+    if let Some((other, (timeline, lsn))) = ahead.filter(|(_, position)| is_ahead(*position)) {
         refusals.push(
             Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{other}\""))
                 .server(to)

@@ -117,15 +117,11 @@ fn role(seen: &ServerObservation) -> Option<&str> {
     role.and_then(|fact| fact.content.as_deref())
 }
 
-/// Says whether a primary that does not run was replaced while it was away: its timeline is one that its successor left.
+/// Says whether a primary that does not run was replaced while it was away.
 fn is_replaced(observation: &Observation, name: &ServerName, by: &ServerName) -> bool {
-    let control = observation.server(name).and_then(|seen| seen.data_directory.known()?.control.known());
+    let data = observation.server(name).and_then(|seen| seen.data_directory.known());
     let successor = observation.server(by).and_then(|seen| seen.instance.known());
-    control.zip(successor).is_some_and(|(control, successor)| {
-        let left = |line: &str| line.split_once('\t').is_some_and(|(id, _)| id.parse() == Ok(control.timeline));
-        control.system_identifier == successor.system_identifier
-            && successor.history.known().is_some_and(|history| history.lines().any(left))
-    })
+    data.zip(successor).is_some_and(|(data, successor)| guard::is_replaced(data, successor))
 }
 
 /// Says whether nothing starts a former primary any more.
