@@ -11,6 +11,7 @@ mod engine;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::thread;
@@ -265,6 +266,45 @@ fn a_lab_comes_up_breaks_is_mended_and_leaves_nothing() {
 
     drop(lab);
     assert_eq!(machine(), before, "the machine's own firewall and bridges are as they were");
+}
+
+/// Returns the program of Compose's second version, as the release of Debian has it that ships that.
+fn second_compose(directory: &Path) -> PathBuf {
+    let tree = directory.join("compose");
+    let made = Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=extract", "--include=docker-compose", "trixie"])
+        .arg(&tree)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let places = ["usr/libexec/docker/cli-plugins/docker-compose", "usr/bin/docker-compose"];
+    places.iter().map(|place| tree.join(place)).find(|path| path.is_file()).unwrap()
+}
+
+#[test]
+#[ignore = "downloads Compose: make soak"]
+fn a_lab_comes_up_with_the_second_version_of_compose() {
+    let lab = Lab { engine: Engine::start(), begun: Instant::now() };
+    let plugins = lab.engine.path(".docker/cli-plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    fs::copy(second_compose(&lab.engine.path("")), plugins.join("docker-compose")).unwrap();
+
+    let up = ended(&lab.lab("up"), 0);
+    assert_eq!(running(&up), [("a", true), ("b", true), ("c", true)]);
+    // Who made a container is written on it.
+    let version = "{{index .Config.Labels \"com.docker.compose.version\"}}";
+    for server in ["a", "b", "c"] {
+        let version = lab.engine.lines(&["inspect", "--format", version, &lab.container(server)]);
+        assert!(version[0].starts_with("2."), "{version:?}");
+    }
+    ended(&lab.pgstead("bootstrap --yes"), 0);
+    assert_eq!(ended(&lab.pgstead("check"), 0)["verdict"], "healthy");
+    lab.psql("a", "create table journey (station text); insert into journey values ('first')");
+    for standby in ["b", "c"] {
+        lab.await_answer(standby, "select count(*) from journey", "1");
+    }
+    ended(&lab.lab("down"), 0);
+    assert_eq!((lab.remains(), lab.engine.path("lab").exists()), (Vec::<String>::new(), false));
 }
 
 /// Runs `lab up` with nothing in PATH but a client that says what it is told, and returns the one message.

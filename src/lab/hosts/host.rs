@@ -130,6 +130,10 @@ impl Host {
             "runuser",
             "--user=postgres",
             "--",
+            "sh",
+            "-c",
+            // The program itself: what Debian puts in front of it is Perl, and takes longer than most queries.
+            "exec /usr/lib/postgresql/*/bin/psql \"$@\"",
             "psql",
             "--no-psqlrc",
             "--quiet",

@@ -22,6 +22,9 @@ use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::bootstrap::plan_bootstrap;
 use crate::plan::history;
+use crate::plan::slots;
+use crate::plan::step::Step;
+use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey;
 use stage::Stage;
@@ -169,7 +172,11 @@ fn unseen(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> {
 
 /// A change of the primary carries no other change along.
 fn nothing_pending(topology: &Topology, observation: &Observation, material: &Material) -> Result<(), Vec<Diagnostic>> {
-    let plan = plan_bootstrap(topology, observation, material, Consent { allow_restart: true })?;
+    let mut plan = plan_bootstrap(topology, observation, material, Consent { allow_restart: true })?;
+    // Slots that an interrupted change has left are no other change: this one needs them, or drops them at its end.
+    let servers = survey(topology, observation).servers;
+    let drops = |seen: &Seen<'_>, step: &Step| topology.servers().any(|other| slots::drop(*seen, &other.name) == *step);
+    plan.steps.retain(|planned| !servers.values().any(|seen| drops(seen, &planned.step)));
     if !plan.changes() {
         return Ok(());
     }
