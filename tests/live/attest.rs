@@ -143,10 +143,10 @@ fn lost(release: Release) {
     refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "former-primary-back");
     // The same command without that fences it, for which it was out of reach before; then even a host alone holds it.
     let role = ["cat", "/var/lib/pgstead/lab/a/role"];
-    assert_eq!(lab.run("a", &role), "primary\n");
+    assert_eq!(lab.run("a", &role), "primary");
     let again = lab.pgstead(TO_B).expect(0).json();
     assert_eq!(again["changed"], true, "{again:#}");
-    assert_eq!(lab.run("a", &role), "fenced\n");
+    assert_eq!(lab.run("a", &role), "fenced");
     refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "server-fenced");
     writer.goes_on();
     writer.end();
