@@ -282,7 +282,6 @@ fn second_compose(directory: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "downloads Compose: make soak"]
 fn a_lab_comes_up_with_the_second_version_of_compose() {
     let lab = Lab { engine: Engine::start(), begun: Instant::now() };
     let plugins = lab.engine.path(".docker/cli-plugins");
