@@ -22,7 +22,7 @@ use crate::scenario::until;
 /// Keeps a session open as long as there is a server and `/run/$1` exists. The SQL ends by an error when that is gone.
 const LOOP: &str = "touch /run/$1; while [ -e /run/$1 ]; do \
     if [ -S \"/var/run/postgresql/.s.PGSQL.$2\" ]; then cd /; \
-    printf '%s \\\\watch %s\\n' \"$3\" \"$4\" | runuser -u postgres -- /usr/lib/postgresql/*/bin/psql -XAtq -p \"$2\" -v ON_ERROR_STOP=1 \
+    printf '%s \\\\watch %s\\n' \"$3\" \"$4\" | runuser -u postgres -- psql -XAtq -p \"$2\" -v ON_ERROR_STOP=1 \
     2>/dev/null; fi; sleep 0.05; done";
 
 /// A look at one server.

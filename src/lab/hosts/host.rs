@@ -133,7 +133,7 @@ impl Host {
             "sh",
             "-c",
             // The program itself: what Debian puts in front of it is Perl, and takes longer than most queries.
-            "exec /usr/lib/postgresql/*/bin/psql \"$@\"",
+            "PATH=$(echo /usr/lib/postgresql/*/bin):$PATH exec psql \"$@\"",
             "psql",
             "--no-psqlrc",
             "--quiet",
