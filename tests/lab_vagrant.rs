@@ -173,6 +173,25 @@ fn a_vagrantfile_with_an_option_that_a_provider_does_not_know_is_not_valid() {
     }
 }
 
+/// Vagrant takes a name for the beginning of an identifier, and would destroy c where b was named.
+#[test]
+fn a_machine_whose_name_another_identifier_begins_with_is_itself() {
+    let operator = Operator::new(THREE);
+    let index = operator.path("home/.vagrant.d/data/machine-index");
+    fs::create_dir_all(&index).unwrap();
+    let machine = serde_json::json!({
+        "local_data_path": operator.path("state"),
+        "vagrantfile_path": Path::new(env!("CARGO_MANIFEST_DIR")).join("vagrant"),
+        "vagrantfile_name": null, "name": "c", "provider": "libvirt", "state": "running",
+        "updated_at": null, "extra_data": {}, "architecture": null,
+    });
+    let known = serde_json::json!({ "version": 1, "machines": { "bbbb0123456789abcdef0123456789ab": machine } });
+    fs::write(index.join("index"), known.to_string()).unwrap();
+    let output = operator.vagrant(&["status", "b", "--machine-readable"], "libvirt");
+    let said = text(&output);
+    assert!(said.contains(",b,state,not_created") && !said.contains(",c,"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_a_lab_is_refused_in_one_message() {
     let with = |from: &str, to: &str| {

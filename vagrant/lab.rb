@@ -9,6 +9,19 @@ require "rbconfig"
 require "socket"
 require "yaml"
 
+# Vagrant takes a machine's name for the beginning of another machine's identifier, which is hexadecimal, before it looks for
+# the name itself: once in sixteen times "vagrant destroy b" destroyed c. Identifiers shorter than those that
+# `vagrant global-status` shows are names.
+module PgsteadNamesAreNoIdentifiers
+  SHOWN = 7
+
+  private
+
+  def find_by_prefix(prefix)
+    super if prefix.to_s.length >= SHOWN
+  end
+end
+
 class PgsteadLab
   # Shown by Vagrant as it is, without a trace.
   class Refused < Vagrant::Errors::VagrantError
