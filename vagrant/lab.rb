@@ -10,8 +10,8 @@ require "socket"
 require "yaml"
 
 # Vagrant takes a machine's name for the beginning of another machine's identifier, which is hexadecimal, before it looks for
-# the name itself: once in sixteen times "vagrant destroy b" destroyed c. Identifiers shorter than those that
-# `vagrant global-status` shows are names.
+# the name itself: where that of c begins with b, "vagrant destroy b" destroys c. What is shorter than the identifiers that
+# `vagrant global-status` shows is a name.
 module PgsteadNamesAreNoIdentifiers
   SHOWN = 7
 

@@ -156,29 +156,22 @@ impl<H: Host> Worker<'_, H> {
         promote(&successor, server, *timeline, "failover").await
     }
 
-    /// Sees that no other standby has received more than the successor since they were compared: what was still on its way when
-    /// the former primary was fenced has arrived by now (hazard 56). One that does not answer any more was behind when it did.
-    async fn is_ahead(&self, to: &ServerName, successor: &Client, others: &[ServerName]) -> Result<(), Diagnostic> {
+    /// Sees that no other standby has received more than the successor: what was still on its way when the former primary was
+    /// fenced has arrived by now (hazard 56). One that does not answer any more has at least what it had when it was looked at.
+    async fn is_ahead(
+        &self,
+        to: &ServerName,
+        successor: &Client,
+        others: &[(ServerName, Option<Lsn>)],
+    ) -> Result<(), Diagnostic> {
         let received = async |session: &Client| {
             let state = session.replayed().await.ok()?;
             state.receive_lsn.max(state.replay_lsn)
         };
-        let looks =
-            others.iter().map(async |name| Some((name, received(&*self.sessions.session(name).await.ok()?).await?)));
+        let now = async |name| received(&*self.sessions.session(name).await.ok()?).await;
+        let looks = others.iter().map(async |(name, seen)| (name, *seen, now(name).await));
         let (own, others) = join(received(successor), join_all(looks)).await;
-        match others.into_iter().flatten().max_by_key(|(_, lsn)| *lsn) {
-            Some((other, lsn)) if Some(lsn) > own => {
-                let message = format!("server \"{to}\" has received less than \"{other}\"");
-                let own = own.map_or("nothing".to_owned(), |lsn| format!("WAL up to {lsn}"));
-                Err(Diagnostic::error("successor-behind", message)
-                    .server(to)
-                    .detail(format!("\"{other}\" has WAL up to {lsn}, \"{to}\" {own}. Nobody was promoted."))
-                    .hint(format!(
-                        "What \"{other}\" has more would be lost. Take it instead: pgstead failover --to {other}"
-                    )))
-            }
-            _ => Ok(()),
-        }
+        refuse_behind(to, own, others)
     }
 
     /// Runs a program of the operator's. Where there is no way back its failure is kept for the end of the run.
@@ -248,6 +241,26 @@ impl<H: Host> Worker<'_, H> {
         let detail = [why.detail.as_deref().unwrap_or_default().trim(), &end].join(" ");
         End::Failed(Box::new(why.detail(detail.trim().to_owned()).hint(hint)))
     }
+}
+
+/// Refuses a successor that has received less than another standby: of each, what it had received when it was looked at before,
+/// and what it answers now.
+fn refuse_behind<'a>(
+    to: &ServerName,
+    own: Option<Lsn>,
+    others: impl IntoIterator<Item = (&'a ServerName, Option<Lsn>, Option<Lsn>)>,
+) -> Result<(), Diagnostic> {
+    let received = others.into_iter().filter_map(|(name, seen, now)| Some((name, now.max(seen)?)));
+    let Some((other, lsn)) = received.max_by_key(|(_, lsn)| *lsn).filter(|(_, lsn)| Some(*lsn) > own) else {
+        return Ok(());
+    };
+    let own = own.map_or("nothing".to_owned(), |lsn| format!("WAL up to {lsn}"));
+    Err(Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{other}\""))
+        .server(to)
+        .detail(format!(
+            "\"{other}\" has WAL up to {lsn}, \"{to}\" {own}. Nobody was promoted; the former primary stays fenced."
+        ))
+        .hint(format!("What \"{other}\" has more would be lost. Take it instead: pgstead failover --to {other}")))
 }
 
 /// Reads what the former primary said when it had ended.
@@ -352,6 +365,22 @@ mod tests {
         Latest checkpoint location:           0/3008BD8\n\
         Latest checkpoint's TimeLineID:       1\n\
         Data page checksum version:           1\n";
+
+    #[test]
+    fn one_that_was_ahead_and_does_not_answer_any_more_is_not_forgotten() {
+        let name = |name: &str| -> ServerName { name.parse().unwrap() };
+        let (b, c, d) = (name("b"), name("c"), name("d"));
+        let at = |lsn| Some(Lsn(lsn));
+        let judge = |others| refuse_behind(&b, at(100), Vec::from(others)).map_err(|told| told.detail.unwrap());
+        assert_eq!(judge([(&c, at(100), at(100)), (&d, None, None)]), Ok(()));
+        assert_eq!(judge([(&c, at(90), None), (&d, at(90), at(95))]), Ok(()));
+        let ahead = "\"c\" has WAL up to 0/65, \"b\" WAL up to 0/64";
+        for (seen, now) in [(at(101), None), (at(90), at(101)), (at(101), at(101))] {
+            let told = judge([(&c, seen, now), (&d, at(90), None)]).unwrap_err();
+            assert!(told.starts_with(ahead), "{told}");
+        }
+        assert!(refuse_behind(&b, None, [(&c, at(1), None)]).is_err());
+    }
 
     #[test]
     fn only_a_shutdown_checkpoint_is_a_token() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::argv::Argv;
+use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 
@@ -102,8 +103,9 @@ pub struct Promotion {
     pub server: ServerName,
     /// The timeline that it replays; it must write a later one.
     pub timeline: u32,
-    /// Other standbys that could be the successor: none of them may have received more by then (hazard 56).
-    pub others: Vec<ServerName>,
+    /// Other standbys that could be the successor, and what each had received when it was looked at: none of them may have
+    /// received more by then (hazard 56).
+    pub others: Vec<(ServerName, Option<Lsn>)>,
 }
 
 /// A base backup or a rewind.

@@ -396,8 +396,8 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
         with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
-    let writers: Vec<&Instance> =
-        primaries.iter().filter_map(|seen| seen.instance).filter(|instance| !instance.in_recovery).collect();
+    let writers: Vec<(&ServerName, &Instance)> =
+        primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
     let fenced = fenced.iter().map(|seen| {
         let name = &seen.server.name;
         Diagnostic::error("server-fenced", format!("server \"{name}\" is fenced: another server took its place"))
@@ -407,7 +407,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     });
     let fenced: Vec<Diagnostic> = fenced.collect();
     let (replaced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) = match writers.as_slice() {
-        [one] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
+        [(_, one)] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
         _ => (Vec::new(), primaries),
     };
     let replaced = replaced.iter().map(|seen| {
@@ -416,7 +416,8 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
             .server(name)
             .detail("It does not run, and nobody has fenced it. It may have writes that no other server has.")
             .hint(format!(
-                "Do not start it. Look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run"
+                "Do not start it. To fence it: pgstead failover --to {}. Then look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run",
+                writers.first().map_or("the primary", |(name, _)| name.as_str())
             ))
     });
     let replaced: Vec<Diagnostic> = replaced.collect();

@@ -139,6 +139,7 @@ fn replays(release: Release) {
     assert_eq!((&dry["method"], &dry["diagnosis"]["condition"]), (&json!("replay"), &json!("behind")), "{dry}");
     assert!(lab.host("b").psql(5432, "postgres", "SELECT 1").is_err(), "a dry run started it");
     let ran = ward.reseed("b", &[], "replay").json();
+    assert!(ran["seconds"].as_f64().unwrap() < 3.0, "{ran}");
     assert_eq!(ran["set_aside"], Value::Null);
     ward.is_whole("a", "b");
 

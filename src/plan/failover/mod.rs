@@ -313,9 +313,9 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
         let command = sql::psql(successor.layout, successor.server, sql::resume_replay());
         steps.push(Step::run(to, Risk::Reversible, "resume replay", vec![command]));
     }
-    let runs = |name: &&ServerName| observation.server(name).is_some_and(|seen| seen.instance.known().is_some());
-    let others = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
-    let others = others.filter(runs).cloned().collect();
+    let names = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
+    let others =
+        names.filter_map(|name| Some((name.clone(), received(observation.server(name)?.instance.known()?)))).collect();
     let promotion =
         Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline), others };
     steps.push(Step {
