@@ -13,6 +13,7 @@ use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan;
 use super::plan::Planned;
+use super::session::SETTLE;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
@@ -67,7 +68,7 @@ pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Ex
         let progress = Progress::start(ui);
         let events = progress.events();
         let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let mut session = Session::open(&inventory, Wish { settle: SETTLE, ..Wish::default() }, events.clone()).await?;
         session.compare_histories().await;
         let result = over(&session, args, ui, progress, begun).await;
         session.close().await;

@@ -1,6 +1,7 @@
 //! `failover`: look, fence, ask, promote.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 use std::time::Instant;
 
 use clap::Args;
@@ -30,6 +31,10 @@ use crate::ui::Ui;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::role_change::View;
+
+/// How long an instance that starts or stops is waited for, as after an interrupted run: not long, as clients wait, and a
+/// former primary that comes up again is ended whatever it is.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// The name of this operation in locks and journal.
 const OPERATION: &str = "failover";
@@ -76,7 +81,7 @@ pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exi
     let attested = args.attest_fenced.iter().map(|name| find(name).cloned()).collect::<Result<BTreeSet<_>, _>>()?;
     let request = Request { to, accept_loss: args.accept_loss, attested: &attested };
     // What others see of a server that is said to be off is looked at before that is believed.
-    let wish = Wish { dials: !attested.is_empty(), ..Wish::default() };
+    let wish = Wish { dials: !attested.is_empty(), settle: SETTLE, ..Wish::default() };
     let begun = Instant::now();
     block_on(async {
         let progress = Progress::start(ui);

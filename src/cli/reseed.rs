@@ -14,6 +14,7 @@ use super::globals::Globals;
 use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan::refused;
+use super::session::SETTLE;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
@@ -150,7 +151,7 @@ pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit,
         let progress = Progress::start(ui);
         let events = progress.events();
         let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let mut session = Session::open(&inventory, Wish { settle: SETTLE, ..Wish::default() }, events.clone()).await?;
         progress.finish();
         let result = one_after_the_other(&mut session, names, args, ui, begun).await;
         session.close().await;
@@ -203,7 +204,7 @@ async fn one_after_the_other(
     let mut all: Vec<Told> = Vec::new();
     while !names.is_empty() {
         if !all.is_empty() {
-            session.observe(Wish::default()).await;
+            session.observe(Wish { settle: SETTLE, ..Wish::default() }).await;
         }
         let name = names.remove(next(session, &names));
         session.look_for_reseed(name).await;

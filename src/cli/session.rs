@@ -60,6 +60,10 @@ use crate::state::journal::operator;
 /// The name of the first phase in events.
 const CONNECT: &str = "connect";
 
+/// How long a command that plans changes waits for an instance that starts or stops, as after an interrupted run; beyond that
+/// it is refused, as one that does not answer is.
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
+
 /// How long a server that is said to be off may take to answer.
 const LAST_CALL: Duration = Duration::from_secs(2);
 

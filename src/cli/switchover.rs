@@ -12,6 +12,7 @@ use super::inventory;
 use super::role_change::How;
 use super::role_change::RoleChange;
 use super::role_change::carry_out;
+use super::session::SETTLE;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
@@ -83,7 +84,7 @@ pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<E
         let progress = Progress::start(ui);
         let events = progress.events();
         let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, Wish::default(), events.clone()).await?;
+        let mut session = Session::open(&inventory, Wish { settle: SETTLE, ..Wish::default() }, events.clone()).await?;
         let result = over(&mut session, args, ui, progress, begun).await;
         session.close().await;
         drop(local);

@@ -98,6 +98,9 @@ pub struct ServerObservation {
     pub peers: BTreeMap<ServerName, Peer>,
     /// What the instance says of itself over its local socket. Absent when it does not run.
     pub instance: Observed<Instance>,
+    /// Whether it started or stopped while it was looked at: it will answer, or be gone, without anybody's doing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts_or_stops: bool,
     /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
     #[serde(default)]
     pub libraries: Observed<Vec<String>>,

@@ -30,6 +30,8 @@ use crate::observe::parse::Asked;
 use crate::observe::probe::Wish;
 use crate::observe::records::Records;
 use crate::remote::Host;
+use crate::wait;
+use crate::wait::Look;
 
 /// The name of this phase in events.
 const PHASE: &str = "observe";
@@ -45,7 +47,7 @@ pub async fn observe<H: Host>(
     events.send(Event::PhaseStarted { phase: PHASE, servers: names });
     let looks = topology.servers().map(async |server| {
         let seen = match hosts.get(&server.name) {
-            Some(Ok(host)) => observe_server(topology, server, host, wish).await,
+            Some(Ok(host)) => observe_settled(topology, server, host, wish).await,
             Some(Err(why)) => Observed::Unreadable(why.clone()),
             None => Observed::Unreadable("there is no connection to it".to_owned()),
         };
@@ -75,6 +77,26 @@ pub async fn look_again<H: Host>(
     join_all(looks).await.into_iter().flatten().collect()
 }
 
+/// Observes a server, and again as long as its instance starts or stops: a plan for what it was a moment ago helps nobody.
+async fn observe_settled<H: Host>(
+    topology: &Topology,
+    server: &Server,
+    host: &H,
+    wish: Wish,
+) -> Observed<ServerObservation> {
+    let mut last = Observed::Absent;
+    // When the time is over, what was seen last says why.
+    let _ = wait::until(wish.settle, wait::LOOK_AGAIN, async || {
+        last = observe_server(topology, server, host, wish).await;
+        match last.known() {
+            Some(seen) if seen.starts_or_stops => Look::NotYet(String::new()),
+            _ => Look::Ready(()),
+        }
+    })
+    .await;
+    last
+}
+
 async fn observe_server<H: Host>(
     topology: &Topology,
     server: &Server,
@@ -94,5 +116,37 @@ async fn observe_server<H: Host>(
             let said = String::from_utf8_lossy(&output.stderr);
             Observed::Unreadable([&error.to_string(), ": ", said.trim()].concat())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::remote::fake::FakeHost;
+    use crate::ui::samples;
+
+    const STARTS: &str = "#starts_or_stops 1\n1\n#instance ! process 7 works\n#end 2\nok\n";
+    const GONE: &str = "#instance -\n#end 2\nok\n";
+
+    async fn looked(settle: Duration) -> ServerObservation {
+        let topology = samples::topology();
+        let server = topology.servers().next().unwrap();
+        let host = FakeHost::new(server.name.clone()).answering(STARTS).answering(STARTS).answering(GONE);
+        let wish = Wish { settle, ..Wish::default() };
+        observe_settled(&topology, server, &host, wish).await.known().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn one_that_stops_is_looked_at_until_it_has() {
+        let seen = looked(Duration::from_secs(60)).await;
+        assert!(seen.instance.is_absent() && !seen.starts_or_stops);
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_wait_is_told_what_it_does() {
+        let seen = looked(Duration::ZERO).await;
+        assert_eq!((seen.instance.unreadable(), seen.starts_or_stops), (Some("process 7 works"), true));
     }
 }

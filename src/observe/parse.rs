@@ -105,6 +105,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
+        starts_or_stops: records.text("starts_or_stops") == "1",
         libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
         pooler: records.get("pooler").map_parsed(crate::observe::pooler::parse_pools),
         readiness: crate::observe::readiness::parse_readiness(records),

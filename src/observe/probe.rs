@@ -3,6 +3,7 @@
 //! Pure; the layouts it asks about come from `model::layout`, the one place that knows the paths.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::model::layout;
 use crate::model::layout::Layout;
@@ -69,6 +70,8 @@ pub struct Wish {
     pub beside_size: bool,
     /// What a preflight wants besides: the machine, the installation, every database. Costs a connection per database.
     pub readiness: bool,
+    /// How long an instance that starts or stops is looked at again, before it is taken for what it then is.
+    pub settle: Duration,
 }
 
 /// Returns the candidates for a server's layout.
@@ -160,7 +163,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::process::Command;
     use std::process::Stdio;
-    use std::time::Duration;
     use std::time::Instant;
 
     use super::*;

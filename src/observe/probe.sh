@@ -210,10 +210,21 @@ fi
 # --- The instance itself, in the background too.
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
-  { as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+  ask_instance() {
+    as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
 @@INSTANCE_SQL@@
 SQL
-    echo $? >"$scratch/sql.status"; } &
+    echo $? >"$scratch/sql.status"
+  }
+  # One that starts or stops turns everybody away, in its own language; pg_isready goes by the code of that (its status is 1).
+  # One that has come up in between is asked again.
+  { ask_instance
+    if [ "$(cat "$scratch/sql.status")" != 0 ] && ! grep -q 'timeout expired' "$scratch/sql.err"; then
+      "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
+      ready=$?
+      if [ "$ready" = 0 ]; then ask_instance; fi
+      echo "$ready" >"$scratch/sql.ready"
+    fi; } &
   if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
@@ -268,7 +279,13 @@ for path in "$data"/pg_tblspc/*; do
   [ -L "$path" ] && disk "$(readlink "$path")"
 done
 
-# --- Who listens on the port.
+# --- Who listens on the port. An instance listens there before its socket is there, and its file outlives both.
+postmaster_is_there() {
+  { read -r postmaster <"$data/postmaster.pid"; } 2>/dev/null || return 1
+  case $postmaster in '' | *[!0-9]*) return 1 ;; esac
+  [ "/proc/$postmaster/cwd" -ef "$data" ]
+}
+if postmaster_is_there; then was_there=1; else was_there=0; fi
 if command -v ss >/dev/null 2>&1; then
   put listener "$(ss -Hltnp "sport = :$port" 2>/dev/null)"
 else
@@ -346,16 +363,33 @@ elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi
 if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; else absent generation; fi
 
 wait
+no_instance() {
+  # What begins or ends while it is looked at is neither there nor gone.
+  if [ "$was_there" = 1 ] || postmaster_is_there; then
+    put starts_or_stops 1
+    unreadable instance "process $postmaster works in $data and does not answer at $socket/.s.PGSQL.$port"
+  else
+    absent instance
+  fi
+}
 if [ "$asked" = 1 ]; then
   said=$(cat "$scratch/sql.err" 2>/dev/null)
   if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then
     put instance "$(cat "$scratch/sql")"
   else
     # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
-    case $said in *'Connection refused'*) absent instance ;; *) unreadable instance "$said" ;; esac
+    case $said in
+      *'Connection refused'*) no_instance ;;
+      *)
+        unreadable instance "$said"
+        if [ "$(cat "$scratch/sql.ready" 2>/dev/null)" = 1 ] || { [ "$was_there" = 1 ] && ! postmaster_is_there; }; then
+          put starts_or_stops 1
+        fi
+        ;;
+    esac
   fi
 else
-  absent instance
+  no_instance
 fi
 if [ "$asked_pooler" = 0 ]; then
   absent pooler

@@ -61,6 +61,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         peers: BTreeMap::new(),
         instance: Observed::Absent,
         libraries: Observed::Absent,
+        starts_or_stops: false,
         pooler: Observed::Absent,
         readiness: Observed::default(),
     }

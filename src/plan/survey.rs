@@ -246,8 +246,10 @@ fn survey_server<'a>(
         }
         _ => None,
     };
-    // The instance of a foreign data directory is that directory's refusal, not a second one.
+    // The instance of a foreign data directory is that directory's refusal, and one that does not answer its own.
+    let is_silent = data.is_some() && seen.instance.unreadable().is_some();
     if instance.is_none()
+        && !is_silent
         && let Observed::Known(listener) = &seen.listener
         && !(is_foreign && listener.process == "postgres")
         && listener.addresses.iter().any(|taken| is_in_the_way(taken, &network::listen(topology, observation, server)))

@@ -1,0 +1,194 @@
+//! What the probe makes of an instance that is not simply there or gone: a real PostgreSQL starts, stops, turns everybody
+//! away, lost its socket, was killed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::model::observed::Observed;
+use pgstead::observe::probe;
+use pgstead::observe::probe::Wish;
+use pgstead::observe::records::Records;
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// An instance that listens on its socket and on the loopback network.
+struct Server {
+    dir: tempfile::TempDir,
+    port: String,
+}
+
+/// A program as the OS user that may run PostgreSQL: ourselves, or `postgres` where we are root.
+fn program(name: &str) -> Command {
+    let path = Path::new(BIN).join(name);
+    assert!(path.exists(), "{} is missing: these tests need the package postgresql-15", path.display());
+    let mut command = if is_root() { Command::new("runuser") } else { Command::new(&path) };
+    if is_root() {
+        command.args(["-u", "postgres", "--"]).arg(&path);
+    }
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+impl Server {
+    /// Makes one that does not run, with lines of configuration besides.
+    fn new(configuration: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("pgstead-probe-").tempdir_in("/tmp").unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap().success());
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let instance = Self { dir, port: free.to_string() };
+        let arguments = ["--no-sync", "-A", "trust", "-U", "postgres", "-D"];
+        assert!(program("initdb").args(arguments).arg(instance.data()).status().unwrap().success());
+        let socket = instance.dir.path().display();
+        instance.write(
+            "postgresql.conf",
+            &format!("port = {free}\nunix_socket_directories = '{socket}'\nfsync = off\n{configuration}"),
+        );
+        instance
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join([".s.PGSQL.", &self.port].concat())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.data().join(name), text).unwrap();
+    }
+
+    /// Starts it; whether it takes connections is the caller's business.
+    fn start(self, wait: &str) -> Self {
+        let log = self.dir.path().join("log");
+        let status = program("pg_ctl").arg("-D").arg(self.data()).arg("-l").arg(log).args([wait, "start"]).status();
+        assert!(status.unwrap().success());
+        self
+    }
+
+    fn postmaster(&self) -> Option<String> {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        file.lines().next().map(str::to_owned)
+    }
+
+    /// Looks once.
+    fn look(&self) -> Seen {
+        let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let (data, socket, own) = (path(self.data()), path(self.dir.path().into()), path(self.dir.path().join("own")));
+        let mut probe = Command::new("sh")
+            .args(["-s", "--", "version", "15", "port", &self.port])
+            .args(["layout", "plain", BIN, &data, "", "", &socket, "", &own])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        probe.stdin.take().unwrap().write_all(probe::script(Wish::default()).as_bytes()).unwrap();
+        let records = Records::parse(&probe.wait_with_output().unwrap().stdout).unwrap();
+        Seen {
+            instance: records.get("instance"),
+            starts_or_stops: records.text("starts_or_stops") == "1",
+            is_listening: !records.text("listener").is_empty(),
+        }
+    }
+
+    /// Looks until what is seen is what was waited for; the kernel and PostgreSQL take a moment.
+    fn look_until(&self, is_it: impl Fn(&Seen) -> bool) -> Seen {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let seen = self.look();
+            if is_it(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{seen:?}");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.postmaster().is_some() {
+            let _ = program("pg_ctl").arg("-D").arg(self.data()).args(["-m", "immediate", "stop"]).status();
+        }
+    }
+}
+
+/// What one look saw.
+#[derive(Debug)]
+struct Seen {
+    instance: Observed<String>,
+    starts_or_stops: bool,
+    is_listening: bool,
+}
+
+impl Seen {
+    #[track_caller]
+    fn is_silent_because(&self, why: &str) {
+        assert!(self.instance.unreadable().is_some_and(|said| said.contains(why)), "{self:?}");
+    }
+}
+
+#[test]
+fn one_that_answers_neither_starts_nor_stops() {
+    let seen = Server::new("").start("--wait").look();
+    assert!(seen.instance.known().is_some() && seen.is_listening && !seen.starts_or_stops, "{seen:?}");
+}
+
+#[test]
+fn one_that_does_not_run_is_absent() {
+    let seen = Server::new("").look();
+    assert!(seen.instance.is_absent() && !seen.is_listening && !seen.starts_or_stops, "{seen:?}");
+}
+
+/// As when it has just begun to listen, or is about to end: its port is taken, and by nobody else.
+#[test]
+fn one_whose_socket_is_not_there_is_not_taken_for_a_stranger() {
+    let instance = Server::new("").start("--wait");
+    std::fs::remove_file(instance.socket()).unwrap();
+    let seen = instance.look();
+    seen.is_silent_because(&["process ", &instance.postmaster().unwrap(), " works in "].concat());
+    assert!(seen.is_listening && seen.starts_or_stops, "{seen:?}");
+}
+
+/// A standby that cannot be read from turns everybody away as one does that starts; the words are in the server's language.
+#[test]
+fn one_that_turns_everybody_away_starts_or_stops() {
+    let instance = Server::new("hot_standby = off\n");
+    instance.write("standby.signal", "");
+    let seen = instance.start("--no-wait").look_until(|seen| seen.is_listening);
+    seen.is_silent_because("");
+    assert!(seen.starts_or_stops, "{seen:?}");
+}
+
+/// Whoever may not log in learns nothing by asking again.
+#[test]
+fn one_that_refuses_this_user_does_not_start() {
+    let instance = Server::new("");
+    instance.write("pg_hba.conf", "local all all reject\n");
+    let seen = instance.start("--wait").look();
+    seen.is_silent_because("pg_hba.conf rejects connection");
+    assert!(seen.is_listening && !seen.starts_or_stops, "{seen:?}");
+}
+
+/// A killed postmaster leaves its file and its socket behind.
+#[test]
+fn one_that_was_killed_is_absent() {
+    let instance = Server::new("").start("--wait");
+    let pid = instance.postmaster().unwrap();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let seen = instance.look_until(|seen| !seen.is_listening);
+    assert!(instance.socket().exists());
+    assert!(seen.instance.is_absent() && !seen.starts_or_stops, "{seen:?}");
+}
