@@ -166,27 +166,77 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::model::observed::Observed;
+    use crate::observe::parse::Asked;
+    use crate::observe::parse::parse_server;
+    use crate::observe::records::Records;
 
-    /// The kernel accepts connections to a postmaster that stands still; whoever looks does not wait for it for ever.
-    #[test]
-    fn an_instance_that_never_answers_is_not_waited_for() {
-        const BIN: &str = "/usr/lib/postgresql/15/bin";
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().to_str().unwrap();
-        // It belongs to whoever owns its data directory.
-        std::fs::write(dir.path().join("PG_VERSION"), "15\n").unwrap();
-        let _silent = UnixListener::bind(dir.path().join(".s.PGSQL.5999")).unwrap();
-        let begun = Instant::now();
+    const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+    /// Runs the probe on this machine, for a plain instance in a directory.
+    fn run(at: &str, more: &[&str]) -> Vec<u8> {
         let mut probe = Command::new("sh")
             .args(["-s", "--", "version", "15", "port", "5999"])
             .args(["layout", "plain", BIN, at, "", "", at, "", at])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         probe.stdin.take().unwrap().write_all(script(Wish::default()).as_bytes()).unwrap();
-        let output = probe.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        probe.wait_with_output().unwrap().stdout
+    }
+
+    /// Files are looked at together; where one holds what no shell can, each alone. The outcome is the same.
+    #[test]
+    fn files_are_what_they_are_together_and_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for (name, text) in
+            [("one", "1\n\n"), ("two words", "no line feed"), ("empty", ""), ("back\\slash", "#end 2\nok\n")]
+        {
+            std::fs::write(at(name), text).unwrap();
+        }
+        std::fs::write(at("key"), "secret of the server").unwrap();
+        std::os::unix::fs::symlink(at("one"), at("link")).unwrap();
+        let asked = ["own", "one", "own", "not there", "own", "two words", "secret", "key", "own", "back\\slash"];
+        let asked = [&asked[..], &["own", "empty", "own", "link", "secret", "no key"]].concat();
+        let look = || {
+            let answer = run(dir.path().to_str().unwrap(), &asked);
+            assert!(!String::from_utf8_lossy(&answer).contains("secret of the server"));
+            let records = Records::parse(&answer).unwrap();
+            let asked = Asked { sent_ms: 0, answered_ms: 0 };
+            parse_server(&records, &[], asked).files
+        };
+        let together = look();
+        let file = |name: &str| together[at(name).to_str().unwrap()].known().unwrap().clone();
+        let text = |name: &str| file(name).content;
+        assert_eq!(text("one").as_deref(), Some("1\n\n"));
+        assert_eq!(text("two words").as_deref(), Some("no line feed"));
+        assert_eq!(text("empty").as_deref(), Some(""));
+        assert_eq!(text("back\\slash").as_deref(), Some("#end 2\nok\n"));
+        assert_eq!((text("link").as_deref(), file("link").is_link, file("one").is_link), (Some("1\n\n"), true, false));
+        assert_eq!((text("key"), file("key").sha256), (None, crate::plan::files::sha256("secret of the server")));
+        assert_eq!(file("back\\slash").sha256, crate::plan::files::sha256("#end 2\nok\n"));
+        assert!(together[at("not there").to_str().unwrap()].is_absent() && together.len() == 8, "{together:?}");
+
+        std::fs::write(at("empty"), "0\0 0").unwrap();
+        let mut alone = look();
+        let changed = alone.insert(at("empty").to_str().unwrap().to_owned(), Observed::Known(file("empty")));
+        assert_eq!(changed.unwrap().known().unwrap().content.as_deref(), Some("0 0"));
+        assert_eq!(alone, together);
+    }
+
+    /// The kernel accepts connections to a postmaster that stands still; whoever looks does not wait for it for ever.
+    #[test]
+    fn an_instance_that_never_answers_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        // It belongs to whoever owns its data directory.
+        std::fs::write(dir.path().join("PG_VERSION"), "15\n").unwrap();
+        let _silent = UnixListener::bind(dir.path().join(".s.PGSQL.5999")).unwrap();
+        let begun = Instant::now();
+        let output = run(dir.path().to_str().unwrap(), &[]);
+        let said = String::from_utf8_lossy(&output);
         assert!(said.contains("#instance ! ") && said.contains("timeout expired"), "{said}");
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     }

@@ -9,7 +9,7 @@
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
-# "!" means: could not look, and the rest of the line says why.
+# "!" means: could not look, and the rest of the line says why. "#ONE+OTHER 3+5" are two, of which the bytes follow each other.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
 main() {
 set -u
@@ -19,6 +19,12 @@ cd / || exit 1
 
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
+# Reads the first line of a file, and starts no process for it.
+first_line() { # PATH
+  line=''
+  { IFS= read -r line <"$1" || :; } 2>/dev/null
+}
+says() { first_line "$1"; [ "$line" = "$2" ]; }
 unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 
 second_look=0
@@ -32,8 +38,8 @@ put login "$login"
 put os_name "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
 put kernel "$(uname -m) $(uname -n)"
 # A file that is empty, or says so, holds none yet (machine-id(5)): images of containers and of virtual machines have such.
-machine_id=$(cat /etc/machine-id 2>/dev/null)
-case $machine_id in '' | uninitialized) absent machine_id ;; *) put machine_id "$machine_id" ;; esac
+first_line /etc/machine-id
+case $line in '' | uninitialized) absent machine_id ;; *) put machine_id "$line" ;; esac
 if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else absent libc; fi
 if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
 put systemd "$systemd"
@@ -73,7 +79,12 @@ put installations "$others"
 fi
 
 peer_facts() { # NAME ADDRESS
-  resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
+  # An address is what it is, without asking anybody.
+  case $2 in
+    *[!0-9.]* | *.*.*.*.*) resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u) ;;
+    *.*.*.*) resolved=$2 ;;
+    *) resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u) ;;
+  esac
   source='' routes=''
   for ip in $resolved; do
     # "IP via GATEWAY dev NAME src SOURCE …", or without "via" where the address is on a network of this server's own.
@@ -193,7 +204,7 @@ disk() { # PATH
 }
 put_dials() {
   for name in $dials; do
-    if [ "$(cat "$scratch/status.$name" 2>/dev/null)" = 0 ]; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
+    if says "$scratch/status.$name" 0; then put "dial.$name" "$(cat "$scratch/dial.$name")"; else unreadable "dial.$name" "$(cat "$scratch/dial.$name" 2>/dev/null)"; fi
   done
 }
 if [ "$second_look" = 1 ]; then
@@ -219,7 +230,7 @@ SQL
   # One that starts or stops turns everybody away, in its own language; pg_isready goes by the code of that (its status is 1).
   # One that has come up in between is asked again.
   { ask_instance
-    if [ "$(cat "$scratch/sql.status")" != 0 ] && ! grep -q 'timeout expired' "$scratch/sql.err"; then
+    if ! says "$scratch/sql.status" 0 && ! grep -q 'timeout expired' "$scratch/sql.err"; then
       "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
       if [ "$ready" = 0 ]; then ask_instance; fi
@@ -314,23 +325,35 @@ for path in "$own"/jobs/*/record; do
   if [ -e "$path" ]; then
     path=${path%/record}
     if flock -n -s "$path/lock" true 2>/dev/null; then alive=0; else alive=1; fi
-    put "job.${path##*/}" "$alive $(cat "$path/status" 2>/dev/null)
+    first_line "$path/status"
+    put "job.${path##*/}" "$alive $line
 $(cat "$path/record" 2>/dev/null)"
   fi
 done
 
 # --- Files that pgstead may own, its lock and its generation; then the peers.
-report() { # LABEL PATH WITH_CONTENT
-  if [ -f "$2" ]; then
-    if hash=$(sha256sum <"$2" 2>/dev/null); then
-      put "file.$1" "$2
+report() { # LABEL PATH WITH_CONTENT, for a file that is there
+  if [ -L "$2" ]; then put "link.$1" 1; fi
+  if hash=$(sha256sum <"$2" 2>/dev/null); then
+    put "file.$1" "$2
 $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
-      if [ -L "$2" ]; then put "link.$1" 1; fi
-      if [ "$3" = 1 ]; then
-        # The dot keeps trailing line feeds, which a command substitution would drop.
-        text=$(cat "$2"; printf .)
-        put "content.$1" "${text%.}"
-      fi
+    if [ "$3" = 1 ]; then
+      # The dot keeps trailing line feeds, which a command substitution would drop.
+      text=$(cat "$2"; printf .)
+      put "content.$1" "${text%.}"
+    fi
+  else
+    unreadable "file.$1" "$2
+user $me may not read it"
+  fi
+}
+# Sorts a path: what is there, and may be read, is looked at together with the others; the rest is said at once.
+consider() { # LABEL PATH WITH_CONTENT
+  found=''
+  if [ -f "$2" ]; then
+    if [ -r "$2" ]; then
+      found=$2 wanted="$wanted$1 $3
+"
     else
       unreadable "file.$1" "$2
 user $me may not read it"
@@ -342,25 +365,72 @@ user $me may not read it"
 user $me may not look into $(dirname "$2")"
   fi
 }
-number=0
-while [ $# -gt 0 ]; do
-  number=$((number + 1))
+# Takes the first line off a variable. The loops below start no process for it.
+lf='
+'
+next_line() { # VARIABLE
+  eval "line=\${$1%%\"\$lf\"*} $1=\${$1#*\"\$lf\"}"
+}
+# Reports all files with three processes, not three for each. What does not fit together is looked at one by one: a file that
+# somebody replaced meanwhile, or with a byte in it that no shell can hold.
+report_together() { # PATH…
+  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(sha256sum "$@" 2>/dev/null) || return 1
+  facts=$facts$lf hashes=$hashes$lf left=$wanted records='' names='' sizes='' total=0 count=$#
+  while [ "$count" -gt 0 ]; do
+    path=$1 count=$((count - 1))
+    shift
+    next_line left
+    label=${line% *} with_content=${line#* }
+    next_line facts
+    size=${line%% *} owner=${line#* }
+    next_line hashes
+    hash=${line%% *}
+    record="$path
+$owner ${hash#\\}"
+    records="$records#file.$label ${#record}$lf$record$lf"
+    if [ -L "$path" ]; then records="$records#link.$label 1${lf}1$lf"; fi
+    if [ "$with_content" = 1 ]; then
+      names=$names+content.$label sizes=$sizes+$size total=$((total + size))
+    else
+      path=/dev/null
+    fi
+    set -- "$@" "$path"
+  done
+  contents=$(cat "$@" 2>/dev/null; printf .)
+  contents=${contents%.}
+  [ "${#contents}" = "$total" ] || return 1
+  printf '%s' "$records"
+  if [ -n "$names" ]; then printf '#%s %s\n%s\n' "${names#+}" "${sizes#+}" "$contents"; fi
+}
+number=0 wanted=''
+# What is found waits behind the last argument.
+count=$#
+while [ "$count" -gt 0 ]; do
+  number=$((number + 1)) words=2 found=''
   case $1 in
-    own) report "$number" "$own/$2" 1; shift 2 ;;
-    config) report "$number" "${config:-$data}/$2" 1; shift 2 ;;
-    drop-in) case $2 in */"${unit%.service}".service.d/*) report "$number" "$2" 1 ;; esac; shift 2 ;;
-    secret) report "$number" "$own/$2" 0; shift 2 ;;
-    place) place_facts "$number" "$2"; shift 2 ;;
-    peer) peer_facts "$2" "$3"; shift 4 ;;
-    *) shift 2 ;;
+    own) consider "$number" "$own/$2" 1 ;;
+    config) consider "$number" "${config:-$data}/$2" 1 ;;
+    drop-in) case $2 in */"${unit%.service}".service.d/*) consider "$number" "$2" 1 ;; esac ;;
+    secret) consider "$number" "$own/$2" 0 ;;
+    place) place_facts "$number" "$2" ;;
+    peer) peer_facts "$2" "$3"; words=4 ;;
   esac
+  shift "$words"
+  count=$((count - words))
+  if [ -n "$found" ]; then set -- "$@" "$found"; fi
 done
+if [ $# -gt 0 ] && ! report_together "$@"; then
+  for path in "$@"; do
+    next_line wanted
+    report "${line% *}" "$path" "${line#* }"
+  done
+fi
 # The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
 if held=$(cat "$own/lock" 2>&1); then
   put lock "$held"
   if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
 elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi
-if [ -e "$own/generation" ]; then put generation "$(cat "$own/generation")"; else absent generation; fi
+if [ -e "$own/generation" ]; then first_line "$own/generation"; put generation "$line"; else absent generation; fi
 
 wait
 no_instance() {
@@ -373,16 +443,16 @@ no_instance() {
   fi
 }
 if [ "$asked" = 1 ]; then
-  said=$(cat "$scratch/sql.err" 2>/dev/null)
-  if [ "$(cat "$scratch/sql.status" 2>/dev/null)" = 0 ]; then
+  if says "$scratch/sql.status" 0; then
     put instance "$(cat "$scratch/sql")"
   else
+    said=$(cat "$scratch/sql.err" 2>/dev/null)
     # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
     case $said in
       *'Connection refused'*) no_instance ;;
       *)
         unreadable instance "$said"
-        if [ "$(cat "$scratch/sql.ready" 2>/dev/null)" = 1 ] || { [ "$was_there" = 1 ] && ! postmaster_is_there; }; then
+        if says "$scratch/sql.ready" 1 || { [ "$was_there" = 1 ] && ! postmaster_is_there; }; then
           put starts_or_stops 1
         fi
         ;;
@@ -393,7 +463,7 @@ else
 fi
 if [ "$asked_pooler" = 0 ]; then
   absent pooler
-elif [ "$(cat "$scratch/pooler.status" 2>/dev/null)" = 0 ]; then
+elif says "$scratch/pooler.status" 0; then
   put pooler "$(cat "$scratch/pooler")"
 else
   said=$(cat "$scratch/pooler.err" 2>/dev/null)

@@ -51,18 +51,31 @@ impl Records {
             let line = std::str::from_utf8(&rest[..line_end]).map_err(|_| malformed())?;
             let (name, length) = line.strip_prefix('#').and_then(|line| line.split_once(' ')).ok_or_else(malformed)?;
             offset += line_end + 1;
-            let value = match length {
-                "-" => Observed::Absent,
-                why if why.starts_with('!') => Observed::Unreadable(why[1..].trim().to_owned()),
-                number => {
-                    let length: usize = number.parse().map_err(|_| malformed())?;
-                    let body = rest.get(line_end + 1..line_end + 1 + length).ok_or_else(malformed)?;
-                    offset += length + 1;
-                    Observed::Known(String::from_utf8_lossy(body).into_owned())
+            match length {
+                "-" => {
+                    records.insert(name.to_owned(), Observed::Absent);
                 }
-            };
+                why if why.starts_with('!') => {
+                    records.insert(name.to_owned(), Observed::Unreadable(why[1..].trim().to_owned()));
+                }
+                lengths => {
+                    // A name alone may have the sign in it, as that of a path has.
+                    let names: Vec<&str> = if lengths.contains('+') { name.split('+').collect() } else { vec![name] };
+                    let mut lengths = lengths.split('+');
+                    for name in names {
+                        let length = lengths.next().and_then(|number| number.parse::<usize>().ok());
+                        let length = length.ok_or_else(malformed)?;
+                        let body = answer.get(offset..offset.saturating_add(length)).ok_or_else(malformed)?;
+                        offset += length;
+                        records.insert(name.to_owned(), Observed::Known(String::from_utf8_lossy(body).into_owned()));
+                    }
+                    if lengths.next().is_some() {
+                        return Err(malformed());
+                    }
+                    offset += 1;
+                }
+            }
             last = name.to_owned();
-            records.insert(name.to_owned(), value);
         }
         if records.contains_key("end") { Ok(Self { records }) } else { Err(RecordsError::CutOff { last }) }
     }
@@ -94,6 +107,17 @@ mod tests {
         assert_eq!(records.get("c"), Observed::Absent);
         assert_eq!(records.get("d"), Observed::Unreadable("no way".into()));
         assert_eq!(records.get("e"), Observed::default());
+    }
+
+    #[test]
+    fn several_values_may_follow_each_other() {
+        let records = Records::parse(b"#a+b+c 2+0+3\n\xff\n#b1\n#end 2\nok\n").unwrap();
+        let known = |name: &str| records.get(name).known().unwrap().clone();
+        assert_eq!([known("a"), known("b"), known("c")], ["\u{fffd}\n", "", "#b1"]);
+        let records = Records::parse(b"#disk./a+b 2\nxx\n#end 2\nok\n").unwrap();
+        assert_eq!(records.get("disk./a+b"), Observed::Known("xx".into()));
+        assert!(Records::parse(b"#a 1+1\nxx\n#end 2\nok\n").is_err());
+        assert!(Records::parse(b"#a+b 1+9\nxx\n#end 2\nok\n").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::refusals::refused;
 use crate::scenario::Scenario;
+use crate::scenario::script;
 use crate::switchover::there_and_back_again;
 
 /// One gigabyte of pgbench tables, with its indexes.
@@ -457,15 +458,15 @@ impl<'a> Application<'a> {
             export PGPASSFILE=/run/app.pass PGHOST=$1 PGPORT=$2 PGUSER=app PGDATABASE=app
             psql -Xqc 'CREATE TABLE ledger (n int)' || exit 1
             while [ -e /run/app ]; do
-              while [ -e /run/app ]; do printf 'INSERT INTO ledger VALUES (1) RETURNING n;\\n'; sleep 0.02; done |
+              while [ -e /run/app ]; do printf 'INSERT INTO ledger VALUES (1) RETURNING n;\\n'; pause 0.02; done |
                 psql -XAtq >>/run/app.written 2>>/run/app.written.errors
             done &
             writer=$!
-            while [ -e /run/app ]; do psql -XAtqc 'SELECT 1' >>/run/app.read 2>>/run/app.read.errors; sleep 0.1; done
+            while [ -e /run/app ]; do psql -XAtqc 'SELECT 1' >>/run/app.read 2>>/run/app.read.errors; pause 0.1; done
             wait $writer";
         let address = lab.host("a").address().to_string();
         let port = lab.port.to_string();
-        let mut command = lab.host(host).command(&["sh", "-c", RUN, "sh", &address, &port]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &script(RUN), "bash", &address, &port]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         lab.eventually("a", "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'app'", "t");
         Self { lab, host, child }

@@ -286,10 +286,11 @@ impl Scenario {
     /// Asks the same every 20 ms on a host, and connects again whenever the connection is lost, until told to end.
     pub(crate) fn watch(&self, host: &str, sql: &str) -> Watch<'_> {
         const LOOP: &str = "while [ -e /run/watch ]; do \
-            while [ -e /run/watch ]; do printf '%s;\\n' \"$2\"; sleep 0.02; done | \
+            while [ -e /run/watch ]; do printf '%s;\\n' \"$2\"; pause 0.02; done | \
             runuser -u postgres -- psql -XAtq -p \"$1\" 2>&1; done";
         self.run(host, &["touch", "/run/watch"]);
-        let mut command = self.host(host).command(&["sh", "-c", LOOP, "sh", &self.port.to_string(), sql]).unwrap();
+        let mut command =
+            self.host(host).command(&["bash", "-c", &script(LOOP), "bash", &self.port.to_string(), sql]).unwrap();
         let path = self.dir.path().join(format!("watch-{host}"));
         command.stdout(File::create(&path).unwrap()).stdin(std::process::Stdio::null());
         Watch { host: self.host(host), child: command.spawn().unwrap(), path }
@@ -312,6 +313,12 @@ impl Scenario {
         });
         assert_eq!(last, expected, "{host}: {sql}");
     }
+}
+
+/// Returns a script of bash in which `pause SECONDS` starts no process: loops that write or look many times a second would
+/// otherwise take the cores from what they watch.
+pub(crate) fn script(body: &str) -> String {
+    ["exec 9<> <(:); pause() { read -rt \"$1\" -u 9 || :; }; ", body].concat()
 }
 
 /// Looks again until it holds or the time is up; the caller asserts. A look may cost whole processes, so that they become

@@ -19,6 +19,7 @@ use crate::faults::crashing_with;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
+use crate::scenario::script;
 use crate::scenario::until;
 use crate::traces::Recorders;
 use crate::traces::Traces;
@@ -49,7 +50,7 @@ impl<'a> Writer<'a> {
             while [ -e /run/app ]; do
               while [ -e /run/app ]; do
                 printf 'INSERT INTO ledger DEFAULT VALUES RETURNING id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint;\\n'
-                sleep 0.005
+                pause 0.005
               done | psql \"$1\" -XAtq -v ON_ERROR_STOP=1 >>/run/app.written 2>>/run/app.errors
             done
             # Whoever was turned away at the very end is no failure.
@@ -59,7 +60,7 @@ impl<'a> Writer<'a> {
         let ask = ["conninfo", "--user", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
         let told = lab.pgstead(&ask).expect(0).json();
         let uri = told["databases"][0]["uri"].as_str().unwrap();
-        let mut command = lab.host(host).command(&["sh", "-c", RUN, "sh", uri]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &script(RUN), "bash", uri]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         let writer = Self { lab, host, child };
         writer.goes_on();

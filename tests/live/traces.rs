@@ -17,13 +17,14 @@ use pgstead::lab::hosts::Host;
 use tempfile::TempDir;
 
 use crate::scenario::Scenario;
+use crate::scenario::script;
 use crate::scenario::until;
 
 /// Keeps a session open as long as there is a server and `/run/$1` exists. The SQL ends by an error when that is gone.
 const LOOP: &str = "touch /run/$1; while [ -e /run/$1 ]; do \
     if [ -S \"/var/run/postgresql/.s.PGSQL.$2\" ]; then cd /; \
     printf '%s \\\\watch %s\\n' \"$3\" \"$4\" | runuser -u postgres -- psql -XAtq -p \"$2\" -v ON_ERROR_STOP=1 \
-    2>/dev/null; fi; sleep 0.05; done";
+    2>/dev/null; fi; pause 0.05; done";
 
 /// A look at one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl Recorders {
         let (of_thread, on, sql, every) = (Arc::clone(&stop), host.clone(), sql.to_owned(), every.to_owned());
         let thread = std::thread::spawn(move || {
             while !of_thread.load(Ordering::Relaxed) {
-                let argv = ["sh", "-c", LOOP, "sh", name, &port.to_string(), &sql, &every];
+                let argv = ["bash", "-c", &script(LOOP), "bash", name, &port.to_string(), &sql, &every];
                 if let Ok(mut command) = on.command(&argv) {
                     // A host that goes away takes the loop with it.
                     let _ =
