@@ -7,8 +7,9 @@
     clippy::allow_attributes
 )]
 
+mod installed;
+
 use std::net::TcpListener;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -27,29 +28,15 @@ use pgstead::postgres::Tls;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+use crate::installed::BIN;
+use crate::installed::is_root;
+use crate::installed::program;
 
 struct Instance {
     dir: tempfile::TempDir,
     port: u16,
     ca: CertificatePair,
     authority: Authority,
-}
-
-/// A program as the OS user that may run PostgreSQL: ourselves, or `postgres` where we are root.
-fn program(name: &str) -> Command {
-    let path = Path::new(BIN).join(name);
-    assert!(path.exists(), "{} is missing: these tests need the package postgresql-15", path.display());
-    if !is_root() {
-        return Command::new(path);
-    }
-    let mut command = Command::new("runuser");
-    command.args(["-u", "postgres", "--"]).arg(path);
-    command
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }
 
 fn run(command: &mut Command) {

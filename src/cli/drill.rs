@@ -26,6 +26,7 @@ use super::interrupts::Interrupts;
 use super::inventory;
 use super::session::Session;
 use super::session::state_identity;
+use super::session::to_plan;
 use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -128,7 +129,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
     let kind = args.kind.kind();
     block_on(async {
         let progress = Progress::start(ui);
-        let mut session = Session::open(&inventory, Wish::default(), progress.events()).await?;
+        let mut session = Session::open(&inventory, to_plan(), progress.events()).await?;
         progress.finish();
         let result = async {
             session.require_all()?;

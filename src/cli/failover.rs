@@ -32,8 +32,8 @@ use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::role_change::View;
 
-/// How long an instance that starts or stops is waited for, as after an interrupted run: not long, as clients wait, and a
-/// former primary that comes up again is ended whatever it is.
+/// How long an instance that starts or stops is waited for, as after an interrupted run. Not long: clients wait, and a former
+/// primary that is still about to come up is ended by the fence in any case.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// The name of this operation in locks and journal.

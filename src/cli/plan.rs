@@ -11,6 +11,7 @@ use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
+use super::session::to_plan;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -18,7 +19,6 @@ use crate::event::Events;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
-use crate::observe::probe::Wish;
 use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::ui::Progress;
@@ -92,7 +92,7 @@ pub(super) fn exit_of(planned: &Planned, exit_code: bool) -> Exit {
 
 /// Connects, observes, plans. Holds no lock and has no way to write.
 async fn observe_and_plan(inventory: &Inventory, events: Events) -> Result<Planned, Failure> {
-    let mut session = Session::open(inventory, Wish::default(), events).await?;
+    let mut session = Session::open(inventory, to_plan(), events).await?;
     session.compare_histories().await;
     let planned = plan_over(&session);
     session.close().await;

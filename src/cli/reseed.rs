@@ -14,10 +14,10 @@ use super::globals::Globals;
 use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan::refused;
-use super::session::SETTLE;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
+use super::session::to_plan;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
@@ -32,7 +32,6 @@ use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::observe::pairs;
-use crate::observe::probe::Wish;
 use crate::plan::reseed;
 use crate::plan::reseed::Condition;
 use crate::plan::reseed::Refused;
@@ -151,7 +150,7 @@ pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit,
         let progress = Progress::start(ui);
         let events = progress.events();
         let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, Wish { settle: SETTLE, ..Wish::default() }, events.clone()).await?;
+        let mut session = Session::open(&inventory, to_plan(), events.clone()).await?;
         progress.finish();
         let result = one_after_the_other(&mut session, names, args, ui, begun).await;
         session.close().await;
@@ -204,7 +203,7 @@ async fn one_after_the_other(
     let mut all: Vec<Told> = Vec::new();
     while !names.is_empty() {
         if !all.is_empty() {
-            session.observe(Wish { settle: SETTLE, ..Wish::default() }).await;
+            session.observe(to_plan()).await;
         }
         let name = names.remove(next(session, &names));
         session.look_for_reseed(name).await;

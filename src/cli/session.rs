@@ -62,7 +62,12 @@ const CONNECT: &str = "connect";
 
 /// How long a command that plans changes waits for an instance that starts or stops, as after an interrupted run; beyond that
 /// it is refused, as one that does not answer is.
-pub(super) const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What a command that plans changes looks at.
+pub(super) fn to_plan() -> Wish {
+    Wish { settle: SETTLE, ..Wish::default() }
+}
 
 /// How long a server that is said to be off may take to answer.
 const LAST_CALL: Duration = Duration::from_secs(2);

@@ -13,6 +13,7 @@ pub mod readiness;
 pub mod records;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -47,7 +48,7 @@ pub async fn observe<H: Host>(
     events.send(Event::PhaseStarted { phase: PHASE, servers: names });
     let looks = topology.servers().map(async |server| {
         let seen = match hosts.get(&server.name) {
-            Some(Ok(host)) => observe_settled(topology, server, host, wish).await,
+            Some(Ok(host)) => settled(wish.settle, async || observe_server(topology, server, host, wish).await).await,
             Some(Err(why)) => Observed::Unreadable(why.clone()),
             None => Observed::Unreadable("there is no connection to it".to_owned()),
         };
@@ -77,17 +78,15 @@ pub async fn look_again<H: Host>(
     join_all(looks).await.into_iter().flatten().collect()
 }
 
-/// Observes a server, and again as long as its instance starts or stops: a plan for what it was a moment ago helps nobody.
-async fn observe_settled<H: Host>(
-    topology: &Topology,
-    server: &Server,
-    host: &H,
-    wish: Wish,
+/// Looks at a server, and again as long as its instance starts or stops: a plan for what it was a moment ago helps nobody.
+async fn settled(
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Observed<ServerObservation>,
 ) -> Observed<ServerObservation> {
     let mut last = Observed::Absent;
     // When the time is over, what was seen last says why.
-    let _ = wait::until(wish.settle, wait::LOOK_AGAIN, async || {
-        last = observe_server(topology, server, host, wish).await;
+    let _ = wait::until(limit, wait::LOOK_AGAIN, async || {
+        last = look().await;
         match last.known() {
             Some(seen) if seen.starts_or_stops => Look::NotYet(String::new()),
             _ => Look::Ready(()),
@@ -121,21 +120,19 @@ async fn observe_server<H: Host>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::remote::fake::FakeHost;
-    use crate::ui::samples;
 
-    const STARTS: &str = "#starts_or_stops 1\n1\n#instance ! process 7 works\n#end 2\nok\n";
-    const GONE: &str = "#instance -\n#end 2\nok\n";
+    const STARTS: &[u8] = b"#starts_or_stops 1\n1\n#instance ! process 7 works\n#end 2\nok\n";
+    const GONE: &[u8] = b"#instance -\n#end 2\nok\n";
 
-    async fn looked(settle: Duration) -> ServerObservation {
-        let topology = samples::topology();
-        let server = topology.servers().next().unwrap();
-        let host = FakeHost::new(server.name.clone()).answering(STARTS).answering(STARTS).answering(GONE);
-        let wish = Wish { settle, ..Wish::default() };
-        observe_settled(&topology, server, &host, wish).await.known().unwrap().clone()
+    /// Looks at one that has stopped at the third look.
+    async fn looked(limit: Duration) -> ServerObservation {
+        let mut answers = [STARTS, STARTS, GONE].into_iter();
+        let seen = settled(limit, async || {
+            let records = Records::parse(answers.next().unwrap()).unwrap();
+            Observed::Known(parse::parse_server(&records, &[], Asked { sent_ms: 0, answered_ms: 0 }))
+        });
+        seen.await.known().unwrap().clone()
     }
 
     #[tokio::test]

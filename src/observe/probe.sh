@@ -17,6 +17,8 @@ export LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 cd / || exit 1
 
+lf='
+'
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 absent() { printf '#%s -\n' "$1"; }
 # Reads the first line of a file, and starts no process for it.
@@ -80,11 +82,9 @@ fi
 
 peer_facts() { # NAME ADDRESS
   # An address is what it is, without asking anybody.
-  case $2 in
-    *[!0-9.]* | *.*.*.*.*) resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u) ;;
-    *.*.*.*) resolved=$2 ;;
-    *) resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u) ;;
-  esac
+  resolved=''
+  case $2 in *[!0-9.]* | *.*.*.*.*) ;; *.*.*.*) resolved=$2 ;; esac
+  [ -n "$resolved" ] || resolved=$(getent ahosts "$2" 2>/dev/null | awk '{ print $1 }' | sort -u)
   source='' routes=''
   for ip in $resolved; do
     # "IP via GATEWAY dev NAME src SOURCE …", or without "via" where the address is on a network of this server's own.
@@ -347,17 +347,10 @@ $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
 user $me may not read it"
   fi
 }
-# Sorts a path: what is there, and may be read, is looked at together with the others; the rest is said at once.
+# Sorts a path: what is there is looked at together with the others; the rest is said at once.
 consider() { # LABEL PATH WITH_CONTENT
-  found=''
   if [ -f "$2" ]; then
-    if [ -r "$2" ]; then
-      found=$2 wanted="$wanted$1 $3
-"
-    else
-      unreadable "file.$1" "$2
-user $me may not read it"
-    fi
+    found=$2 wanted=$wanted$1\ $3$lf
   elif visible "$2"; then
     put "nofile.$1" "$2"
   else
@@ -365,14 +358,12 @@ user $me may not read it"
 user $me may not look into $(dirname "$2")"
   fi
 }
-# Takes the first line off a variable. The loops below start no process for it.
-lf='
-'
+# Takes the first line off a variable, and starts no process for it.
 next_line() { # VARIABLE
   eval "line=\${$1%%\"\$lf\"*} $1=\${$1#*\"\$lf\"}"
 }
 # Reports all files with three processes, not three for each. What does not fit together is looked at one by one: a file that
-# somebody replaced meanwhile, or with a byte in it that no shell can hold.
+# somebody replaced meanwhile, that may not be read, or with a byte in it that no shell can hold.
 report_together() { # PATH…
   facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(sha256sum "$@" 2>/dev/null) || return 1
   facts=$facts$lf hashes=$hashes$lf left=$wanted records='' names='' sizes='' total=0 count=$#

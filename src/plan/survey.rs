@@ -240,7 +240,7 @@ fn survey_server<'a>(
                     format!("server \"{name}\": the instance runs and does not answer"),
                 )
                 .detail(why.clone())
-                .hint("Nothing was begun. One that starts up answers soon: run the same command again."),
+                .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you."),
             );
             None
         }

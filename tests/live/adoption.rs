@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::refusals::refused;
 use crate::scenario::Scenario;
-use crate::scenario::script;
+use crate::scenario::with_pause;
 use crate::switchover::there_and_back_again;
 
 /// One gigabyte of pgbench tables, with its indexes.
@@ -466,7 +466,7 @@ impl<'a> Application<'a> {
             wait $writer";
         let address = lab.host("a").address().to_string();
         let port = lab.port.to_string();
-        let mut command = lab.host(host).command(&["bash", "-c", &script(RUN), "bash", &address, &port]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN), "bash", &address, &port]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         lab.eventually("a", "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'app'", "t");
         Self { lab, host, child }

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::faults::crashing_with;
 use crate::scenario::Scenario;
-use crate::scenario::script;
 use crate::scenario::until;
+use crate::scenario::with_pause;
 use crate::switchover::SOON;
 use crate::switchover::hand_over;
 use crate::switchover::is_primary;
@@ -38,7 +38,7 @@ impl<'a> Session<'a> {
               printf 'INSERT INTO ledger DEFAULT VALUES RETURNING id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint;\\n'
               pause 0.005
             done | psql 'host=127.0.0.1 port=6432 dbname=app user=app' -XAtq -v ON_ERROR_STOP=1 >>/run/pool.written 2>>/run/pool.errors";
-        let mut command = lab.host(host).command(&["bash", "-c", &script(RUN)]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN)]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         let session = Self { lab, child, host };
         session.goes_on();

@@ -290,7 +290,7 @@ impl Scenario {
             runuser -u postgres -- psql -XAtq -p \"$1\" 2>&1; done";
         self.run(host, &["touch", "/run/watch"]);
         let mut command =
-            self.host(host).command(&["bash", "-c", &script(LOOP), "bash", &self.port.to_string(), sql]).unwrap();
+            self.host(host).command(&["bash", "-c", &with_pause(LOOP), "bash", &self.port.to_string(), sql]).unwrap();
         let path = self.dir.path().join(format!("watch-{host}"));
         command.stdout(File::create(&path).unwrap()).stdin(std::process::Stdio::null());
         Watch { host: self.host(host), child: command.spawn().unwrap(), path }
@@ -317,7 +317,7 @@ impl Scenario {
 
 /// Returns a script of bash in which `pause SECONDS` starts no process: loops that write or look many times a second would
 /// otherwise take the cores from what they watch.
-pub(crate) fn script(body: &str) -> String {
+pub(crate) fn with_pause(body: &str) -> String {
     ["exec 9<> <(:); pause() { read -rt \"$1\" -u 9 || :; }; ", body].concat()
 }
 

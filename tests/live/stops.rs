@@ -1,8 +1,14 @@
-//! An instance that is about to be replaced ends, whatever it is doing: on real hosts.
+//! An instance that is about to be replaced ends, whatever it is doing, and one that ends or comes up by itself is waited for:
+//! on real hosts.
+
+use std::time::Duration;
+use std::time::Instant;
 
 use pgstead::lab::hosts::Release;
 
 use crate::reseed::Ward;
+use crate::scenario::until;
+use crate::scenario::with_pause;
 
 /// A unit that is stopped before its start has ended signals every process of the instance. What a postmaster makes of that is a
 /// fast shutdown, never one that waits for its clients or for processes that it started anew.
@@ -62,5 +68,36 @@ fn one_that_hangs_in_its_shutdown_is_replaced_all_the_same() {
         ran.json()["steps"].as_array().unwrap().iter().find(|step| step["title"] == "stop the instance").cloned();
     assert!(stop.as_ref().is_some_and(|stop| stop["seconds"].as_f64().unwrap() > 55.0), "it did not hang: {stop:?}");
     ward.is_whole("a", "b");
+    lab.settled();
+}
+
+/// One whose port is open and whose socket is not there is about to come up, or to end. A command that plans changes waits for
+/// that, and not for ever.
+#[test]
+fn one_that_comes_up_meanwhile_is_waited_for() {
+    let ward = Ward::open(Release::Trixie, &["a", "b"]);
+    let lab = &ward.lab;
+    let socket = format!("/var/run/postgresql/.s.PGSQL.{}", lab.port);
+    let away = format!("{socket}.away");
+    let bootstrap = ["bootstrap", "--yes", "--format", "json"];
+    for command in [&bootstrap[..], &["switchover", "--to", "b", "--yes", "--format", "json"]] {
+        lab.run("b", &["mv", &socket, &away]);
+        let check = lab.pgstead(&["check", "--format", "json"]);
+        assert!(check.codes().contains(&"instance-unreadable".to_owned()), "{check}");
+        let run = lab.start(command);
+        until(Instant::now() + Duration::from_secs(20), || run.said().contains("observe"));
+        // It comes up a second after it was first looked at.
+        lab.run("b", &["bash", "-c", &with_pause("pause 1; mv \"$1\" \"$2\""), "bash", &away, &socket]);
+        run.end().expect(0);
+    }
+    assert_eq!(
+        (lab.sql("b", "SELECT pg_is_in_recovery()"), lab.sql("a", "SELECT pg_is_in_recovery()")),
+        ("f".into(), "t".into())
+    );
+    lab.run("b", &["mv", &socket, &away]);
+    let refused = lab.pgstead(&bootstrap).expect(5);
+    let errors = refused.json()["errors"].clone();
+    assert_eq!((errors.as_array().unwrap().len(), &errors[0]["code"]), (1, &"instance-unreadable".into()), "{refused}");
+    lab.run("b", &["mv", &away, &socket]);
     lab.settled();
 }

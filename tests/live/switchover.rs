@@ -19,8 +19,8 @@ use crate::faults::crashing_with;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
-use crate::scenario::script;
 use crate::scenario::until;
+use crate::scenario::with_pause;
 use crate::traces::Recorders;
 use crate::traces::Traces;
 
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
         let ask = ["conninfo", "--user", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
         let told = lab.pgstead(&ask).expect(0).json();
         let uri = told["databases"][0]["uri"].as_str().unwrap();
-        let mut command = lab.host(host).command(&["bash", "-c", &script(RUN), "bash", uri]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN), "bash", uri]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         let writer = Self { lab, host, child };
         writer.goes_on();

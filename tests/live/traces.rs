@@ -17,8 +17,8 @@ use pgstead::lab::hosts::Host;
 use tempfile::TempDir;
 
 use crate::scenario::Scenario;
-use crate::scenario::script;
 use crate::scenario::until;
+use crate::scenario::with_pause;
 
 /// Keeps a session open as long as there is a server and `/run/$1` exists. The SQL ends by an error when that is gone.
 const LOOP: &str = "touch /run/$1; while [ -e /run/$1 ]; do \
@@ -99,7 +99,7 @@ impl Recorders {
         let (of_thread, on, sql, every) = (Arc::clone(&stop), host.clone(), sql.to_owned(), every.to_owned());
         let thread = std::thread::spawn(move || {
             while !of_thread.load(Ordering::Relaxed) {
-                let argv = ["bash", "-c", &script(LOOP), "bash", name, &port.to_string(), &sql, &every];
+                let argv = ["bash", "-c", &with_pause(LOOP), "bash", name, &port.to_string(), &sql, &every];
                 if let Ok(mut command) = on.command(&argv) {
                     // A host that goes away takes the loop with it.
                     let _ =
