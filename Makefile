@@ -1,8 +1,8 @@
 # One command per wish. "make help" lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci lab lab-down bench soak docs
+.PHONY: help demo test test-fast flaky ci lab lab-down bench soak docs
 
-PGSTEAD = cargo run --quiet --release --locked --
+RUN = cargo run --quiet --release --locked --
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -16,15 +16,23 @@ test: ## every test there is: needs root for the hosts lab, says what it skips w
 	cargo test --locked --doc
 	@scripts/test
 
+test-fast: ## the tests that need no hosts, in less than two minutes
+	@scripts/install-packages demo
+	@scripts/test fast
+
+flaky: ## the fast tests fifty times beside a load, the scenarios five times: whoever fails once fails (hours)
+	@scripts/install-packages test
+	@scripts/test flaky
+
 ci: ## what CI runs: format, lints, tests, dependencies, documentation
 	.ci/run
 
 lab: ## the hosts lab: three booted systems with systemd, sshd and PostgreSQL (root)
 	@scripts/install-packages test
-	$(PGSTEAD) lab up --backend hosts
+	$(RUN) lab up --backend hosts
 
 lab-down: ## takes the hosts lab away
-	$(PGSTEAD) lab down --backend hosts
+	$(RUN) lab down --backend hosts
 
 bench: ## micro-benchmarks, and bootstrap in the hosts lab against the bare commands (root)
 	@scripts/install-packages test

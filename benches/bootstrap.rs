@@ -148,7 +148,7 @@ impl Bench {
     fn boot(options: &Options, servers: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("pgstead-bench-").tempdir_in("/var/tmp")?;
         let hosts = (0..servers).map(|index| HostSpec::new(&name(index), options.release)).collect();
-        let lab = hosts::up(LabSpec { dir: dir.path().join("lab"), hosts, owned: true })?.guard();
+        let lab = hosts::up(LabSpec::new(dir.path().join("lab"), hosts))?.guard();
         let bench = Self { lab, dir, verbose: options.verbose };
         let mut inventory = hosts::inventory::value(&bench.lab);
         for host in bench.lab.hosts().iter().skip(1) {

@@ -175,7 +175,7 @@ impl Bench {
     fn boot(options: &Options) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("pgstead-bench-").tempdir_in("/var/tmp")?;
         let hosts = ["a", "b"].map(|name| HostSpec::new(name, options.release)).to_vec();
-        let lab = hosts::up(LabSpec { dir: dir.path().join("lab"), hosts, owned: true })?.guard();
+        let lab = hosts::up(LabSpec::new(dir.path().join("lab"), hosts))?.guard();
         let major = options.release.postgres_major();
         let mut bench = Self { lab, dir, major, size: 0, conninfo: String::new() };
         let mut inventory = hosts::inventory::value(&bench.lab);

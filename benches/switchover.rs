@@ -150,7 +150,7 @@ impl Bench {
     fn boot(options: &Options) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("pgstead-bench-").tempdir_in("/var/tmp")?;
         let hosts = ["a", "b", "c"].map(|name| HostSpec::new(name, options.release)).to_vec();
-        let lab = hosts::up(LabSpec { dir: dir.path().join("lab"), hosts, owned: true })?.guard();
+        let lab = hosts::up(LabSpec::new(dir.path().join("lab"), hosts))?.guard();
         let bench = Self { lab, dir, major: options.release.postgres_major() };
         let mut inventory = hosts::inventory::value(&bench.lab);
         inventory["servers"].as_object_mut().ok_or("no servers")?.remove("c");

@@ -23,7 +23,7 @@ fn lab_dir(name: &str) -> PathBuf {
 }
 
 fn up(name: &str, hosts: Vec<HostSpec>) -> Guard {
-    let spec = LabSpec { dir: lab_dir(name), hosts, owned: true };
+    let spec = LabSpec { in_memory: true, ..LabSpec::new(lab_dir(name), hosts) };
     match hosts::up(spec) {
         Ok(lab) => lab.guard(),
         Err(error) => panic!("{}", with_sources(&error)),
@@ -439,7 +439,7 @@ fn a_directory_that_is_no_lab_is_not_taken_away() {
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("precious"), "x").unwrap();
     assert!(hosts::down(&dir).is_err());
-    let spec = LabSpec { dir: dir.clone(), hosts: vec![HostSpec::new("a", Release::Bookworm)], owned: true };
+    let spec = LabSpec::new(dir.clone(), vec![HostSpec::new("a", Release::Bookworm)]);
     assert!(hosts::up(spec).is_err_and(|error| with_sources(&error).contains("is not empty")));
     assert_eq!(fs::read_to_string(dir.join("precious")).unwrap(), "x");
     fs::remove_dir_all(&dir).unwrap();
@@ -451,14 +451,15 @@ const VICTIM: &str = "PGSTEAD_TEST_VICTIM";
 #[test]
 fn victim() {
     if let Some(dir) = std::env::var_os(VICTIM) {
-        let _lab = hosts::up(LabSpec { dir: PathBuf::from(dir), hosts: three(), owned: true }).unwrap();
+        let _lab = hosts::up(LabSpec { in_memory: true, ..LabSpec::new(PathBuf::from(dir), three()) }).unwrap();
         thread::sleep(Duration::from_secs(60));
     }
 }
 
 #[test]
 fn labs_of_killed_owners_are_swept() {
-    let unowned = LabSpec { dir: lab_dir("unowned"), hosts: vec![HostSpec::new("a", Release::Bookworm)], owned: false };
+    let unowned = vec![HostSpec::new("a", Release::Bookworm)];
+    let unowned = LabSpec { owned: false, ..LabSpec::new(lab_dir("unowned"), unowned) };
     let unowned = hosts::up(unowned).unwrap().guard();
     // From before the first record, through every stage of coming up, to a lab that is up.
     for milliseconds in [5, 40, 80, 120, 180, 250, 350, 500, 800, 2000] {

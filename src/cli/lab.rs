@@ -215,12 +215,18 @@ pub(super) enum Release {
     Bookworm,
     /// Debian 13 with PostgreSQL 17
     Trixie,
+    /// Debian 14, not released yet, with PostgreSQL 18
+    Forky,
+    /// The same with PostgreSQL 19 of Debian's experimental suite
+    Experimental,
 }
 
 pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Failure> {
     let (backend, dir) = place(&args.place).map_err(|error| error.failure())?;
     let progress = Progress::start(ui);
     let events = progress.events();
+    // A lab that is half made is one, too.
+    let had_lab = backend.status(&dir).map_or(true, |status| !status.servers.is_empty());
     let status = match &args.command {
         LabCommand::Up(args) => {
             let wish = Wish {
@@ -245,7 +251,9 @@ pub(super) fn run(globals: &Globals, args: &LabArgs, ui: &Ui) -> Result<Exit, Fa
     };
     progress.finish();
     let status = status.map_err(|error| error.failure())?;
-    ui.answer(|look| ui::lab::render(&status, look), || Versioned::new(&status))?;
+    let went = had_lab && matches!(args.command, LabCommand::Down);
+    let text = |look| if went { ui::lab::render_down(&status) } else { ui::lab::render(&status, look) };
+    ui.answer(text, || Versioned::new(&status))?;
     Ok(exit::DONE)
 }
 
@@ -330,6 +338,8 @@ impl From<Release> for hosts::Release {
         match release {
             Release::Bookworm => Self::Bookworm,
             Release::Trixie => Self::Trixie,
+            Release::Forky => Self::Forky,
+            Release::Experimental => Self::Experimental,
         }
     }
 }

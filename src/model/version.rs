@@ -5,21 +5,21 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// A major version that pgstead supports: 15 to 18.
+/// A major version that pgstead supports: 15 to 19.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Major(u32);
 
 /// Why a number is not a supported major version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("PostgreSQL {number} is not supported; supported are 15, 16, 17 and 18")]
+#[error("PostgreSQL {number} is not supported; supported are 15, 16, 17, 18 and 19")]
 pub struct MajorError {
     /// The number as given.
     pub number: u32,
 }
 
 impl Major {
-    /// Returns the number, 15 to 18.
+    /// Returns the number, 15 to 19.
     pub fn number(self) -> u32 {
         self.0
     }
@@ -50,7 +50,7 @@ impl Major {
 impl TryFrom<u32> for Major {
     type Error = MajorError;
     fn try_from(number: u32) -> Result<Self, MajorError> {
-        if (15..=18).contains(&number) { Ok(Self(number)) } else { Err(MajorError { number }) }
+        if (15..=19).contains(&number) { Ok(Self(number)) } else { Err(MajorError { number }) }
     }
 }
 

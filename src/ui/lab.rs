@@ -10,11 +10,7 @@ use crate::ui::look::Style;
 /// Renders a lab.
 pub fn render(lab: &LabStatus, look: Look) -> String {
     if lab.servers.is_empty() {
-        let kept = match lab.kept.as_slice() {
-            [] => String::new(),
-            kept => format!("Kept for the next one: {}\n", kept.join(", ")),
-        };
-        return format!("No lab is up in {}.\n{kept}", lab.dir.display());
+        return format!("No lab is up in {}.\n{}", lab.dir.display(), kept(lab));
     }
     let rows: Vec<_> = lab
         .servers
@@ -33,6 +29,18 @@ pub fn render(lab: &LabStatus, look: Look) -> String {
         None => "The lab is half made. Next: take it down, then bring it up again.\n".to_owned(),
     };
     format!("{}\n{next}", table(&["SERVER", "SSH", "STATE"], &rows, look))
+}
+
+/// Renders a lab that was taken down just now.
+pub fn render_down(lab: &LabStatus) -> String {
+    format!("The lab in {} is down.\n{}", lab.dir.display(), kept(lab))
+}
+
+fn kept(lab: &LabStatus) -> String {
+    match lab.kept.as_slice() {
+        [] => String::new(),
+        kept => format!("Kept for the next one: {}\n", kept.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +73,7 @@ mod tests {
         );
         let down = LabStatus { servers: Vec::new(), ..lab };
         assert_eq!(render(&down, Look::PLAIN), "No lab is up in lab.\n");
+        assert_eq!(render_down(&down), "The lab in lab is down.\n");
         let down = LabStatus { kept: vec!["image x".to_owned()], ..down };
         assert_eq!(render(&down, Look::PLAIN), "No lab is up in lab.\nKept for the next one: image x\n");
     }

@@ -20,7 +20,6 @@ const GIGABYTE: &str = "68";
 const SMALL: &str = "1";
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_debian_primary_is_adopted_on_15() {
     debian(Release::Bookworm, SMALL);
 }
@@ -28,6 +27,11 @@ fn a_debian_primary_is_adopted_on_15() {
 #[test]
 fn a_debian_primary_is_adopted_on_17() {
     debian(Release::Trixie, SMALL);
+}
+
+#[test]
+fn a_debian_primary_is_adopted_on_18() {
+    debian(Release::Forky, SMALL);
 }
 
 #[test]
@@ -40,6 +44,12 @@ fn a_debian_primary_with_a_gigabyte_is_adopted_on_15() {
 #[ignore = "takes minutes: make soak"]
 fn a_debian_primary_with_a_gigabyte_is_adopted_on_17() {
     debian(Release::Trixie, GIGABYTE);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_debian_primary_with_a_gigabyte_is_adopted_on_18() {
+    debian(Release::Forky, GIGABYTE);
 }
 
 /// Nothing that needs a restart: nobody notices.
@@ -172,9 +182,15 @@ fn whose_data_it_is_decides_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn whose_data_it_is_decides_on_17() {
     whose_data_it_is(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn whose_data_it_is_decides_on_18() {
+    whose_data_it_is(Release::Forky);
 }
 
 fn whose_data_it_is(release: Release) {
@@ -249,7 +265,7 @@ fn whose_data_it_is(release: Release) {
 /// As the packages of PGDG lay it out on Red Hat's systems: unit `postgresql-15`, programs in `/usr/pgsql-15/bin`, data and
 /// configuration below `/var/lib/pgsql`. The programs are Debian's: no such packages can be installed on these hosts.
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn a_primary_laid_out_as_pgdg_does_is_adopted_on_15() {
     laid_out_as_pgdg(Release::Bookworm);
 }
@@ -257,6 +273,12 @@ fn a_primary_laid_out_as_pgdg_does_is_adopted_on_15() {
 #[test]
 fn a_primary_laid_out_as_pgdg_does_is_adopted_on_17() {
     laid_out_as_pgdg(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn a_primary_laid_out_as_pgdg_does_is_adopted_on_18() {
+    laid_out_as_pgdg(Release::Forky);
 }
 
 fn laid_out_as_pgdg(release: Release) {
@@ -299,14 +321,20 @@ END
 
 /// No service at all: `initdb`, a socket in /tmp, `pg_ctl`, and a user of its own.
 #[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn a_primary_run_by_pg_ctl_is_adopted_on_15() {
     run_by_pg_ctl(Release::Bookworm);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn a_primary_run_by_pg_ctl_is_adopted_on_17() {
     run_by_pg_ctl(Release::Trixie);
+}
+
+#[test]
+fn a_primary_run_by_pg_ctl_is_adopted_on_18() {
+    run_by_pg_ctl(Release::Forky);
 }
 
 fn run_by_pg_ctl(release: Release) {

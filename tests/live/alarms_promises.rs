@@ -17,7 +17,7 @@ use crate::alarm::on_this_machine;
 use crate::scenario::Scenario;
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn every_broken_promise_is_named_on_15() {
     every_broken_promise(Release::Bookworm);
 }
@@ -25,6 +25,12 @@ fn every_broken_promise_is_named_on_15() {
 #[test]
 fn every_broken_promise_is_named_on_17() {
     every_broken_promise(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn every_broken_promise_is_named_on_18() {
+    every_broken_promise(Release::Forky);
 }
 
 const HEALTHY: [&str; 2] = ["healthy", "healthy"];

@@ -20,9 +20,15 @@ fn what_was_set_aside_goes_when_its_successor_streams_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn what_was_set_aside_goes_when_its_successor_streams_on_17() {
     kept_until_forgotten(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn what_was_set_aside_goes_when_its_successor_streams_on_18() {
+    kept_until_forgotten(Release::Forky);
 }
 
 /// Server b of a topology, and what the test does to it past pgstead.
@@ -51,8 +57,7 @@ impl Place<'_> {
 }
 
 fn kept_until_forgotten(release: Release) {
-    let lab = Scenario::boot(release, &["a", "b"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(release, &["a", "b"]);
     lab.sql("a", "CREATE TABLE t AS SELECT 42 AS answer");
     let major = release.postgres_major();
     let data = format!("/var/lib/postgresql/{major}/main");

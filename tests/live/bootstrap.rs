@@ -16,6 +16,11 @@ fn three_bare_servers_become_a_cascade_on_17() {
     cascade(Release::Trixie);
 }
 
+#[test]
+fn three_bare_servers_become_a_cascade_on_18() {
+    cascade(Release::Forky);
+}
+
 fn cascade(release: Release) {
     let lab = Scenario::boot(release, &["a", "b", "c"]);
     let report = lab.bootstrap().json();

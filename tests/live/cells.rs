@@ -314,11 +314,19 @@ fn wires_and_disks_fail_on_15() {
 }
 
 #[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn wires_and_disks_fail_on_17() {
     play(Release::Trixie, WIRES_AND_DISKS);
 }
 
 #[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn wires_and_disks_fail_on_18() {
+    play(Release::Forky, WIRES_AND_DISKS);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn servers_and_data_fail_on_15() {
     play(Release::Bookworm, SERVERS_AND_DATA);
 }
@@ -329,12 +337,24 @@ fn servers_and_data_fail_on_17() {
 }
 
 #[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn servers_and_data_fail_on_18() {
+    play(Release::Forky, SERVERS_AND_DATA);
+}
+
+#[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn calls_of_the_copy_fail_on_15() {
     play(Release::Bookworm, &[("system calls of pg_basebackup", calls)]);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn calls_of_the_copy_fail_on_17() {
     play(Release::Trixie, &[("system calls of pg_basebackup", calls)]);
+}
+
+#[test]
+fn calls_of_the_copy_fail_on_18() {
+    play(Release::Forky, &[("system calls of pg_basebackup", calls)]);
 }

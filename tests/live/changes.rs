@@ -27,8 +27,7 @@ fn parameter(lab: &mut Scenario, name: &str, value: Value) {
 
 #[test]
 fn a_run_without_changes_takes_two_round_trips() {
-    let lab = Scenario::boot(Release::Trixie, &["a", "b", "c"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b", "c"]);
     // sshd itself counts: commands and subsystems as sessions, and what is forwarded.
     for name in ["a", "b", "c"] {
         lab.host(name).write_file("/etc/ssh/sshd_config.d/20-count.conf", b"LogLevel DEBUG1\n").unwrap();
@@ -82,8 +81,7 @@ fn a_new_standby_touches_no_other() {
 
 #[test]
 fn a_hot_standby_parameter_rises_and_falls_in_the_safe_order() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
-    lab.bootstrap();
+    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b", "c"]);
     lab.sql("a", "CREATE TABLE t (at timestamptz DEFAULT clock_timestamp())");
     let all = ["a", "b", "c"];
     let shown = |lab: &Scenario| all.map(|name| lab.sql(name, "SHOW max_connections"));
@@ -128,8 +126,7 @@ fn a_hot_standby_parameter_rises_and_falls_in_the_safe_order() {
 #[test]
 fn a_reload_is_enough_for_work_mem_and_a_bad_value_changes_nothing() {
     let release = Release::Trixie;
-    let mut lab = Scenario::boot(release, &["a", "b"]);
-    lab.bootstrap();
+    let mut lab = Scenario::bootstrapped(release, &["a", "b"]);
     let before = ["a", "b"].map(|name| untouched(&lab, release, name));
     parameter(&mut lab, "work_mem", json!("7MB"));
     lab.bootstrap();
@@ -160,8 +157,7 @@ fn a_reload_is_enough_for_work_mem_and_a_bad_value_changes_nothing() {
 #[test]
 fn hba_records_follow_the_inventory_and_hand_edits_stand() {
     let release = Release::Bookworm;
-    let mut lab = Scenario::boot(release, &["a", "b"]);
-    lab.bootstrap();
+    let mut lab = Scenario::bootstrapped(release, &["a", "b"]);
     let record = |address: &str| json!([{ "database": "demo", "user": "crawler", "address": address }]);
     lab.edit(|inventory| inventory["postgres"]["hba"] = record("10.1.0.0/16"));
     lab.bootstrap();
@@ -208,8 +204,7 @@ fn hba_records_follow_the_inventory_and_hand_edits_stand() {
 #[test]
 fn what_stopped_starts_and_what_was_dropped_comes_back() {
     let release = Release::Trixie;
-    let lab = Scenario::boot(release, &["a", "b"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(release, &["a", "b"]);
     let unit = format!("postgresql@{}-main", release.postgres_major());
     lab.run("b", &["systemctl", "stop", &unit]);
     lab.sql("a", "SELECT pg_drop_replication_slot('b')");

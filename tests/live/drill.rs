@@ -12,10 +12,10 @@ use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::switchover::Writer;
 use crate::switchover::Written;
+use crate::switchover::begun_with_clients;
 use crate::switchover::is_primary;
 use crate::switchover::nothing_is_lost;
 use crate::switchover::one_at_a_time;
-use crate::switchover::with_clients;
 use crate::traces::Recorders;
 
 #[track_caller]
@@ -46,8 +46,7 @@ fn is_evidence(told: &Value) {
 
 #[test]
 fn a_switchover_and_a_failover_are_rehearsed_on_17() {
-    let mut lab = Scenario::boot(Release::Trixie, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let mut lab = begun_with_clients(Release::Trixie, &["a", "b", "c"]);
     lab.edit(|inventory| inventory["objectives"] = json!({ "rto_s": 30, "rpo_s": 5 }));
     let recorders = Recorders::begin(&lab, None);
     let writer = Writer::start(&lab, "c");
@@ -81,8 +80,7 @@ fn a_switchover_and_a_failover_are_rehearsed_on_17() {
 
 #[test]
 fn a_loss_and_the_way_back_are_rehearsed_on_15() {
-    let lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b", "c"]);
     let dir = lab.path().with_file_name("evidence");
     let told = drill(&lab, &["reseed", "--server", "c", "-o", dir.to_str().unwrap()]);
     println!("reseed: {}", told["measured"]);
@@ -105,8 +103,7 @@ fn a_loss_and_the_way_back_are_rehearsed_on_15() {
 /// Drills with faults are for labs, and nothing interrupts production's clients unasked (hazard 67).
 #[test]
 fn a_production_topology_is_not_broken() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
-    lab.bootstrap();
+    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
     lab.edit(|inventory| inventory["purpose"] = json!("production"));
     let drill =
         |lab: &Scenario, words: &[&str]| lab.pgstead(&[&["drill"], words, &["--yes", "--format", "json"]].concat());

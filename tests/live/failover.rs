@@ -18,6 +18,7 @@ use crate::scenario::until;
 use crate::switchover::SOON;
 use crate::switchover::Writer;
 use crate::switchover::Written;
+use crate::switchover::begun_with_clients;
 use crate::switchover::is_primary;
 use crate::switchover::nothing_is_lost;
 use crate::switchover::one_at_a_time;
@@ -64,7 +65,6 @@ fn comes_back(lab: &Scenario) {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_dead_primary_is_replaced_on_15() {
     replaced(Release::Bookworm);
 }
@@ -74,9 +74,13 @@ fn a_dead_primary_is_replaced_on_17() {
     replaced(Release::Trixie);
 }
 
+#[test]
+fn a_dead_primary_is_replaced_on_18() {
+    replaced(Release::Forky);
+}
+
 fn replaced(release: Release) {
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     let recorders = Recorders::begin(&lab, None);
     let writer = Writer::start(&lab, "c");
 
@@ -183,8 +187,7 @@ fn what_commits_waited_for_is_not_lost() {
 #[ignore = "takes minutes: make soak"]
 fn pgstead_is_killed_at_every_step_of_a_failover() {
     let release = Release::Trixie;
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     let command = [TO_B, &["--accept-loss"]].concat();
     let recorders = Recorders::begin(&lab, None);
     let mut left: Vec<String> = Vec::new();

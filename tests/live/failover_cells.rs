@@ -71,9 +71,15 @@ fn lines_disks_and_servers_fail_in_a_failover_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn lines_disks_and_servers_fail_in_a_failover_on_17() {
     play(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn lines_disks_and_servers_fail_in_a_failover_on_18() {
+    play(Release::Forky);
 }
 
 /// Plays cells one after the other; a is the primary again before each, and is killed.

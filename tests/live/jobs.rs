@@ -106,6 +106,7 @@ fn ctrl_c(release: Release) {
 }
 
 #[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn ctrl_c_leaves_the_copy_and_the_next_run_takes_it_over_on_15() {
     ctrl_c(Release::Bookworm);
 }
@@ -113,6 +114,12 @@ fn ctrl_c_leaves_the_copy_and_the_next_run_takes_it_over_on_15() {
 #[test]
 fn ctrl_c_leaves_the_copy_and_the_next_run_takes_it_over_on_17() {
     ctrl_c(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn ctrl_c_leaves_the_copy_and_the_next_run_takes_it_over_on_18() {
+    ctrl_c(Release::Forky);
 }
 
 #[test]
@@ -216,9 +223,15 @@ fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_17() {
     room_for_wal(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn a_copy_is_given_up_before_the_primary_runs_out_of_room_on_18() {
+    room_for_wal(Release::Forky);
 }
 
 /// Tablespaces of a copy that was interrupted are cleared away with it, and those of one that ends get their places.

@@ -18,9 +18,15 @@ fn a_router_that_translates_addresses_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn a_router_that_translates_addresses_on_17() {
     translating_router(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn a_router_that_translates_addresses_on_18() {
+    translating_router(Release::Forky);
 }
 
 /// Boots a and b, and a third host that is no server of the topology.

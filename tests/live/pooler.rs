@@ -16,10 +16,10 @@ use crate::scenario::Scenario;
 use crate::scenario::until;
 use crate::scenario::with_pause;
 use crate::switchover::SOON;
+use crate::switchover::begun_with_clients;
 use crate::switchover::hand_over;
 use crate::switchover::is_primary;
 use crate::switchover::nothing_is_lost;
-use crate::switchover::with_clients;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -68,7 +68,10 @@ impl<'a> Session<'a> {
     fn end_unharmed(mut self) -> (Vec<u64>, u64) {
         self.lab.run(self.host, &["rm", "/run/pool"]);
         assert!(self.child.wait().unwrap().success());
-        assert_eq!(self.lab.run(self.host, &["cat", "/run/pool.errors"]), "");
+        // Newer versions of PgBouncer tell a client that it waits (query_wait_notify).
+        let errors = self.lab.run(self.host, &["cat", "/run/pool.errors"]);
+        let errors: Vec<_> = errors.lines().filter(|line| !line.ends_with("client being queued")).collect();
+        assert_eq!(errors, Vec::<&str>::new());
         let rows = self.rows();
         let longest = rows.windows(2).map(|pair| pair[1].1.saturating_sub(pair[0].1)).max().unwrap();
         self.lab.run(self.host, &["rm", "/run/pool.written"]);
@@ -119,19 +122,24 @@ fn all_lead_to(lab: &Scenario, primary: &str) {
 }
 
 #[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn clients_of_pgbouncer_wait_and_notice_nothing_else_on_15() {
     clients_wait(Release::Bookworm);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn clients_of_pgbouncer_wait_and_notice_nothing_else_on_17() {
     clients_wait(Release::Trixie);
 }
 
+#[test]
+fn clients_of_pgbouncer_wait_and_notice_nothing_else_on_18() {
+    clients_wait(Release::Forky);
+}
+
 fn clients_wait(release: Release) {
-    let mut lab = Scenario::boot(release, &NAMES);
-    with_clients(&mut lab);
+    let mut lab = begun_with_clients(release, &NAMES);
     lab.edit(|inventory| {
         inventory["pooler"] = json!({});
         // Every character that a name may have.

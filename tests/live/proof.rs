@@ -13,8 +13,7 @@ use crate::scenario::until;
 /// A standby may stand still for fifteen seconds; one that is far behind and moves is waited for.
 #[test]
 fn a_standby_that_is_far_behind_is_waited_for() {
-    let lab = Scenario::boot(Release::Trixie, &["a", "b"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b"]);
     // 6 Mbit/s: what is written below takes half a minute.
     lab.host("b").limit_rate(6).unwrap();
     lab.sql(
@@ -31,8 +30,7 @@ fn a_standby_that_is_far_behind_is_waited_for() {
 /// A standby that does not move is not waited for, and what keeps it is named.
 #[test]
 fn what_keeps_a_standby_is_named() {
-    let lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
     lab.sql("b", "SELECT pg_wal_replay_pause()");
     let ran = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]);
     assert_eq!(ran.code, 7, "{ran}");

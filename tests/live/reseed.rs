@@ -26,18 +26,26 @@ pub(crate) struct Ward {
 impl Ward {
     /// Boots the servers and fills the primary with rows that are told apart.
     pub(crate) fn open(release: Release, names: &[&str]) -> Self {
-        Self::of(Scenario::boot(release, names), release)
+        let lab = Scenario::begun("rows", release, names, |lab| {
+            lab.bootstrap();
+            Self::fill(lab);
+        });
+        Self { lab, major: release.postgres_major() }
     }
 
     pub(crate) fn of(lab: Scenario, release: Release) -> Self {
         lab.bootstrap();
+        Self::fill(&lab);
+        Self { lab, major: release.postgres_major() }
+    }
+
+    fn fill(lab: &Scenario) {
         lab.sql("a", "CREATE EXTENSION amcheck");
         lab.sql(
             "a",
             "CREATE TABLE t AS SELECT i AS id, repeat(md5(i::text), 8) AS text FROM generate_series(1, 20000) i",
         );
         lab.sql("a", "CREATE UNIQUE INDEX ON t (id); CREATE INDEX ON t (text)");
-        Self { lab, major: release.postgres_major() }
     }
 
     pub(crate) fn data(&self) -> String {
@@ -119,9 +127,15 @@ fn a_standby_that_was_stopped_replays_what_it_missed_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn a_standby_that_was_stopped_replays_what_it_missed_on_17() {
     replays(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn a_standby_that_was_stopped_replays_what_it_missed_on_18() {
+    replays(Release::Forky);
 }
 
 fn replays(release: Release) {
@@ -161,9 +175,13 @@ fn what_cannot_be_replayed_is_copied_anew_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn what_cannot_be_replayed_is_copied_anew_on_17() {
     copied_anew(Release::Trixie);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_copied_anew_on_18() {
+    copied_anew(Release::Forky);
 }
 
 fn copied_anew(release: Release) {
@@ -230,6 +248,11 @@ fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_15() {
 #[test]
 fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_17() {
     rewound(Release::Trixie);
+}
+
+#[test]
+fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_18() {
+    rewound(Release::Forky);
 }
 
 fn rewound(release: Release) {
@@ -315,14 +338,20 @@ fn rewound(release: Release) {
 }
 
 #[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn damage_and_twins_are_found_and_replaced_on_15() {
     found_out(Release::Bookworm);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn damage_and_twins_are_found_and_replaced_on_17() {
     found_out(Release::Trixie);
+}
+
+#[test]
+fn damage_and_twins_are_found_and_replaced_on_18() {
+    found_out(Release::Forky);
 }
 
 fn found_out(release: Release) {
@@ -403,9 +432,7 @@ fn found_out(release: Release) {
 /// The head of a cascade is copied anew; who follows it goes on from where it was.
 #[test]
 fn the_head_of_a_cascade_comes_back_with_those_that_follow_it() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b", "c"]);
-    lab.edit(|inventory| inventory["servers"]["c"]["upstream"] = json!("b"));
-    let ward = Ward::of(lab, Release::Bookworm);
+    let ward = Ward::open(Release::Bookworm, &["a", "b", "c"]);
     let lab = &ward.lab;
     lab.eventually("c", "SELECT count(*) FROM t", "20000");
     let since = lab.sql("c", "SELECT pg_postmaster_start_time()");
@@ -442,6 +469,12 @@ fn a_slow_line_is_measured_and_the_copy_compressed_on_17() {
     slow_line(Release::Trixie);
 }
 
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_slow_line_is_measured_and_the_copy_compressed_on_18() {
+    slow_line(Release::Forky);
+}
+
 fn slow_line(release: Release) {
     let ward = Ward::open(release, &["a", "b"]);
     let lab = &ward.lab;
@@ -464,9 +497,7 @@ fn slow_line(release: Release) {
 #[test]
 fn all_standbys_come_back_after_a_restore_of_the_primary() {
     let release = Release::Trixie;
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    lab.edit(|inventory| inventory["servers"]["c"]["upstream"] = json!("b"));
-    let ward = Ward::of(lab, release);
+    let ward = Ward::open(release, &["a", "b", "c"]);
     let lab = &ward.lab;
     ward.systemctl("a", "stop");
     lab.run("a", &["cp", "-a", &ward.data(), "/var/lib/postgresql/backup"]);

@@ -364,6 +364,12 @@ fn a_base_backup_goes_wrong_on_17() {
 
 #[test]
 #[ignore = "takes minutes: make soak"]
+fn a_base_backup_goes_wrong_on_18() {
+    play(Release::Forky, Row::Full, &[LINES_AND_SERVERS, OF_A_BASE_BACKUP].concat());
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
 fn a_rewind_goes_wrong_on_15() {
     play(Release::Bookworm, Row::Rewind, &[LINES_AND_SERVERS, OF_A_REWIND].concat());
 }
@@ -375,18 +381,30 @@ fn a_rewind_goes_wrong_on_17() {
 }
 
 #[test]
+#[ignore = "takes minutes: make soak"]
+fn a_rewind_goes_wrong_on_18() {
+    play(Release::Forky, Row::Rewind, &[LINES_AND_SERVERS, OF_A_REWIND].concat());
+}
+
+#[test]
 fn system_calls_of_a_base_backup_go_wrong_on_15() {
     play(Release::Bookworm, Row::Full, &[("system calls of pg_basebackup", calls)]);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn system_calls_of_a_base_backup_go_wrong_on_17() {
     play(Release::Trixie, Row::Full, &[("system calls of pg_basebackup", calls)]);
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn system_calls_of_a_base_backup_go_wrong_on_18() {
+    play(Release::Forky, Row::Full, &[("system calls of pg_basebackup", calls)]);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn system_calls_of_a_rewind_go_wrong_on_15() {
     play(Release::Bookworm, Row::Rewind, &[("system calls of pg_rewind", calls)]);
 }
@@ -396,10 +414,15 @@ fn system_calls_of_a_rewind_go_wrong_on_17() {
     play(Release::Trixie, Row::Rewind, &[("system calls of pg_rewind", calls)]);
 }
 
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn system_calls_of_a_rewind_go_wrong_on_18() {
+    play(Release::Forky, Row::Rewind, &[("system calls of pg_rewind", calls)]);
+}
+
 /// Every step of a re-seed is a crash point once before and once after; then the same command finishes the work.
 fn killed_at_every_step(release: Release, row: Row) {
-    let lab = Scenario::boot(release, &["a", "b"]);
-    lab.bootstrap();
+    let lab = Scenario::bootstrapped(release, &["a", "b"]);
     lab.sql("a", "CREATE TABLE bulk AS SELECT i, repeat(md5(i::text), 8) AS text FROM generate_series(1, 20000) i");
     let mut scene = Scene { lab, release, row, old: String::new(), is_done: false };
     scene.break_b();

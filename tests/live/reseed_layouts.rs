@@ -11,7 +11,7 @@ const DATA: &str = "/srv/pg/data";
 
 /// No service: `pg_ctl` stops, starts and promotes; the jobs are process groups of their own.
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn a_server_that_pg_ctl_runs_comes_back_on_15() {
     run_by_pg_ctl(Release::Bookworm);
 }
@@ -19,6 +19,12 @@ fn a_server_that_pg_ctl_runs_comes_back_on_15() {
 #[test]
 fn a_server_that_pg_ctl_runs_comes_back_on_17() {
     run_by_pg_ctl(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn a_server_that_pg_ctl_runs_comes_back_on_18() {
+    run_by_pg_ctl(Release::Forky);
 }
 
 fn run_by_pg_ctl(release: Release) {

@@ -7,14 +7,20 @@ use crate::reseed::Ward;
 use crate::scenario::Scenario;
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn a_base_backup_comes_from_a_standby_at_the_same_site_on_15() {
     comes_from_the_site(Release::Bookworm);
 }
 
 #[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn a_base_backup_comes_from_a_standby_at_the_same_site_on_17() {
     comes_from_the_site(Release::Trixie);
+}
+
+#[test]
+fn a_base_backup_comes_from_a_standby_at_the_same_site_on_18() {
+    comes_from_the_site(Release::Forky);
 }
 
 fn comes_from_the_site(release: Release) {
@@ -52,7 +58,7 @@ fn comes_from_the_site(release: Release) {
 /// WAL that `pg_rewind` needs and that the server has recycled comes from the archive; without one the rewind fails, and nothing is
 /// lost.
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn wal_that_a_rewind_lacks_comes_from_the_archive_on_15() {
     comes_from_the_archive(Release::Bookworm);
 }
@@ -60,6 +66,12 @@ fn wal_that_a_rewind_lacks_comes_from_the_archive_on_15() {
 #[test]
 fn wal_that_a_rewind_lacks_comes_from_the_archive_on_17() {
     comes_from_the_archive(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn wal_that_a_rewind_lacks_comes_from_the_archive_on_18() {
+    comes_from_the_archive(Release::Forky);
 }
 
 fn comes_from_the_archive(release: Release) {

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::Seek;
+use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
@@ -17,9 +19,15 @@ use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::left;
+use crate::shared;
+use crate::shared::Place;
+
 /// Hosts with an inventory. Everything goes away when it is dropped, after a failure too.
 pub(crate) struct Scenario {
     lab: Option<Guard>,
+    /// What it began with; nobody else may use the place meanwhile.
+    _place: Option<Place>,
     /// The inventory as a value; [`Scenario::edit`] changes it.
     pub(crate) inventory: Value,
     /// The port of every instance.
@@ -27,6 +35,9 @@ pub(crate) struct Scenario {
     dir: TempDir,
     since: Instant,
 }
+
+/// Stands for a scenario's directory in an inventory that is kept.
+const DIRECTORY: &str = "<the scenario's directory>";
 
 /// How long a run of pgstead may take: nothing here needs a third of it.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -96,6 +107,9 @@ pub(crate) struct Started {
     pub(crate) child: std::process::Child,
     stdout: File,
     stderr: File,
+    /// What runs, and where what they say is kept.
+    words: String,
+    log: PathBuf,
 }
 
 impl Started {
@@ -122,7 +136,10 @@ impl Started {
             file.rewind().unwrap();
             std::io::read_to_string(file).unwrap()
         });
-        Ran { code: status.code().unwrap_or(-1), stdout, stderr }
+        let ran = Ran { code: status.code().unwrap_or(-1), stdout, stderr };
+        let mut log = File::options().create(true).append(true).open(&self.log).unwrap();
+        writeln!(log, "{}\n{ran}", self.words).unwrap();
+        ran
     }
 }
 
@@ -134,13 +151,81 @@ impl Scenario {
 
     /// Boots hosts.
     pub(crate) fn of(specs: Vec<HostSpec>) -> Self {
+        Self::up(LabSpec { in_memory: true, ..LabSpec::new(PathBuf::new(), specs) })
+    }
+
+    fn up(mut spec: LabSpec) -> Self {
         let dir = tempfile::Builder::new().prefix("pgstead-live-").tempdir_in("/var/tmp").unwrap();
-        let spec = LabSpec { dir: dir.path().join("lab"), hosts: specs, owned: true };
+        spec.dir = dir.path().join("lab");
         let lab = hosts::up(spec).unwrap_or_else(|error| panic!("{}", chain(&error))).guard();
         let inventory = hosts::inventory::value(&lab);
-        let scenario = Self { lab: Some(lab), inventory, port: 5432, dir, since: Instant::now() };
+        let scenario = Self { lab: Some(lab), _place: None, inventory, port: 5432, dir, since: Instant::now() };
         scenario.write();
         scenario
+    }
+
+    /// Begins with the lab's topology as a bootstrap made it, after a boot of all its servers. What is about a bootstrap itself
+    /// boots bare servers ([`Self::boot`]).
+    pub(crate) fn bootstrapped(release: Release, names: &[&str]) -> Self {
+        Self::begun("bootstrapped", release, names, |lab| drop(lab.bootstrap()))
+    }
+
+    /// Begins with what `make` makes of bare servers, after a boot of all: it is made once, and shared under its name by all
+    /// scenarios that begin so.
+    pub(crate) fn begun(start: &str, release: Release, names: &[&str], make: impl FnOnce(&mut Self)) -> Self {
+        let hosts: Vec<_> = names.iter().map(|name| HostSpec::new(name, release)).collect();
+        let place = Place::take(start, &hosts);
+        let number = Some(place.number);
+        let spec = LabSpec { in_memory: true, number, ..LabSpec::new(PathBuf::new(), hosts) };
+        if !place.is_made() {
+            place.clear();
+            let mut bare = Self::up(spec.clone());
+            make(&mut bare);
+            bare.lab().keep(&place.hosts()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+            bare.keep_operator(&place.operator());
+            place.seal();
+        }
+        place.require_unchanged();
+        let mut lab = Self::up(LabSpec { begins_with: Some(place.hosts()), ..spec });
+        lab.take_operator(&place.operator());
+        lab._place = Some(place);
+        lab.is_up();
+        lab
+    }
+
+    /// Keeps the inventory, with the lab's directory cut out of it, and the state.
+    fn keep_operator(&self, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        let inventory = serde_json::to_string(&self.inventory).unwrap();
+        std::fs::write(to.join("inventory"), inventory.replace(self.dir.path().to_str().unwrap(), DIRECTORY)).unwrap();
+        shared::copy(&self.dir.path().join(".pgstead"), &to.join("state"));
+    }
+
+    fn take_operator(&mut self, kept: &Path) {
+        let inventory = std::fs::read_to_string(kept.join("inventory")).unwrap();
+        let inventory = inventory.replace(DIRECTORY, self.dir.path().to_str().unwrap());
+        shared::copy(&kept.join("state"), &self.dir.path().join(".pgstead"));
+        self.edit(|value| *value = serde_json::from_str(&inventory).unwrap());
+    }
+
+    /// Waits until all servers have booted, and all standbys stream.
+    fn is_up(&self) {
+        let names: Vec<String> = self.inventory["servers"].as_object().unwrap().keys().cloned().collect();
+        for name in &names {
+            // It waits for the jobs of the boot, events and all; what it thinks of the system is not asked.
+            let _ = self.host(name).exec(&["systemctl", "is-system-running", "--wait"]).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut streaming = Vec::new();
+        until(deadline, || {
+            let sql = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'";
+            let on =
+                |name: &String| self.host(name).psql(self.port, "postgres", sql).unwrap_or_else(|error| chain(&error));
+            streaming = names.iter().map(on).collect();
+            streaming.iter().flat_map(|names| names.lines()).count() == names.len() - 1
+        });
+        let n_streaming = streaming.iter().flat_map(|names| names.lines()).count();
+        assert_eq!(n_streaming, names.len() - 1, "{names:?} say who streams: {streaming:?}");
     }
 
     /// Changes the inventory and writes it.
@@ -237,11 +322,17 @@ impl Scenario {
         self.spawn(command)
     }
 
-    fn spawn(&self, mut command: Command) -> Started {
+    /// Returns the file with all that pgstead said in this scenario.
+    pub(crate) fn said(&self) -> PathBuf {
+        self.dir.path().join("said")
+    }
+
+    pub(crate) fn spawn(&self, mut command: Command) -> Started {
         // Files and not pipes: nobody reads while it runs, and a full pipe would hold it up.
         let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
-        Started { child: command.spawn().unwrap(), stdout, stderr }
+        let words = format!("{:?} {:?}", self.since.elapsed(), command.get_args().skip(2).collect::<Vec<_>>());
+        Started { child: command.spawn().unwrap(), stdout, stderr, words, log: self.said() }
     }
 
     /// Demands that nothing is left to do: the second run changes nothing, the plan is empty, the check is healthy.
@@ -312,6 +403,14 @@ impl Scenario {
             last == expected
         });
         assert_eq!(last, expected, "{host}: {sql}");
+    }
+}
+
+impl Drop for Scenario {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.lab.is_some() {
+            left::keep(self);
+        }
     }
 }
 

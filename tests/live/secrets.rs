@@ -26,6 +26,7 @@ fn password(lab: &Scenario) -> String {
 }
 
 #[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn replication_by_password_on_15() {
     replication_by_password(Release::Bookworm);
 }
@@ -33,6 +34,12 @@ fn replication_by_password_on_15() {
 #[test]
 fn replication_by_password_on_17() {
     replication_by_password(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn replication_by_password_on_18() {
+    replication_by_password(Release::Forky);
 }
 
 fn replication_by_password(release: Release) {

@@ -18,9 +18,14 @@ fn a_stop_while_it_starts_is_a_fast_shutdown_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 and 18 in every run, on all releases in make soak"]
 fn a_stop_while_it_starts_is_a_fast_shutdown_on_17() {
     stops_while_it_starts(Release::Trixie);
+}
+
+#[test]
+fn a_stop_while_it_starts_is_a_fast_shutdown_on_18() {
+    stops_while_it_starts(Release::Forky);
 }
 
 fn stops_while_it_starts(release: Release) {

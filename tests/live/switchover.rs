@@ -105,6 +105,11 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Begins with a topology that clients write to.
+pub(crate) fn begun_with_clients(release: Release, names: &[&str]) -> Scenario {
+    Scenario::begun("clients", release, names, with_clients)
+}
+
 /// Gives a topology a database and a role that clients may use from everywhere.
 pub(crate) fn with_clients(lab: &mut Scenario) {
     lab.edit(|inventory| {
@@ -192,7 +197,6 @@ pub(crate) fn there_and_back_again(lab: &Scenario) {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
 fn a_cascade_is_switched_over_and_back_while_clients_write_on_15() {
     there_and_back(Release::Bookworm);
 }
@@ -202,9 +206,13 @@ fn a_cascade_is_switched_over_and_back_while_clients_write_on_17() {
     there_and_back(Release::Trixie);
 }
 
+#[test]
+fn a_cascade_is_switched_over_and_back_while_clients_write_on_18() {
+    there_and_back(Release::Forky);
+}
+
 fn there_and_back(release: Release) {
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     let names = ["a", "b", "c"];
     let recorders = Recorders::begin(&lab, None);
     let writer = Writer::start(&lab, "c");
@@ -294,14 +302,19 @@ fn pgstead_is_killed_at_every_step_of_a_switchover_on_15() {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn pgstead_is_killed_at_every_step_of_a_switchover_on_17() {
     killed_at_every_step(Release::Trixie);
 }
 
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn pgstead_is_killed_at_every_step_of_a_switchover_on_18() {
+    killed_at_every_step(Release::Forky);
+}
+
 fn killed_at_every_step(release: Release) {
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     let command = |to: &'static str| ["switchover", "--to", to, "--yes", "--format", "json"];
     let moments = |to: &'static str| {
         let plan = lab.pgstead(&["switchover", "--to", to, "--dry-run", "--format", "json"]).expect(0).json();
@@ -357,8 +370,7 @@ fn killed_at_every_step(release: Release) {
 /// Until somebody is promoted it can be taken back, whether the primary runs or not; after that it only goes forward.
 #[test]
 fn an_interrupted_switchover_is_taken_back() {
-    let mut lab = Scenario::boot(Release::Trixie, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(Release::Trixie, &["a", "b", "c"]);
     let to_b = ["switchover", "--to", "b", "--yes", "--format", "json"];
     let abort = ["switchover", "--abort", "--yes", "--format", "json"];
     let nothing = lab.pgstead(&abort).expect(5);
@@ -393,8 +405,7 @@ fn an_interrupted_switchover_is_taken_back() {
 /// primary again (hazard 62).
 #[test]
 fn a_checkpoint_that_does_not_arrive_is_no_switchover() {
-    let mut lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
-    with_clients(&mut lab);
+    let mut lab = begun_with_clients(Release::Bookworm, &["a", "b"]);
     let hooks = Hooks::of(&mut lab);
     let b = lab.host("b").address().to_string();
     // On the host itself, so that it is done between two steps: whoever is asked from outside is asked too late.
@@ -529,8 +540,7 @@ fn an_archive_that_hangs_is_given_up() {
 /// What would not go through, or not back, is refused before anything is begun.
 #[test]
 fn what_stands_in_the_way_is_said_before() {
-    let mut lab = Scenario::boot(Release::Trixie, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(Release::Trixie, &["a", "b", "c"]);
     let to = |to: &str| lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]);
     let refused = |ran: Ran, code: &str| assert!(ran.codes().contains(&code.to_owned()), "{code}: {ran}");
     let unit = "postgresql@17-main.service";

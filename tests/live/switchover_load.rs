@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::scenario::Scenario;
 use crate::switchover::Writer;
 use crate::switchover::Written;
+use crate::switchover::begun_with_clients;
 use crate::switchover::hand_over;
 use crate::switchover::is_primary;
 use crate::switchover::nothing_is_lost;
@@ -59,9 +60,14 @@ fn twenty_times_there_and_back_on_17() {
     twenty_times(Release::Trixie);
 }
 
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn twenty_times_there_and_back_on_18() {
+    twenty_times(Release::Forky);
+}
+
 fn twenty_times(release: Release) {
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     play(&lab, &format!("a cascade on {}", release.postgres_major()), 20, "c");
 }
 
@@ -75,6 +81,12 @@ fn twenty_times_with_synchronous_commits_on_15() {
 #[ignore = "takes minutes: make soak"]
 fn twenty_times_with_synchronous_commits_on_17() {
     twenty_times_synchronous(Release::Trixie);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn twenty_times_with_synchronous_commits_on_18() {
+    twenty_times_synchronous(Release::Forky);
 }
 
 fn twenty_times_synchronous(release: Release) {
@@ -97,6 +109,12 @@ fn ten_standbys_follow_on_15() {
 #[ignore = "takes minutes: make soak"]
 fn ten_standbys_follow_on_17() {
     ten_standbys(Release::Trixie);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn ten_standbys_follow_on_18() {
+    ten_standbys(Release::Forky);
 }
 
 fn ten_standbys(release: Release) {
@@ -123,9 +141,14 @@ fn under_load_on_17() {
     under_load(Release::Trixie);
 }
 
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn under_load_on_18() {
+    under_load(Release::Forky);
+}
+
 fn under_load(release: Release) {
-    let mut lab = Scenario::boot(release, &["a", "b", "c"]);
-    with_clients(&mut lab);
+    let lab = begun_with_clients(release, &["a", "b", "c"]);
     let pgbench = format!("/usr/lib/postgresql/{}/bin/pgbench", release.postgres_major());
     lab.run("a", &["runuser", "-u", "postgres", "--", &pgbench, "-i", "-q", "-s", "20", "app"]);
     lab.host("a").psql(lab.port, "app", "GRANT ALL ON ALL TABLES IN SCHEMA public TO app").unwrap();
@@ -152,6 +175,12 @@ fn with_a_standby_behind_a_slow_line_on_15() {
 #[ignore = "takes minutes: make soak"]
 fn with_a_standby_behind_a_slow_line_on_17() {
     with_a_slow_line(Release::Trixie);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn with_a_standby_behind_a_slow_line_on_18() {
+    with_a_slow_line(Release::Forky);
 }
 
 fn with_a_slow_line(release: Release) {

@@ -16,8 +16,15 @@ fn an_ordinary_user_other_ports_and_another_data_directory_on_15() {
 }
 
 #[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
 fn an_ordinary_user_other_ports_and_another_data_directory_on_17() {
     unusual_places(Release::Trixie);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn an_ordinary_user_other_ports_and_another_data_directory_on_18() {
+    unusual_places(Release::Forky);
 }
 
 /// User `ops` with sudo, sshd on 2222, PostgreSQL on 5433, data below a directory that is not there.

@@ -58,7 +58,7 @@ impl Backend for Hosts {
             let disk = |mebibytes| SmallDisk { mount_point: DATA.to_owned(), mebibytes };
             HostSpec { small_disk: wish.disk_mib.map(disk), ..HostSpec::new(&server_name(index), release) }
         });
-        let spec = LabSpec { dir: dir.to_owned(), hosts: hosts.collect(), owned: false };
+        let spec = LabSpec { owned: false, ..LabSpec::new(dir.to_owned(), hosts.collect()) };
         let lab = super::up(spec)?;
         inventory::write(&lab)?;
         Ok(self.view(&lab))

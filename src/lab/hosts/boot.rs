@@ -66,6 +66,8 @@ pub(super) fn start(host: &Host) -> Result<(), Failure> {
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         // Its own cgroup2 tree, whatever this machine has: systemd 256 and later boots with nothing else.
         .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+        // And with that tree as the machine sees it: in a control group namespace of its own systemd 262 finds none.
+        .env("SYSTEMD_NSPAWN_USE_CGNS", "0")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)

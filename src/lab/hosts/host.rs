@@ -23,6 +23,7 @@ pub struct Host {
     index: u8,
     spec: HostSpec,
     paths: HostPaths,
+    begins_with: Option<PathBuf>,
 }
 
 impl Host {
@@ -36,6 +37,7 @@ impl Host {
                 index,
                 spec: spec.clone(),
                 paths: HostPaths::new(lab_dir, &spec.name),
+                begins_with: state.begins_with.clone(),
             })
             .collect()
     }
@@ -166,8 +168,7 @@ impl Host {
     /// Boots the stopped host and returns when its sshd answers. Faults of the network are gone after that.
     pub fn boot(&self) -> Result<(), HostsLabError> {
         self.require_running(false)?;
-        let layers = tree::layers(self.spec.release, self.spec.postgres_installed)?;
-        let layers: Vec<_> = layers.iter().map(PathBuf::as_path).collect();
+        let layers = self.layers()?;
         prepare::mount_again(self, &layers)
             .and_then(|()| boot::clear_remains(self))
             .map_err(|source| self.prepare_error(source))?;
@@ -208,9 +209,18 @@ impl Host {
     }
 
     pub(super) fn make_file_system(&self, all: &[Self]) -> Result<(), HostsLabError> {
-        let layers = tree::layers(self.spec.release, self.spec.postgres_installed)?;
-        let layers: Vec<_> = layers.iter().map(PathBuf::as_path).collect();
+        let layers = self.layers()?;
         prepare::make_file_system(&self.lab_dir, self, all, &layers).map_err(|source| self.prepare_error(source))
+    }
+
+    /// Returns what lies below that which the host writes, the uppermost first.
+    fn layers(&self) -> Result<Vec<PathBuf>, HostsLabError> {
+        tree::layers(self.spec.release, self.spec.postgres_installed)
+    }
+
+    /// Returns what the host begins with, where that is more than its layers.
+    pub(super) fn begins_with(&self) -> Option<PathBuf> {
+        self.begins_with.as_ref().map(|kept| HostPaths::new(kept, &self.spec.name).upper())
     }
 
     /// Returns the command that [`Self::exec`] would run, for a caller that starts or feeds it otherwise.

@@ -14,6 +14,7 @@ use super::boot;
 use super::command::succeed;
 use super::error::{Failure, HostsLabError};
 use super::host::Host;
+use super::kept;
 use super::mounts;
 use super::network;
 use super::prepare;
@@ -35,6 +36,11 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("setsid", "util-linux"),
     ("kill", "procps"),
 ];
+
+const MEMINFO: &str = "/proc/meminfo";
+
+/// What a lab of a few hosts may write: three data directories, their WAL, and copies of both.
+const MEMORY_FOR_A_LAB_MIB: u64 = 4096;
 
 /// A lab that is up.
 #[derive(Debug)]
@@ -61,10 +67,14 @@ pub fn up(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
     for host in &spec.hosts {
         tree::layers(host.release, host.postgres_installed)?;
     }
+    if let Some(begins_with) = &spec.begins_with {
+        kept::require_fit(begins_with, &spec)?;
+    }
 
     let dir = spec.dir.clone();
+    let in_memory = spec.in_memory;
     let lab = reserve(spec)?;
-    match lab.make() {
+    match lab.make(in_memory) {
         Ok(()) => Ok(lab),
         Err(error) => {
             // The first error is the one to tell; what could not be cleared is found by `down` or by a sweep.
@@ -90,6 +100,16 @@ impl HostsLab {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Returns the number in the lab's addresses, which are 10.213.NUMBER.0/24.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.state.number.into()
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
     }
 
     /// Returns all hosts, in the order of their addresses.
@@ -157,12 +177,20 @@ impl HostsLab {
         Guard(self)
     }
 
-    fn make(&self) -> Result<(), HostsLabError> {
+    fn make(&self, in_memory: bool) -> Result<(), HostsLabError> {
         let prepare_lab = |source| HostsLabError::PrepareLab { dir: self.dir.clone(), source };
-        prepare::make_client_key(&self.dir).map_err(prepare_lab)?;
+        if in_memory {
+            self.keep_in_memory().map_err(prepare_lab)?;
+        }
+        let kept = self.state.begins_with.as_deref();
+        let client =
+            kept.map_or_else(|| prepare::make_client_key(&self.dir), |kept| kept::take_client(kept, &self.dir));
+        client.map_err(prepare_lab)?;
         network::add_bridge(self.state.number).map_err(|source| HostsLabError::AddNetwork { source })?;
         for host in &self.hosts {
-            prepare::make_identity(&self.dir, host).map_err(|source| host.prepare_error(source))?;
+            let identity =
+                kept.map_or_else(|| prepare::make_identity(&self.dir, host), |kept| kept::take_identity(kept, host));
+            identity.map_err(|source| host.prepare_error(source))?;
         }
         prepare::write_client_files(&self.dir, &self.hosts).map_err(prepare_lab)?;
         for host in &self.hosts {
@@ -171,6 +199,23 @@ impl HostsLab {
         }
         self.hosts.iter().try_for_each(boot::wait_for_ssh)
     }
+}
+
+impl HostsLab {
+    /// Puts what hosts will write into memory, where there is enough of it.
+    fn keep_in_memory(&self) -> Result<(), Failure> {
+        let hosts = self.dir.join(state::HOSTS);
+        fs::create_dir_all(&hosts).map_err(Failure::file("make", &hosts))?;
+        let meminfo = fs::read_to_string(MEMINFO).map_err(Failure::file("read", MEMINFO))?;
+        let half = available_mebibytes(&meminfo).unwrap_or_default() / 2;
+        if half < MEMORY_FOR_A_LAB_MIB { Ok(()) } else { mounts::mount_memory(&hosts, half) }
+    }
+}
+
+/// Returns what the kernel says can be used without swapping, in MiB.
+fn available_mebibytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes / 1024)
 }
 
 /// Takes the lab away when it goes out of scope.
@@ -223,8 +268,11 @@ pub fn down(dir: &Path) -> Result<(), HostsLabError> {
     }
 
     let clear = || {
+        let in_memory = dir.join(state::HOSTS);
+        mounts::unmount_below(&in_memory)?;
+        mounts::unmount_memory(&in_memory)?;
         mounts::unmount_all(&dir)?;
-        for part in ["hosts", "client"] {
+        for part in [state::HOSTS, state::CLIENT] {
             mounts::remove_dir(&dir.join(part))?;
         }
         state.number.release(&dir)?;
@@ -257,6 +305,7 @@ pub fn sweep() -> Result<Vec<PathBuf>, HostsLabError> {
 
 /// Takes a number and records it, before anything is made under that number.
 fn reserve(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
+    let dir = spec.dir.clone();
     let reserve = || {
         fs::create_dir_all(&spec.dir).map_err(Failure::file("make", &spec.dir))?;
         let dir = fs::canonicalize(&spec.dir).map_err(Failure::file("find", &spec.dir))?;
@@ -268,14 +317,13 @@ fn reserve(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
         fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(Failure::file("set the mode of", &dir))?;
         let owner = if spec.owned { ProcessId::own() } else { None };
         let _lock = network::lock_registry()?;
-        let number = network::free_number()?;
-        let state = State::new(number, owner, spec.hosts);
+        let number = network::free_number(spec.number)?;
+        let state = State::new(number, owner, spec);
         state.write(&dir)?;
         number.register(&dir)?;
         let hosts = Host::all(&dir, &state);
         Ok(HostsLab { dir, state, hosts })
     };
-    let dir = spec.dir.clone();
     reserve().map_err(|source| HostsLabError::PrepareLab { dir, source })
 }
 

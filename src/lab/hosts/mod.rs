@@ -14,6 +14,7 @@ mod error;
 mod faults;
 mod host;
 pub mod inventory;
+mod kept;
 mod lab;
 mod mounts;
 mod network;

@@ -17,10 +17,26 @@ const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// Mounts an overlay of `lower` (the uppermost first) and `upper` on `root`.
-pub(super) fn mount_overlay(lower: &[&Path], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
+pub(super) fn mount_overlay(lower: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> Result<(), Failure> {
     let lower: Vec<_> = lower.iter().map(|path| path.to_string_lossy()).collect();
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
     succeed(Command::new("mount").args(["-t", "overlay", "-o", &options, "overlay"]).arg(root))?;
+    Ok(())
+}
+
+/// Mounts a file system in this machine's memory on `dir`, for root alone, that grows up to `mebibytes`.
+pub(super) fn mount_memory(dir: &Path, mebibytes: u64) -> Result<(), Failure> {
+    let options = format!("mode=0700,size={mebibytes}m");
+    succeed(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "pgstead-lab"]).arg(dir))?;
+    Ok(())
+}
+
+/// Lets go of what [`mount_memory`] mounted on `dir`, where it did: it ends with its last user. For a while that may be the image of
+/// a small disk, or a host of another lab that boots and still has this machine's mounts for its own.
+pub(super) fn unmount_memory(dir: &Path) -> Result<(), Failure> {
+    if is_mounted(dir)? {
+        succeed(Command::new("umount").args(["--lazy", "--"]).arg(dir))?;
+    }
     Ok(())
 }
 
@@ -37,14 +53,27 @@ pub(super) fn is_mounted(dir: &Path) -> Result<bool, Failure> {
 
 /// Unmounts everything at or below `dir`, the innermost first, and makes sure that nothing is left.
 pub(super) fn unmount_all(dir: &Path) -> Result<(), Failure> {
+    unmount(|| mount_points_at_or_below(dir))
+}
+
+/// Unmounts everything below `dir`, and nothing that is mounted on it.
+pub(super) fn unmount_below(dir: &Path) -> Result<(), Failure> {
+    unmount(|| {
+        let mut mounted = mount_points_at_or_below(dir)?;
+        mounted.retain(|point| point != dir);
+        Ok(mounted)
+    })
+}
+
+fn unmount(mount_points: impl Fn() -> Result<Vec<PathBuf>, Failure>) -> Result<(), Failure> {
     wait_until("everything to be unmounted", UNMOUNT_LIMIT, || {
         let mut last = String::new();
-        for mounted in mount_points_at_or_below(dir)?.iter().rev() {
+        for mounted in mount_points()?.iter().rev() {
             if let Err(failure) = succeed(Command::new("umount").arg("--").arg(mounted)) {
                 last = failure.to_string();
             }
         }
-        if mount_points_at_or_below(dir)?.is_empty() { Ok(Look::Ready(())) } else { Ok(Look::NotYet(last)) }
+        if mount_points()?.is_empty() { Ok(Look::Ready(())) } else { Ok(Look::NotYet(last)) }
     })
 }
 

@@ -25,6 +25,12 @@ const FIRST_HOST: u8 = 11;
 #[serde(transparent)]
 pub(super) struct LabNumber(u8);
 
+impl From<LabNumber> for u8 {
+    fn from(number: LabNumber) -> Self {
+        number.0
+    }
+}
+
 impl LabNumber {
     /// The bridge's name.
     pub(super) fn bridge(self) -> String {
@@ -53,6 +59,16 @@ impl LabNumber {
 
     fn registration(self) -> PathBuf {
         Path::new(REGISTRY).join(self.0.to_string())
+    }
+
+    /// Tells whether a lab, an interface or a route of this machine has the number; `routes` are the machine's.
+    fn is_in_use(self, routes: &str) -> bool {
+        let address = self.bridge_address().to_string();
+        let network = address.trim_end_matches('1');
+        fs::read_link(self.registration()).is_ok_and(|dir| dir.exists())
+            || interface_exists(&self.bridge())
+            || routes.contains(&format!(" {network}"))
+            || routes.starts_with(network)
     }
 
     /// Tells whether this number is registered for the lab in `dir`, and so the bridge is that lab's.
@@ -103,29 +119,24 @@ pub(super) fn registered_labs() -> Result<Vec<PathBuf>, Failure> {
     Ok(entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect())
 }
 
-/// Returns a number that nothing on this machine uses; the caller holds the lock and registers it.
-pub(super) fn free_number() -> Result<LabNumber, Failure> {
+/// The number of labs that take any; those above are taken by who asks for one.
+const ANY: std::ops::Range<u8> = 1..128;
+
+/// Returns the wanted number, or one of those for everybody, that nothing on this machine uses; the caller holds the lock and
+/// registers it.
+pub(super) fn free_number(wanted: Option<u8>) -> Result<LabNumber, Failure> {
     let routes = succeed(Command::new("ip").args(["-o", "-4", "route", "show", "table", "all"]))?;
-    for number in (0..=u8::MAX).map(LabNumber) {
-        let registration = number.registration();
-        let in_use = match fs::read_link(&registration) {
-            Ok(dir) => dir.exists(),
-            Err(_) => false,
-        };
-        let address = number.bridge_address().to_string();
-        let network = address.trim_end_matches('1');
-        if in_use
-            || interface_exists(&number.bridge())
-            || routes.contains(&format!(" {network}"))
-            || routes.starts_with(network)
-        {
-            continue;
+    let is_free = |number: &LabNumber| !number.is_in_use(&routes);
+    let (number, none) = match wanted {
+        Some(number) => {
+            (Some(LabNumber(number)).filter(is_free), format!("10.213.{number}.0/24 is in use on this machine"))
         }
-        // A registration whose lab and bridge are both gone is left from a lab that was removed by hand.
-        let _ = fs::remove_file(&registration);
-        return Ok(number);
-    }
-    Err(Failure::Observed("all of 10.213.0.0/16 is in use".to_owned()))
+        None => (ANY.map(LabNumber).find(is_free), "10.213.1.0/24 to 10.213.127.0/24 are all in use".to_owned()),
+    };
+    let number = number.ok_or(Failure::Observed(none))?;
+    // A registration whose lab and bridge are both gone is left from a lab that was removed by hand.
+    let _ = fs::remove_file(number.registration());
+    Ok(number)
 }
 
 /// Makes the bridge with this machine's address on it.

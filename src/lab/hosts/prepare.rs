@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::command::succeed;
 use super::error::Failure;
 use super::host::Host;
+use super::kept;
 use super::mounts;
 use super::state::{self, HostPaths};
 
@@ -60,15 +61,21 @@ pub(super) fn write_client_files(lab_dir: &Path, hosts: &[Host]) -> Result<(), F
 
 /// Mounts a host's file system on `layers` (the uppermost first) and writes its identity into it.
 ///
-/// Anything a former life of the host left is thrown away.
-pub(super) fn make_file_system(lab_dir: &Path, host: &Host, all: &[Host], layers: &[&Path]) -> Result<(), Failure> {
+/// Anything a former life of the host left is thrown away. What was kept of another life is copied and not mounted below: an overlay
+/// gives who has a file of a lower layer open another file than who opens it to write, and renames no directory of one; PostgreSQL
+/// does both.
+pub(super) fn make_file_system(lab_dir: &Path, host: &Host, all: &[Host], layers: &[PathBuf]) -> Result<(), Failure> {
     let paths = host.paths();
     mounts::unmount_all(paths.dir())?;
     for old in [paths.upper(), paths.work(), paths.disk_image()] {
         mounts::remove_dir(&old)?;
     }
-    for dir in [paths.upper(), paths.work(), paths.root()] {
+    for dir in [paths.work(), paths.root()] {
         fs::create_dir_all(&dir).map_err(Failure::file("make", &dir))?;
+    }
+    match host.begins_with() {
+        Some(kept) => kept::copy(&kept, &paths.upper())?,
+        None => fs::create_dir_all(paths.upper()).map_err(Failure::file("make", &paths.upper()))?,
     }
     mounts::mount_overlay(layers, &paths.upper(), &paths.work(), &paths.root())?;
     write_identity(lab_dir, host, all)?;
@@ -76,7 +83,7 @@ pub(super) fn make_file_system(lab_dir: &Path, host: &Host, all: &[Host], layers
 }
 
 /// Mounts what is not mounted of a host that was prepared before, as after a restart of this machine.
-pub(super) fn mount_again(host: &Host, layers: &[&Path]) -> Result<(), Failure> {
+pub(super) fn mount_again(host: &Host, layers: &[PathBuf]) -> Result<(), Failure> {
     let paths = host.paths();
     if !mounts::is_mounted(&paths.root())? {
         mounts::mount_overlay(layers, &paths.upper(), &paths.work(), &paths.root())?;

@@ -17,11 +17,15 @@ pub enum Release {
     Bookworm,
     /// Debian 13, with PostgreSQL 17.
     Trixie,
+    /// Debian 14 in the making, with PostgreSQL 18.
+    Forky,
+    /// The same with PostgreSQL 19 of Debian's experimental suite.
+    Experimental,
 }
 
 impl Release {
-    /// Both releases.
-    pub const ALL: [Self; 2] = [Self::Bookworm, Self::Trixie];
+    /// All releases, the oldest first.
+    pub const ALL: [Self; 4] = [Self::Bookworm, Self::Trixie, Self::Forky, Self::Experimental];
 
     /// Returns the suite name that Debian's archive uses.
     #[must_use]
@@ -29,6 +33,8 @@ impl Release {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Forky => "forky",
+            Self::Experimental => "experimental",
         }
     }
 
@@ -38,6 +44,8 @@ impl Release {
         match self {
             Self::Bookworm => 15,
             Self::Trixie => 17,
+            Self::Forky => 18,
+            Self::Experimental => 19,
         }
     }
 
@@ -105,6 +113,20 @@ pub struct LabSpec {
     pub hosts: Vec<HostSpec>,
     /// Whether it must not outlive this process: when the process is gone, the next sweep brings the lab down.
     pub owned: bool,
+    /// Whether what the hosts write is kept in memory, where this machine has enough of it: faster, and gone with the machine.
+    pub in_memory: bool,
+    /// Its number on this machine, which its addresses contain; one that is free by default.
+    pub number: Option<u8>,
+    /// What a lab of the same hosts and number has kept ([`HostsLab::keep`](super::HostsLab::keep)): its hosts begin with that.
+    pub begins_with: Option<PathBuf>,
+}
+
+impl LabSpec {
+    /// Returns an ordinary lab in `dir` that ends with this process.
+    #[must_use]
+    pub fn new(dir: PathBuf, hosts: Vec<HostSpec>) -> Self {
+        Self { dir, hosts, owned: true, in_memory: false, number: None, begins_with: None }
+    }
 }
 
 /// The last address of a /24 goes to host number 200; that is more than one machine boots.
@@ -155,11 +177,8 @@ mod tests {
     use super::*;
 
     fn problem_of(change: impl FnOnce(&mut LabSpec)) -> String {
-        let mut spec = LabSpec {
-            dir: PathBuf::from("/var/tmp/lab"),
-            hosts: vec![HostSpec::new("a", Release::Bookworm), HostSpec::new("b", Release::Trixie)],
-            owned: false,
-        };
+        let hosts = vec![HostSpec::new("a", Release::Bookworm), HostSpec::new("b", Release::Trixie)];
+        let mut spec = LabSpec::new(PathBuf::from("/var/tmp/lab"), hosts);
         change(&mut spec);
         spec.validate().map_or_else(|error| error.to_string(), |()| String::new())
     }

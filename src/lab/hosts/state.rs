@@ -11,8 +11,15 @@ use super::error::Failure;
 use super::network::LabNumber;
 use super::process::ProcessId;
 use super::spec::HostSpec;
+use super::spec::LabSpec;
 
 const FILE: &str = "lab.json";
+
+/// Below the lab's directory, where each host has one of its own.
+pub(super) const HOSTS: &str = "hosts";
+
+/// Below the lab's directory, where the operator's things are.
+pub(super) const CLIENT: &str = "client";
 
 /// The state file, written before anything else of the lab exists.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,12 +33,15 @@ pub(super) struct State {
     pub(super) owner: Option<ProcessId>,
     /// In the order of their addresses.
     pub(super) hosts: Vec<HostSpec>,
+    /// What its hosts begin with, where that is more than a tree.
+    #[serde(default)]
+    pub(super) begins_with: Option<PathBuf>,
 }
 
 impl State {
     /// Returns the state of a lab that is about to be made.
-    pub(super) fn new(number: LabNumber, owner: Option<ProcessId>, hosts: Vec<HostSpec>) -> Self {
-        Self { version: 1, number, owner, hosts }
+    pub(super) fn new(number: LabNumber, owner: Option<ProcessId>, spec: LabSpec) -> Self {
+        Self { version: 1, number, owner, hosts: spec.hosts, begins_with: spec.begins_with }
     }
 
     /// Tells whether `dir` holds a lab.
@@ -76,7 +86,7 @@ pub(super) struct HostPaths(PathBuf);
 impl HostPaths {
     /// Returns those of the host called `name`.
     pub(super) fn new(lab_dir: &Path, name: &str) -> Self {
-        Self(lab_dir.join("hosts").join(name))
+        Self(lab_dir.join(HOSTS).join(name))
     }
     /// Everything below.
     pub(super) fn dir(&self) -> &Path {
@@ -130,15 +140,15 @@ impl HostPaths {
 
 /// Where the lab keeps the operator's things.
 pub(super) fn identity_file(lab_dir: &Path) -> PathBuf {
-    lab_dir.join("client").join("id_ed25519")
+    lab_dir.join(CLIENT).join("id_ed25519")
 }
 
 /// The true host keys of all hosts.
 pub(super) fn known_hosts(lab_dir: &Path) -> PathBuf {
-    lab_dir.join("client").join("known_hosts")
+    lab_dir.join(CLIENT).join("known_hosts")
 }
 
 /// A configuration for a person's ssh.
 pub(super) fn ssh_config(lab_dir: &Path) -> PathBuf {
-    lab_dir.join("client").join("ssh_config")
+    lab_dir.join(CLIENT).join("ssh_config")
 }

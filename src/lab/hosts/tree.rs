@@ -126,7 +126,7 @@ fn purge_postgres(tree: &Path, layer: &Path, log: &Path) -> Result<(), Failure> 
     for dir in [&upper, &work, &root] {
         fs::create_dir_all(dir).map_err(Failure::file("make", dir))?;
     }
-    mounts::mount_overlay(&[tree], &upper, &work, &root)?;
+    mounts::mount_overlay(&[tree.to_owned()], &upper, &work, &root)?;
     let purged = (|| {
         let mut ask = Command::new("chroot");
         ask.arg(&root).args(["dpkg-query", "--show", "--showformat=${Package}\n"]).args(POSTGRES_PACKAGES);

@@ -97,7 +97,7 @@ pub enum LocalLabError {
         servers: usize,
     },
     /// PostgreSQL is not installed.
-    #[error("no PostgreSQL 15 to 18 was found in {looked_in}")]
+    #[error("no PostgreSQL 15 to 19 was found in {looked_in}")]
     NoPostgres {
         /// Where it was looked for.
         looked_in: String,

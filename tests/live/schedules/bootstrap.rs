@@ -156,6 +156,7 @@ impl schedules::Schedule for Bootstrap {
 }
 
 #[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn random_schedules_on_15() {
     schedules::play::<Bootstrap>(Release::Bookworm, 1_000, SCHEDULES);
 }
@@ -163,4 +164,10 @@ fn random_schedules_on_15() {
 #[test]
 fn random_schedules_on_17() {
     schedules::play::<Bootstrap>(Release::Trixie, 2_000, SCHEDULES);
+}
+
+#[test]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
+fn random_schedules_on_18() {
+    schedules::play::<Bootstrap>(Release::Forky, 6_000, SCHEDULES);
 }

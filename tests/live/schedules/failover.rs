@@ -483,12 +483,18 @@ fn now_ms() -> u64 {
 }
 
 #[test]
-#[ignore = "takes minutes: make soak"]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn random_failovers_on_15() {
     schedules::play::<Failover>(Release::Bookworm, 5_000, SCHEDULES);
 }
 
 #[test]
+#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn random_failovers_on_17() {
     schedules::play::<Failover>(Release::Trixie, 5_100, SCHEDULES);
+}
+
+#[test]
+fn random_failovers_on_18() {
+    schedules::play::<Failover>(Release::Forky, 5_200, SCHEDULES);
 }

@@ -142,3 +142,9 @@ fn random_switchovers_on_15() {
 fn random_switchovers_on_17() {
     schedules::play::<Switchover>(Release::Trixie, 4_000, SCHEDULES);
 }
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn random_switchovers_on_18() {
+    schedules::play::<Switchover>(Release::Forky, 7_000, SCHEDULES);
+}
