@@ -6,7 +6,10 @@ use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
+use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::thresholds::Thresholds;
+use crate::model::topology::Purpose;
+use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 /// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.
@@ -85,6 +88,40 @@ pub(super) fn check_synchronous(
         ));
     }
     findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// L12: nothing is set with which committed data do not survive. What the inventory of a lab wants is none of these.
+pub(super) fn check_settings(topology: &Topology, server: &Server, instance: &Instance) -> Vec<Finding> {
+    let name = &server.name;
+    let is_lab = topology.common().purpose == Purpose::Lab;
+    let is_wanted = |parameter: &str| {
+        let own = [&server.parameters, &topology.common().parameters];
+        is_lab && own.iter().any(|all| all.keys().any(|name| name.as_str() == parameter))
+    };
+    let found = UNSAFE_SETTINGS.into_iter().filter_map(|one| {
+        let setting = instance.settings.get(one.name)?;
+        (setting.setting != one.safe && !is_wanted(one.name)).then_some((one, setting))
+    });
+    found
+        .map(|(one, setting)| {
+            let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
+            Finding::unhealthy(
+                Diagnostic::error("unsafe-setting", format!("server \"{name}\": {} is {}", one.name, setting.setting))
+                    .server(name)
+                    .detail(format!("It comes from: {from}. {}.", capital(one.what)))
+                    .hint(format!(
+                        "Set {} = {}. Pages that were written meanwhile may be damaged: check --deep reads them.",
+                        one.name, one.safe
+                    )),
+            )
+            .of_topology()
+        })
+        .collect()
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// L20: the archiver of one server does its work.
