@@ -11,6 +11,7 @@ use crate::model::thresholds::Thresholds;
 use crate::model::topology::Purpose;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::brought::SyncNames;
 
 /// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.
 pub(super) fn check_synchronous(
@@ -19,7 +20,9 @@ pub(super) fn check_synchronous(
     instance: &Instance,
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
-    let Some(wish) = topology.synchronous(primary) else { return Vec::new() };
+    let Some(wish) = topology.synchronous(primary) else {
+        return names_of_others(primary, instance).into_iter().map(Finding::of_topology).collect();
+    };
     let mut findings = Vec::new();
     let setting = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
     let names = setting("synchronous_standby_names");
@@ -88,6 +91,29 @@ pub(super) fn check_synchronous(
         ));
     }
     findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// Names for which commits wait although the inventory promises nothing, and of which too few are there: clients hang.
+fn names_of_others(primary: &ServerName, instance: &Instance) -> Option<Finding> {
+    let setting = instance.settings.get("synchronous_standby_names")?;
+    let wish = SyncNames::parse(&setting.setting)?;
+    let there =
+        instance.senders.iter().filter(|sender| matches!(sender.sync_state.as_str(), "sync" | "quorum")).count();
+    (there < wish.count).then(|| {
+        let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
+        Finding::unhealthy(
+            Diagnostic::error(
+                "sync-names-foreign",
+                format!("server \"{primary}\": commits wait for standbys that are not there"),
+            )
+            .server(primary)
+            .detail(format!(
+                "synchronous_standby_names is '{}', from: {from}. {there} of {} stream. The inventory promises nothing of that sort.",
+                setting.setting, wish.count
+            ))
+            .hint("ALTER SYSTEM RESET synchronous_standby_names; or take it out of that file; then SELECT pg_reload_conf(); To promise it: replication.synchronous."),
+        )
+    })
 }
 
 /// L12: nothing is set with which committed data do not survive. What the inventory of a lab wants is none of these.

@@ -37,11 +37,11 @@ const SETTINGS: [(&str, &str); 20] = [
 /// What a session sets besides from version 17 on; an earlier server would refuse it.
 const SINCE_17: [(&str, &str); 1] = [("transaction_timeout", "0")];
 
-/// What a superuser's session sets besides: nothing of it gets into the server's log, or into the statements that
+/// What a superuser's session sets besides: no trigger of somebody else's fires, but those that always do; nothing of it gets into the server's log, or into the statements that
 /// `pg_stat_statements` and its like keep for anybody who may read them (hazard 84). Where these are not loaded, their
 /// parameters are names without a meaning.
 const OF_SUPERUSER: [(&str, &str); 11] = [
-    ("session_replication_role", "origin"),
+    ("session_replication_role", "replica"),
     ("log_statement", "none"),
     ("log_duration", "off"),
     ("log_min_duration_statement", "-1"),

@@ -61,8 +61,8 @@ SELECT json_build_object(
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
   'tablespace_bytes', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_size(oid)), '{}')
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
-  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'name', name, 'setting', setting)
-      ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
+  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'line', sourceline, 'name', name,
+      'setting', setting) ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
   'included_files', (SELECT coalesce(json_object_agg(f, pg_read_file(f, 0, 1000000, true)), '{}')
       FROM (SELECT DISTINCT sourcefile AS f FROM pg_file_settings WHERE sourcefile NOT LIKE '%/postgresql.auto.conf'
         AND sourcefile NOT LIKE '%/pgstead.conf' AND sourcefile <> current_setting('config_file')) i),
