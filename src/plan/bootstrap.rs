@@ -116,8 +116,10 @@ pub fn plan_bootstrap(
             install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
         } else if seen.configuration == Configuration::Kept {
             refusals.extend(adoption::overridden(topology, *seen, &wanted));
-        } else if servers.values().any(|seen| seen.data.is_none()) {
-            refusals.extend(brought::refusals(topology, *seen, &BTreeSet::new()));
+        } else if links.iter().any(|link| {
+            link.upstream == *name && servers.get(&link.standby).is_some_and(|standby| standby.data.is_none())
+        }) {
+            refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
         }
         let change = change::decide(seen, &install, &comparison.edited);
         let behind = pooler::behind(topology, *seen, &install);

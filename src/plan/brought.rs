@@ -112,33 +112,41 @@ pub(super) fn is_free(seen: Seen<'_>, name: &str) -> bool {
     find(name).zip(in_force).is_none_or(|(one, setting)| setting.context != "postmaster" || one.is_neutral(setting))
 }
 
-/// Returns what wins over every file on a primary and would act on its copies. `judged` is what was refused already.
+/// Returns what `ALTER SYSTEM` has set on a server that a copy is made of, and what would act on the copy: it travels along.
+pub(super) fn travels(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<String>) -> Vec<Diagnostic> {
+    let Some(instance) = seen.instance else { return Vec::new() };
+    let name = &seen.server.name;
+    let wanted = parameters::of_inventory(topology, seen.server);
+    let to_judge = TABLE.iter().filter(|one| !judged.contains(one.name) && !wanted.contains_key(one.name));
+    let found = to_judge.filter_map(|one| {
+        let unit = instance.settings.get(one.name).and_then(|setting| setting.unit.as_deref());
+        let set = of_alter_system(instance, one.name).filter(|set| !one.is_neutral_written(&set.setting, unit))?;
+        Some((one, set))
+    });
+    found
+        .map(|(one, set)| {
+            Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {}", one.name))
+                .server(name)
+                .detail(format!(
+                    "{} has {}. On a standby {}; it travels with every copy, and wins over every file.",
+                    place(set),
+                    set.setting,
+                    one.acts
+                ))
+                .hint(format!("ALTER SYSTEM RESET {}; no reload is needed before the next run.", one.name))
+        })
+        .collect()
+}
+
+/// Returns what wins over every file on a primary and would act on its copies, or on itself once it is a standby. `judged` is
+/// what was refused already.
 pub(super) fn refusals(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<String>) -> Vec<Diagnostic> {
     let Some(instance) = seen.instance.filter(|instance| !instance.in_recovery) else { return Vec::new() };
     let name = &seen.server.name;
     let wanted = parameters::of_inventory(topology, seen.server);
-    let mut refusals = Vec::new();
+    let mut refusals = travels(topology, seen, judged);
     for one in TABLE.iter().filter(|one| !judged.contains(one.name) && !wanted.contains_key(one.name)) {
         let setting = instance.settings.get(one.name);
-        let unit = setting.and_then(|setting| setting.unit.as_deref());
-        if let Some(auto) =
-            of_alter_system(instance, one.name).filter(|auto| !one.is_neutral_written(&auto.setting, unit))
-        {
-            refusals.push(
-                Diagnostic::error(
-                    "setting-overridden",
-                    format!("server \"{name}\": ALTER SYSTEM has set {}", one.name),
-                )
-                .server(name)
-                .detail(format!(
-                    "{} has {}. On a standby {}; it travels with every copy, and wins over every file.",
-                    place(auto),
-                    auto.setting,
-                    one.acts
-                ))
-                .hint(format!("ALTER SYSTEM RESET {}; no reload is needed before the next run.", one.name)),
-            );
-        }
         let set = setting.filter(|setting| setting.source == "command line" && !one.is_neutral(setting));
         if let Some(setting) = set {
             refusals.push(
