@@ -100,8 +100,9 @@ pub static FUNCTION: LazyLock<String> = LazyLock::new(|| {
 /// The text of a script that runs a program of PostgreSQL as a session of a superuser: its arguments.
 pub static AS_SUPERUSER: LazyLock<String> = LazyLock::new(|| {
     [
+        "# A session as every other of ours: PROGRAM ARGUMENT…\n",
         &FUNCTION,
-        "; pgstead_session \"$(\"$1\" --version | sed 's/^[^0-9]*\\([0-9]*\\).*/\\1/')\"; PGOPTIONS=$PGOPTIONS$pgstead_superuser exec \"$@\"",
+        "\npgstead_session \"$(\"$1\" --version | sed 's/^[^0-9]*\\([0-9]*\\).*/\\1/')\"\nPGOPTIONS=$PGOPTIONS$pgstead_superuser exec \"$@\"",
     ]
     .concat()
 });

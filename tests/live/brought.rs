@@ -125,6 +125,9 @@ fn acts_on_nobody(release: Release) {
         }
     }
     lab.settled();
+    // Of the operator's files, pgstead's parts alone are compared.
+    let diff = lab.pgstead(&["render", "--diff"]).expect(0);
+    assert!(!diff.stdout.contains("do not touch") && !diff.stdout.contains("max_connections = 123"), "{diff}");
     there_and_back_again(&lab);
     let check = lab.pgstead(&["check", "--format", "json"]).expect(0);
     assert!(!check.codes().contains(&"not-served".to_owned()), "{check}");
