@@ -1,9 +1,12 @@
 //! What is told to the operator when something is wrong: one shape for problems, refusals, findings and failures.
 //!
 //! PostgreSQL's message style: a short lower-case primary message, factual DETAIL, a HINT only when it is probably right.
-//! This module has no wording of its own; each module words what it knows, and `ui/` decides how it looks.
+//! This module has no wording of its own; each module words what it knows, and `ui/` decides how it looks. What others wrote is
+//! quoted in it without the passwords that it may hold.
 
 use serde::Serialize;
+
+use crate::quote::mask;
 
 /// How bad a diagnostic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,7 +62,7 @@ impl Diagnostic {
         Self {
             code,
             severity,
-            message: message.into(),
+            message: mask::passwords(&message.into()),
             at: None,
             detail: None,
             hint: None,
@@ -78,14 +81,14 @@ impl Diagnostic {
     /// Adds facts.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(mask::passwords(&detail.into()));
         self
     }
 
     /// Adds what would help.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(mask::passwords(&hint.into()));
         self
     }
 
@@ -99,7 +102,7 @@ impl Diagnostic {
     /// Adds the exact command.
     #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = Some(command.into());
+        self.command = Some(mask::passwords(&command.into()));
         self
     }
 }

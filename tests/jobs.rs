@@ -42,7 +42,7 @@ impl Place {
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
         let (job, seed) = (self.text("jobs/seed"), self.text("main.seed.r1"));
         let head = [&job, user.trim(), "-", verifier, "run", "r1", "seed", &seed, "upstream", "a", "--"];
-        self.sh(scripts::START_JOB, &[&head, command].concat())
+        self.sh(&scripts::START_JOB, &[&head, command].concat())
     }
 
     fn wait(&self) -> Output {

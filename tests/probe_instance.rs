@@ -79,7 +79,12 @@ impl Server {
     fn look(&self) -> Seen {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         let (data, socket, own) = (path(self.data()), path(self.dir.path().into()), path(self.dir.path().join("own")));
+        // As somebody left them in /etc/environment.
+        let foreign = [("PGSERVICE", "elsewhere"), ("PGHOSTADDR", "192.0.2.1"), ("PGTARGETSESSIONATTRS", "read-write")];
+        let options = [("PGOPTIONS", "-c search_path=nowhere"), ("PGREQUIREAUTH", "gss"), ("PGSSLMODE", "verify-full")];
         let mut probe = Command::new("sh")
+            .envs(foreign)
+            .envs(options)
             .args(["-s", "--", "version", "15", "port", &self.port])
             .args(["layout", "plain", BIN, &data, "", "", &socket, "", &own])
             .stdin(Stdio::piped())
@@ -136,6 +141,52 @@ impl Seen {
 fn one_that_answers_neither_starts_nor_stops() {
     let seen = Server::new("").start("--wait").look();
     assert!(seen.instance.known().is_some() && seen.is_listening && !seen.starts_or_stops, "{seen:?}");
+}
+
+/// What a server's configuration says to every client is not said to us: the answer is the same, and so is that of a standby,
+/// where a serializable transaction fails.
+#[test]
+fn one_whose_defaults_are_odd_answers_all_the_same() {
+    const ODD: &str = "default_transaction_read_only = on\ndefault_transaction_isolation = serializable\n\
+        default_transaction_deferrable = on\nstatement_timeout = 1\nidle_session_timeout = 1\nlock_timeout = 1\n\
+        client_min_messages = debug5\nsearch_path = nowhere\nDateStyle = 'Postgres, DMY'\nIntervalStyle = sql_standard\n\
+        bytea_output = escape\nstandard_conforming_strings = off\nrow_security = off\nlog_statement = all\n\
+        client_encoding = LATIN1\nhot_standby = on\n";
+    for standby in [false, true] {
+        let instance = Server::new(ODD);
+        if standby {
+            instance.write("standby.signal", "");
+        }
+        let instance = instance.start("--wait");
+        let seen = instance.look();
+        let answer: serde_json::Value =
+            serde_json::from_str(seen.instance.known().unwrap_or_else(|| panic!("{seen:?}"))).unwrap();
+        assert_eq!(answer["in_recovery"], standby);
+        assert_eq!(answer["databases"].as_array().unwrap().len(), 2);
+        let log = std::fs::read_to_string(instance.dir.path().join("log")).unwrap();
+        assert!(!log.contains("json_build_object"), "the log has what was asked:\n{log}");
+    }
+}
+
+/// A value is served, although the server writes it otherwise than the file does, or not at all.
+#[test]
+fn a_value_that_is_written_otherwise_is_served() {
+    const WRITTEN: &str = "log_timezone = 'utc'\nrecovery_prefetch = true\narchive_command = 'cp %p /nowhere/%f'\n\
+        log_rotation_age = '1 d'\ncheckpoint_timeout = 300s\nautovacuum_naptime = '1min'\nlog_checkpoints = ye\n\
+        wal_sync_method = FSYNC\nssl_min_protocol_version = 'tlsv1.2'\nsome_extension.place = 'X'\n";
+    let instance = Server::new(WRITTEN).start("--wait");
+    let unserved = |instance: &Server| {
+        let seen = instance.look();
+        let answer: serde_json::Value = serde_json::from_str(seen.instance.known().unwrap()).unwrap();
+        answer["health"]["unserved"].clone()
+    };
+    assert_eq!(unserved(&instance), serde_json::json!([]));
+    // Another one is not.
+    let conf = instance.data().join("postgresql.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let other = text.replace("'utc'", "'Europe/Vienna'").replace("recovery_prefetch = true", "recovery_prefetch = no");
+    std::fs::write(&conf, other.replace("log_checkpoints = ye", "log_checkpoints = f")).unwrap();
+    assert_eq!(unserved(&instance), serde_json::json!(["log_checkpoints", "log_timezone", "recovery_prefetch"]));
 }
 
 #[test]

@@ -6,8 +6,12 @@ use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
+use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::thresholds::Thresholds;
+use crate::model::topology::Purpose;
+use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::plan::brought::SyncNames;
 
 /// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.
 pub(super) fn check_synchronous(
@@ -16,7 +20,9 @@ pub(super) fn check_synchronous(
     instance: &Instance,
     thresholds: &Thresholds,
 ) -> Vec<Finding> {
-    let Some(wish) = topology.synchronous(primary) else { return Vec::new() };
+    let Some(wish) = topology.synchronous(primary) else {
+        return names_of_others(primary, instance).into_iter().map(Finding::of_topology).collect();
+    };
     let mut findings = Vec::new();
     let setting = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
     let names = setting("synchronous_standby_names");
@@ -85,6 +91,63 @@ pub(super) fn check_synchronous(
         ));
     }
     findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// Names for which commits wait although the inventory promises nothing, and of which too few are there: clients hang.
+fn names_of_others(primary: &ServerName, instance: &Instance) -> Option<Finding> {
+    let setting = instance.settings.get("synchronous_standby_names")?;
+    let wish = SyncNames::parse(&setting.setting)?;
+    let there =
+        instance.senders.iter().filter(|sender| matches!(sender.sync_state.as_str(), "sync" | "quorum")).count();
+    (there < wish.count).then(|| {
+        let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
+        Finding::unhealthy(
+            Diagnostic::error(
+                "sync-names-foreign",
+                format!("server \"{primary}\": commits wait for standbys that are not there"),
+            )
+            .server(primary)
+            .detail(format!(
+                "synchronous_standby_names is '{}', from: {from}. {there} of {} stream. The inventory promises nothing of that sort.",
+                setting.setting, wish.count
+            ))
+            .hint("ALTER SYSTEM RESET synchronous_standby_names; or take it out of that file; then SELECT pg_reload_conf(); To promise it: replication.synchronous."),
+        )
+    })
+}
+
+/// L12: nothing is set with which committed data do not survive. What the inventory of a lab wants is none of these.
+pub(super) fn check_settings(topology: &Topology, server: &Server, instance: &Instance) -> Vec<Finding> {
+    let name = &server.name;
+    let is_lab = topology.common().purpose == Purpose::Lab;
+    let is_wanted = |parameter: &str| {
+        let own = [&server.parameters, &topology.common().parameters];
+        is_lab && own.iter().any(|all| all.keys().any(|name| name.as_str() == parameter))
+    };
+    let found = UNSAFE_SETTINGS.into_iter().filter_map(|one| {
+        let setting = instance.settings.get(one.name)?;
+        (setting.setting != one.safe && !is_wanted(one.name)).then_some((one, setting))
+    });
+    found
+        .map(|(one, setting)| {
+            let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
+            Finding::unhealthy(
+                Diagnostic::error("unsafe-setting", format!("server \"{name}\": {} is {}", one.name, setting.setting))
+                    .server(name)
+                    .detail(format!("It comes from: {from}. {}.", capital(one.what)))
+                    .hint(format!(
+                        "Set {} = {}. Pages that were written meanwhile may be damaged: check --deep reads them.",
+                        one.name, one.safe
+                    )),
+            )
+            .of_topology()
+        })
+        .collect()
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// L20: the archiver of one server does its work.

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
 use crate::model::name::ServerName;
+use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::quantity::bytes;
 use crate::model::thresholds::Thresholds;
 
 /// L21, first half: file systems. `rate` is the primary's WAL in bytes per second, where it is known.
@@ -58,6 +61,42 @@ pub(super) fn check_disks(
         }
     }
     findings
+}
+
+/// L21: what slots may keep has room on the disk of the WAL (hazard 45).
+pub(super) fn check_slot_cap(
+    name: &ServerName,
+    seen: &ServerObservation,
+    layout: &Layout,
+    instance: &Instance,
+) -> Option<Finding> {
+    let cap = instance.settings.get("max_slot_wal_keep_size")?.setting.parse::<i64>().ok()?;
+    let wal = [&layout.data_directory, "/pg_wal"].concat();
+    let disk = seen.disks.get(&wal).or_else(|| seen.disks.get(&layout.data_directory)).and_then(Observed::known)?;
+    let room = disk.free_bytes.saturating_add(instance.wal_directory_bytes.unwrap_or(0));
+    // -1 is no cap. The setting counts in megabytes.
+    let cap = u64::try_from(cap).ok().map(|cap| cap.saturating_mul(1 << 20));
+    if cap.is_some_and(|cap| cap <= room) {
+        return None;
+    }
+    let keeps = cap.map_or("without a limit".to_owned(), |cap| format!("up to {}", bytes(cap)));
+    Some(
+        Finding::remark(
+            Diagnostic::warning(
+                "slot-cap-exceeds-disk",
+                format!("server \"{name}\": slots may keep more WAL than {} can hold", disk.mount),
+            )
+            .server(name)
+            .detail(format!(
+                "They keep {keeps}; there is room for {}. A standby that stays away would stop this server.",
+                bytes(room)
+            ))
+            .hint(
+                "Lower replication.max_slot_wal_keep_size in the inventory and bootstrap, or give WAL a larger disk.",
+            ),
+        )
+        .of_topology(),
+    )
 }
 
 /// L21, second half: clocks. Both skews are measured against the operator's clock, each within its round trip.

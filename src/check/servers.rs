@@ -3,6 +3,7 @@
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::ServerReport;
+use crate::check::brought;
 use crate::check::certificates;
 use crate::check::durability;
 use crate::check::files;
@@ -47,10 +48,6 @@ const MANAGED: [&str; 15] = [
     "wal_level",
     "wal_log_hints",
 ];
-
-/// Settings that must be empty, or a standby stops or never follows (hazard 36).
-const RECOVERY_TARGETS: [&str; 5] =
-    ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
 
 /// Returns what the report says of every server.
 pub fn report(topology: &Topology, observation: &Observation) -> Vec<ServerReport> {
@@ -143,6 +140,7 @@ pub fn check_servers(
         };
         let mut of_server = configuration(name, seen, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
+        of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         if let Some(reference) = reference {
             of_server.extend(same_history(name, primary, instance, reference));
@@ -156,7 +154,9 @@ pub fn check_servers(
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
         of_server.extend(durability::check_archiver(name, instance, thresholds));
+        of_server.extend(durability::check_settings(topology, server, instance));
         of_server.extend(room::check_disks(name, seen, rate, thresholds));
+        of_server.extend(room::check_slot_cap(name, seen, layout, instance));
         of_server
             .extend(seen_primary.and_then(|of_primary| room::check_clock(name, seen, primary, of_primary, thresholds)));
         of_server.extend(dials(name, links, seen, instance, evidence.dialled));
@@ -346,22 +346,6 @@ fn role_survives_restart(
                 "Remove it: a restart would begin an archive recovery.",
             );
         }
-    }
-    for target in RECOVERY_TARGETS {
-        if instance.settings.get(target).is_some_and(|setting| !setting.setting.is_empty()) {
-            wrong(
-                "recovery-target",
-                format!("server \"{name}\": {target} is set"),
-                "A standby with a recovery target stops there. Reset it.",
-            );
-        }
-    }
-    if instance.settings.get("recovery_target_timeline").is_some_and(|setting| setting.setting != "latest") {
-        wrong(
-            "recovery-target",
-            format!("server \"{name}\": recovery_target_timeline is not latest"),
-            "A standby would not follow a promoted server. Reset it.",
-        );
     }
     let role = seen.files.get(&layout.own("role")).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
     let expected = if is_primary { "primary" } else { "standby" };

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::secret::Secret;
+use crate::model::session;
 use crate::quote::sh;
 
 /// The OS identity a command needs on the server.
@@ -65,12 +66,14 @@ pub struct Argv {
     pub stdin: Vec<Piece>,
     /// The identity it runs under.
     pub run_as: RunAs,
+    /// Whether it opens a session of PostgreSQL as a superuser, which is to be like every other of ours.
+    pub opens_session: bool,
 }
 
 impl Argv {
     /// Makes a command without arguments.
     pub fn new(run_as: RunAs, program: impl Into<String>) -> Self {
-        Self { program: program.into(), args: Vec::new(), stdin: Vec::new(), run_as }
+        Self { program: program.into(), args: Vec::new(), stdin: Vec::new(), run_as, opens_session: false }
     }
 
     /// Adds one argument.
@@ -84,6 +87,13 @@ impl Argv {
     #[must_use]
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Makes its session like every other of ours, whatever the server's defaults and the environment say.
+    #[must_use]
+    pub fn in_session(mut self) -> Self {
+        self.opens_session = true;
         self
     }
 
@@ -115,6 +125,10 @@ impl Argv {
         if let (RunAs::User(user), false) = (&self.run_as, prefix.is_empty()) {
             words.push(user.clone());
             words.push("--".to_owned());
+        }
+        // Behind runuser and sudo, which may bring variables of their own.
+        if self.opens_session {
+            words.extend(["sh", "-c", &session::AS_SUPERUSER, "pgstead-session"].map(str::to_owned));
         }
         words.push(self.program.clone());
         words.extend(self.args.iter().cloned());

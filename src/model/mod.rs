@@ -23,6 +23,7 @@ pub mod pooler;
 pub mod quantity;
 pub mod readiness;
 pub mod secret;
+pub mod session;
 pub mod thresholds;
 pub mod topology;
 pub mod version;

@@ -390,6 +390,9 @@ pub struct FileSetting {
     pub name: String,
     /// The value as it is written, unquoted.
     pub setting: String,
+    /// The line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
 }
 
 /// Positions in the write-ahead log.

@@ -113,6 +113,66 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("wal_log_hints", "it is always on"),
 ];
 
+/// A setting with which committed data do not survive, or damage goes on unnoticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsafeSetting {
+    /// The parameter.
+    pub name: &'static str,
+    /// Its value that is safe.
+    pub safe: &'static str,
+    /// What happens with another one.
+    pub what: &'static str,
+    /// Whether it loses what was committed; the others hide damage that is there already.
+    pub loses: bool,
+}
+
+/// The settings with which a server keeps no promise about its data (manual, 20.5 and 20.17).
+pub const UNSAFE_SETTINGS: [UnsafeSetting; 8] = [
+    UnsafeSetting { name: "fsync", safe: "on", what: "a crash of the machine may destroy all data", loses: true },
+    UnsafeSetting {
+        name: "full_page_writes",
+        safe: "on",
+        what: "a crash of the machine leaves torn pages, which every copy takes over",
+        loses: true,
+    },
+    UnsafeSetting {
+        name: "data_sync_retry",
+        safe: "off",
+        what: "after a failed flush the server goes on without data that the kernel has dropped",
+        loses: true,
+    },
+    UnsafeSetting {
+        name: "zero_damaged_pages",
+        safe: "off",
+        what: "a damaged page is emptied when it is read, and its rows are gone",
+        loses: true,
+    },
+    UnsafeSetting {
+        name: "ignore_checksum_failure",
+        safe: "off",
+        what: "damaged pages are read as if they were sound",
+        loses: false,
+    },
+    UnsafeSetting {
+        name: "ignore_invalid_pages",
+        safe: "off",
+        what: "recovery goes on past pages that are not there",
+        loses: false,
+    },
+    UnsafeSetting {
+        name: "ignore_system_indexes",
+        safe: "off",
+        what: "damaged indexes of the catalog are passed over",
+        loses: false,
+    },
+    UnsafeSetting {
+        name: "allow_system_table_mods",
+        safe: "off",
+        what: "the catalog can be changed by hand",
+        loses: false,
+    },
+];
+
 /// Says whether a value as written in a file is what `pg_settings` shows in its base unit.
 ///
 /// `32MB` is `4096` of unit `8kB`, `yes` is `on`; what is not understood counts as different (manual, 20.1.1).

@@ -2,15 +2,19 @@
 //!
 //! It reads names, not pages: what has rotted shows in checksums, which this does not compute.
 
+use std::sync::LazyLock;
+
 use crate::model::layout::Layout;
 use crate::model::observed::Observed;
+use crate::model::session;
 use crate::model::topology::Server;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
 
 /// The text of the script.
-pub const SCRIPT: &str = include_str!("damage.sh");
+pub static SCRIPT: LazyLock<String> =
+    LazyLock::new(|| include_str!("damage.sh").replace("# @@SESSION@@", &session::FUNCTION));
 
 /// Returns what is missing in a server's data directory, in sentences. Absent: there is no data directory.
 pub async fn look<H: Host>(host: &H, server: &Server, layout: &Layout, is_running: bool) -> Observed<Vec<String>> {
@@ -19,7 +23,7 @@ pub async fn look<H: Host>(host: &H, server: &Server, layout: &Layout, is_runnin
         words.extend([layout.program("psql"), layout.socket_directory.clone(), server.port.to_string()]);
         words.push(roles::SUPERUSER.to_owned());
     }
-    let output = match host.probe(SCRIPT, &words).await {
+    let output = match host.probe(&SCRIPT, &words).await {
         Ok(output) => output,
         Err(error) => return Observed::Unreadable(error.to_string()),
     };
@@ -77,7 +81,8 @@ mod tests {
 
         fn look(&self) -> Observed<Vec<String>> {
             let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
-            let output = Command::new("sh").args(["-c", SCRIPT, "x", user.trim()]).arg(self.0.path()).output().unwrap();
+            let output =
+                Command::new("sh").args(["-c", &SCRIPT, "x", user.trim()]).arg(self.0.path()).output().unwrap();
             lines(Records::parse(&output.stdout).unwrap().get("damage"))
         }
 

@@ -5,6 +5,7 @@ main() {
 set -u
 export LC_ALL=C
 cd / || exit 1
+# @@SESSION@@
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 me=$(id -un)
@@ -50,8 +51,9 @@ needed() {
   done
 }
 relations() { # PSQL SOCKETS PORT SUPERUSER
-  ask() { as_instance env PGDATABASE="$1" PGCONNECT_TIMEOUT=5 "$psql" -XAtq -h "$2" -p "$3" -U "$4" -c "$5" 2>/dev/null </dev/null; }
+  ask() { as_instance env PGDATABASE="$1" "PGOPTIONS=$PGOPTIONS$pgstead_superuser" PGCONNECT_TIMEOUT=5 "$psql" -XAtq -h "$2" -p "$3" -U "$4" -c "$5" 2>/dev/null </dev/null; }
   psql=$1
+  pgstead_session "$("$psql" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')"
   ask postgres "$2" "$3" "$4" "SELECT datname FROM pg_database WHERE datallowconn" | while IFS= read -r database; do
     ask "$database" "$2" "$3" "$4" "SELECT format('%s of %s in database \"%s\" is missing.', pg_relation_filepath(oid), oid::regclass, current_database())
       FROM pg_class WHERE pg_relation_filenode(oid) IS NOT NULL AND relkind IN ('r', 'i', 't', 'm', 'S') AND relpersistence = 'p'

@@ -1,7 +1,4 @@
-SET log_statement = 'none';
-SET log_min_duration_statement = -1;
 SET statement_timeout = '10s';
-SET search_path = pg_catalog;
 WITH line AS (
   SELECT CASE
     WHEN NOT pg_is_in_recovery()
@@ -64,8 +61,8 @@ SELECT json_build_object(
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
   'tablespace_bytes', (SELECT coalesce(json_object_agg(spcname, pg_tablespace_size(oid)), '{}')
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
-  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'name', name, 'setting', setting)
-      ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
+  'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'line', sourceline, 'name', name,
+      'setting', setting) ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
   'included_files', (SELECT coalesce(json_object_agg(f, pg_read_file(f, 0, 1000000, true)), '{}')
       FROM (SELECT DISTINCT sourcefile AS f FROM pg_file_settings WHERE sourcefile NOT LIKE '%/postgresql.auto.conf'
         AND sourcefile NOT LIKE '%/pgstead.conf' AND sourcefile <> current_setting('config_file')) i),
@@ -76,9 +73,14 @@ SELECT json_build_object(
   'health', json_build_object(
     'unserved', (SELECT coalesce(json_agg(s.name ORDER BY s.name), '[]')
         FROM pg_settings s JOIN pg_file_settings f ON f.name = s.name AND f.applied AND f.error IS NULL
-        WHERE s.context = 'sighup' AND NOT s.pending_restart AND CASE s.vartype
-          WHEN 'string' THEN f.setting <> s.setting
-          WHEN 'enum' THEN lower(f.setting) <> lower(s.setting)
+        -- A server writes a value as it understands it: words of an enum have aliases, a time zone its own spelling,
+        -- and archive_command is not shown while nothing is archived. What an extension makes of its own, nobody knows.
+        CROSS JOIN LATERAL (SELECT CASE WHEN lower(f.setting) IN ('true', 'yes', '1') THEN 'on'
+            WHEN lower(f.setting) IN ('false', 'no', '0') THEN 'off' ELSE lower(f.setting) END AS word) w
+        WHERE s.context = 'sighup' AND NOT s.pending_restart AND s.name NOT LIKE '%.%' AND CASE s.vartype
+          WHEN 'string' THEN s.setting <> '(disabled)'
+            AND CASE s.name WHEN 'log_timezone' THEN lower(f.setting) <> lower(s.setting) ELSE f.setting <> s.setting END
+          WHEN 'enum' THEN w.word = ANY (s.enumvals) AND w.word <> lower(s.setting)
           WHEN 'bool' THEN f.setting::boolean <> s.setting::boolean
           ELSE false END),
     'checksum_failures', (SELECT coalesce(json_agg(json_build_object('database', coalesce(datname, ''),

@@ -2,19 +2,22 @@
 //! trips, in which nothing can be changed. What could not be read stays unknown, and is said to be.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use crate::model::layout::Layout;
 use crate::model::lost::Lost;
 use crate::model::lost::LostTable;
 use crate::model::lsn::Lsn;
 use crate::model::observed::Observed;
+use crate::model::session;
 use crate::model::topology::Server;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
 
 /// The text of the script.
-pub const SCRIPT: &str = include_str!("lost.sh");
+pub static SCRIPT: LazyLock<String> =
+    LazyLock::new(|| include_str!("lost.sh").replace("# @@SESSION@@", &session::FUNCTION));
 
 /// Reads what a server wrote on a timeline from a position on.
 pub async fn read<H: Host>(
@@ -49,7 +52,7 @@ pub async fn read<H: Host>(
 }
 
 async fn ask<H: Host>(host: &H, words: &[String]) -> Result<Records, String> {
-    let output = host.probe(SCRIPT, words).await.map_err(|error| error.to_string())?;
+    let output = host.probe(&SCRIPT, words).await.map_err(|error| error.to_string())?;
     Records::parse(&output.stdout).map_err(|error| error.to_string())
 }
 
@@ -97,7 +100,7 @@ mod tests {
         assert!(Command::new("chmod").arg("755").arg(&program).status().unwrap().success());
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
         let output = Command::new("sh")
-            .args(["-c", SCRIPT, "pgstead-probe", "lost", user.trim()])
+            .args(["-c", &SCRIPT, "pgstead-probe", "lost", user.trim()])
             .arg(&program)
             .args(["/data", "1", "0/3000000"])
             .output()

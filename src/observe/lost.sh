@@ -6,6 +6,7 @@ main() {
 set -u
 export LC_ALL=C
 cd / || exit 1
+# @@SESSION@@
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' | cut -c 1-400)"; }
 me=$(id -un)
@@ -47,8 +48,9 @@ case $verb in
   names)
     sockets=$1 port=$2 superuser=$3
     shift 3
+    pgstead_session "$("$program" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')"
     ask() { # DATABASE SQL
-      as_instance env PGDATABASE="$1" PGCONNECT_TIMEOUT=5 "$program" -XAtq -h "$sockets" -p "$port" -U "$superuser" -c "$2" 2>/dev/null
+      as_instance env PGDATABASE="$1" "PGOPTIONS=$PGOPTIONS$pgstead_superuser" PGCONNECT_TIMEOUT=5 "$program" -XAtq -h "$sockets" -p "$port" -U "$superuser" -c "$2" 2>/dev/null
     }
     put names.tables "$(
       ask postgres "SELECT oid || ' ' || datname FROM pg_database WHERE datallowconn" | while read -r oid database; do

@@ -8,12 +8,14 @@ use std::time::Duration;
 use crate::model::layout;
 use crate::model::layout::Layout;
 use crate::model::pooler::Pooler;
+use crate::model::session;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 /// The text of the probe.
 pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let script = include_str!("probe.sh").replace("# @@BESIDE@@\n", include_str!("beside.sh"));
+    let script = script.replace("# @@SESSION@@", &session::FUNCTION);
     script.replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end())
 });
 

@@ -153,6 +153,8 @@ as_user() { # USER COMMAND…
   fi
 }
 as_instance() { as_user "$user" "$@"; }
+# @@SESSION@@
+pgstead_session "$version"
 # A postmaster that stands still does not answer, while its kernel goes on accepting connections to it.
 PGCONNECT_TIMEOUT=10
 export PGCONNECT_TIMEOUT
@@ -222,7 +224,7 @@ fi
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
   ask_instance() {
-    as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+    as_instance env "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"
@@ -233,6 +235,8 @@ SQL
     if ! says "$scratch/sql.status" 0 && ! grep -q 'timeout expired' "$scratch/sql.err"; then
       "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
+      # One of an earlier version is looked at, too, and says so.
+      if grep -q 'transaction_timeout\|event_triggers' "$scratch/sql.err"; then pgstead_session; fi
       if [ "$ready" = 0 ]; then ask_instance; fi
       echo "$ready" >"$scratch/sql.ready"
     fi; } &
@@ -244,7 +248,8 @@ fi
 # --- PgBouncer, likewise. Its console knows the simple protocol alone, and psql speaks it.
 if [ -n "$pooler" ] && [ -S "$pooler_socket/.s.PGSQL.$pooler" ]; then
   asked_pooler=1
-  { PGCONNECT_TIMEOUT=$patience as_user "$pooler_user" "$bin/psql" -XAqw -F "$(printf '\t')" -P footer=off -h "$pooler_socket" \
+  # Its console takes no options.
+  { PGOPTIONS='' PGCONNECT_TIMEOUT=$patience as_user "$pooler_user" "$bin/psql" -XAqw -F "$(printf '\t')" -P footer=off -h "$pooler_socket" \
       -p "$pooler" -U pgbouncer -d pgbouncer -c 'SHOW DATABASES' >"$scratch/pooler" 2>"$scratch/pooler.err"
     echo $? >"$scratch/pooler.status"; } &
 else

@@ -189,7 +189,7 @@ readiness_installation() {
 }
 
 readiness_psql() { # DATABASE; the name goes by the environment, where it can be no conninfo
-  PGDATABASE=$1 as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres
+  PGOPTIONS=$PGOPTIONS$pgstead_superuser PGDATABASE=$1 as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres
 }
 readiness_sql() {
   readiness_psql postgres >"$scratch/r.sql" 2>"$scratch/r.err" <<'SQL' || return

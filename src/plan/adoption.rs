@@ -13,6 +13,7 @@ use crate::model::parameter::is_same_written;
 use crate::model::topology::Authentication;
 use crate::model::topology::Topology;
 use crate::pki;
+use crate::plan::brought;
 use crate::plan::desired::Wanted;
 use crate::plan::files::Entry;
 use crate::plan::identity::Configuration;
@@ -34,7 +35,7 @@ pub fn refusals(
 ) -> Vec<Diagnostic> {
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
-    let mut refusals = overridden(primary, wanted);
+    let mut refusals = overridden(topology, primary, wanted);
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
@@ -62,11 +63,14 @@ fn with_server(diagnostic: Diagnostic, name: &ServerName) -> Diagnostic {
 }
 
 /// Returns why our settings would have no effect: `ALTER SYSTEM` and the command line win over every file (hazard 30).
-pub fn overridden(seen: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
+/// On a primary also why others would act on its copies.
+pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
     let Some(instance) = seen.instance else { return Vec::new() };
     let name = &seen.server.name;
     let mut refusals = Vec::new();
-    for (parameter, value) in our_settings(seen, wanted) {
+    let ours = our_settings(seen, wanted);
+    let judged = ours.keys().cloned().collect();
+    for (parameter, value) in ours {
         let unit = instance.settings.get(&parameter).and_then(|setting| setting.unit.as_deref());
         let of_auto = instance
             .file_settings
@@ -76,7 +80,13 @@ pub fn overridden(seen: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
             refusals.push(
                 Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {parameter}"))
                     .server(name)
-                    .detail(format!("{} has {}; {value} is needed.", auto.file, shown(&auto.setting)))
+                    .detail(format!(
+                        "{} has {}; {} is needed.{}",
+                        auto.file,
+                        shown(&auto.setting),
+                        shown(&value),
+                        acts(&parameter)
+                    ))
                     .hint(format!("ALTER SYSTEM RESET {parameter}; no reload is needed before the next run.")),
             );
         }
@@ -93,7 +103,13 @@ pub fn overridden(seen: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
             );
         }
     }
+    refusals.extend(brought::refusals(topology, seen, &judged));
     refusals
+}
+
+/// What a setting does on a standby, where it does nothing here.
+fn acts(parameter: &str) -> String {
+    brought::find(parameter).map_or(String::new(), |one| format!(" On a standby {}.", one.acts))
 }
 
 fn shown(value: &str) -> &str {
@@ -259,6 +275,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
             .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
         );
     }
+    notes.extend(brought::notes(primary, instance));
     let waiting = instance.settings.iter().filter(|(_, setting)| setting.pending_restart);
     let waiting: Vec<&str> = waiting.map(|(name, _)| name.as_str()).collect();
     if !waiting.is_empty() {

@@ -4,6 +4,7 @@
 //! last (hazards.md, section 3.13).
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::job::Job;
@@ -20,6 +21,7 @@ use crate::plan::PlanBuilder;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
 use crate::plan::adoption;
+use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
@@ -113,7 +115,11 @@ pub fn plan_bootstrap(
             let at = install.len().saturating_sub(1);
             install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
         } else if seen.configuration == Configuration::Kept {
-            refusals.extend(adoption::overridden(*seen, &wanted));
+            refusals.extend(adoption::overridden(topology, *seen, &wanted));
+        } else if links.iter().any(|link| {
+            link.upstream == *name && servers.get(&link.standby).is_some_and(|standby| standby.data.is_none())
+        }) {
+            refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
         }
         let change = change::decide(seen, &install, &comparison.edited);
         let behind = pooler::behind(topology, *seen, &install);

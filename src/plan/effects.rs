@@ -13,6 +13,7 @@ use crate::model::parameter::is_same_value;
 use crate::plan::decided::Decided;
 use crate::plan::files::Entry;
 use crate::plan::kept;
+use crate::quote::mask;
 use crate::render::postgresql_conf::parse_settings;
 
 /// The change of one effective setting.
@@ -59,7 +60,7 @@ fn change(server: &ServerName, instance: &Instance, name: String, after: Option<
     }
     Some(SettingChange {
         server: server.clone(),
-        before: readable(setting),
+        before: mask::passwords(&readable(setting)),
         source: setting.sourcefile.clone().unwrap_or_else(|| setting.source.clone()),
         restart: setting.context == "postmaster",
         name,

@@ -67,7 +67,7 @@ pub fn unit(topology: &Topology, seen: Seen<'_>) -> Option<String> {
 /// Returns the commands that start a job and wait for its end.
 pub fn run(topology: &Topology, seen: Seen<'_>, job: NewJob<'_>) -> Vec<Argv> {
     let unit = unit(topology, seen);
-    let mut start = Argv::new(identity(seen), "sh").args(["-c", scripts::START_JOB, "pgstead-start-job"]).args([
+    let mut start = Argv::new(identity(seen), "sh").args(["-c", &scripts::START_JOB, "pgstead-start-job"]).args([
         directory(seen),
         seen.layout.os_user.clone(),
         unit.clone().unwrap_or_else(|| NONE.to_owned()),

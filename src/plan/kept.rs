@@ -8,10 +8,12 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Setting;
 use crate::model::observed::Observed;
 use crate::model::parameter::is_same_written;
 use crate::model::topology::Topology;
+use crate::plan::brought;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
 use crate::plan::identity::Configuration;
@@ -40,6 +42,8 @@ pub const ROLE_COMMENT: &str = "made by pgstead";
 #[derive(Debug, Clone)]
 pub struct Base<'a> {
     values: BTreeMap<&'a str, &'a str>,
+    /// The same without what `ALTER SYSTEM` wrote.
+    files: BTreeMap<&'a str, &'a str>,
     settings: &'a BTreeMap<String, Setting>,
     /// Whether the data has page checksums, which every copy shares.
     checksums: bool,
@@ -50,15 +54,22 @@ impl<'a> Base<'a> {
     pub fn of(primary: Seen<'a>) -> Option<Self> {
         let instance = primary.instance?;
         let operators = instance.file_settings.iter().filter(|setting| !setting.file.ends_with("/pgstead.conf"));
-        let values = operators.map(|setting| (setting.name.as_str(), setting.setting.as_str())).collect();
+        let pair = |setting: &'a FileSetting| (setting.name.as_str(), setting.setting.as_str());
+        let of_files = operators.clone().filter(|setting| !setting.file.ends_with("/postgresql.auto.conf"));
+        let (files, values) = (of_files.map(pair).collect(), operators.map(pair).collect());
         let control = primary.data.and_then(|data| data.control.known());
         let checksums = control.is_some_and(|control| control.checksum_version > 0);
-        Some(Self { values, settings: &instance.settings, checksums })
+        Some(Self { values, files, settings: &instance.settings, checksums })
     }
 
     /// Returns the value that holds without our file, as written or in base units.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.values.get(name).copied().or_else(|| self.settings.get(name)?.boot.as_deref())
+    }
+
+    /// Returns the value that the operator's files set, without what `ALTER SYSTEM` wrote.
+    pub(super) fn file_value(&self, name: &str) -> Option<&str> {
+        self.files.get(name).copied()
     }
 
     /// Says whether the operator's files set a parameter.
@@ -232,6 +243,8 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
         ],
         &[("hot_standby", "on"), ("max_slot_wal_keep_size", cap), ("recovery_target_timeline", "latest")],
     );
+    // What does nothing on a primary is no reason to restart one.
+    replication.retain(|setting| !is_primary || brought::is_free(seen, &setting.name));
     if base.says("wal_level", "minimal") {
         replication.push(ConfSetting::new("wal_level", "replica"));
     }
@@ -250,10 +263,11 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
             replication.push(setting);
         }
     }
+    replication.extend(brought::undone(topology, seen, base, is_primary));
     let role = match role {
         ConfRole::Primary(names) => Section {
             title: "This server is the primary",
-            settings: (!names.is_empty())
+            settings: (!names.is_empty() || brought::waits_for_others(seen, base))
                 .then(|| ConfSetting::new("synchronous_standby_names", names))
                 .into_iter()
                 .collect(),

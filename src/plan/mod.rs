@@ -6,6 +6,7 @@
 pub mod adoption;
 pub mod aside;
 pub mod bootstrap;
+pub mod brought;
 pub mod certificates;
 pub mod change;
 pub mod clients;

@@ -3,12 +3,12 @@
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::FileChange;
 use crate::plan::Material;
 use crate::plan::desired;
 use crate::plan::files;
+use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
@@ -26,26 +26,38 @@ pub fn rendered(
     let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
     let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
-    let mut files = Vec::new();
-    for server in topology.servers() {
-        let Some(seen) = observation.server(&server.name) else { continue };
-        let Observed::Known(layout) = &seen.layout else { continue };
-        let seen = Seen {
+    let look = |server| {
+        let seen = observation.server(&topology.server(server)?.name)?;
+        let configuration = identity::configuration(seen);
+        Some(Seen {
             topology: topology.name(),
             version: topology.common().version,
-            server,
+            server: topology.server(server)?,
             seen,
-            layout,
-            data: None,
+            layout: seen.layout.known()?,
+            // Files that stay the operator's are compared in our parts of them alone.
+            data: seen.data_directory.known().filter(|_| configuration == Configuration::Kept),
             instance: seen.instance.known(),
-            configuration: Configuration::Written,
+            configuration,
             adopted: false,
-        };
+        })
+    };
+    let seen_primary = look(primary);
+    let mut files = Vec::new();
+    for server in topology.servers() {
+        let Some(seen) = look(&server.name) else { continue };
         let role = match links.iter().find(|link| link.standby == server.name) {
             None => ConfRole::Primary(names.clone()),
             Some(link) => desired::standby_role(topology, seen, &link.upstream),
         };
-        let wanted = desired::wanted(topology, observation, material, seen, None, role)?;
+        let wanted = desired::wanted(
+            topology,
+            observation,
+            material,
+            seen,
+            seen_primary.filter(|_| seen.configuration == Configuration::Kept),
+            role,
+        )?;
         for entry in wanted.outside.into_iter().chain(wanted.inside) {
             files.extend(files::change(seen.seen, &entry).map(|change| (server.name.clone(), change)));
         }

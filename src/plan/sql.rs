@@ -17,13 +17,9 @@ use crate::render::hba::roles;
 pub fn psql(layout: &Layout, server: &Server, text: Sql) -> Argv {
     let mut argv = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("psql"))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", &layout.socket_directory, "-p", &server.port.to_string()])
-        .args(["-U", roles::SUPERUSER, "-d", "postgres", "-f", "-"]);
-    // Nothing of this reaches the server's log, and no commit of ours waits for a standby (hazards 28, 84).
-    argv.stdin = Sql::new()
-        .text("SET log_statement = 'none';\nSET log_min_duration_statement = -1;\nSET log_min_error_statement = 'panic';\n")
-        .text("SET synchronous_commit = local;\nSET search_path = pg_catalog;\n")
-        .then(text)
-        .into_pieces();
+        .args(["-U", roles::SUPERUSER, "-d", "postgres", "-f", "-"])
+        .in_session();
+    argv.stdin = text.into_pieces();
     argv
 }
 
@@ -77,7 +73,9 @@ impl Missing {
             sql = sql.text("; END IF; END $do$;\n").then(grants(role));
         }
         if let Some(verifier) = &self.verifier {
-            sql = sql.text("ALTER ROLE ").identifier(roles::REPLICATOR).text(" PASSWORD ").secret(verifier).text(";\n");
+            // pg_stat_activity shows no text of a session that tracks none.
+            sql = sql.text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(roles::REPLICATOR);
+            sql = sql.text(" PASSWORD ").secret(verifier).text(";\n");
         }
         if self.canary {
             sql = sql
@@ -109,7 +107,11 @@ fn grants(role: &str) -> Sql {
     match role {
         roles::OPERATOR => {
             let sql = to(Sql::new().text("GRANT pg_monitor, pg_checkpoint TO "));
-            to(sql.text("GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO "))
+            let sql = to(sql.text("GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO "));
+            // A trigger at every login that writes would keep it out of a standby. Only a superuser can say so, here.
+            sql.text("DO $do$ BEGIN IF current_setting('server_version_num')::int >= 170000 THEN ALTER ROLE ")
+                .identifier(role)
+                .text(" SET event_triggers = off; END IF; END $do$;\n")
         }
         // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
         roles::REWIND => to(Sql::new()

@@ -17,6 +17,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
 use crate::model::name::ServerName;
+use crate::model::session;
+use crate::model::version::Major;
 use crate::pki::OPERATOR_NAME;
 use crate::postgres::error::PostgresError;
 use crate::postgres::tls::Tls;
@@ -37,6 +39,8 @@ pub struct ConnectWish {
     pub database: String,
     /// The role.
     pub user: String,
+    /// The server's version, where it is known: what it has is set, too.
+    pub version: Option<Major>,
     /// How long opening the session may take.
     pub connect_timeout: Duration,
     /// `statement_timeout` of the session.
@@ -54,17 +58,18 @@ impl ConnectWish {
             verify_name: verify_name.into(),
             database: "postgres".to_owned(),
             user: OPERATOR_NAME.to_owned(),
+            version: None,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),
         }
     }
 
-    /// Settings travel in the startup message: they cost no round trip and hold from the first statement on.
-    ///
-    /// `synchronous_commit = local`, or a write of ours would hang while a synchronous standby is away (hazard 28).
+    /// Settings travel in the startup message: they cost no round trip and hold from the first statement on. Of two, the later
+    /// wins.
     fn options(&self) -> String {
-        let mut options = String::from("-c synchronous_commit=local -c search_path=pg_catalog -c statement_timeout=");
+        let mut options = session::options(self.version);
+        options.push_str(" -c statement_timeout=");
         options.push_str(&self.statement_timeout.as_millis().to_string());
         options.push_str(" -c lock_timeout=");
         options.push_str(&self.lock_timeout.as_millis().to_string());

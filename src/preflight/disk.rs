@@ -23,6 +23,7 @@ pub(super) fn judge(facts: &Facts<'_>, seeds: &[Seed]) -> Vec<Finding> {
     for seen in facts.servers() {
         found.extend(file_systems(seen));
         found.extend(nearly_full(facts, seen));
+        found.extend(slot_cap(facts, seen));
     }
     found.extend(facts.source().map(|source| declared(facts, source)).unwrap_or_default());
     for seed in seeds {
@@ -117,6 +118,32 @@ fn nearly_full(facts: &Facts<'_>, seen: Seen<'_>) -> Vec<Diagnostic> {
         );
     }
     found
+}
+
+/// What slots may keep once the inventory's cap is in force, against the disk of the WAL: any server may become an upstream
+/// (hazard 45).
+fn slot_cap(facts: &Facts<'_>, seen: Seen<'_>) -> Option<Diagnostic> {
+    let layout = seen.layout()?;
+    let name = seen.name;
+    let wish = &facts.topology.common().replication.max_slot_wal_keep_size;
+    let cap = super::host::size(wish, super::host::MEGABYTE)?;
+    let path = seen.ready.wal_directory.as_deref().unwrap_or(&layout.data_directory);
+    let (at, mount) = mount_of(seen, path)?;
+    let room =
+        mount.free_bytes.saturating_add(seen.instance().and_then(|instance| instance.wal_directory_bytes).unwrap_or(0));
+    (mount.total_bytes > 0 && cap > room).then(|| {
+        Diagnostic::warning(
+            "slot-cap-exceeds-disk",
+            format!("server \"{name}\": slots may keep more WAL than {at} can hold"),
+        )
+        .server(name)
+        .detail(format!(
+            "replication.max_slot_wal_keep_size is {}; there is room for {}. A standby that stays away would stop this server.",
+            bytes(cap),
+            bytes(room)
+        ))
+        .hint("Lower replication.max_slot_wal_keep_size, or give WAL a larger disk.")
+    })
 }
 
 /// Tablespaces that the primary has and the inventory does not name.

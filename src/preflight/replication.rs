@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::quantity::bytes;
 use crate::model::quantity::seconds;
 use crate::model::readiness::InstanceReadiness;
@@ -20,6 +21,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         found.extend(room(facts, seen, ready));
         found.extend(holds_back(facts, seen, ready));
         found.extend(surprises(facts, seen, ready));
+        found.extend(unsafe_settings(seen));
     }
     if let Some(source) = facts.source() {
         for standby in facts.standbys() {
@@ -102,6 +104,29 @@ fn room(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Vec<Dia
             .detail(format!("It may not execute {}.", list(lacks)))
             .hint("\"pgstead bootstrap\" grants it again."),
         );
+    }
+    found
+}
+
+/// Settings with which committed data do not survive, or damage goes on unnoticed.
+fn unsafe_settings(seen: Seen<'_>) -> Vec<Diagnostic> {
+    let name = seen.name;
+    let mut found = Vec::new();
+    for one in UNSAFE_SETTINGS {
+        let Some(setting) = seen.instance().and_then(|instance| instance.settings.get(one.name)) else { continue };
+        if setting.setting == one.safe {
+            continue;
+        }
+        let message = format!("server \"{name}\": {} is {}", one.name, setting.setting);
+        let diagnostic = if one.loses {
+            Diagnostic::error("unsafe-setting", message)
+        } else {
+            Diagnostic::warning("unsafe-setting", message)
+        };
+        let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
+        found.push(diagnostic.server(name).detail(format!("With it, {}. It comes from: {from}.", one.what)).hint(
+            format!("Set {} = {}, and look at the data before they are copied: pg_amcheck --all.", one.name, one.safe),
+        ));
     }
     found
 }

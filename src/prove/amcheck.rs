@@ -1,6 +1,7 @@
 //! Runs `pg_amcheck` on standbys: every page and index is read there, and compared with the tables.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use futures_util::future::join_all;
 
@@ -9,12 +10,14 @@ use crate::check::evidence::AmcheckOutcome;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::session;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
 
-const SCRIPT: &str = include_str!("scripts/amcheck.sh");
+static SCRIPT: LazyLock<String> =
+    LazyLock::new(|| include_str!("scripts/amcheck.sh").replace("# @@SESSION@@", &session::FUNCTION));
 
 /// A database that is not read: it is a template, and nobody's data are in it.
 const TEMPLATE: &str = "template1";
@@ -36,7 +39,7 @@ pub(super) async fn run_amcheck<H: Host>(
         let mut words = vec![limit_s.to_string(), layout.bin_directory.clone(), layout.socket_directory.clone()];
         words.extend([server.port.to_string(), layout.os_user.clone(), roles::SUPERUSER.to_owned()]);
         words.extend(databases.iter().cloned());
-        let said = match host.probe(SCRIPT, &words).await {
+        let said = match host.probe(&SCRIPT, &words).await {
             Ok(output) => match Records::parse(&output.stdout) {
                 Ok(records) => Observed::Known(read(&records, databases, limit_s)),
                 Err(error) => Observed::Unreadable(error.to_string()),

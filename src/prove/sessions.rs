@@ -11,6 +11,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
+use crate::model::version::Major;
 use crate::pki::pem_of;
 use crate::plan::network;
 use crate::postgres::Client;
@@ -23,6 +24,7 @@ use crate::remote::Host;
 pub struct Sessions<'a, H> {
     hosts: &'a BTreeMap<ServerName, Result<H, String>>,
     doors: BTreeMap<ServerName, Door>,
+    version: Major,
     tls: Tls,
 }
 
@@ -55,7 +57,7 @@ impl<'a, H: Host> Sessions<'a, H> {
                 (server.name.clone(), door)
             })
             .collect();
-        Self { hosts, doors, tls }
+        Self { hosts, doors, version: topology.common().version, tls }
     }
 
     /// Returns the session to a server, opening it where none is open.
@@ -78,7 +80,8 @@ impl<'a, H: Host> Sessions<'a, H> {
         let target = door.target.ok_or_else(|| missing("no address of its instance is known"))?;
         let socket =
             host.forward(&target.to_string(), door.port).await.map_err(|error| Box::new(error.diagnostic()))?;
-        let wish = ConnectWish::new(name.clone(), socket, &door.verify_name);
+        let mut wish = ConnectWish::new(name.clone(), socket, &door.verify_name);
+        wish.version = Some(self.version);
         let open = Client::connect(&wish, &self.tls).await.map_err(|error| Box::new(error.diagnostic()))?;
         let open = Arc::new(open);
         *client = Some(Arc::clone(&open));

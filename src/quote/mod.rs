@@ -1,4 +1,5 @@
-//! One escaper per grammar: shell, SQL, `postgresql.conf`, `pg_hba.conf`, conninfo, URIs, passfile, PgBouncer, unit files of systemd.
+//! One escaper per grammar: shell, SQL, `postgresql.conf`, `pg_hba.conf`, conninfo, URIs, passfile, PgBouncer, unit files of systemd;
+//! and what takes passwords out of texts that are shown.
 //!
 //! Layer 0. Each file turns any text into one inert token of its grammar and has a property test; nothing else in the
 //! program escapes anything (hazard 87).
@@ -6,6 +7,7 @@
 pub mod conf;
 pub mod conninfo;
 pub mod hba;
+pub mod mask;
 pub mod pgbouncer;
 pub mod pgpass;
 pub mod sh;

@@ -7,6 +7,7 @@ use similar::TextDiff;
 
 use crate::model::quantity::count;
 use crate::plan::FileChange;
+use crate::quote::mask;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::one_line;
@@ -56,7 +57,9 @@ pub(super) fn render<'a>(
 pub(crate) fn unified_diff(change: &FileChange) -> Option<String> {
     let after = change.after.as_deref()?;
     let Some(before) = change.before.as_deref() else { return Some(added(after.lines())) };
-    let diff = TextDiff::from_lines(before, after);
+    // What stands there may be somebody else's.
+    let (before, after) = (mask::passwords(before), mask::passwords(after));
+    let diff = TextDiff::from_lines(&before, &after);
     Some(diff.unified_diff().context_radius(3).to_string())
 }
 

@@ -387,7 +387,7 @@ const SETTINGS: &str = "SELECT string_agg(name || '=' || setting, E'\\n' ORDER B
      'listen_addresses', 'password_encryption', 'shared_buffers', 'cluster_name')";
 
 /// The inventory of a hosts lab wishes a database and a parameter; an operator who adopts wishes none.
-fn own_wishes_only(lab: &mut Scenario) {
+pub(crate) fn own_wishes_only(lab: &mut Scenario) {
     lab.edit(|inventory| {
         let postgres = inventory["postgres"].as_object_mut().unwrap();
         postgres.remove("databases");
@@ -396,19 +396,21 @@ fn own_wishes_only(lab: &mut Scenario) {
 }
 
 /// A primary that was there before pgstead.
-struct Existing {
-    unit: String,
+pub(crate) struct Existing {
+    /// Its unit.
+    pub(crate) unit: String,
     home: String,
     bin: String,
 }
 
 impl Existing {
-    fn path(&self, name: &str) -> String {
+    /// Returns the path of a configuration file.
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.home)
     }
 
     /// Made by Debian's tools, then edited by hand.
-    fn on_debian(lab: &Scenario, release: Release, checksums: bool) -> Self {
+    pub(crate) fn on_debian(lab: &Scenario, release: Release, checksums: bool) -> Self {
         let version = release.postgres_major().to_string();
         let mut create = vec!["pg_createcluster", &version, "main"];
         if checksums {

@@ -12,6 +12,7 @@ mod alarms_promises;
 mod aside;
 mod attest;
 mod bootstrap;
+mod brought;
 mod capture;
 mod cells;
 mod changes;

@@ -18,6 +18,7 @@ use crate::model::SiteName;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::topology::Kind;
 use crate::model::topology::Site;
+use crate::render::hba::roles;
 
 impl Judge<'_, '_> {
     /// Returns the servers and their kinds; what is wrong with any is added to the problems.
@@ -50,6 +51,7 @@ impl Judge<'_, '_> {
             servers.push((server, kind));
         }
         self.topology_of_servers();
+        self.reserved_names();
         self.shared_slots();
         self.shared_addresses(&servers);
         self.shared_directories(&servers);
@@ -155,6 +157,19 @@ impl Judge<'_, '_> {
         }
         if let Some(ssh) = &raw.ssh {
             self.judge_ssh(ssh, &path.key("ssh"));
+        }
+    }
+
+    /// A server's name is the name in its certificates, and a role is whom a certificate of its name admits.
+    fn reserved_names(&mut self) {
+        let reserved = [roles::SUPERUSER, roles::OPERATOR, roles::REPLICATOR, roles::REWIND];
+        for key in self.raw.servers.iter().flatten().map(|(key, _)| key) {
+            if let Some(role) = reserved.into_iter().find(|role| key.eq_ignore_ascii_case(role)) {
+                let problem = Diagnostic::error("reserved-name", format!("server {key:?} has the name of a role"))
+                    .detail(format!("Its certificate would prove whoever has it to be {role:?}."))
+                    .hint("Choose another name.");
+                self.problems.add(&Path::of(&["servers", key]), problem);
+            }
         }
     }
 

@@ -135,7 +135,8 @@ impl Host {
             "sh",
             "-c",
             // The program itself: what Debian puts in front of it is Perl, and takes longer than most queries.
-            "PATH=$(echo /usr/lib/postgresql/*/bin):$PATH exec psql \"$@\"",
+            // A standby takes no serializable session, whatever is the default there.
+            r#"PATH=$(echo /usr/lib/postgresql/*/bin):$PATH PGOPTIONS='-c default_transaction_isolation=read\ committed' exec psql "$@""#,
             "psql",
             "--no-psqlrc",
             "--quiet",

@@ -12,6 +12,8 @@ pub mod room;
 mod source;
 mod steps;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 pub use diagnosis::Condition;
@@ -29,6 +31,7 @@ use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::brought;
 
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +147,11 @@ pub fn plan_reseed(
         );
     }
     let is_copied = matches!(method, Some(Method::Rewind | Method::Basebackup));
+    if is_copied {
+        // A rewind takes the files of the primary, a base backup those of whoever sends it.
+        let source = if method == Some(Method::Rewind) { case.primary } else { case.sender() };
+        refusals.extend(brought::travels(topology, source, &BTreeSet::new()));
+    }
     if is_copied && diagnosis.condition.may_lose_writes() && !request.accept_divergence {
         let loss = diagnosis::loss(&diagnosis)
             .unwrap_or_else(|| format!("What \"{name}\" wrote on its own is on \"{name}\" alone."));

@@ -1,5 +1,10 @@
 //! The fixed scripts that steps run. Their texts never change with their arguments, which are always separate words.
 
+use std::sync::LazyLock;
+
+use crate::model::session;
+use crate::quote::sh;
+
 /// Installs files whole or not at all.
 pub const INSTALL_FILES: &str = include_str!("install-files.sh");
 /// Tells PgBouncer's console something.
@@ -18,8 +23,9 @@ pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 pub const STAND_DOWN: &str = include_str!("stand-down.sh");
 /// Makes a directory where it is absent.
 pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
-/// Starts a detached job.
-pub const START_JOB: &str = include_str!("start-job.sh");
+/// Starts a detached job, in which a session of PostgreSQL is like every other of ours.
+pub static START_JOB: LazyLock<String> =
+    LazyLock::new(|| ["pgstead_session=", &sh::quote(&session::FUNCTION), "\n", include_str!("start-job.sh")].concat());
 /// Waits until a detached job has ended.
 pub const WAIT_JOB: &str = include_str!("wait-job.sh");
 /// Ends a detached job whole, and clears away what it did not finish.

@@ -7,6 +7,8 @@
 set -u
 what=$1 psql=$2 socket=$3 port=$4 seconds=$5
 shift 5
+# Nothing of libpq is inherited. The console takes none of the options that a session of PostgreSQL has.
+for name in $(env | sed -n 's/^\(PG[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 export PGCONNECT_TIMEOUT=5
 limit='' first=''
 console() {

@@ -21,7 +21,9 @@ while [ "$1" != -- ]; do
   shift 2
 done
 shift
-cat >"$directory/run" <<'RUN' || exit 1
+# What a session of ours is like is told as a function, which is defined before this script begins.
+printf '%s\npgstead_session\n' "$pgstead_session" >"$directory/run" || exit 1
+cat >>"$directory/run" <<'RUN' || exit 1
 # Written by pgstead: DIRECTORY VERIFIER SEED COMMAND…
 directory=$1 verifier=$2 seed=$3
 shift 3

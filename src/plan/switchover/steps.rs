@@ -14,6 +14,7 @@ use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
+use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
 use crate::plan::desired;
@@ -468,7 +469,12 @@ fn drain(from: &ServerName, timeout_s: u64) -> Step {
 
 fn restart_pending(name: &ServerName, change: &Change) -> Option<Diagnostic> {
     let Change::Restart { parameters } = change else { return None };
-    let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+    // What acts on standbys alone comes into force with the very start that makes it one.
+    let names = parameters.iter().map(|(name, _)| name.as_str()).filter(|name| brought::find(name).is_none());
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return None;
+    }
     Some(
         Diagnostic::error("changes-pending", format!("server \"{name}\" is not as the inventory says"))
             .server(name)

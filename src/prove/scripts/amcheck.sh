@@ -5,6 +5,7 @@ main() {
 set -u
 export LC_ALL=C
 cd / || exit 1
+# @@SESSION@@
 put() { printf '#%s %s\n%s\n' "$1" "${#2}" "$2"; }
 limit=$1 bin=$2 socket=$3 port=$4 user=$5 role=$6
 shift 6
@@ -15,6 +16,8 @@ as_instance() {
     return 126
   fi
 }
+pgstead_session "$("$bin/psql" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')"
+PGOPTIONS=$PGOPTIONS$pgstead_superuser
 number=0
 for database in "$@"; do
   said=$(as_instance timeout -k 10 "$limit" "$bin/pg_amcheck" --heapallindexed --no-password \

@@ -1,0 +1,150 @@
+//! What a primary that people bring has in its files, its databases and its environment, and what its clients obey, does
+//! nothing to its standbys and nothing to pgstead. What wins over every file is refused, and nothing was changed then.
+//!
+//! What holds on the hosts is read there with psql, from files and from the end of the log.
+
+use pgstead::lab::hosts::Release;
+
+use crate::adoption::Existing;
+use crate::adoption::own_wishes_only;
+use crate::refusals::refused;
+use crate::scenario::Scenario;
+use crate::switchover::there_and_back_again;
+
+/// Settings of a former life: they do nothing on a primary.
+const FORMER_LIFE: &str = "recovery_target_name = 'before_the_upgrade'\nrecovery_target_action = promote\n\
+    recovery_end_command = 'touch /tmp/ended'\narchive_cleanup_command = 'touch /tmp/cleaned'\n\
+    recovery_min_apply_delay = '1h'\nprimary_conninfo = 'host=192.0.2.1 user=old password=s3cret'\n\
+    primary_slot_name = 'old'\n";
+
+/// What clients are to obey, and values that the server shows otherwise than they are written.
+const FOR_CLIENTS: &str = "default_transaction_read_only = on\ndefault_transaction_isolation = serializable\n\
+    default_transaction_deferrable = on\nstatement_timeout = '150ms'\nlock_timeout = '50ms'\n\
+    idle_session_timeout = '300ms'\nidle_in_transaction_session_timeout = '100ms'\nclient_min_messages = log\n\
+    search_path = 'nowhere'\nDateStyle = 'SQL, DMY'\nIntervalStyle = sql_standard\nbytea_output = escape\n\
+    row_security = off\nlog_timezone = 'utc'\nrecovery_prefetch = true\narchive_command = 'cp %p /nowhere/%f'\n\
+    autovacuum_naptime = '60 s'\nsome_extension.place = 'X'\n";
+
+/// Variables of libpq that somebody left for everybody on the machine.
+const ENVIRONMENT: &str = "PGSERVICE=elsewhere\nPGHOSTADDR=192.0.2.1\nPGTARGETSESSIONATTRS=read-write\nPGREQUIREAUTH=gss\n\
+    PGGSSENCMODE=require\nPGCHANNELBINDING=require\nPGSSLNEGOTIATION=direct\nPGSSLMODE=verify-full\nPGUSER=nobody\n\
+    PGOPTIONS='-c work_mem=banana'\nPGCLIENTENCODING=LATIN1\nPGDATABASE=nowhere\n";
+
+/// A trigger that lets nobody make anything, and one that writes whenever pgstead logs in.
+const NO_DDL: &str = "SET default_transaction_read_only = off; CREATE FUNCTION public.no() RETURNS event_trigger LANGUAGE plpgsql AS \
+    $$BEGIN RAISE EXCEPTION 'nobody makes anything here'; END$$; CREATE EVENT TRIGGER no_ddl ON ddl_command_start \
+    EXECUTE FUNCTION public.no()";
+const AT_LOGIN: &str = "SET default_transaction_read_only = off; CREATE TABLE public.logins (who text); \
+    GRANT INSERT ON public.logins TO public; CREATE FUNCTION public.note() RETURNS event_trigger LANGUAGE plpgsql AS \
+    $$BEGIN IF session_user = 'pgstead' THEN INSERT INTO public.logins VALUES (session_user); END IF; END$$; \
+    CREATE EVENT TRIGGER note_logins ON login EXECUTE FUNCTION public.note()";
+
+#[test]
+fn what_a_primary_brings_along_acts_on_nobody_on_15() {
+    acts_on_nobody(Release::Bookworm);
+}
+
+#[test]
+fn what_a_primary_brings_along_acts_on_nobody_on_17() {
+    acts_on_nobody(Release::Trixie);
+}
+
+fn acts_on_nobody(release: Release) {
+    let mut lab = Scenario::boot(release, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    lab.edit(|inventory| inventory["replication"]["authentication"] = "scram-sha-256".into());
+    let existing = Existing::on_debian(&lab, release, true);
+    let is_15 = release == Release::Bookworm;
+    let of_release = if is_15 { "promote_trigger_file = '/tmp/promote'\n" } else { "transaction_timeout = '150ms'\n" };
+    write(&lab, "a", &existing.path("conf.d/former.conf"), &[FORMER_LIFE, FOR_CLIENTS, of_release].concat());
+    for name in ["a", "b"] {
+        write(&lab, name, "/etc/environment", ENVIRONMENT);
+    }
+    if !is_15 {
+        lab.sql("a", AT_LOGIN);
+    }
+    lab.sql("a", NO_DDL);
+    lab.run("a", &["systemctl", "restart", &existing.unit]);
+    assert_eq!(lab.sql("a", "SHOW recovery_target_name"), "before_the_upgrade");
+    for set in [
+        "primary_conninfo = 'host=192.0.2.1 user=old password=s3cret'",
+        "recovery_target_time = '2020-01-01 00:00:00+00'",
+        "synchronous_standby_names = 'old'",
+    ] {
+        lab.sql("a", &format!("ALTER SYSTEM SET {set}"));
+    }
+    lab.sql("a", "SELECT pg_reload_conf()");
+
+    // What wins over every file is refused, by a preflight as by a bootstrap, and what it holds is no secret of ours to tell.
+    let overridden = [("setting-overridden", "a"), ("sync-names-foreign", "a")];
+    let bootstrap = ["bootstrap", "--yes", "--format", "json"];
+    let told = refused(&lab, "settings of a former life", &bootstrap, 5, &overridden);
+    for word in ["primary_conninfo", "recovery_target_time", "postgresql.auto.conf line ", "password=********", "RESET"]
+    {
+        assert!(told.stdout.contains(word), "{word}: {told}");
+    }
+    let preflight = lab.pgstead(&["preflight", "--format", "json"]);
+    for told in [&told, &preflight] {
+        assert!(!told.to_string().contains("s3cret"), "{told}");
+    }
+    for code in ["setting-overridden", "sync-names-foreign"] {
+        assert!(preflight.codes().contains(&code.to_owned()), "{preflight}");
+    }
+    for name in ["primary_conninfo", "recovery_target_time", "synchronous_standby_names"] {
+        lab.sql("a", &format!("ALTER SYSTEM RESET {name}"));
+    }
+    // A server goes on saying that it waits for a restart, although nothing differs any more.
+    lab.run("a", &["systemctl", "restart", &existing.unit]);
+
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
+    let notes = plan["notes"].as_array().unwrap();
+    let warned: Vec<&str> = notes
+        .iter()
+        .filter(|note| note["code"] == "standby-setting")
+        .map(|note| note["detail"].as_str().unwrap())
+        .collect();
+    assert_eq!(warned.len(), if is_15 { 5 } else { 4 }, "{notes:#?}");
+    assert!(warned.iter().all(|detail| detail.contains("conf.d/former.conf line ")), "{warned:#?}");
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    for (name, neutral) in [("recovery_target_name", ""), ("recovery_min_apply_delay", "0"), ("primary_slot_name", "b")]
+    {
+        assert_eq!(lab.sql("b", &format!("SHOW {name}")), neutral, "{name}");
+    }
+    if is_15 {
+        lab.run("b", &["touch", "/tmp/promote"]);
+    }
+    let of_others = "SELECT count(*) > 0 FROM public.pg_stat_statements WHERE query ~ 'CREATE EVENT TRIGGER'";
+    assert_eq!(lab.sql("a", of_others), "t");
+    let verifiers = "SELECT count(*) FROM public.pg_stat_statements WHERE query ~ 'SCRAM-SHA-256[$]'";
+    assert_eq!(lab.sql("a", verifiers), "0");
+    // What clients obey they obey as before, on the copy, too.
+    for name in ["a", "b"] {
+        for (setting, value) in [("statement_timeout", "150ms"), ("default_transaction_read_only", "on")] {
+            assert_eq!(lab.sql(name, &format!("SHOW {setting}")), value, "{name} {setting}");
+        }
+    }
+    lab.settled();
+    // Of the operator's files, pgstead's parts alone are compared.
+    let diff = lab.pgstead(&["render", "--diff"]).expect(0);
+    assert!(!diff.stdout.contains("do not touch") && !diff.stdout.contains("max_connections = 123"), "{diff}");
+    there_and_back_again(&lab);
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(0);
+    assert!(!check.codes().contains(&"not-served".to_owned()), "{check}");
+    assert_eq!(lab.sql("b", "SELECT pg_is_in_recovery()"), "t");
+    for name in ["a", "b"] {
+        let traces = lab.run(name, &["sh", "-c", "ls /tmp/ended /tmp/cleaned 2>/dev/null || :"]);
+        assert_eq!(traces, "", "a command of a former life ran on {name}");
+    }
+    if !is_15 {
+        assert_eq!(lab.sql("a", "SELECT count(*) FROM public.logins"), "0");
+    }
+    // It is in force for everybody else.
+    let made =
+        lab.host("a").psql(lab.port, "postgres", "SET default_transaction_read_only = off; CREATE TABLE public.t ()");
+    assert!(made.is_err_and(|error| format!("{error:?}").contains("nobody makes anything here")));
+}
+
+fn write(lab: &Scenario, host: &str, path: &str, text: &str) {
+    lab.run(host, &["sh", "-c", "printf %s \"$2\" >\"$1\" && chmod 644 \"$1\"", "sh", path, text]);
+}
