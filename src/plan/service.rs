@@ -52,8 +52,8 @@ pub fn start(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
 }
 
-/// Returns the step that starts a primary of which it is known that nobody took its place, whether or not it reaches the
-/// others; see [`guard::may_start_alone`].
+/// Returns the step that starts a primary of which it is known that nobody took its place, whether or not the others answer;
+/// see [`guard::may_start_alone`].
 pub fn start_alone(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_alone_commands(seen))
 }
@@ -177,8 +177,11 @@ pub fn reload(seen: Seen<'_>) -> Step {
 
 /// Returns the step that stops an instance and starts it again.
 pub fn restart(seen: Seen<'_>) -> Step {
+    let is_primary = seen.instance.is_some_and(|instance| !instance.in_recovery);
+    let word = is_primary.then(|| guard::may_start_alone(seen));
     // What would refuse the start refuses while the instance still runs.
-    let mut commands = vec![guard::ask(seen), stop(seen, STOP_SECONDS, "fast")];
-    commands.extend(start_commands(seen));
+    let mut commands: Vec<Argv> =
+        word.into_iter().chain([guard::ask(seen), stop(seen, STOP_SECONDS, "fast")]).collect();
+    commands.extend(if is_primary { start_alone_commands(seen) } else { start_commands(seen) });
     Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
 }
