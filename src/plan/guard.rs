@@ -23,7 +23,7 @@ use crate::plan::survey::Seen;
 use crate::quote::systemd;
 
 /// The name of the file that lists whom the guard asks.
-const PEERS: &str = "peers";
+pub const PEERS: &str = "peers";
 
 /// The name of the file by which a primary starts, within a minute, that gets no answer from the others. Against an answer it
 /// counts for nothing.
