@@ -289,13 +289,18 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
 }
 
 /// A standby has nothing that its primary lacks, unless the primary was put back to an older state. One that receives WAL is
-/// looked at at another moment than the primary.
+/// looked at at another moment than the primary, and may have more by then: but no more than its upstream last said there is.
+/// Such a one may stream all the same, from the beginning of the segment, and nobody notices that it does not get on.
 fn check_ahead(observation: &Observation, primary: &ServerName, link: &Link, seen: &Instance) -> Option<Finding> {
     let Link { upstream, standby } = link;
     let reference = instance(observation, primary)?;
-    let (end, has) = (reference.positions.current?, seen.positions.receive.max(seen.positions.replay)?);
+    let (current, has) = (reference.positions.current?, seen.positions.receive.max(seen.positions.replay)?);
+    let end = match &seen.receiver {
+        Some(receiver) => current.max(receiver.latest_end_lsn?),
+        None => current,
+    };
     let is_same = reference.system_identifier == seen.system_identifier && reference.timeline == seen.timeline;
-    if seen.receiver.is_some() || !is_same || has <= end {
+    if !is_same || has <= end {
         return None;
     }
     let message = format!("link {upstream} → {standby}: \"{standby}\" has WAL that its primary \"{primary}\" has not");

@@ -60,11 +60,16 @@ pub fn start_alone(seen: Seen<'_>) -> Step {
 
 /// Returns the commands of [`start_alone`].
 pub fn start_alone_commands(seen: Seen<'_>) -> Vec<Argv> {
-    std::iter::once(guard::may_start_alone(seen)).chain(start_commands(seen)).collect()
+    commands(seen, Some(guard::may_start_alone(seen)))
 }
 
 /// Returns the commands of [`start`].
 pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
+    commands(seen, None)
+}
+
+/// The word counts once: it comes right before the start that it is for, behind the end of one that still waits.
+fn commands(seen: Seen<'_>, word: Option<Argv>) -> Vec<Argv> {
     let layout = seen.layout;
     let administrator = files::administrator(seen.seen);
     let mut commands = Vec::new();
@@ -78,8 +83,10 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         if service.is_some_and(|service| service.active == "failed") {
             commands.push(Argv::new(administrator.clone(), "systemctl").args(["reset-failed", unit]));
         }
+        commands.extend(word);
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
+        commands.extend(word);
         commands.push(guard::ask(seen));
         commands.push(await_reaped(seen));
         commands.push(

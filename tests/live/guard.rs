@@ -177,6 +177,8 @@ fn does_not_start(release: Release) {
     b.stop();
     b.refuses("If it was promoted and is to be the primary");
     b.run(&["sh", "-c", &format!("echo primary >{}", b.own("role"))]);
+    // The other one is stopped: nobody answers.
+    b.run(&["touch", &b.own("start-alone")]);
     b.starts("f");
     b.stop();
     b.run(&["touch", &signal]);

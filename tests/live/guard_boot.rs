@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use pgstead::lab::hosts::Release;
+use serde_json::json;
 
 use crate::attest::A_IS_OFF;
 use crate::attest::TO_B;
@@ -160,10 +161,13 @@ fn a_healthy_topology_boots_together_and_a_primary_waits_for_its_standbys() {
     accepts_writes(&lab, "a", Instant::now());
 
     // pgstead has looked at all of them: it starts what is stopped, the primary as well, whoever comes first.
-    for name in ["a", "b"] {
-        lab.run(name, &["systemctl", "stop", &unit(RELEASE)]);
+    lab.eventually("a", STREAMING, "1");
+    for name in ["b", "c"] {
+        lab.run(name, &["sh", "-c", "systemctl stop \"$1\"", "sh", &unit(RELEASE)]);
     }
-    lab.run("b", &["systemctl", "disable", "--quiet", "postgresql.service"]);
+    power_cut(&lab, &["a"]);
+    boot(&lab, &["a"]);
+    waits(&lab, "a");
     lab.bootstrap();
     lab.settled();
     one_at_a_time(&recorders.end(), &["a"]);
@@ -198,20 +202,58 @@ fn a_primary_that_was_put_back_to_a_snapshot_does_not_start() {
     let check = lab.pgstead(&["check", "--quick"]).expect(7);
     assert!(check.stdout.contains("it was put back to an older state"), "{check}");
 
-    // Started past the guard it is named as well, and what lacks is said.
+    // The newest state is there again: it starts.
+    lab.run("a", &["mv", "-T", data, "/var/lib/postgresql/15/snapshot"]);
+    lab.run("a", &["mv", "-T", "/var/lib/postgresql/15/newest", data]);
+    service("start").unwrap();
+    lab.eventually("a", "SELECT answer FROM t", "42");
+    lab.eventually("a", STREAMING, "1");
+    lab.settled();
+
+    // Started past the guard the older state is named as well. Its standby streams from it, from the beginning of the segment.
+    service("stop").unwrap();
+    lab.run("a", &["mv", "-T", data, "/var/lib/postgresql/15/newest"]);
+    lab.run("a", &["mv", "-T", "/var/lib/postgresql/15/snapshot", data]);
     let bin = "/usr/lib/postgresql/15/bin/pg_ctl";
     let config = "-c config_file=/etc/postgresql/15/main/postgresql.conf";
     let start =
         ["runuser", "-u", "postgres", "--", bin, "-s", "-w", "-D", data, "-l", "/tmp/log", "-o", config, "start"];
     lab.run("a", &start);
     let check = lab.pgstead(&["check", "--quick", "--format", "json"]).expect(7);
-    assert!(check.codes().contains(&"standby-ahead".to_owned()), "{check}");
-    lab.run("a", &["runuser", "-u", "postgres", "--", bin, "-s", "-w", "-D", data, "stop"]);
+    for code in ["standby-ahead", "start-unguarded"] {
+        assert!(check.codes().contains(&code.to_owned()), "{check}");
+    }
+}
 
-    // The newest state is there again: it starts.
-    lab.run("a", &["mv", "-T", data, "/var/lib/postgresql/15/older"]);
-    lab.run("a", &["mv", "-T", "/var/lib/postgresql/15/newest", data]);
-    service("start").unwrap();
-    assert_eq!(lab.sql("a", "SELECT answer FROM t"), "42");
-    lab.settled();
+/// A switchover hangs in the shutdown of the primary, and somebody promotes its successor by hand. That the run promoted nobody
+/// is a word against silence: what the successor answers counts more.
+#[test]
+fn a_hung_switchover_does_not_bring_a_primary_back_beside_one_that_was_promoted_by_hand() {
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"]["archive_mode"] = json!("on");
+        inventory["postgres"]["parameters"]["archive_command"] = json!("test ! -e /srv/hangs || sleep 600");
+    });
+    lab.bootstrap();
+    lab.run("a", &["touch", "/srv/hangs"]);
+    let recorders = Recorders::begin(&lab, Some("a"));
+    let run = lab.start(&["switchover", "--to", "b", "--yes", "--format", "json"]);
+    until(Instant::now() + SOON, || !answers(&lab, "a"));
+    assert!(lab.run("a", &["cat", "/var/lib/pgstead/lab/a/role"]).starts_with("demoted"));
+    lab.sql("b", "SELECT pg_promote()");
+    lab.eventually("b", "SELECT pg_is_in_recovery()", "f");
+    let ran = run.end().expect(6);
+    assert!(ran.stdout.contains("server \\\"b\\\" is a primary, on timeline 2"), "{ran}");
+    assert!(!ran.stdout.contains("Nobody was promoted") && !ran.stdout.contains("was made the primary again"), "{ran}");
+    assert!(!answers(&lab, "a"));
+    comes_to(&lab, "a", RELEASE, "failed");
+
+    // A person's word on the server does not count against the answer either.
+    lab.run("a", &["touch", "/var/lib/pgstead/lab/a/start-alone"]);
+    assert!(lab.host("a").run(&["systemctl", "start", &unit(RELEASE)]).is_err());
+    assert!(!answers(&lab, "a"));
+    let traces = recorders.end();
+    assert_eq!(never_two(&traces), Vec::<String>::new());
+    let of_b = traces.samples.iter().find(|(name, _)| name == "b").unwrap();
+    assert!(of_b.1.iter().any(|sample| sample.writable));
 }
