@@ -47,13 +47,13 @@ fn boot(lab: &Scenario, names: &[&str]) {
 }
 
 #[track_caller]
-fn waits(lab: &Scenario, host: &str) {
+fn waits(lab: &Scenario, release: Release, host: &str) {
     until(Instant::now() + SOON, || refusal(lab, host).contains(WAITS));
     let said = refusal(lab, host);
     assert!(said.contains(WAITS) && said.contains(&format!("touch /var/lib/pgstead/lab/{host}/start-alone")), "{said}");
-    let journal = lab.run(host, &["journalctl", "--no-pager", "--output=cat", "--unit", &unit(RELEASE), "--boot"]);
+    let journal = lab.run(host, &["journalctl", "--no-pager", "--output=cat", "--unit", &unit(release), "--boot"]);
     assert!(journal.contains(WAITS), "{journal}");
-    assert_eq!(state(lab, host, RELEASE), "activating");
+    assert_eq!(state(lab, host, release), "activating");
     assert!(!answers(lab, host));
 }
 
@@ -100,10 +100,10 @@ fn all_boot_together_after_a_failover_on_somebody_s_word() {
         lab.run(name, &["systemctl", "stop", &unit(RELEASE)]);
     }
     boot(&lab, &["a"]);
-    waits(&lab, "a");
+    waits(&lab, RELEASE, "a");
     // The one that was promoted has nobody to ask either, until the standby is back; then it comes, and a is refused.
     lab.run("b", &["systemctl", "start", "--no-block", &unit(RELEASE)]);
-    waits(&lab, "b");
+    waits(&lab, RELEASE, "b");
     lab.run("c", &["systemctl", "start", &unit(RELEASE)]);
     accepts_writes(&lab, "b", Instant::now());
     comes_to(&lab, "a", RELEASE, "failed");
@@ -127,8 +127,18 @@ fn all_boot_together_after_a_failover_on_somebody_s_word() {
 /// All power fails in a healthy topology: everything comes back by itself. Where the standbys are stopped, the primary waits for
 /// the first of them, and says so.
 #[test]
-fn a_healthy_topology_boots_together_and_a_primary_waits_for_its_standbys() {
-    let lab = Scenario::boot(RELEASE, &["a", "b", "c"]);
+fn a_healthy_topology_boots_together_on_15() {
+    boots_together(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn a_healthy_topology_boots_together_on_17() {
+    boots_together(Release::Trixie);
+}
+
+fn boots_together(release: Release) {
+    let lab = Scenario::boot(release, &["a", "b", "c"]);
     lab.bootstrap();
     let recorders = Recorders::begin(&lab, Some("a"));
     for _ in 0..3 {
@@ -150,24 +160,24 @@ fn a_healthy_topology_boots_together_and_a_primary_waits_for_its_standbys() {
     }
 
     for name in ["b", "c"] {
-        lab.run(name, &["systemctl", "stop", &unit(RELEASE)]);
+        lab.run(name, &["systemctl", "stop", &unit(release)]);
     }
     power_cut(&lab, &["a"]);
     boot(&lab, &["a"]);
-    waits(&lab, "a");
+    waits(&lab, release, "a");
     let check = lab.pgstead(&["check", "--quick"]).expect(7);
     assert!(check.stdout.contains("nobody can be asked"), "{check}");
-    lab.run("b", &["systemctl", "start", &unit(RELEASE)]);
+    lab.run("b", &["systemctl", "start", &unit(release)]);
     accepts_writes(&lab, "a", Instant::now());
 
     // pgstead has looked at all of them: it starts what is stopped, the primary as well, whoever comes first.
     lab.eventually("a", STREAMING, "1");
     for name in ["b", "c"] {
-        lab.run(name, &["sh", "-c", "systemctl stop \"$1\"", "sh", &unit(RELEASE)]);
+        lab.run(name, &["sh", "-c", "systemctl stop \"$1\"", "sh", &unit(release)]);
     }
     power_cut(&lab, &["a"]);
     boot(&lab, &["a"]);
-    waits(&lab, "a");
+    waits(&lab, release, "a");
     lab.bootstrap();
     lab.settled();
     one_at_a_time(&recorders.end(), &["a"]);
