@@ -235,3 +235,23 @@ fn one_that_was_killed_is_absent() {
     assert!(instance.socket().exists());
     assert!(seen.instance.is_absent() && !seen.starts_or_stops, "{seen:?}");
 }
+
+/// Loopback, one address range for one database, and the socket are what a test or an operator may want.
+#[test]
+fn records_that_let_anybody_in_from_the_network_are_seen() {
+    let server = Server::new("");
+    let records = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\n\
+        host app all 10.0.0.0/8 trust\nhost all all 10.0.0.0/8 scram-sha-256\nhost all all samehost trust\n";
+    let open = "hostssl all,app bob 10.0.0.0/8 trust\nhost replication all samenet trust\nhost all all all trust\n";
+    server.write("pg_hba.conf", &[records, open].concat());
+    let seen = server.start("--wait").look();
+    let instance: serde_json::Value = serde_json::from_str(seen.instance.known().unwrap()).unwrap();
+    let trusted = instance["health"]["trusted"].as_array().unwrap();
+    let of = |record: &serde_json::Value| {
+        let word = |key: &str| record[key].as_str().unwrap().to_owned();
+        (record["line"].as_u64().unwrap(), word("database"), word("user"), word("address"))
+    };
+    let wanted = [(7, "all,app", "bob", "10.0.0.0"), (8, "replication", "all", "samenet"), (9, "all", "all", "all")];
+    let wanted = wanted.map(|(line, database, user, address)| (line, database.into(), user.into(), address.into()));
+    assert_eq!(trusted.iter().map(of).collect::<Vec<_>>(), wanted);
+}

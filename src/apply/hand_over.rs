@@ -234,7 +234,7 @@ impl<H: Host> Worker<'_, H> {
                 "When the cause is mended, run the same command again.",
             ),
             false => (
-                format!("Nobody was promoted, and \"{from}\" should have been made the primary again.{troubles}"),
+                format!("This run promoted nobody, and \"{from}\" should have been made the primary again.{troubles}"),
                 "To make it the primary again: pgstead switchover --abort",
             ),
         };

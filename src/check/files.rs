@@ -46,7 +46,7 @@ fn check_key(name: &ServerName, seen: &ServerObservation, path: &str) -> Option<
 }
 
 /// A file that differs from what the manifest says was installed: a remark, since it may be meant. Another authority is
-/// not meant.
+/// not meant, and of the start guard's files more is said in `guard`.
 fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Finding> {
     let manifest = seen.files.get(&layout.own("manifest")).and_then(Observed::known);
     let text = manifest.and_then(|fact| fact.content.as_deref()).unwrap_or_default();
@@ -65,14 +65,13 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
                     .hint("\"pgstead plan\" shows the difference."),
                 ));
             }
+            if guard::files(layout).iter().any(|file| file == path) {
+                return None;
+            }
             let (code, what) = match fact {
                 Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
                 // Without these it is more than a remark.
-                Observed::Absent
-                    if path == layout.own("role") || guard::files(layout).iter().any(|file| file == path) =>
-                {
-                    return None;
-                }
+                Observed::Absent if path == layout.own("role") => return None,
                 Observed::Absent => ("file-missing", "is missing"),
                 _ => return None,
             };

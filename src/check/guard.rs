@@ -12,6 +12,7 @@ use crate::model::name::TopologyName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::plan::guard;
+use crate::plan::guard::PEERS;
 use crate::plan::identity::Identity;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
@@ -28,12 +29,14 @@ pub fn check_guard(
     }
     let unfinished = check_unfinished(name, seen, layout);
     let marked = check_mark(topology, name, seen, layout);
-    marked.into_iter().chain(check_asked(topology, name, seen, layout)).chain(unfinished).collect()
+    let asked = check_asked(topology, name, seen, layout).or_else(|| check_changed(name, seen, layout));
+    let past = check_past(name, seen, layout);
+    marked.into_iter().chain(asked).chain(unfinished).chain(past).collect()
 }
 
-/// Returns the files without which nobody is asked.
+/// Returns the files that the guard consists of: the script, what asks it, and whom it asks.
 pub fn files(layout: &Layout) -> Vec<String> {
-    std::iter::once(layout.own(START_GUARD)).chain(layout.guard_drop_in()).collect()
+    [layout.own(START_GUARD), layout.own(PEERS)].into_iter().chain(layout.guard_drop_in()).collect()
 }
 
 /// Returns what the guard said when it refused the last start.
@@ -71,6 +74,15 @@ fn check_asked(
     };
     for path in files(layout) {
         match seen.files.get(&path) {
+            Some(Observed::Absent) if path == layout.own(PEERS) => {
+                let message = format!("server \"{name}\": {path} is not there");
+                let diagnostic = Diagnostic::error("start-guard-missing", message).server(name);
+                return Some(Finding::unhealthy(
+                    diagnostic
+                        .detail("The start guard does not know whom to ask whether another server is the primary now, and refuses the next start of a primary.")
+                        .hint(MENDS),
+                ));
+            }
             Some(Observed::Absent) => {
                 return missing(
                     format!("{path} is not there"),
@@ -92,6 +104,37 @@ fn check_asked(
         Observed::Unreadable(why) => unreadable(format!("could not see what {unit} does before a start"), why),
         Observed::Absent => None,
     }
+}
+
+/// A file of the guard that is not what was installed: it may ask nobody any more, and let everything start.
+fn check_changed(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Finding> {
+    let manifest = seen.files.get(&layout.own("manifest")).and_then(Observed::known)?.content.as_deref()?;
+    let recorded = |path: &str| manifest.lines().filter_map(|line| line.split_once("  ")).find(|(_, of)| *of == path);
+    let is_changed = |path: &String| {
+        let fact = seen.files.get(path).and_then(Observed::known);
+        fact.zip(recorded(path)).is_some_and(|(fact, (hash, _))| fact.sha256 != hash)
+    };
+    let path = files(layout).into_iter().find(is_changed)?;
+    Some(Finding::unhealthy(
+        Diagnostic::error("start-guard-changed", format!("server \"{name}\": {path} is not what was installed"))
+            .server(name)
+            .detail("The start guard may let an instance start that was replaced, or is not complete.")
+            .hint(format!("\"pgstead plan\" shows the difference. To have it as it was: mv {path} {path}.changed on the server, then pgstead bootstrap.")),
+    ))
+}
+
+/// An instance that runs although its unit does not: whoever started it went past the guard.
+fn check_past(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Finding> {
+    let unit = layout.unit.as_deref()?;
+    let is_down = |state: &str| matches!(state, "inactive" | "failed");
+    let service = seen.service.known().filter(|service| is_down(&service.active))?;
+    seen.instance.known()?;
+    Some(Finding::remark(
+        Diagnostic::warning("start-unguarded", format!("server \"{name}\": the instance runs, and {unit} is {}", service.active))
+            .server(name)
+            .detail("It was started past its unit, as by pg_ctl or pg_ctlcluster as the instance's user: the start guard was not asked. The service manager will not stop it in order.")
+            .hint(format!("When a moment without it is acceptable: stop it as it was started, then: systemctl start {unit}")),
+    ))
 }
 
 /// A mark that is gone, or that is another server's: what runs goes on, and the next start is refused.

@@ -235,6 +235,18 @@ fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -
             "the WAL receiver does not verify its upstream's certificate (sslmode is not verify-full)".to_owned(),
         );
     }
+    let authority = observation.server(standby).and_then(|seen| seen.layout.known()).map(|layout| layout.own("ca.crt"));
+    let found = receiver.conninfo.split_once("sslrootcert=").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+    if let Some(authority) = authority
+        && found != Some(authority.as_str())
+        && found.is_none_or(|found| !found.starts_with('\''))
+    {
+        let found = found.unwrap_or("nothing");
+        wrong(
+            "not-verified",
+            format!("the WAL receiver verifies its upstream's certificate by {found}, not by {authority}"),
+        );
+    }
     if receiver.slot_name.as_ref() != Some(&standby.slot_name()) {
         wrong("wrong-slot", format!("the WAL receiver uses slot {}", receiver.slot_name.as_deref().unwrap_or("none")));
     }
@@ -256,6 +268,7 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
             .hint("SELECT pg_wal_replay_resume(); there, once it is known why it was paused."),
         ));
     }
+    findings.extend(check_ahead(observation, primary, link, seen));
     let position = instance(observation, primary).and_then(|instance| instance.positions.current);
     if let Some((position, replayed)) = position.zip(seen.positions.replay) {
         let behind = u64::try_from(position.bytes_ahead_of(replayed)).unwrap_or(0);
@@ -273,6 +286,35 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
         }
     }
     findings
+}
+
+/// A standby has nothing that its primary lacks, unless the primary was put back to an older state. One that receives WAL is
+/// looked at at another moment than the primary, and may have more by then: but no more than its upstream last said there is.
+/// Such a one may stream all the same, from the beginning of the segment, and nobody notices that it does not get on.
+fn check_ahead(observation: &Observation, primary: &ServerName, link: &Link, seen: &Instance) -> Option<Finding> {
+    let Link { upstream, standby } = link;
+    let reference = instance(observation, primary)?;
+    let (current, has) = (reference.positions.current?, seen.positions.receive.max(seen.positions.replay)?);
+    let end = match &seen.receiver {
+        Some(receiver) => current.max(receiver.latest_end_lsn?),
+        None => current,
+    };
+    let is_same = reference.system_identifier == seen.system_identifier && reference.timeline == seen.timeline;
+    if !is_same || has <= end {
+        return None;
+    }
+    let message = format!("link {upstream} → {standby}: \"{standby}\" has WAL that its primary \"{primary}\" has not");
+    Some(Finding::unhealthy(
+        Diagnostic::error("standby-ahead", message)
+            .server(standby)
+            .detail(format!(
+                "Both are on timeline {}: \"{standby}\" has it up to {has}, \"{primary}\" up to {end}. The primary was put back to an older state, as by a snapshot, or lost what it had flushed.",
+                seen.timeline
+            ))
+            .hint(format!(
+                "What was committed since is on \"{standby}\". Stop \"{primary}\" before more is written there, then: pgstead failover --to {standby}, and pgstead reseed {primary}. Where the older state is to count: pgstead reseed {standby}"
+            )),
+    ))
 }
 
 /// Says in which stage the bytes are that a standby is behind: not sent, on the way, or waiting for replay (L8).

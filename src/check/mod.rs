@@ -3,6 +3,7 @@
 //! Pure: (topology with its thresholds, observation, evidence, selection) in, a verdict with findings out. "Could not look" is never
 //! healthy. The numbers L1 to L23 are those of hazards.md, section 4.
 
+mod access;
 mod brought;
 pub mod canary;
 pub mod catalog;

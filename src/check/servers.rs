@@ -3,6 +3,7 @@
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::ServerReport;
+use crate::check::access;
 use crate::check::brought;
 use crate::check::certificates;
 use crate::check::durability;
@@ -142,6 +143,7 @@ pub fn check_servers(
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
+        of_server.extend(access::check_access(name, instance));
         if let Some(reference) = reference {
             of_server.extend(same_history(name, primary, instance, reference));
             if name != primary {

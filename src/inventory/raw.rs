@@ -201,7 +201,7 @@ pub struct Replication {
     /// How much WAL a slot may hold back; 64GB unless said otherwise.
     #[schemars(extend("pattern" = "^[0-9]+(MB|GB|TB|kB)$"))]
     pub max_slot_wal_keep_size: Option<String>,
-    /// Whether a primary starts that reaches no other server; false unless said otherwise.
+    /// Whether a primary starts that gets no answer from any other server; false unless said otherwise.
     pub start_alone: Option<bool>,
 }
 

@@ -21,8 +21,23 @@ pub struct Health {
     pub archiver: Option<Archiver>,
     /// How much WAL was written since when.
     pub wal: Option<WalRate>,
+    /// Records of `pg_hba.conf` that let somebody in from the network without any proof, for replication or for all databases.
+    pub trusted: Vec<Trusted>,
     /// The text of the CRL file. None where `ssl_crl_file` is empty, and where the file is not there.
     pub crl: Option<String>,
+}
+
+/// A record of `pg_hba_file_rules` whose method is `trust`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// `line_number`.
+    pub line: u32,
+    /// `database`, with commas.
+    pub database: String,
+    /// `user_name`, with commas.
+    pub user: String,
+    /// `address`.
+    pub address: String,
 }
 
 /// A row of `pg_stat_database` with checksum failures.

@@ -71,6 +71,10 @@ SELECT json_build_object(
   'authorities', CASE WHEN current_setting('ssl') = 'on'
       THEN pg_read_file(nullif(current_setting('ssl_ca_file'), ''), 0, 1000000, true) END,
   'health', json_build_object(
+    'trusted', (SELECT coalesce(json_agg(json_build_object('line', line_number, 'database', array_to_string(database, ','),
+        'user', array_to_string(user_name, ','), 'address', address) ORDER BY line_number), '[]')
+        FROM pg_hba_file_rules WHERE auth_method = 'trust' AND type <> 'local' AND database && '{all,replication}'
+          AND address <> ALL ('{samehost,::1}') AND address NOT LIKE '127.%'),
     'unserved', (SELECT coalesce(json_agg(s.name ORDER BY s.name), '[]')
         FROM pg_settings s JOIN pg_file_settings f ON f.name = s.name AND f.applied AND f.error IS NULL
         -- A server writes a value as it understands it: words of an enum have aliases, a time zone its own spelling,

@@ -23,9 +23,10 @@ use crate::plan::survey::Seen;
 use crate::quote::systemd;
 
 /// The name of the file that lists whom the guard asks.
-const PEERS: &str = "peers";
+pub const PEERS: &str = "peers";
 
-/// The name of the file by which a primary starts, within a minute, that reaches none of the others.
+/// The name of the file by which a primary starts, within a minute, that gets no answer from the others. Against an answer it
+/// counts for nothing.
 const START_ALONE: &str = "start-alone";
 
 /// The role of a server that nothing may start.
@@ -115,7 +116,7 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
         "# Written by pgstead: nothing starts that is not complete, or that its role file does not say it is.\n",
         "[Service]\nExecStartPre=+",
         &command.join(" "),
-        "\n",
+        "\n# A primary waits for an answer of the others, for as long as it takes.\nTimeoutStartSec=infinity\n",
         if seen.layout.kind == LayoutKind::Debian && seen.version.may_interrupt_all() { FAST_SHUTDOWN } else { "" },
     ]
     .concat();
@@ -135,12 +136,14 @@ pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
     if topology.common().replication.start_alone {
         lines.push("start_alone".to_owned());
     }
-    let others = topology.servers().filter(|other| other.name != server.name);
+    let others: Vec<_> = topology.servers().filter(|other| other.name != server.name).collect();
     lines.extend(
-        others.map(|other| {
+        others.iter().map(|other| {
             ["peer ", other.name.as_str(), " ", &conninfo::guard_conninfo(topology, layout, other)].concat()
         }),
     );
+    // Without it the guard refuses: a file that lost its end would have it ask fewer, or nobody.
+    lines.push(["end ", &others.len().to_string()].concat());
     let owner = files::own_directory_owner(seen.seen, layout);
     Entry::text(layout.own(PEERS), &owner, "0644", [lines.join("\n"), "\n".to_owned()].concat())
 }
@@ -158,8 +161,8 @@ pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
     })
 }
 
-/// Returns the command after which a primary may start that reaches none of the others: whoever makes it the primary again
-/// knows that nobody was promoted.
+/// Returns the command after which a primary may start without an answer of the others: whoever gives it has looked at all of
+/// them, and found nobody who was promoted.
 pub fn may_start_alone(seen: Seen<'_>) -> Argv {
     Argv::new(files::administrator(seen.seen), "touch").arg(seen.layout.own(START_ALONE))
 }

@@ -102,7 +102,8 @@ pub fn new_instance(
     Seed {
         make,
         complete: complete(seen, wanted, &seed, Vec::new(), "make it the data directory"),
-        start: start_new(topology, seen),
+        // The first of its topology: there is nobody yet who could know of it.
+        start: start_cleared(topology, seen, service::start_alone_commands(seen)),
     }
 }
 
@@ -227,9 +228,13 @@ pub fn clear_job(topology: &Topology, seen: Seen<'_>, job: &Job) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, title, vec![job::clear(topology, seen)])
 }
 
-/// Returns the step that starts what was just made, after its job's record has done its service.
+/// Returns the step that starts a standby which was just made, after its job's record has done its service.
 pub(super) fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
-    let commands = std::iter::once(job::clear(topology, seen)).chain(service::start_commands(seen)).collect();
+    start_cleared(topology, seen, service::start_commands(seen))
+}
+
+fn start_cleared(topology: &Topology, seen: Seen<'_>, start: Vec<Argv>) -> Step {
+    let commands = std::iter::once(job::clear(topology, seen)).chain(start).collect();
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", commands)
 }
 

@@ -52,19 +52,24 @@ pub fn start(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_commands(seen))
 }
 
-/// Returns the step that starts a primary of which it is known that nobody took its place, whether or not it reaches the
-/// others; see [`guard::may_start_alone`].
+/// Returns the step that starts a primary of which it is known that nobody took its place, whether or not the others answer;
+/// see [`guard::may_start_alone`].
 pub fn start_alone(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Reversible, "start the instance", start_alone_commands(seen))
 }
 
 /// Returns the commands of [`start_alone`].
 pub fn start_alone_commands(seen: Seen<'_>) -> Vec<Argv> {
-    std::iter::once(guard::may_start_alone(seen)).chain(start_commands(seen)).collect()
+    commands(seen, Some(guard::may_start_alone(seen)))
 }
 
 /// Returns the commands of [`start`].
 pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
+    commands(seen, None)
+}
+
+/// The word counts once: it comes right before the start that it is for, behind the end of one that still waits.
+fn commands(seen: Seen<'_>, word: Option<Argv>) -> Vec<Argv> {
     let layout = seen.layout;
     let administrator = files::administrator(seen.seen);
     let mut commands = Vec::new();
@@ -78,8 +83,10 @@ pub fn start_commands(seen: Seen<'_>) -> Vec<Argv> {
         if service.is_some_and(|service| service.active == "failed") {
             commands.push(Argv::new(administrator.clone(), "systemctl").args(["reset-failed", unit]));
         }
+        commands.extend(word);
         commands.push(Argv::new(administrator, "systemctl").args(["start", "--no-block", unit]));
     } else {
+        commands.extend(word);
         commands.push(guard::ask(seen));
         commands.push(await_reaped(seen));
         commands.push(
@@ -177,8 +184,11 @@ pub fn reload(seen: Seen<'_>) -> Step {
 
 /// Returns the step that stops an instance and starts it again.
 pub fn restart(seen: Seen<'_>) -> Step {
+    let is_primary = seen.instance.is_some_and(|instance| !instance.in_recovery);
+    let word = is_primary.then(|| guard::may_start_alone(seen));
     // What would refuse the start refuses while the instance still runs.
-    let mut commands = vec![guard::ask(seen), stop(seen, STOP_SECONDS, "fast")];
-    commands.extend(start_commands(seen));
+    let mut commands: Vec<Argv> =
+        word.into_iter().chain([guard::ask(seen), stop(seen, STOP_SECONDS, "fast")]).collect();
+    commands.extend(if is_primary { start_alone_commands(seen) } else { start_commands(seen) });
     Step::run(&seen.server.name, Risk::Disruptive, "restart the instance", commands)
 }

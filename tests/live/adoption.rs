@@ -255,7 +255,8 @@ fn whose_data_it_is(release: Release) {
     let stopped = refused(&lab, "a primary that does not run", BOOTSTRAP, 5, &[("data-directory-not-ours", "a")]);
     assert!(stopped.stdout.contains("start its instance"), "{stopped}");
 
-    // What was in the way is out of the way: now it goes.
+    // What was in the way is out of the way: now it goes. Who was let in for the copy is not any more.
+    lab.run("a", &["sed", "-i", "/copier/d", &existing.path("pg_hba.conf")]);
     lab.run("a", &["systemctl", "start", unit]);
     lab.bootstrap();
     lab.streams("a", &["b"]);

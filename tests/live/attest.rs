@@ -21,10 +21,10 @@ use crate::switchover::is_primary;
 use crate::switchover::one_at_a_time;
 use crate::traces::Recorders;
 
-const TO_B: &[&str] = &["failover", "--to", "b", "--yes", "--format", "json"];
-const A_IS_OFF: &[&str] = &["--attest-fenced", "a", "--reason", "the site burns", "--accept-loss"];
+pub(crate) const TO_B: &[&str] = &["failover", "--to", "b", "--yes", "--format", "json"];
+pub(crate) const A_IS_OFF: &[&str] = &["--attest-fenced", "a", "--reason", "the site burns", "--accept-loss"];
 
-fn unit(release: Release) -> String {
+pub(crate) fn unit(release: Release) -> String {
     format!("postgresql@{}-main.service", release.postgres_major())
 }
 
@@ -35,12 +35,12 @@ fn refused(ran: Ran, code: &str) {
 }
 
 /// What the service manager of a host says of the instance.
-fn state(lab: &Scenario, host: &str, release: Release) -> String {
+pub(crate) fn state(lab: &Scenario, host: &str, release: Release) -> String {
     lab.run(host, &["systemctl", "show", "--property=ActiveState", "--value", &unit(release)]).trim().to_owned()
 }
 
 #[track_caller]
-fn comes_to(lab: &Scenario, host: &str, release: Release, wanted: &str) {
+pub(crate) fn comes_to(lab: &Scenario, host: &str, release: Release, wanted: &str) {
     let mut last = String::new();
     until(Instant::now() + SOON, || {
         last = state(lab, host, release);
@@ -50,18 +50,18 @@ fn comes_to(lab: &Scenario, host: &str, release: Release, wanted: &str) {
 }
 
 /// What the start guard of a host said last.
-fn refusal(lab: &Scenario, host: &str) -> String {
+pub(crate) fn refusal(lab: &Scenario, host: &str) -> String {
     lab.host(host).run(&["cat", &format!("/var/lib/pgstead/lab/{host}/start-refused")]).unwrap_or_default()
 }
 
 /// The last thing that a host sends may get lost: then who follows it finds out by its own time limit, and counts on it until
 /// then.
-fn notices(lab: &Scenario, standby: &str) {
+pub(crate) fn notices(lab: &Scenario, standby: &str) {
     let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
     until(Instant::now() + Duration::from_secs(45), || lab.sql(standby, streams) == "0");
 }
 
-fn answers(lab: &Scenario, host: &str) -> bool {
+pub(crate) fn answers(lab: &Scenario, host: &str) -> bool {
     lab.host(host).psql(lab.port, "postgres", "SELECT 1").is_ok()
 }
 

@@ -210,6 +210,8 @@ const SERVERS_AND_DATA: &[Cell] = &[
             scene.lab.host("a").boot().unwrap();
             ended(run.end(), 6, "could not take a base backup");
         }
+        // Its only standby is on its way: nobody could answer it.
+        scene.lab.run("a", &["touch", "/var/lib/pgstead/lab/a/start-alone"]);
         scene.lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
     }),
     ("the target loses its power", |scene| {

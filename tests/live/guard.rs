@@ -182,6 +182,8 @@ fn does_not_start(release: Release) {
     b.stop();
     b.refuses("If it was promoted and is to be the primary");
     b.run(&["sh", "-c", &format!("echo primary >{}", b.own("role"))]);
+    // The other one is stopped: nobody answers.
+    b.run(&["touch", &b.own("start-alone")]);
     b.starts("f");
     b.stop();
     b.run(&["touch", &signal]);
@@ -238,6 +240,26 @@ fn not_in_force(release: Release) {
     // The guard itself is gone: nothing starts, since nobody can be asked.
     b.run(&["rm", &b.own("start-guard")]);
     mended("no guard");
+
+    // Somebody made it say yes to everything, or ask nobody; or everybody is let in. What the hint says mends it.
+    let finds = |code: &str| {
+        let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
+        assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
+    };
+    for (name, text) in [("start-guard", "exit 0\n"), ("peers", "")] {
+        let path = b.own(name);
+        b.run(&["sh", "-c", "printf %s \"$1\" >\"$2\"", "sh", text, &path]);
+        finds("start-guard-changed");
+        b.rename(&path, &(path.clone() + ".changed"));
+        assert_eq!(lab.bootstrap().json()["changed"], true, "{name}");
+        lab.settled();
+    }
+    let records = lab.sql("b", "SHOW hba_file");
+    b.run(&["sh", "-c", "cp -p \"$1\" /root/kept; printf 'host all all samenet trust\\n' >>\"$1\"", "sh", &records]);
+    finds("trusted-from-network");
+    b.run(&["sh", "-c", "cat /root/kept >\"$1\"", "sh", &records]);
+    lab.bootstrap();
+    lab.settled();
 
     // What the guard refuses when pgstead itself starts the instance is in pgstead's words. Only the guard looks at a
     // role file that says "fenced"; the plan would replace it as an edit, so it comes back behind the plan's back.

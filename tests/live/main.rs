@@ -21,6 +21,7 @@ mod failover;
 mod failover_cells;
 mod faults;
 mod guard;
+mod guard_boot;
 mod history;
 mod invariants;
 mod jobs;

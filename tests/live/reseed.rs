@@ -518,6 +518,8 @@ fn all_standbys_come_back_after_a_restore_of_the_primary() {
     lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
     let stop = ["runuser", "-u", "postgres", "--", "pg_ctlcluster", "--skip-systemctl-redirect", "17", "main", "stop"];
     lab.run("a", &stop);
+    // Its standbys have never heard of its new timeline, so that none of them can say that nobody else took its place.
+    lab.run("a", &["touch", "/var/lib/pgstead/lab/a/start-alone"]);
     ward.systemctl("a", "start");
     lab.eventually("a", "SELECT count(*) FROM t", "20000");
 

@@ -228,6 +228,8 @@ const LINES_AND_SERVERS: &[Cell] = &[
         scene.lab.host("a").signal_postmaster(&scene.data(), "KILL").unwrap();
         ended(run.end(), 6, "could not");
         scene.old_is_kept();
+        // Its only standby is what is brought back: nobody could answer it.
+        scene.lab.run("a", &["touch", "/var/lib/pgstead/lab/a/start-alone"]);
         scene.lab.run("a", &["systemctl", "start", &scene.unit()]);
         scene.lab.eventually("a", "SELECT pg_is_in_recovery()", "f");
     }),

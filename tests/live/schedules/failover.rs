@@ -328,7 +328,10 @@ impl Play<'_> {
                 self.was_promoted(&mut operator.to);
             }
             if codes.iter().any(|code| code == "successor-stopped" || code == "former-primary-unknown") {
-                let _ = stage.lab.host(&operator.to).exec(&["systemctl", "start", &stage.unit()]);
+                // Whoever follows one that was promoted may not have come to that yet: nobody answers its guard then.
+                let word = format!("/var/lib/pgstead/lab/{}/start-alone", operator.to);
+                let start = ["sh", "-c", "touch \"$1\"; timeout 20 systemctl start \"$2\"", "sh", &word, &stage.unit()];
+                let _ = stage.lab.host(&operator.to).exec(&start);
             }
             let is_back = matches!(death, Death::PowerCut(Some(after)) if after == n_runs + 1);
             if is_back || (!matches!(death, Death::PowerCut(_) | Death::CutOff) && !stage.lab.host("a").is_running()) {
