@@ -1,9 +1,7 @@
 # --- What stands beside the data directory. Each costs a few short processes, so nothing is asked where nothing stands.
-beside='' number=0
+number=0
 for path in "$data".seed.* "$data".aside.*; do
   if [ ! -e "$path" ] && [ ! -L "$path" ]; then continue; fi
-  beside="$beside$path
-"
   number=$((number + 1))
   if [ -L "$path" ]; then what=link; elif [ ! -d "$path" ]; then what=other; elif [ "$path" -ef "$data" ]; then what=data; else what=directory; fi
   facts=$(stat -c '%U %Y' "$path" 2>/dev/null) || facts='- 0'
@@ -45,4 +43,3 @@ $path"
     if [ $? = 124 ]; then unreadable "beside_bytes.$number" "counting took more than 10 s"; else put "beside_bytes.$number" "${counted%%	*}"; fi
   fi
 done
-put beside "$beside"

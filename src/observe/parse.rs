@@ -63,6 +63,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         Observed::Absent => Observed::Absent,
         Observed::Unreadable(why) => Observed::Unreadable(why),
     };
+    let beside_facts = crate::observe::beside::parse_beside(records);
     ServerObservation {
         login: parse_login(&records.text("login"), &records.text("user")),
         os: parse_os(records, asked),
@@ -70,8 +71,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         other_installations: lines(&records.text("installations")),
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
-        beside: lines(&records.text("beside")),
-        beside_facts: crate::observe::beside::parse_beside(records),
+        beside: beside_facts.iter().map(|fact| fact.path.clone()).collect(),
+        beside_facts,
         disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
@@ -231,8 +232,16 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
 }
 
 fn parse_disks(records: &Records) -> BTreeMap<String, Observed<Disk>> {
-    let disks = records.with_prefix("disk.");
-    disks.map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk))).collect()
+    // The path stands last: it may hold any byte, line feeds among them.
+    let parse = |value: &Observed<String>| {
+        let (line, path) = value.known()?.split_once('\n')?;
+        let disk = match line.strip_prefix('!') {
+            Some(why) => Observed::Unreadable(why.trim().to_owned()),
+            None => Observed::Known(line.to_owned()).map_parsed(parse_disk),
+        };
+        Some((path.to_owned(), disk))
+    };
+    records.with_prefix("disk.").filter_map(|(_, value)| parse(value)).collect()
 }
 
 /// Puts what a second look found into what the first one saw.

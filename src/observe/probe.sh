@@ -10,6 +10,8 @@
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why. "#ONE+OTHER 3+5" are two, of which the bytes follow each other.
+# A name is made of our own words and numbers alone. What the server says, paths among it, stands in the bytes: only those are
+# counted, and a path may hold a line feed and whole records behind it.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
 main() {
 set -u
@@ -196,11 +198,15 @@ while [ "$index" -lt "$count" ]; do
   esac
 done
 
-# How much room is where a path is, or would be.
+# How much room is where a path is, or would be: df's line, and behind it the path, whatever that holds.
+disks=0
 disk() { # PATH
   at=$1
   while [ ! -e "$at" ]; do above "$at"; at=$parent; done
-  if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$1" "$disk"; else unreadable "disk.$1" "$disk"; fi
+  disks=$((disks + 1))
+  if disk=$(df -B1 --output=target,avail,size,iavail -- "$at" 2>&1); then disk=${disk##*"$lf"}; else disk="! $(printf '%s' "$disk" | tr -s '\n\t' ' ')"; fi
+  put "disk.$disks" "$disk
+$1"
 }
 put_dials() {
   for name in $dials; do
@@ -324,6 +330,7 @@ fi
 for path in "$own"/jobs/*/record; do
   if [ -e "$path" ]; then
     path=${path%/record}
+    case ${path##*/} in *[!a-z0-9-]*) continue ;; esac
     if flock -n -s "$path/lock" true 2>/dev/null; then alive=0; else alive=1; fi
     first_line "$path/status"
     put "job.${path##*/}" "$alive $line

@@ -1,7 +1,7 @@
 //! The fixed scripts that steps run. Their texts never change with their arguments, which are always separate words.
 
 /// Installs files whole or not at all.
-pub const INSTALL_FILES: &str = include_str!("install-files.sh");
+pub const INSTALL_FILES: &str = concat!(include_str!("owner.sh"), include_str!("install-files.sh"));
 /// Tells PgBouncer's console something.
 pub const POOLER: &str = include_str!("pooler.sh");
 /// Waits until a killed postmaster is no process any more.
@@ -17,13 +17,13 @@ pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 /// Shuts a primary down, and says where its WAL ends.
 pub const STAND_DOWN: &str = include_str!("stand-down.sh");
 /// Makes a directory where it is absent.
-pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
+pub const ENSURE_DIRECTORY: &str = concat!(include_str!("owner.sh"), include_str!("ensure-directory.sh"));
 /// Starts a detached job.
 pub const START_JOB: &str = include_str!("start-job.sh");
 /// Waits until a detached job has ended.
 pub const WAIT_JOB: &str = include_str!("wait-job.sh");
 /// Ends a detached job whole, and clears away what it did not finish.
-pub const CLEAR_JOB: &str = concat!(include_str!("still.sh"), include_str!("clear-job.sh"));
+pub const CLEAR_JOB: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("clear-job.sh"));
 /// Copies a data directory and rewinds the copy.
 pub const REWIND_COPY: &str = include_str!("rewind-copy.sh");
 /// Says how far that is.
@@ -35,9 +35,9 @@ pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
 /// Gives copied tablespaces their places.
 pub const SETTLE_TABLESPACES: &str = include_str!("settle-tablespaces.sh");
 /// Renames a data directory, so that another can take its place.
-pub const SET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("set-aside.sh"));
+pub const SET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("set-aside.sh"));
 /// Removes a directory that was set aside: the only removal of a data directory.
-pub const FORGET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("forget-aside.sh"));
+pub const FORGET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("forget-aside.sh"));
 
 #[cfg(test)]
 mod tests {
