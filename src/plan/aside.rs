@@ -47,7 +47,8 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
     }
     let command = Argv::new(files::administrator(seen.seen), "sh")
         .args(["-c", scripts::SET_ASIDE, "pgstead-set-aside", data, &target, &layout.pgstead_directory, &aside.run])
-        .args([layout.unit.clone().unwrap_or_default(), files::own_directory_owner(seen.seen, layout)]);
+        .args([layout.unit.clone().unwrap_or_default(), files::own_directory_owner(seen.seen, layout)])
+        .arg(&layout.os_user);
     let title = format!("set the data directory aside: {}", aside.reason);
     Ok(Step::run(name, Risk::Destructive, title, vec![command]))
 }
@@ -164,7 +165,7 @@ mod tests {
         fn set_aside(&self, data: &str, target: &str) -> Result<(), String> {
             let owner = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
             let owner = [owner.trim(), ":"].concat();
-            sh(scripts::SET_ASIDE, &[data, target, &self.path("own"), "r1", "", &owner])
+            sh(scripts::SET_ASIDE, &[data, target, &self.path("own"), "r1", "", &owner, "root"])
         }
 
         #[track_caller]

@@ -21,6 +21,7 @@ use crate::model::observed::Observed;
 use crate::model::secret::Secret;
 use crate::plan::marked;
 use crate::plan::scripts;
+use crate::plan::seed::DATA_DIRECTORY_RECORD;
 use crate::plan::step::Action;
 use crate::plan::step::FileChange;
 use crate::plan::step::Risk;
@@ -143,6 +144,35 @@ pub fn own_directory_owner(seen: &ServerObservation, layout: &Layout) -> String 
     } else {
         "root:root".to_owned()
     }
+}
+
+/// Returns who works in pgstead's own directory: whoever owns it. Where root owns it, nobody else can change a parent of it.
+pub fn keeper(seen: &ServerObservation, layout: &Layout) -> RunAs {
+    if layout.unit.is_none() { RunAs::User(layout.os_user.clone()) } else { administrator(seen) }
+}
+
+/// Returns the command that makes a directory for the instance's user where it is absent, with those above it: by root where
+/// root alone can change what it is made in, and by that user below directories of that user.
+pub fn make_directory(seen: &ServerObservation, layout: &Layout, path: &str, mode: &str) -> Argv {
+    Argv::new(administrator(seen), "sh").args([
+        "-c",
+        scripts::ENSURE_DIRECTORY,
+        "pgstead-ensure-directory",
+        path,
+        &layout.os_user,
+        mode,
+    ])
+}
+
+/// Returns the commands that make pgstead's own directory where the keeper of it could not: beside a data directory that is
+/// yet to come.
+pub fn make_own_directory(seen: &ServerObservation, layout: &Layout) -> Vec<Argv> {
+    if layout.unit.is_some() || seen.login.root == RootAccess::None {
+        return Vec::new();
+    }
+    let own = &layout.pgstead_directory;
+    let parent = own.rsplit_once('/').map_or("/", |(parent, _)| parent);
+    [parent, own].map(|path| make_directory(seen, layout, path, "0755")).into()
 }
 
 /// What comparing wanted files with observed ones says.
@@ -428,6 +458,7 @@ pub fn install_argv(
 ) -> Argv {
     let mut argv =
         Argv::new(administrator(seen), "sh").arg("-c").arg(scripts::INSTALL_FILES).arg("pgstead-install-files");
+    argv = argv.arg(&layout.os_user);
     for entry in entries {
         match entry {
             Entry::Directory { path, owner, mode } => argv.args.extend(words(&["d", path, owner, mode])),
@@ -436,7 +467,14 @@ pub fn install_argv(
                     Piece::Text(text) => text.len(),
                     Piece::Secret(secret) => secret.expose().len(),
                 };
-                let word = if layout.guard_drop_in().as_ref() == Some(path) { "u" } else { "f" };
+                let word = if layout.guard_drop_in().as_ref() == Some(path) {
+                    "u"
+                } else if rename.is_some() && *path == layout.own(DATA_DIRECTORY_RECORD) {
+                    // A record of what is not there yet would say that a disk is not mounted.
+                    "b"
+                } else {
+                    "f"
+                };
                 argv.args.extend(words(&[word, path, owner, mode, &bytes.to_string()]));
                 argv.stdin.push(content.clone());
             }

@@ -262,7 +262,7 @@ fn plan(
     let mark = identity::text(topology.name(), server, identity::configuration(seen));
     let command = Argv::new(files::administrator(seen), "sh")
         .args(["-c", scripts::FORGET_ASIDE, "pgstead-forget-aside", path, &layout.data_directory])
-        .args([&layout.pgstead_directory, run, &mark]);
+        .args([&layout.pgstead_directory, run, &mark, &layout.os_user]);
     let title = match fact.path == path {
         true => format!("remove {path} for good"),
         false => format!("finish the removal of {path}"),
@@ -319,8 +319,10 @@ mod tests {
         fn forget(&self, name: &str) -> Result<(), String> {
             let (aside, data, own) = (self.path(name), self.path("main"), self.path("own"));
             let script = scripts::FORGET_ASIDE;
-            let output =
-                Command::new("sh").args(["-c", script, "test", &aside, &data, &own, "r1", MARK]).output().unwrap();
+            let output = Command::new("sh")
+                .args(["-c", script, "test", &aside, &data, &own, "r1", MARK, "root"])
+                .output()
+                .unwrap();
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             if output.status.success() {
                 Ok(())
@@ -377,7 +379,8 @@ mod tests {
         Command::new("chmod").args(["755", &format!("{bin}/rm")]).status().unwrap();
         let script = ["PATH=", &bin, ":$PATH\n", scripts::FORGET_ASIDE].concat();
         let (aside, data, own) = (place.path(NAME), place.path("main"), place.path("own"));
-        let output = Command::new("sh").args(["-c", &script, "t", &aside, &data, &own, "r1", MARK]).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &script, "t", &aside, &data, &own, "r1", MARK, "root"]).output().unwrap();
         assert_eq!(output.status.code(), Some(74));
         let asked = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(asked.contains("/base") && !asked.contains("pgstead.identity"), "{asked}");

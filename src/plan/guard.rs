@@ -161,7 +161,7 @@ pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
 /// Returns the command after which a primary may start that reaches none of the others: whoever makes it the primary again
 /// knows that nobody was promoted.
 pub fn may_start_alone(seen: Seen<'_>) -> Argv {
-    Argv::new(files::administrator(seen.seen), "touch").arg(seen.layout.own(START_ALONE))
+    Argv::new(files::keeper(seen.seen, seen.layout), "touch").arg(seen.layout.own(START_ALONE))
 }
 
 /// Returns the command that asks the guard, for steps that start an instance without its unit, and for those that stop one

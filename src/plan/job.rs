@@ -110,6 +110,7 @@ pub fn clear(topology: &Topology, seen: Seen<'_>) -> Argv {
         unit,
         seen.layout.data_directory.clone(),
         seen.server.name.to_string(),
+        seen.layout.os_user.clone(),
     ])
 }
 

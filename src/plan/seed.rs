@@ -9,6 +9,7 @@ use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
@@ -235,13 +236,9 @@ pub(super) fn start_new(topology: &Topology, seen: Seen<'_>) -> Step {
 
 pub(super) fn ensure_parent(seen: Seen<'_>) -> Argv {
     let parent = seen.layout.data_directory.rsplit_once('/').map_or("/", |(parent, _)| parent);
-    Argv::new(files::administrator(seen.seen), "sh").args([
-        "-c",
-        scripts::ENSURE_DIRECTORY,
-        "pgstead-ensure-directory",
-        parent,
-        &seen.layout.os_user,
-    ])
+    // As postgresql-common makes it: pg_lsclusters of other users looks into it.
+    let mode = if seen.layout.kind == LayoutKind::Debian { "0755" } else { "0700" };
+    files::make_directory(seen.seen, seen.layout, parent, mode)
 }
 
 pub(super) fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, title: &str) -> Step {

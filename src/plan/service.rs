@@ -2,7 +2,6 @@
 //! one, and through `pg_ctl` where there is none.
 
 use crate::model::argv::Argv;
-use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
@@ -114,9 +113,10 @@ fn await_reaped(seen: Seen<'_>) -> Argv {
 /// Returns the command that waits until the instance accepts connections.
 pub fn wait_ready(seen: Seen<'_>) -> Argv {
     let layout = seen.layout;
-    let run_as =
-        if seen.seen.login.root == RootAccess::None { RunAs::User(layout.os_user.clone()) } else { RunAs::Root };
-    Argv::new(run_as, layout.own("wait-ready"))
+    // As the instance's user: what stands in place of its log is nothing that root should read. By the shell: the file system may
+    // be mounted without permission to execute.
+    Argv::new(RunAs::User(layout.os_user.clone()), "sh")
+        .arg(layout.own("wait-ready"))
         .args([&layout.data_directory, &START_SECONDS.to_string(), &log_file(layout)])
         .args(layout.unit.clone())
 }
@@ -165,7 +165,7 @@ fn stop(seen: Seen<'_>, seconds: u32, last: &str) -> Argv {
     };
     Argv::new(run_as, "sh")
         .args(["-c", scripts::STOP_INSTANCE, "pgstead-stop-instance"])
-        .args([&layout.data_directory, &seconds.to_string(), last])
+        .args([&layout.data_directory, &seconds.to_string(), last, &layout.os_user])
         .args(layout.unit.clone())
 }
 

@@ -36,7 +36,8 @@ impl Place<'_> {
     /// Sets b's data directory aside as a step would: with the run's lock, by the very script.
     fn set_aside(&self, target: &str) -> Result<(), String> {
         self.lab.host("b").write_file(&format!("{OWN}/lock"), br#"{"run":"r1","operation":"reseed"}"#).unwrap();
-        let argv = ["sh", "-c", scripts::SET_ASIDE, "x", &self.data, target, OWN, "r1", &self.unit, "root:root"];
+        let argv =
+            ["sh", "-c", scripts::SET_ASIDE, "x", &self.data, target, OWN, "r1", &self.unit, "root:root", "postgres"];
         let output = self.lab.host("b").exec(&argv).unwrap();
         self.lab.run("b", &["rm", &format!("{OWN}/lock")]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -11,7 +11,7 @@ pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Says whether an instance may start; installed on the server as a file, and asked before every start.
 pub const START_GUARD: &str = include_str!("start-guard.sh");
 /// Stops an instance.
-pub const STOP_INSTANCE: &str = include_str!("stop-instance.sh");
+pub const STOP_INSTANCE: &str = concat!(include_str!("owner.sh"), include_str!("stop-instance.sh"));
 /// Breaks an instance on purpose, in a lab.
 pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 /// Shuts a primary down, and says where its WAL ends.
@@ -37,7 +37,8 @@ pub const SETTLE_TABLESPACES: &str = include_str!("settle-tablespaces.sh");
 /// Renames a data directory, so that another can take its place.
 pub const SET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("set-aside.sh"));
 /// Removes a directory that was set aside: the only removal of a data directory.
-pub const FORGET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("forget-aside.sh"));
+pub const FORGET_ASIDE: &str =
+    concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("forget-aside.sh"));
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +143,10 @@ mod tests {
         // The one that is waited for is reaped meanwhile, as a postmaster is by init.
         let (output, ended) = std::thread::scope(|scope| {
             let stop = scope.spawn(|| {
-                Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", last]).output().unwrap()
+                Command::new("sh")
+                    .args(["-c", STOP_INSTANCE, "stop-instance", data, "1", last, "root"])
+                    .output()
+                    .unwrap()
             });
             if last != "immediate" {
                 let output = stop.join().unwrap();
@@ -182,7 +186,8 @@ mod tests {
         let mut other = Command::new("sleep").arg("60").current_dir("/").spawn().unwrap();
         std::fs::write(dir.path().join("postmaster.pid"), format!("{}\n", other.id())).unwrap();
         let data = dir.path().to_str().unwrap();
-        let status = Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", "immediate"]).status();
+        let status =
+            Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", "immediate", "root"]).status();
         assert_eq!(status.unwrap().code(), Some(0));
         assert!(other.try_wait().unwrap().is_none(), "it was stopped");
         other.kill().unwrap();
