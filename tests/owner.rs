@@ -12,6 +12,8 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 
+use pgstead::observe::probe;
+use pgstead::observe::probe::Wish;
 use pgstead::plan::scripts;
 
 /// Who plants the links; every system has it.
@@ -201,4 +203,27 @@ fn what_an_unfinished_job_made_is_removed_by_its_owner() {
     assert!(fs::symlink_metadata(&seed).unwrap().is_symlink(), "the attack did not happen");
     place.is_untouched();
     assert!(Path::new(&place.at("units/base")).is_dir());
+}
+
+/// Root looks, and the owner of the directory decides what it looks at.
+#[test]
+fn what_root_alone_may_read_is_not_told_through_a_link() {
+    const SECRET: &str = "root's secret";
+    let place = Place::new();
+    fs::write(place.at("units/secret"), SECRET).unwrap();
+    run(&["chmod", "0600", &place.at("units/secret")]);
+    fs::create_dir(place.at("theirs/main")).unwrap();
+    fs::write(place.at("theirs/main/PG_VERSION"), "15\n").unwrap();
+    for name in ["standby.signal", "pgstead.identity", "pg_ident.conf", "lock", "pg_hba.conf"] {
+        symlink(place.at("units/secret"), place.at(&["theirs/main/", name].concat())).unwrap();
+    }
+    place.give("theirs/main");
+    let data = place.at("theirs/main");
+    let layout = ["layout", "plain", "/usr/lib/postgresql/15/bin", &data, "", "", &data, "", &data];
+    let files = ["config", "pg_ident.conf", "own", "pg_hba.conf"];
+    let words = [&["version", "15", "port", "5999"][..], &layout, &files].concat();
+    let output = sh(probe::script(Wish::default()), &words, "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("#instance_user 6\nnobody") && text.contains("#end 2"), "{text}");
+    assert!(!text.contains(SECRET) && text.contains("user nobody may not read it"), "{text}");
 }

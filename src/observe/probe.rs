@@ -197,6 +197,8 @@ mod tests {
         {
             std::fs::write(at(name), text).unwrap();
         }
+        // Root looks at them as the user of the instance.
+        Command::new("chmod").arg("0755").arg(dir.path()).status().unwrap();
         std::fs::write(at("key"), "secret of the server").unwrap();
         std::os::unix::fs::symlink(at("one"), at("link")).unwrap();
         let asked = ["own", "one", "own", "not there", "own", "two words", "secret", "key", "own", "back\\slash"];

@@ -144,7 +144,16 @@ if [ "$second_look" = 0 ]; then
   done
   if [ -n "$libraries" ]; then put libraries "$names"; else absent libraries; fi
 fi
-if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
+if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
+# Reads what the instance's user may have put a link in place of, as that user: what root alone may read is not told this way
+# (docs/adr/0020-whose-hands.md).
+reads() { # COMMAND…
+  if [ "$me" = root ] && [ -n "$group" ] && [ "$user" != root ]; then
+    setpriv --reuid "$user" --regid "$group" --init-groups -- "$@"
+  else
+    "$@"
+  fi
+}
 
 as_user() { # USER COMMAND…
   as=$1
@@ -162,7 +171,7 @@ export PGCONNECT_TIMEOUT
 # configuration of one that does not run says where it will be.
 if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
   if [ -e "$data/postmaster.pid" ]; then
-    its=$(sed -n 5p "$data/postmaster.pid" 2>/dev/null)
+    its=$(reads sed -n 5p "$data/postmaster.pid" 2>/dev/null)
   else
     its=$(as_instance "$bin/postgres" -C unix_socket_directories -D "${config:-$data}" 2>/dev/null)
     its=${its%%,*}
@@ -264,10 +273,10 @@ if [ -d "$data" ]; then
   if entries=$(ls -A "$data" 2>/dev/null); then
     put data "$(printf '%s' "$entries" | grep -c .) $(stat -c '%U %a' "$data") $(mountpoint -q "$data" && echo 1 || echo 0)"
     for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity; do
-      if [ -e "$data/$name" ]; then put "data.$name" "$(head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
+      if [ -e "$data/$name" ]; then put "data.$name" "$(reads head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
     done
     if [ -e "$data/global/pg_control" ]; then
-      if control=$("$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
+      if control=$(reads "$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
     else
       absent control
     fi
@@ -313,7 +322,7 @@ fi
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
   shown=$(systemctl show -p ActiveState -p ExecStartPre "$unit" 2>/dev/null)
   if [ "$kind" = debian ]; then
-    boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
+    boot=$(reads sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
     systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
     if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
   else
@@ -341,17 +350,18 @@ done
 # --- Files that pgstead may own, its lock and its generation; then the peers.
 report() { # LABEL PATH WITH_CONTENT, for a file that is there
   if [ -L "$2" ]; then put "link.$1" 1; fi
-  if hash=$(sha256sum <"$2" 2>/dev/null); then
+  if hash=$(reads sha256sum -- "$2" 2>/dev/null); then
+    hash=${hash#\\}
     put "file.$1" "$2
 $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
     if [ "$3" = 1 ]; then
       # The dot keeps trailing line feeds, which a command substitution would drop.
-      text=$(cat "$2"; printf .)
+      text=$(reads cat "$2"; printf .)
       put "content.$1" "${text%.}"
     fi
   else
     unreadable "file.$1" "$2
-user $me may not read it"
+user $user may not read it"
   fi
 }
 # Sorts a path: what is there is looked at together with the others; the rest is said at once.
@@ -372,7 +382,7 @@ next_line() { # VARIABLE
 # Reports all files with three processes, not three for each. What does not fit together is looked at one by one: a file that
 # somebody replaced meanwhile, that may not be read, or with a byte in it that no shell can hold.
 report_together() { # PATH…
-  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(sha256sum "$@" 2>/dev/null) || return 1
+  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(reads sha256sum "$@" 2>/dev/null) || return 1
   facts=$facts$lf hashes=$hashes$lf left=$wanted records='' names='' sizes='' total=0 count=$#
   while [ "$count" -gt 0 ]; do
     path=$1 count=$((count - 1))
@@ -394,7 +404,7 @@ $owner ${hash#\\}"
     fi
     set -- "$@" "$path"
   done
-  contents=$(cat "$@" 2>/dev/null; printf .)
+  contents=$(reads cat "$@" 2>/dev/null; printf .)
   contents=${contents%.}
   [ "${#contents}" = "$total" ] || return 1
   printf '%s' "$records"
@@ -424,7 +434,7 @@ if [ $# -gt 0 ] && ! report_together "$@"; then
   done
 fi
 # The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
-if held=$(cat "$own/lock" 2>&1); then
+if held=$(reads cat "$own/lock" 2>&1); then
   put lock "$held"
   if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
 elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi
