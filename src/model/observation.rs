@@ -195,6 +195,9 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// The data page checksum version; 0 is off (hazard 12).
     pub checksum_version: u32,
+    /// Whether changes of hint bits alone are in the WAL (`wal_log_hints`), where the file says it.
+    #[serde(default)]
+    pub logs_hints: bool,
     /// What recovery must replay to before the data are consistent; none outside recovery.
     #[serde(default)]
     pub minimum_recovery_end: Option<Lsn>,

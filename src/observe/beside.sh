@@ -1,6 +1,6 @@
 # --- What stands beside the data directory. Each costs a few short processes, so nothing is asked where nothing stands.
 number=0
-for path in "$data".seed.* "$data".aside.*; do
+for path in "$place".seed.* "$place".aside.*; do
   if [ ! -e "$path" ] && [ ! -L "$path" ]; then continue; fi
   number=$((number + 1))
   if [ -L "$path" ]; then what=link; elif [ ! -d "$path" ]; then what=other; elif [ "$path" -ef "$data" ]; then what=data; else what=directory; fi

@@ -56,6 +56,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Some(layout) => Observed::Known(Layout {
                 os_user: records.text("instance_user"),
                 socket_directory: records.text("socket"),
+                data_place: records.get("data_place").known().filter(|path| is_plain_path(path)).cloned(),
                 ..layout.clone()
             }),
             None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
@@ -111,6 +112,11 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         pooler: records.get("pooler").map_parsed(crate::observe::pooler::parse_pools),
         readiness: crate::observe::readiness::parse_readiness(records),
     }
+}
+
+/// Says whether a path can be told in a line, and leads to one place.
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/') && !path.chars().any(char::is_control)
 }
 
 /// Returns who the SSH login is, from what the probe ran as and whether it became root.
@@ -221,6 +227,7 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        logs_hints: field("wal_log_hints setting").is_some_and(|value| value == "on"),
         minimum_recovery_end: field("Minimum recovery ending location")
             .and_then(|text| text.parse().ok())
             .filter(|lsn: &Lsn| lsn.0 > 0),

@@ -268,7 +268,9 @@ fi
 
 if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
-# --- The data directory.
+# --- The data directory. Behind a link it is made, renamed and set aside where that leads, which is there but for the last part.
+place=$data
+if [ -L "$data" ] && place=$(readlink -f -- "$data") && [ -n "$place" ]; then put data_place "$place"; else place=$data; fi
 if [ -d "$data" ]; then
   if entries=$(ls -A "$data" 2>/dev/null); then
     put data "$(printf '%s' "$entries" | grep -c .) $(stat -c '%U %a' "$data") $(mountpoint -q "$data" && echo 1 || echo 0)"
@@ -290,6 +292,8 @@ if [ -d "$data" ]; then
   else
     unreadable data "user $me may not list $data"
   fi
+elif [ -L "$data" ] && [ ! -e "$data" ] && [ "$place" != "$data" ]; then
+  absent data
 elif [ -e "$data" ] || [ -L "$data" ]; then
   unreadable data "$data is not a directory"
 elif visible "$data"; then

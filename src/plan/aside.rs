@@ -27,7 +27,7 @@ use crate::plan::survey::Seen;
 /// Nobody knows whether its instance runs, it is a mount point, or the name is taken.
 pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>> {
     let (name, layout) = (&seen.server.name, seen.layout);
-    let data = &layout.data_directory;
+    let data = layout.place();
     let target = aside.path(data);
     let there = seen.seen.data_directory.known().filter(|data| data.entries > 0);
     let why = if seen.seen.instance.unreadable().is_some() {
@@ -58,7 +58,7 @@ pub fn remark(server: &ServerName, layout: &Layout, path: &str) -> Diagnostic {
     let note = |kind: &str| {
         Diagnostic::note("left-beside", format!("server \"{server}\": {path} is not in use; {kind}")).server(server)
     };
-    match aside::read(&layout.data_directory, path) {
+    match aside::read(layout.place(), path) {
         Beside::Seed { .. } => note("an interrupted run left it"),
         Beside::Aside(Aside { is_forgotten: true, .. }) => {
             note("its removal was interrupted").hint(command(server, path))
@@ -79,7 +79,7 @@ pub fn command(server: &ServerName, path: &str) -> String {
 /// Returns what holds room on the disk of a data directory and might go, as a fact and an advice. It is told, never removed.
 pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(String, String)> {
     let layout = seen.layout.known()?;
-    let asides = |path: &&String| matches!(aside::read(&layout.data_directory, path), Beside::Aside(_));
+    let asides = |path: &&String| matches!(aside::read(layout.place(), path), Beside::Aside(_));
     let paths: Vec<&String> = seen.beside.iter().filter(asides).collect();
     let size = |path: &str| {
         let fact: Option<&BesideFact> = seen.beside_facts.iter().find(|fact| fact.path == path);
@@ -101,7 +101,7 @@ pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(Strin
 /// Says whether the record of a data directory names one that was set aside, and that is in its place: then the disk is
 /// mounted, and the empty place beside it is free. `None` where the record is about something else.
 pub fn recorded_aside(seen: &ServerObservation, layout: &Layout, recorded: &str) -> Option<bool> {
-    let Beside::Aside(_) = aside::read(&layout.data_directory, recorded) else { return None };
+    let Beside::Aside(_) = aside::read(layout.place(), recorded) else { return None };
     Some(seen.beside.iter().any(|path| path.strip_suffix(aside::FORGOTTEN).unwrap_or(path) == recorded))
 }
 
@@ -257,6 +257,7 @@ mod tests {
             kind: crate::model::layout::LayoutKind::Plain,
             bin_directory: "/usr/bin".into(),
             data_directory: "/srv/main".into(),
+            data_place: None,
             config_directory: None,
             unit: None,
             socket_directory: "/srv/main.pgstead".into(),

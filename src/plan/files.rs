@@ -110,9 +110,8 @@ impl Entry {
 
     /// Says whether it is a file that only the operator's own files name.
     pub fn is_included(&self) -> bool {
-        let ours = ["/start.conf", "/pg_ctl.conf", "/environment"];
         matches!(self, Entry::File { path, keeper: Keeper::Copied { .. }, .. }
-            if !HAS_OUR_PARTS.iter().chain(&ours).any(|name| path.ends_with(name)))
+            if !says_how_to_start(path) && !HAS_OUR_PARTS.iter().any(|name| path.ends_with(name)))
     }
 
     /// Returns its path.
@@ -125,6 +124,11 @@ impl Entry {
 
 /// The files of an operator that have parts of ours. What they include is the operator's alone.
 const HAS_OUR_PARTS: [&str; 3] = ["/postgresql.conf", "/pg_hba.conf", "/pg_ident.conf"];
+
+/// Says whether a file is one of those beside the configuration from which `pg_ctlcluster` knows how to start the instance.
+fn says_how_to_start(path: &str) -> bool {
+    ["/start.conf", "/pg_ctl.conf", "/environment"].iter().any(|name| path.ends_with(name))
+}
 
 /// Returns the SHA-256 of a text, hexadecimal.
 pub fn sha256(text: &str) -> String {
@@ -162,6 +166,23 @@ pub fn make_directory(seen: &ServerObservation, layout: &Layout, path: &str, mod
         &layout.os_user,
         mode,
     ])
+}
+
+/// Where directories mean something to the machine. Whoever owns one of them there may own the machine.
+const OF_THE_MACHINE: [&str; 14] = [
+    "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot", "/root", "/run", "/dev", "/proc", "/sys",
+    "/var",
+];
+
+/// The same for a directory that another server's instance names, and no inventory: root makes it for the user only where that gives
+/// away nothing of the machine's. Elsewhere the user makes it, or it is there.
+pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str) -> Argv {
+    let mut command = make_directory(seen, layout, path, "0700");
+    let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
+    if OF_THE_MACHINE.contains(&first) || path.contains("/.") {
+        command.run_as = RunAs::User(layout.os_user.clone());
+    }
+    command
 }
 
 /// Returns the commands that make pgstead's own directory where the keeper of it could not: beside a data directory that is
@@ -219,6 +240,8 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
                 compare_marked(&mut result, server, entry, fact, record, &hash);
             }
             Some(fact) if fact.sha256 == hash => {}
+            // How an instance of the operator's is started, and with what environment, is decided on its server.
+            Some(_) if matches!(keeper, Keeper::Copied { .. }) && says_how_to_start(path) => {}
             Some(_) if shown.is_none() => result.changes.push(entry.clone()),
             Some(fact) if record != Some(&fact.sha256) => {
                 let found = fact.content.as_deref().unwrap_or_default();

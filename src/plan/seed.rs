@@ -261,8 +261,7 @@ pub(super) fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: 
         let owned: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
         entries.extend(files::manifest(layout, &owned));
     }
-    let mut step =
-        files::install(&server.name, seen.seen, layout, title, &entries, Some((seed, &layout.data_directory)));
+    let mut step = files::install(&server.name, seen.seen, layout, title, &entries, Some((seed, layout.place())));
     step.files.retain(|file| file.after.as_deref().is_some_and(|text| !text.is_empty()));
     if let Action::Run(commands) = &mut step.action {
         before.append(commands);

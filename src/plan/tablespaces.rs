@@ -47,8 +47,12 @@ pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a St
 /// has already. What is there is left alone.
 pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
     let existing = upstream.into_iter().flat_map(|instance| instance.tablespaces.values());
-    let directories: BTreeSet<&String> = seen.server.tablespaces.values().chain(existing).collect();
-    let make = |directory: &String| files::make_directory(seen.seen, seen.layout, directory, "0700");
+    let wished: BTreeSet<&String> = seen.server.tablespaces.values().collect();
+    let directories: BTreeSet<&String> = wished.iter().copied().chain(existing).collect();
+    let make = |directory: &String| match wished.contains(directory) {
+        true => files::make_directory(seen.seen, seen.layout, directory, "0700"),
+        false => files::make_told_directory(seen.seen, seen.layout, directory),
+    };
     let commands = directories.into_iter().map(make);
     let title = "make the directories of the tablespaces";
     Step::run(&seen.server.name, Risk::Reversible, title, commands.collect())

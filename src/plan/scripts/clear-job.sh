@@ -39,11 +39,10 @@ clear() {
   case $finished.${1##*/} in 1.pgstead.seed.*) return 0 ;; esac # A tablespace of what is set aside.
   if [ "$finished" = 1 ] || grep -Fqsx -- "server $server" "$1/pgstead.identity"; then
     aside=${1%.seed.*}.aside.$(date -u +%Y%m%dT%H%M%SZ).$run.interrupted
-    beside "$1" mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
+    as_user mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
     exit 1
   fi
-  # What lies in a place of root's, as a tablespace may, was emptied before root takes it away.
-  beside "$1/" find "$1" -mindepth 1 -maxdepth 1 -exec rm -rf --one-file-system -- {} + && beside "$1" rmdir -- "$1"
+  as_user rm -rf --one-file-system -- "$1"
 }
 sed -n 's/^seed //p' "$directory/record" >"$directory/seeds" || exit 1
 while IFS= read -r seed; do

@@ -21,18 +21,18 @@ must_not_hold() { # PATH
 must_be_still "$at"
 for used in "$data" "$own" "$data"/pg_wal "$data"/pg_tblspc/*; do must_not_hold "$used"; done
 if [ "$at" = "$aside" ]; then
-  beside "$aside" mv -T -- "$aside" "$gone" || exit 74
+  as_user mv -T -- "$aside" "$gone" || exit 74
   sync -- "${gone%/*}/" || exit 74
   # Nobody can start it by its old name any more; whoever did until now is seen under the new one.
   real=$(readlink -f -- "$gone") || exit 74
   pid=$(process_in "$real")
   if [ -n "$pid" ]; then
-    beside "$aside" mv -T -- "$gone" "$aside"
+    as_user mv -T -- "$gone" "$aside"
     refuse "process $pid works in $aside"
   fi
 fi
 if [ ! -e "$gone/pgstead.identity" ] && [ -n "$(ls -A -- "$gone")" ]; then
-  printf '%s' "$mark" | beside "$gone/" dd conv=excl,fsync of="$gone/pgstead.identity" status=none || exit 74
+  printf '%s' "$mark" | as_user dd conv=excl,fsync of="$gone/pgstead.identity" status=none || exit 74
 fi
-beside "$gone/" find "$gone" -mindepth 1 -maxdepth 1 ! -name pgstead.identity -exec rm -rf --one-file-system -- {} + || exit 74
-beside "$gone/" rm -f -- "$gone/pgstead.identity" && beside "$gone" rmdir -- "$gone" && sync -- "${gone%/*}/"
+as_user find "$gone" -mindepth 1 -maxdepth 1 ! -name pgstead.identity -exec rm -rf --one-file-system -- {} + || exit 74
+as_user rm -f -- "$gone/pgstead.identity" && as_user rmdir -- "$gone" && sync -- "${gone%/*}/"

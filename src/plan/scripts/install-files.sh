@@ -132,7 +132,7 @@ turn() {
     last.f) left=$((left - 1)); [ "$left" != 0 ] || rename "$@" ;;
   esac
 }
-move() { [ "$1" != move ] || { sync -- "$2"; beside "$3" mv -T -- "$2" "$3"; sync -- "${3%/*}"; }; }
+move() { [ "$1" != move ] || { sync -- "$2"; as_user mv -T -- "$2" "$3"; sync -- "${3%/*}"; }; }
 (
   set -e
   install "$@"

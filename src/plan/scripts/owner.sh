@@ -31,7 +31,8 @@ $way
 END
   [ "$looked" = 1 ]
 }
-# Runs a command as whoever acts in the directory of a path.
+# Runs a command as whoever acts in the directory of a path. What becomes, is or was a data directory needs no such question: it
+# is the user's, who made it where it stands, maybe behind a link that leads into a place of root's.
 beside() { # PATH COMMAND…
   home=${1%/*}
   shift

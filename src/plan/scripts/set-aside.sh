@@ -37,6 +37,6 @@ record=$own/data-directory
 beside "$record" rm -f -- "$record.new" && printf '%s\n' "$target" | beside "$record" dd conv=excl,fsync of="$record.new" status=none || exit 74
 if is_roots "$own"; then chown -h -- "$owner" "$record.new" || exit 74; fi
 beside "$record" mv -fT -- "$record.new" "$record" && sync -- "$own" || exit 74
-beside "$data" mv -T -- "$data" "$target" || exit 74
+as_user mv -T -- "$data" "$target" || exit 74
 sync -- "${data%/*}/" || exit 74
 [ "$(stat -c %i -- "$target")" = "$inode" ] || { echo "$target is not the directory that was $data" >&2; exit 74; }
