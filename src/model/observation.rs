@@ -253,6 +253,12 @@ pub struct Service {
     /// The commands that the unit as it is loaded runs before the instance starts, as the service manager shows them.
     #[serde(default)]
     pub before_start: Option<Vec<String>>,
+    /// What keeps the service manager from starting it, whoever asks; none where nothing does.
+    #[serde(default)]
+    pub barred: Option<String>,
+    /// Whether it cannot be enabled: what starts all instances at boot is masked.
+    #[serde(default)]
+    pub is_boot_masked: bool,
 }
 
 impl Service {

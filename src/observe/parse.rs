@@ -85,7 +85,16 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
                 let (command, rest) = line.strip_prefix("ExecStartPre=")?.split_once("argv[]=")?.1.split_once(" ; ")?;
                 rest.starts_with("ignore_errors=no").then(|| command.to_owned())
             };
+            let start = shown.lines().find_map(|line| line.strip_prefix("Start=")).unwrap_or_default();
+            let is_masked = shown.lines().any(|line| line == "LoadState=masked");
+            let barred = match start.split_whitespace().next() {
+                _ if is_masked => Some("its unit is masked".to_owned()),
+                Some("disabled") => Some("its start.conf says disabled".to_owned()),
+                _ => None,
+            };
             Some(Service {
+                barred,
+                is_boot_masked: start.ends_with(" all-masked"),
                 active: active.to_owned(),
                 enabled: enabled == "1",
                 starts_at_boot: boot == "1",

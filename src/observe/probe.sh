@@ -324,16 +324,21 @@ fi
 
 # --- The service.
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
-  shown=$(systemctl show -p ActiveState -p ExecStartPre "$unit" 2>/dev/null)
+  shown=$(systemctl show -p ActiveState -p ExecStartPre -p LoadState "$unit" 2>/dev/null)
+  start=''
   if [ "$kind" = debian ]; then
     boot=$(reads sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
-    systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
+    start=${boot:-auto}
+    enabled=$(systemctl is-enabled postgresql.service 2>/dev/null) && enabled=1
+    case $enabled in masked*) start="$start all-masked" ;; esac
+    [ "$enabled" = 1 ] || enabled=0
     if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
   else
     systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
     boot=$enabled
   fi
   put service "$enabled $boot
+Start=$start
 $shown"
 else
   absent service

@@ -117,7 +117,15 @@ pub fn plan_bootstrap(
         } else if seen.configuration == Configuration::Kept {
             refusals.extend(adoption::overridden(*seen, &wanted));
         }
+        if !seen.adopted
+            && let Some(record) = seed::missing_record(*seen)
+        {
+            install.insert(install.len().saturating_sub(1), record);
+        }
         let change = change::decide(seen, &install, &comparison.edited);
+        if seen.instance.is_none() {
+            refusals.extend(service::barred(*seen));
+        }
         let behind = pooler::behind(topology, *seen, &install);
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }

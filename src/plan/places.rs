@@ -5,6 +5,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
+use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::plan::files;
@@ -99,6 +100,36 @@ fn log_directory(instance: &Instance) -> Option<&str> {
     (value("logging_collector") == Some("on")).then_some(directory)
 }
 
+/// Files and directories that a standby reads by the same path as the primary, and that nobody carries there: what it cannot do
+/// without them.
+const READ_ELSEWHERE: [(&str, &str); 5] = [
+    ("dynamic_library_path", "A function of a library that is not there fails"),
+    ("krb_server_keyfile", "Nobody can log in by GSSAPI without it"),
+    ("ssl_crl_dir", "An instance with TLS does not start without it"),
+    ("ssl_crl_file", "An instance with TLS does not start without it"),
+    ("ssl_dh_params_file", "An instance with TLS does not start without it"),
+];
+
+/// Returns a remark for each of them that the operator's own files set.
+fn needed(name: &ServerName, instance: &Instance) -> Vec<Diagnostic> {
+    let is_set = |parameter: &str| instance.file_settings.iter().rfind(|setting| setting.name == parameter);
+    let remark = |(parameter, why): &(&str, &str)| {
+        let value = is_set(parameter).map(|setting| setting.setting.as_str())?;
+        // What is relative lies in the data directory, and "$libdir" is each server's own.
+        let paths: Vec<&str> = value.split(':').filter(|path| path.starts_with('/')).collect();
+        (!paths.is_empty()).then(|| {
+            Diagnostic::note(
+                "path-needed-on-standbys",
+                format!("server \"{name}\": {parameter} names {}", paths.join(", ")),
+            )
+            .server(name)
+            .detail(format!("{why}; pgstead does not carry it."))
+            .hint("See that every standby has it, at the same path.")
+        })
+    };
+    READ_ELSEWHERE.iter().filter_map(remark).collect()
+}
+
 /// Returns what the operator should know of the primary's places before standbys are made of it.
 pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     let name = &primary.server.name;
@@ -114,6 +145,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
                 )),
         );
     }
+    notes.extend(primary.instance.filter(|_| primary.adopted).into_iter().flat_map(|instance| needed(name, instance)));
     let wal = [&primary.layout.data_directory, "/pg_wal"].concat();
     if let Some(disk) = primary.seen.disks.get(&wal).and_then(Observed::known) {
         notes.push(

@@ -276,12 +276,19 @@ pub fn marks(seen: Seen<'_>, wanted: &Wanted, directory: &str) -> Vec<Entry> {
     let group = [&layout.os_user, ":"].concat();
     let mark = |(name, text): &(&str, String)| Entry::text([directory, "/", name].concat(), &group, "0600", text);
     let mut entries: Vec<Entry> = wanted.marks.iter().map(mark).collect();
-    // Outside, so that it is still there when a disk is not mounted.
-    entries.push(Entry::text(
-        layout.own(DATA_DIRECTORY_RECORD),
-        &files::own_directory_owner(seen.seen, layout),
-        "0644",
-        [&layout.data_directory, "\n"].concat(),
-    ));
+    entries.push(record(seen));
     entries
+}
+
+/// Says that there is a data directory: outside of it, so that it is still said when a disk is not mounted.
+fn record(seen: Seen<'_>) -> Entry {
+    let layout = seen.layout;
+    let owner = files::own_directory_owner(seen.seen, layout);
+    Entry::text(layout.own(DATA_DIRECTORY_RECORD), &owner, "0644", [&layout.data_directory, "\n"].concat())
+}
+
+/// Returns the record of a data directory whose run was cut off between the rename and the record.
+pub fn missing_record(seen: Seen<'_>) -> Option<Entry> {
+    let found = seen.seen.files.get(&seen.layout.own(DATA_DIRECTORY_RECORD))?;
+    (seen.data.is_some() && found.is_absent()).then(|| record(seen))
 }

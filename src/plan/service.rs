@@ -1,6 +1,7 @@
 //! An instance is started, stopped, restarted and told to read its files again: through the unit that runs it, where there is
 //! one, and through `pg_ctl` where there is none.
 
+use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
@@ -39,8 +40,24 @@ pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
         (_, None) => return None,
     };
     let enable = Argv::new(files::administrator(seen.seen), "systemctl").args(["--quiet", "enable", unit]);
-    (!service.enabled)
+    // What somebody masked is not to start at boot; a check says that it does not.
+    (!service.enabled && !service.is_boot_masked)
         .then(|| Step::run(&seen.server.name, Risk::Reversible, "start the service with the machine", vec![enable]))
+}
+
+/// Returns why a server's instance could not be started, where its administrator barred that: nothing is begun then.
+pub fn barred(seen: Seen<'_>) -> Option<Diagnostic> {
+    let why = seen.seen.service.known()?.barred.as_deref()?;
+    let (name, unit) = (&seen.server.name, seen.layout.unit.as_deref()?);
+    let home = seen.layout.config_home();
+    Some(
+        Diagnostic::error("start-barred", format!("server \"{name}\": its instance may not be started: {why}"))
+            .server(name)
+            .hint(match why.contains("start.conf") {
+                true => format!("If it may be: write auto or manual into {home}/start.conf, then run again."),
+                false => format!("If it may be: systemctl unmask {unit}, then run again."),
+            }),
+    )
 }
 
 /// Returns the step that starts an instance and waits for it.

@@ -173,6 +173,8 @@ fn removed(place: &Place<'_>, name: &str, path: &str) {
     );
     lab.host("b").write_file("/usr/local/bin/rm", rm.as_bytes()).unwrap();
     lab.run("b", &["chmod", "755", "/usr/local/bin/rm"]);
+    // The owner of the directory removes it, and says so there.
+    lab.run("b", &["install", "-o", "postgres", "/dev/null", "/run/removing"]);
     let run = lab.start(&forget);
     let begun = || lab.host("b").exec(&["test", "-s", "/run/removing"]).unwrap().status.success();
     until(Instant::now() + Duration::from_secs(30), begun);
