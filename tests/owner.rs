@@ -145,7 +145,7 @@ fn a_directory_is_not_made_where_a_planted_link_leads() {
     }
     place.is_untouched();
     // In its own places it is the user's, and a new one in a place of root's is given to it.
-    for directory in ["theirs/16/main", "own/new/data"] {
+    for directory in ["theirs/16/main", "own/new/data", "own/data/lib"] {
         succeeds(&sh(scripts::ENSURE_DIRECTORY, &[&place.at(directory), USER, "0700"], ""));
         assert_ne!(place.owner(directory), 0, "{directory}");
     }

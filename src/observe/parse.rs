@@ -52,6 +52,10 @@ pub struct Asked {
 pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> ServerObservation {
     let kind = records.text("layout");
     let layout = match records.get("layout") {
+        // PostgreSQL never runs as root: somebody led the look to a directory of root's, and would have root act as the owner.
+        Observed::Known(_) if records.text("instance_user") == "root" => {
+            Observed::Unreadable("Its data directory belongs to root, as whom no instance runs.".to_owned())
+        }
         Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
             Some(layout) => Observed::Known(Layout {
                 os_user: records.text("instance_user"),
@@ -59,7 +63,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
                 data_place: records.get("data_place").known().filter(|path| is_plain_path(path)).cloned(),
                 ..layout.clone()
             }),
-            None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
+            None => Observed::Unreadable(["The probe named layout ", &kind, "."].concat()),
         },
         Observed::Absent => Observed::Absent,
         Observed::Unreadable(why) => Observed::Unreadable(why),
@@ -446,6 +450,23 @@ impl From<InstanceJson> for Instance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `/tmp` is root's, and everybody may put a PG_VERSION there and lead a data directory to it.
+    #[test]
+    fn root_is_no_owner_of_an_instance() {
+        let layouts = |user: &str| {
+            let answer = format!("#layout 5\nplain\n#instance_user {}\n{user}\n#end 2\nok\n", user.len());
+            let records = Records::parse(answer.as_bytes()).unwrap();
+            let layout: Layout = serde_json::from_value(serde_json::json!({
+                "kind": "plain", "bin_directory": "/b", "data_directory": "/d", "config_directory": null, "unit": null,
+                "socket_directory": "/s", "os_user": "", "pgstead_directory": "/o"
+            }))
+            .unwrap();
+            parse_server(&records, &[layout], Asked { sent_ms: 0, answered_ms: 0 }).layout
+        };
+        assert_eq!(layouts("postgres").known().unwrap().os_user, "postgres");
+        assert!(layouts("root").unreadable().is_some_and(|why| why.contains("belongs to root")));
+    }
 
     #[test]
     fn real_words_of_df() {

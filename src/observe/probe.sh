@@ -130,8 +130,18 @@ if [ -z "$user" ]; then
 fi
 put layout "$kind"
 put instance_user "$user"
+if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
+# Reads what the instance's user may have put a link in place of, and runs programs that may be the user's own, as that user: what
+# root alone may read is not told this way (docs/adr/0020-whose-hands.md).
+reads() { # COMMAND…
+  if [ "$me" = root ] && [ -n "$group" ] && [ "$user" != root ]; then
+    setpriv --reuid "$user" --regid "$group" --init-groups -- "$@"
+  else
+    "$@"
+  fi
+}
 if [ "$second_look" = 0 ]; then
-  put version "$("$bin/postgres" --version 2>&1)"
+  put version "$(reads "$bin/postgres" --version 2>&1)"
   libraries=''
   for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
     if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
@@ -144,17 +154,6 @@ if [ "$second_look" = 0 ]; then
   done
   if [ -n "$libraries" ]; then put libraries "$names"; else absent libraries; fi
 fi
-if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
-# Reads what the instance's user may have put a link in place of, as that user: what root alone may read is not told this way
-# (docs/adr/0020-whose-hands.md).
-reads() { # COMMAND…
-  if [ "$me" = root ] && [ -n "$group" ] && [ "$user" != root ]; then
-    setpriv --reuid "$user" --regid "$group" --init-groups -- "$@"
-  else
-    "$@"
-  fi
-}
-
 as_user() { # USER COMMAND…
   as=$1
   shift
@@ -246,7 +245,7 @@ SQL
   # One that has come up in between is asked again.
   { ask_instance
     if ! says "$scratch/sql.status" 0 && ! grep -q 'timeout expired' "$scratch/sql.err"; then
-      "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
+      reads "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
       if [ "$ready" = 0 ]; then ask_instance; fi
       echo "$ready" >"$scratch/sql.ready"

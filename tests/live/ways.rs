@@ -121,6 +121,12 @@ fn comes_back(release: Release) {
     lab.run("a", &["sh", "-c", "echo '# the operator was here' >>\"$1/environment\"", "sh", &home]);
     lab.run("a", &["systemctl", "start", &format!("postgresql@{version}-main")]);
     lab.sql("a", "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1000) i");
+    // What nobody may start is told before anything is changed.
+    let unit = format!("postgresql@{version}-main.service");
+    lab.run("b", &["systemctl", "mask", &unit]);
+    let refused = lab.pgstead(&[BOOTSTRAP, &["--allow-restart"]].concat()).expect(5);
+    assert_eq!(refused.codes(), ["start-barred"], "{refused}");
+    lab.run("b", &["systemctl", "unmask", &unit]);
     lab.pgstead(&[BOOTSTRAP, &["--allow-restart"]].concat()).expect(0);
     assert_eq!((lab.sql("a", "SHOW data_checksums"), lab.sql("a", "SHOW wal_log_hints")), ("off".into(), "on".into()));
 
@@ -163,6 +169,8 @@ fn a_cluster_with_dashes_whose_data_are_behind_a_link_on_15() {
         lab.run(name, &["install", "-d", "-o", "postgres", "/mnt/disk/pg", "/var/lib/postgresql/15"]);
         lab.run(name, &["ln", "-s", "/mnt/disk/pg/app", DATA]);
     }
+    // Where nothing may be executed, scripts are read.
+    lab.run("b", &["sh", "-ec", "mount --bind /var/lib /var/lib; mount -o remount,bind,noexec /var/lib"]);
     lab.bootstrap();
     lab.streams("a", &["b"]);
     lab.settled();

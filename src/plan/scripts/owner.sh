@@ -17,14 +17,14 @@ as_user() { # COMMAND…
 is_roots() { # DIRECTORY
   way=$(LC_ALL=C namei -om -- "$1" 2>/dev/null) || [ -n "$way" ] || return 1
   looked=0
-  while read -r mode owner of_group rest; do
+  while read -r mode holder of_group rest; do
     case $mode in
       f:) continue ;;
-      d*) looked=1 ;;
-      l*) continue ;;
-      *) case "$mode $owner $of_group $rest" in *' - No such file or directory') continue ;; *) return 1 ;; esac ;;
+      d[r-][w-]*) looked=1 ;;
+      l[r-][w-]*) continue ;;
+      *) case "$mode $holder $of_group $rest" in *' - No such file or directory') continue ;; *) return 1 ;; esac ;;
     esac
-    [ "$owner" = root ] || return 1
+    [ "$holder" = root ] || return 1
     case $mode in ????????w*) return 1 ;; ?????w*) [ "$of_group" = root ] || return 1 ;; esac
   done <<END
 $way
@@ -43,7 +43,7 @@ make_directory() { # PATH MODE OWNER
   [ ! -d "$1" ] || return 0
   [ -d "${1%/*}/" ] || make_directory "${1%/*}" 0755 root: || return 1
   if [ "$am_root" = 1 ] && is_roots "${1%/*}/"; then
-    mkdir -m "$2" -- "$1" 2>/dev/null && chown -h -- "$3" "$1" || [ -d "$1" ]
+    if mkdir -m "$2" -- "$1"; then chown -h -- "$3" "$1"; else [ -d "$1" ]; fi
   else
     as_user mkdir -m "$2" -- "$1" || [ -d "$1" ]
   fi
