@@ -21,7 +21,7 @@ fn install(home: &Path, id: &str) {
     let (key, certificate) = ([&directory, "/server.key"].concat(), [&directory, "/server.crt"].concat());
     let (link, manifest) = (at("tls"), at("manifest"));
     let mut child = Command::new("sh")
-        .args(["-c", scripts::INSTALL_FILES, "sh"])
+        .args(["-c", scripts::INSTALL_FILES, "sh", user.trim()])
         .args(["d", &directory, &owner, "0700"])
         .args(["f", &key, &owner, "0600", "4"])
         .args(["f", &certificate, &owner, "0644", "4"])

@@ -50,7 +50,7 @@ impl Place {
     }
 
     fn clear(&self) -> Output {
-        self.sh(scripts::CLEAR_JOB, &[&self.text("jobs/seed"), "-", &self.text("main"), "b"])
+        self.sh(scripts::CLEAR_JOB, &[&self.text("jobs/seed"), "-", &self.text("main"), "b", "root"])
     }
 
     /// Makes the seed directory with a file in it.

@@ -19,7 +19,8 @@ use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
-use crate::plan::files::administrator;
+use crate::plan::files::keeper;
+use crate::plan::files::make_own_directory;
 use crate::plan::files::own_directory_owner;
 use crate::remote::Host;
 use crate::remote::RemoteError;
@@ -152,7 +153,7 @@ impl<H: Host> Locked<'_, H> {
 
     /// Returns the command that runs one of the fixed scripts in pgstead's directory of this server.
     pub(super) fn script(&self, name: &str, script: &str) -> Argv {
-        Argv::new(administrator(self.seen), "sh").args(["-c", script, name, &self.layout.pgstead_directory])
+        Argv::new(keeper(self.seen, self.layout), "sh").args(["-c", script, name, &self.layout.pgstead_directory])
     }
 
     /// Takes the lock, and writes the run's first line into the audit log. Where an expired lease of another run was taken
@@ -171,7 +172,9 @@ impl<H: Host> Locked<'_, H> {
             .args([serde_json::to_string(&holder.state).unwrap_or_default(), LEASE.as_secs().to_string()])
             .args([started.line(), expired.to_string()])
             .stdin_text(text);
-        match self.host.run(&[argv], self.login()).await {
+        let mut commands = make_own_directory(self.seen, self.layout);
+        commands.push(argv);
+        match self.host.run(&commands, self.login()).await {
             Ok(output) if output.stdout.is_empty() => Ok(None),
             Ok(output) => Ok(Some(aged(&output.stdout))),
             Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {

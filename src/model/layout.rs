@@ -50,6 +50,9 @@ pub struct Layout {
     pub bin_directory: String,
     /// The data directory.
     pub data_directory: String,
+    /// Where the data directory really is, where its path is a symbolic link: what is made or set aside stands beside that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_place: Option<String>,
     /// The directory of the configuration files where they are outside the data directory.
     pub config_directory: Option<String>,
     /// The systemd unit, where one runs the instance.
@@ -78,17 +81,17 @@ impl Layout {
     }
 
     fn debian(topology: &str, server: &Server, version: Major) -> Layout {
-        // A unit such as postgresql@15-second names the postgresql-common cluster; "main" is the distribution's default.
-        let cluster = server
-            .service
-            .as_deref()
-            .and_then(|unit| unit.trim_end_matches(".service").rsplit_once('-'))
-            .map_or("main", |(_, cluster)| cluster);
+        // A unit such as postgresql@15-my-app names the postgresql-common cluster, in which further dashes are its own; "main" is
+        // the distribution's default.
+        let unit = server.service.as_deref().map(|unit| unit.strip_suffix(".service").unwrap_or(unit));
+        let instance = unit.and_then(|unit| unit.strip_prefix("postgresql@")?.split_once('-'));
+        let cluster = instance.map_or("main", |(_, cluster)| cluster);
         let own = format!("{version}/{cluster}");
         Layout {
             kind: LayoutKind::Debian,
             bin_directory: server.bin_directory.clone().unwrap_or_else(|| format!("/usr/lib/postgresql/{version}/bin")),
             data_directory: server.data_directory.clone().unwrap_or_else(|| format!("/var/lib/postgresql/{own}")),
+            data_place: None,
             config_directory: Some(format!("/etc/postgresql/{own}")),
             unit: Some(format!("postgresql@{version}-{cluster}.service")),
             socket_directory: "/var/run/postgresql".to_owned(),
@@ -102,6 +105,7 @@ impl Layout {
             kind: LayoutKind::Rhel,
             bin_directory: server.bin_directory.clone().unwrap_or_else(|| format!("/usr/pgsql-{version}/bin")),
             data_directory: server.data_directory.clone().unwrap_or_else(|| format!("/var/lib/pgsql/{version}/data")),
+            data_place: None,
             config_directory: None,
             unit: Some(server.service.clone().unwrap_or_else(|| format!("postgresql-{version}.service"))),
             socket_directory: "/run/postgresql".to_owned(),
@@ -119,6 +123,7 @@ impl Layout {
             pgstead_directory: format!("{data_directory}.pgstead"),
             socket_directory: format!("{data_directory}.pgstead"),
             data_directory,
+            data_place: None,
             config_directory: None,
             unit: None,
             os_user: String::new(),
@@ -138,6 +143,15 @@ impl Layout {
     /// Returns the directory that holds the configuration files once the data directory is in place.
     pub fn config_home(&self) -> &str {
         self.config_directory.as_deref().unwrap_or(&self.data_directory)
+    }
+
+    /// Returns the mode of a configuration file where nobody has decided it: in `/etc` everybody may read the settings, as the
+    /// distribution makes them and as its tools for all users need them.
+    pub fn configuration_mode(&self, name: &str) -> &'static str {
+        match self.kind {
+            LayoutKind::Debian if name == "postgresql.conf" => "0644",
+            _ => "0640",
+        }
     }
 
     /// Returns the path of a file in pgstead's own directory.
@@ -167,9 +181,14 @@ impl Layout {
         words
     }
 
+    /// Returns where the data directory is or will be, behind its link where its path is one.
+    pub fn place(&self) -> &str {
+        self.data_place.as_deref().unwrap_or(&self.data_directory)
+    }
+
     /// Returns where a base backup or a new instance is put together before it becomes the data directory (hazard 19).
     pub fn seed_directory(&self, run: &str) -> String {
-        format!("{}.seed.{run}", self.data_directory)
+        format!("{}.seed.{run}", self.place())
     }
 }
 

@@ -195,6 +195,9 @@ pub struct ControlFile {
     pub checkpoint: Lsn,
     /// The data page checksum version; 0 is off (hazard 12).
     pub checksum_version: u32,
+    /// Whether changes of hint bits alone are in the WAL (`wal_log_hints`), where the file says it.
+    #[serde(default)]
+    pub logs_hints: bool,
     /// What recovery must replay to before the data are consistent; none outside recovery.
     #[serde(default)]
     pub minimum_recovery_end: Option<Lsn>,
@@ -250,6 +253,12 @@ pub struct Service {
     /// The commands that the unit as it is loaded runs before the instance starts, as the service manager shows them.
     #[serde(default)]
     pub before_start: Option<Vec<String>>,
+    /// What keeps the service manager from starting it, whoever asks; none where nothing does.
+    #[serde(default)]
+    pub barred: Option<String>,
+    /// Whether it cannot be enabled: what starts all instances at boot is masked.
+    #[serde(default)]
+    pub is_boot_masked: bool,
 }
 
 impl Service {

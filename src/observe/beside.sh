@@ -1,9 +1,7 @@
 # --- What stands beside the data directory. Each costs a few short processes, so nothing is asked where nothing stands.
-beside='' number=0
-for path in "$data".seed.* "$data".aside.*; do
+number=0
+for path in "$place".seed.* "$place".aside.*; do
   if [ ! -e "$path" ] && [ ! -L "$path" ]; then continue; fi
-  beside="$beside$path
-"
   number=$((number + 1))
   if [ -L "$path" ]; then what=link; elif [ ! -d "$path" ]; then what=other; elif [ "$path" -ef "$data" ]; then what=data; else what=directory; fi
   facts=$(stat -c '%U %Y' "$path" 2>/dev/null) || facts='- 0'
@@ -27,9 +25,9 @@ $path"
     R=$real awk '{ at = substr($0, index($0, " ") + 1) } at == ENVIRON["R"] || index(at, ENVIRON["R"] "/") == 1 { split($1, part, "/"); print part[3]; exit }')
   if [ -n "$pid" ]; then put "beside_process.$number" "$pid"; else absent "beside_process.$number"; fi
   if [ ! -r "$path" ] || [ ! -x "$path" ]; then continue; fi
-  if [ -e "$path/pgstead.identity" ]; then put "beside_identity.$number" "$(head -c 4096 "$path/pgstead.identity" 2>/dev/null)"; else absent "beside_identity.$number"; fi
+  if [ -e "$path/pgstead.identity" ]; then put "beside_identity.$number" "$(reads head -c 4096 "$path/pgstead.identity" 2>/dev/null)"; else absent "beside_identity.$number"; fi
   if [ -e "$path/global/pg_control" ]; then
-    if control=$("$bin/pg_controldata" -D "$path" 2>&1); then put "beside_control.$number" "$control"; else unreadable "beside_control.$number" "$control"; fi
+    if control=$(reads "$bin/pg_controldata" -D "$path" 2>&1); then put "beside_control.$number" "$control"; else unreadable "beside_control.$number" "$control"; fi
   else
     absent "beside_control.$number"
   fi
@@ -45,4 +43,3 @@ $path"
     if [ $? = 124 ]; then unreadable "beside_bytes.$number" "counting took more than 10 s"; else put "beside_bytes.$number" "${counted%%	*}"; fi
   fi
 done
-put beside "$beside"

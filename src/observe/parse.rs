@@ -52,17 +52,23 @@ pub struct Asked {
 pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> ServerObservation {
     let kind = records.text("layout");
     let layout = match records.get("layout") {
+        // PostgreSQL never runs as root: somebody led the look to a directory of root's, and would have root act as the owner.
+        Observed::Known(_) if records.text("instance_user") == "root" => {
+            Observed::Unreadable("Its data directory belongs to root, as whom no instance runs.".to_owned())
+        }
         Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
             Some(layout) => Observed::Known(Layout {
                 os_user: records.text("instance_user"),
                 socket_directory: records.text("socket"),
+                data_place: records.get("data_place").known().filter(|path| is_plain_path(path)).cloned(),
                 ..layout.clone()
             }),
-            None => Observed::Unreadable(["the probe named layout ", &kind].concat()),
+            None => Observed::Unreadable(["The probe named layout ", &kind, "."].concat()),
         },
         Observed::Absent => Observed::Absent,
         Observed::Unreadable(why) => Observed::Unreadable(why),
     };
+    let beside_facts = crate::observe::beside::parse_beside(records);
     ServerObservation {
         login: parse_login(&records.text("login"), &records.text("user")),
         os: parse_os(records, asked),
@@ -70,8 +76,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         other_installations: lines(&records.text("installations")),
         version: records.get("version").map_parsed(parse_version),
         data_directory: parse_data_directory(records),
-        beside: lines(&records.text("beside")),
-        beside_facts: crate::observe::beside::parse_beside(records),
+        beside: beside_facts.iter().map(|fact| fact.path.clone()).collect(),
+        beside_facts,
         disks: parse_disks(records),
         listener: parse_listener(records),
         service: records.get("service").map_parsed(|text| {
@@ -83,7 +89,16 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
                 let (command, rest) = line.strip_prefix("ExecStartPre=")?.split_once("argv[]=")?.1.split_once(" ; ")?;
                 rest.starts_with("ignore_errors=no").then(|| command.to_owned())
             };
+            let start = shown.lines().find_map(|line| line.strip_prefix("Start=")).unwrap_or_default();
+            let is_masked = shown.lines().any(|line| line == "LoadState=masked");
+            let barred = match start.split_whitespace().next() {
+                _ if is_masked => Some("its unit is masked".to_owned()),
+                Some("disabled") => Some("its start.conf says disabled".to_owned()),
+                _ => None,
+            };
             Some(Service {
+                barred,
+                is_boot_masked: start.ends_with(" all-masked"),
                 active: active.to_owned(),
                 enabled: enabled == "1",
                 starts_at_boot: boot == "1",
@@ -110,6 +125,11 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         pooler: records.get("pooler").map_parsed(crate::observe::pooler::parse_pools),
         readiness: crate::observe::readiness::parse_readiness(records),
     }
+}
+
+/// Says whether a path can be told in a line, and leads to one place.
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/') && !path.chars().any(char::is_control)
 }
 
 /// Returns who the SSH login is, from what the probe ran as and whether it became root.
@@ -220,6 +240,7 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
+        logs_hints: field("wal_log_hints setting").is_some_and(|value| value == "on"),
         minimum_recovery_end: field("Minimum recovery ending location")
             .and_then(|text| text.parse().ok())
             .filter(|lsn: &Lsn| lsn.0 > 0),
@@ -231,8 +252,16 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
 }
 
 fn parse_disks(records: &Records) -> BTreeMap<String, Observed<Disk>> {
-    let disks = records.with_prefix("disk.");
-    disks.map(|(path, value)| (path.to_owned(), value.clone().map_parsed(parse_disk))).collect()
+    // The path stands last: it may hold any byte, line feeds among them.
+    let parse = |value: &Observed<String>| {
+        let (line, path) = value.known()?.split_once('\n')?;
+        let disk = match line.strip_prefix('!') {
+            Some(why) => Observed::Unreadable(why.trim().to_owned()),
+            None => Observed::Known(line.to_owned()).map_parsed(parse_disk),
+        };
+        Some((path.to_owned(), disk))
+    };
+    records.with_prefix("disk.").filter_map(|(_, value)| parse(value)).collect()
 }
 
 /// Puts what a second look found into what the first one saw.
@@ -421,6 +450,23 @@ impl From<InstanceJson> for Instance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `/tmp` is root's, and everybody may put a PG_VERSION there and lead a data directory to it.
+    #[test]
+    fn root_is_no_owner_of_an_instance() {
+        let layouts = |user: &str| {
+            let answer = format!("#layout 5\nplain\n#instance_user {}\n{user}\n#end 2\nok\n", user.len());
+            let records = Records::parse(answer.as_bytes()).unwrap();
+            let layout: Layout = serde_json::from_value(serde_json::json!({
+                "kind": "plain", "bin_directory": "/b", "data_directory": "/d", "config_directory": null, "unit": null,
+                "socket_directory": "/s", "os_user": "", "pgstead_directory": "/o"
+            }))
+            .unwrap();
+            parse_server(&records, &[layout], Asked { sent_ms: 0, answered_ms: 0 }).layout
+        };
+        assert_eq!(layouts("postgres").known().unwrap().os_user, "postgres");
+        assert!(layouts("root").unreadable().is_some_and(|why| why.contains("belongs to root")));
+    }
 
     #[test]
     fn real_words_of_df() {

@@ -199,6 +199,8 @@ mod tests {
         {
             std::fs::write(at(name), text).unwrap();
         }
+        // Root looks at them as the user of the instance.
+        Command::new("chmod").arg("0755").arg(dir.path()).status().unwrap();
         std::fs::write(at("key"), "secret of the server").unwrap();
         std::os::unix::fs::symlink(at("one"), at("link")).unwrap();
         let asked = ["own", "one", "own", "not there", "own", "two words", "secret", "key", "own", "back\\slash"];
@@ -227,6 +229,28 @@ mod tests {
         let changed = alone.insert(at("empty").to_str().unwrap().to_owned(), Observed::Known(file("empty")));
         assert_eq!(changed.unwrap().known().unwrap().content.as_deref(), Some("0 0"));
         assert_eq!(alone, together);
+    }
+
+    /// Whoever owns the data directory decides where its links lead and what stands beside it; that is told as it is, and no
+    /// line of it becomes a record.
+    #[test]
+    fn a_link_and_a_name_with_line_feeds_in_them_forge_nothing() {
+        const FORGED: &str = "x 0\n\n#instance_user 4\nroot\n#data_bytes 1\n7\n#y";
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("main");
+        std::fs::create_dir_all(data.join("pg_tblspc")).unwrap();
+        std::fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        std::os::unix::fs::symlink(FORGED, data.join("pg_tblspc/16400")).unwrap();
+        let beside = format!("main.aside.{}", FORGED.replace('/', "_"));
+        std::fs::create_dir(dir.path().join(&beside)).unwrap();
+        let answer = run(data.to_str().unwrap(), &[]);
+        let records = Records::parse(&answer).unwrap();
+        assert_ne!(records.text("data_bytes"), "7");
+        let me = Command::new("id").arg("-un").output().unwrap().stdout;
+        assert_eq!(records.text("instance_user"), String::from_utf8(me).unwrap().trim());
+        let seen = parse_server(&records, &[], Asked { sent_ms: 0, answered_ms: 0 });
+        assert!(seen.disks.contains_key(FORGED), "{:?}", seen.disks.keys());
+        assert_eq!(seen.beside, [dir.path().join(beside).to_str().unwrap()]);
     }
 
     /// The kernel accepts connections to a postmaster that stands still; whoever looks does not wait for it for ever.

@@ -10,6 +10,8 @@
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
 # It answers with records "#NAME LENGTH", a line feed, LENGTH bytes, a line feed. LENGTH "-" means: looked, not there;
 # "!" means: could not look, and the rest of the line says why. "#ONE+OTHER 3+5" are two, of which the bytes follow each other.
+# A name is made of our own words and numbers alone. What the server says, paths among it, stands in the bytes: only those are
+# counted, and a path may hold a line feed and whole records behind it.
 # The whole body is a function, so that no command in it can swallow the rest of the script from standard input.
 main() {
 set -u
@@ -128,8 +130,18 @@ if [ -z "$user" ]; then
 fi
 put layout "$kind"
 put instance_user "$user"
+if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
+# Reads what the instance's user may have put a link in place of, and runs programs that may be the user's own, as that user: what
+# root alone may read is not told this way (docs/adr/0020-whose-hands.md).
+reads() { # COMMAND…
+  if [ "$me" = root ] && [ -n "$group" ] && [ "$user" != root ]; then
+    setpriv --reuid "$user" --regid "$group" --init-groups -- "$@"
+  else
+    "$@"
+  fi
+}
 if [ "$second_look" = 0 ]; then
-  put version "$("$bin/postgres" --version 2>&1)"
+  put version "$(reads "$bin/postgres" --version 2>&1)"
   libraries=''
   for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
     if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
@@ -142,8 +154,6 @@ if [ "$second_look" = 0 ]; then
   done
   if [ -n "$libraries" ]; then put libraries "$names"; else absent libraries; fi
 fi
-if id "$user" >/dev/null 2>&1; then put os_user 1; else put os_user 0; fi
-
 as_user() { # USER COMMAND…
   as=$1
   shift
@@ -162,7 +172,7 @@ export PGCONNECT_TIMEOUT
 # configuration of one that does not run says where it will be.
 if [ ! -S "$socket/.s.PGSQL.$port" ] && [ -e "$data/PG_VERSION" ]; then
   if [ -e "$data/postmaster.pid" ]; then
-    its=$(sed -n 5p "$data/postmaster.pid" 2>/dev/null)
+    its=$(reads sed -n 5p "$data/postmaster.pid" 2>/dev/null)
   else
     its=$(as_instance "$bin/postgres" -C unix_socket_directories -D "${config:-$data}" 2>/dev/null)
     its=${its%%,*}
@@ -198,11 +208,15 @@ while [ "$index" -lt "$count" ]; do
   esac
 done
 
-# How much room is where a path is, or would be.
+# How much room is where a path is, or would be: df's line, and behind it the path, whatever that holds.
+disks=0
 disk() { # PATH
   at=$1
   while [ ! -e "$at" ]; do above "$at"; at=$parent; done
-  if disk=$(df -B1 --output=target,avail,size,iavail "$at" 2>&1 | tail -n 1); then put "disk.$1" "$disk"; else unreadable "disk.$1" "$disk"; fi
+  disks=$((disks + 1))
+  if disk=$(df -B1 --output=target,avail,size,iavail -- "$at" 2>&1); then disk=${disk##*"$lf"}; else disk="! $(printf '%s' "$disk" | tr -s '\n\t' ' ')"; fi
+  put "disk.$disks" "$disk
+$1"
 }
 put_dials() {
   for name in $dials; do
@@ -233,7 +247,7 @@ SQL
   # One that has come up in between is asked again.
   { ask_instance
     if ! says "$scratch/sql.status" 0 && ! grep -q 'timeout expired' "$scratch/sql.err"; then
-      "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
+      reads "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
       # One of an earlier version is looked at, too, and says so.
       if grep -q 'transaction_timeout\|event_triggers' "$scratch/sql.err"; then pgstead_session; fi
@@ -258,15 +272,17 @@ fi
 
 if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
-# --- The data directory.
+# --- The data directory. Behind a link it is made, renamed and set aside where that leads, which is there but for the last part.
+place=$data
+if [ -L "$data" ] && place=$(readlink -f -- "$data") && [ -n "$place" ]; then put data_place "$place"; else place=$data; fi
 if [ -d "$data" ]; then
   if entries=$(ls -A "$data" 2>/dev/null); then
     put data "$(printf '%s' "$entries" | grep -c .) $(stat -c '%U %a' "$data") $(mountpoint -q "$data" && echo 1 || echo 0)"
     for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity; do
-      if [ -e "$data/$name" ]; then put "data.$name" "$(head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
+      if [ -e "$data/$name" ]; then put "data.$name" "$(reads head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
     done
     if [ -e "$data/global/pg_control" ]; then
-      if control=$("$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
+      if control=$(reads "$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
     else
       absent control
     fi
@@ -280,6 +296,8 @@ if [ -d "$data" ]; then
   else
     unreadable data "user $me may not list $data"
   fi
+elif [ -L "$data" ] && [ ! -e "$data" ] && [ "$place" != "$data" ]; then
+  absent data
 elif [ -e "$data" ] || [ -L "$data" ]; then
   unreadable data "$data is not a directory"
 elif visible "$data"; then
@@ -310,16 +328,21 @@ fi
 
 # --- The service.
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
-  shown=$(systemctl show -p ActiveState -p ExecStartPre "$unit" 2>/dev/null)
+  shown=$(systemctl show -p ActiveState -p ExecStartPre -p LoadState "$unit" 2>/dev/null)
+  start=''
   if [ "$kind" = debian ]; then
-    boot=$(sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
-    systemctl -q is-enabled postgresql.service 2>/dev/null && enabled=1 || enabled=0
+    boot=$(reads sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
+    start=${boot:-auto}
+    enabled=$(systemctl is-enabled postgresql.service 2>/dev/null) && enabled=1
+    case $enabled in masked*) start="$start all-masked" ;; esac
+    [ "$enabled" = 1 ] || enabled=0
     if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
   else
     systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
     boot=$enabled
   fi
   put service "$enabled $boot
+Start=$start
 $shown"
 else
   absent service
@@ -329,6 +352,7 @@ fi
 for path in "$own"/jobs/*/record; do
   if [ -e "$path" ]; then
     path=${path%/record}
+    case ${path##*/} in *[!a-z0-9-]*) continue ;; esac
     if flock -n -s "$path/lock" true 2>/dev/null; then alive=0; else alive=1; fi
     first_line "$path/status"
     put "job.${path##*/}" "$alive $line
@@ -339,17 +363,18 @@ done
 # --- Files that pgstead may own, its lock and its generation; then the peers.
 report() { # LABEL PATH WITH_CONTENT, for a file that is there
   if [ -L "$2" ]; then put "link.$1" 1; fi
-  if hash=$(sha256sum <"$2" 2>/dev/null); then
+  if hash=$(reads sha256sum -- "$2" 2>/dev/null); then
+    hash=${hash#\\}
     put "file.$1" "$2
 $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
     if [ "$3" = 1 ]; then
       # The dot keeps trailing line feeds, which a command substitution would drop.
-      text=$(cat "$2"; printf .)
+      text=$(reads cat "$2"; printf .)
       put "content.$1" "${text%.}"
     fi
   else
     unreadable "file.$1" "$2
-user $me may not read it"
+user $user may not read it"
   fi
 }
 # Sorts a path: what is there is looked at together with the others; the rest is said at once.
@@ -370,7 +395,7 @@ next_line() { # VARIABLE
 # Reports all files with three processes, not three for each. What does not fit together is looked at one by one: a file that
 # somebody replaced meanwhile, that may not be read, or with a byte in it that no shell can hold.
 report_together() { # PATH…
-  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(sha256sum "$@" 2>/dev/null) || return 1
+  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(reads sha256sum "$@" 2>/dev/null) || return 1
   facts=$facts$lf hashes=$hashes$lf left=$wanted records='' names='' sizes='' total=0 count=$#
   while [ "$count" -gt 0 ]; do
     path=$1 count=$((count - 1))
@@ -392,7 +417,7 @@ $owner ${hash#\\}"
     fi
     set -- "$@" "$path"
   done
-  contents=$(cat "$@" 2>/dev/null; printf .)
+  contents=$(reads cat "$@" 2>/dev/null; printf .)
   contents=${contents%.}
   [ "${#contents}" = "$total" ] || return 1
   printf '%s' "$records"
@@ -422,7 +447,7 @@ if [ $# -gt 0 ] && ! report_together "$@"; then
   done
 fi
 # The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
-if held=$(cat "$own/lock" 2>&1); then
+if held=$(reads cat "$own/lock" 2>&1); then
   put lock "$held"
   if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
 elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi

@@ -33,7 +33,7 @@ readiness_host() {
   put r.mounts "$(cat /proc/self/mounts 2>/dev/null)"
 
   missing=''
-  for program in awk cat cmp cp df getent id install ln mktemp mv perl readlink sed sha256sum stat tail touch; do
+  for program in awk cat cmp cp dd df getent id install ln mktemp mv namei perl readlink sed setpriv sha256sum stat tail touch; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing$program
 "
   done
@@ -171,13 +171,13 @@ readiness_installation() {
 "
   done
   put r.postgres_missing "$missing"
-  if icu=$(ldd "$bin/postgres" 2>/dev/null); then
+  if icu=$(reads ldd "$bin/postgres" 2>/dev/null); then
     icu=$(printf '%s\n' "$icu" | sed -n 's/.*libicui18n\.so\.\([0-9]*\).*/\1/p' | head -n 1)
     if [ -n "$icu" ]; then put r.icu "$icu"; else absent r.icu; fi
   else
     unreadable r.icu 'ldd does not say what postgres is linked with'
   fi
-  if [ -x "$bin/pg_config" ] && libraries=$("$bin/pg_config" --pkglibdir) && share=$("$bin/pg_config" --sharedir) && [ -d "$libraries" ]; then
+  if [ -x "$bin/pg_config" ] && libraries=$(reads "$bin/pg_config" --pkglibdir) && share=$(reads "$bin/pg_config" --sharedir) && [ -d "$libraries" ]; then
     put r.libraries "$(ls "$libraries" 2>/dev/null | sed -n 's/\.so$//p')"
     put r.extensions "$(ls "$share/extension" 2>/dev/null | awk '
       sub(/\.control$/, "") { print; next }

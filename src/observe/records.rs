@@ -17,6 +17,12 @@ pub enum RecordsError {
         /// What stands there.
         found: String,
     },
+    /// Two records have one name: whoever made the second, nobody knows which of them to believe.
+    #[error("the probe's answer has two records \"{name}\": nothing of it is believed")]
+    Twice {
+        /// The name.
+        name: String,
+    },
     /// The answer has no end record: the probe was cut off.
     #[error("the probe's answer ends early, after record \"{last}\"")]
     CutOff {
@@ -38,6 +44,10 @@ impl Records {
     /// The answer is malformed or cut off.
     pub fn parse(answer: &[u8]) -> Result<Self, RecordsError> {
         let mut records = BTreeMap::new();
+        let mut add = |name: &str, value| match records.insert(name.to_owned(), value) {
+            Some(_) => Err(RecordsError::Twice { name: name.to_owned() }),
+            None => Ok(()),
+        };
         let mut last = String::from("none");
         let mut offset = 0;
         while offset < answer.len() {
@@ -50,26 +60,25 @@ impl Records {
             let line_end = rest.iter().position(|&b| b == b'\n').ok_or_else(malformed)?;
             let line = std::str::from_utf8(&rest[..line_end]).map_err(|_| malformed())?;
             let (name, length) = line.strip_prefix('#').and_then(|line| line.split_once(' ')).ok_or_else(malformed)?;
+            // Names are ours. One that no word of ours would make is somebody else's text, which has no place there.
+            if !name.split('+').all(is_name) {
+                return Err(malformed());
+            }
             offset += line_end + 1;
             match length {
-                "-" => {
-                    records.insert(name.to_owned(), Observed::Absent);
-                }
-                why if why.starts_with('!') => {
-                    records.insert(name.to_owned(), Observed::Unreadable(why[1..].trim().to_owned()));
-                }
+                "-" => add(name, Observed::Absent)?,
+                why if why.starts_with('!') => add(name, Observed::Unreadable(why[1..].trim().to_owned()))?,
                 lengths => {
-                    // A name alone may have the sign in it, as that of a path has.
-                    let names: Vec<&str> = if lengths.contains('+') { name.split('+').collect() } else { vec![name] };
                     let mut lengths = lengths.split('+');
-                    for name in names {
+                    for name in name.split('+') {
                         let length = lengths.next().and_then(|number| number.parse::<usize>().ok());
                         let length = length.ok_or_else(malformed)?;
                         let body = answer.get(offset..offset.saturating_add(length)).ok_or_else(malformed)?;
                         offset += length;
-                        records.insert(name.to_owned(), Observed::Known(String::from_utf8_lossy(body).into_owned()));
+                        add(name, Observed::Known(String::from_utf8_lossy(body).into_owned()))?;
                     }
-                    if lengths.next().is_some() {
+                    // Behind the bytes stands a line feed, or the lengths are not those of the bytes.
+                    if lengths.next().is_some() || answer.get(offset) != Some(&b'\n') {
                         return Err(malformed());
                     }
                     offset += 1;
@@ -96,9 +105,48 @@ impl Records {
     }
 }
 
+/// Says whether a record may have this name: our words, numbers and the names of servers, with dots between them.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a value holds, it is that value and nothing beside it.
+        #[test]
+        fn what_is_put_is_what_is_read(values in proptest::collection::vec(".*|(#[a-z_]+ [0-9!-]\n?)+", 0..6)) {
+            let mut answer = Vec::new();
+            for (number, value) in values.iter().enumerate() {
+                answer.extend_from_slice(format!("#disk.{number} {}\n{value}\n", value.len()).as_bytes());
+            }
+            answer.extend_from_slice(b"#end 2\nok\n");
+            let records = Records::parse(&answer).unwrap();
+            prop_assert_eq!(records.with_prefix("").count(), values.len() + 1);
+            for (number, value) in values.iter().enumerate() {
+                prop_assert_eq!(&records.text(&format!("disk.{number}")), value);
+            }
+        }
+
+        /// A name that holds foreign text is never a name, and never ends one to begin another.
+        #[test]
+        fn a_name_is_never_foreign_text(text in "[^a-zA-Z0-9._+-]|.*[\n /#\u{e9}].*") {
+            let answer = format!("#disk.{text} 2\nxx\n#end 2\nok\n");
+            let parsed = Records::parse(answer.as_bytes());
+            prop_assert!(parsed.is_err(), "{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_record_of_a_name_ends_all_belief() {
+        let forged = b"#instance_user 8\npostgres\n#instance_user 4\nroot\n#end 2\nok\n";
+        assert_eq!(Records::parse(forged), Err(RecordsError::Twice { name: "instance_user".into() }));
+        assert!(Records::parse(b"#a 1\nxx\n#end 2\nok\n").is_err());
+    }
 
     #[test]
     fn values_may_hold_anything() {
@@ -114,8 +162,6 @@ mod tests {
         let records = Records::parse(b"#a+b+c 2+0+3\n\xff\n#b1\n#end 2\nok\n").unwrap();
         let known = |name: &str| records.get(name).known().unwrap().clone();
         assert_eq!([known("a"), known("b"), known("c")], ["\u{fffd}\n", "", "#b1"]);
-        let records = Records::parse(b"#disk./a+b 2\nxx\n#end 2\nok\n").unwrap();
-        assert_eq!(records.get("disk./a+b"), Observed::Known("xx".into()));
         assert!(Records::parse(b"#a 1+1\nxx\n#end 2\nok\n").is_err());
         assert!(Records::parse(b"#a+b 1+9\nxx\n#end 2\nok\n").is_err());
     }

@@ -27,7 +27,7 @@ use crate::plan::survey::Seen;
 /// Nobody knows whether its instance runs, it is a mount point, or the name is taken.
 pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>> {
     let (name, layout) = (&seen.server.name, seen.layout);
-    let data = &layout.data_directory;
+    let data = layout.place();
     let target = aside.path(data);
     let there = seen.seen.data_directory.known().filter(|data| data.entries > 0);
     let why = if seen.seen.instance.unreadable().is_some() {
@@ -47,7 +47,8 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
     }
     let command = Argv::new(files::administrator(seen.seen), "sh")
         .args(["-c", scripts::SET_ASIDE, "pgstead-set-aside", data, &target, &layout.pgstead_directory, &aside.run])
-        .args([layout.unit.clone().unwrap_or_default(), files::own_directory_owner(seen.seen, layout)]);
+        .args([layout.unit.clone().unwrap_or_default(), files::own_directory_owner(seen.seen, layout)])
+        .arg(&layout.os_user);
     let title = format!("set the data directory aside: {}", aside.reason);
     Ok(Step::run(name, Risk::Destructive, title, vec![command]))
 }
@@ -57,7 +58,7 @@ pub fn remark(server: &ServerName, layout: &Layout, path: &str) -> Diagnostic {
     let note = |kind: &str| {
         Diagnostic::note("left-beside", format!("server \"{server}\": {path} is not in use; {kind}")).server(server)
     };
-    match aside::read(&layout.data_directory, path) {
+    match aside::read(layout.place(), path) {
         Beside::Seed { .. } => note("an interrupted run left it"),
         Beside::Aside(Aside { is_forgotten: true, .. }) => {
             note("its removal was interrupted").hint(command(server, path))
@@ -78,7 +79,7 @@ pub fn command(server: &ServerName, path: &str) -> String {
 /// Returns what holds room on the disk of a data directory and might go, as a fact and an advice. It is told, never removed.
 pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(String, String)> {
     let layout = seen.layout.known()?;
-    let asides = |path: &&String| matches!(aside::read(&layout.data_directory, path), Beside::Aside(_));
+    let asides = |path: &&String| matches!(aside::read(layout.place(), path), Beside::Aside(_));
     let paths: Vec<&String> = seen.beside.iter().filter(asides).collect();
     let size = |path: &str| {
         let fact: Option<&BesideFact> = seen.beside_facts.iter().find(|fact| fact.path == path);
@@ -100,7 +101,7 @@ pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(Strin
 /// Says whether the record of a data directory names one that was set aside, and that is in its place: then the disk is
 /// mounted, and the empty place beside it is free. `None` where the record is about something else.
 pub fn recorded_aside(seen: &ServerObservation, layout: &Layout, recorded: &str) -> Option<bool> {
-    let Beside::Aside(_) = aside::read(&layout.data_directory, recorded) else { return None };
+    let Beside::Aside(_) = aside::read(layout.place(), recorded) else { return None };
     Some(seen.beside.iter().any(|path| path.strip_suffix(aside::FORGOTTEN).unwrap_or(path) == recorded))
 }
 
@@ -164,7 +165,7 @@ mod tests {
         fn set_aside(&self, data: &str, target: &str) -> Result<(), String> {
             let owner = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
             let owner = [owner.trim(), ":"].concat();
-            sh(scripts::SET_ASIDE, &[data, target, &self.path("own"), "r1", "", &owner])
+            sh(scripts::SET_ASIDE, &[data, target, &self.path("own"), "r1", "", &owner, "root"])
         }
 
         #[track_caller]
@@ -256,6 +257,7 @@ mod tests {
             kind: crate::model::layout::LayoutKind::Plain,
             bin_directory: "/usr/bin".into(),
             data_directory: "/srv/main".into(),
+            data_place: None,
             config_directory: None,
             unit: None,
             socket_directory: "/srv/main.pgstead".into(),

@@ -37,6 +37,7 @@ use crate::plan::network;
 use crate::plan::orphans;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
+use crate::plan::places;
 use crate::plan::pooler;
 use crate::plan::seed;
 use crate::plan::seed::Manner;
@@ -111,6 +112,7 @@ pub fn plan_bootstrap(
         let mut install = comparison.changes;
         if seen.adopted {
             refusals.extend(adoption::refusals(topology, *seen, &wanted, &servers));
+            refusals.extend(places::refusals(*seen));
             notes.extend(adoption::notes(*seen));
             let at = install.len().saturating_sub(1);
             install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
@@ -121,11 +123,22 @@ pub fn plan_bootstrap(
         }) {
             refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
         }
+        if !seen.adopted
+            && let Some(record) = seed::missing_record(*seen)
+        {
+            install.insert(install.len().saturating_sub(1), record);
+        }
         let change = change::decide(seen, &install, &comparison.edited);
+        if seen.instance.is_none() {
+            refusals.extend(service::barred(*seen));
+        }
         let behind = pooler::behind(topology, *seen, &install);
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
     refusals.extend(tablespaces::refusals(topology));
+    if servers.values().any(|seen| seen.data.is_none()) {
+        notes.extend(primary_seen.into_iter().flat_map(places::notes));
+    }
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     refusals.extend(orphans::refusals(topology, observation, &servers, &links));
@@ -271,6 +284,7 @@ impl Steps<'_> {
             if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
                 waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
+            waits.extend(places::make(server.seen, primary).map(|step| plan.add(step, [])));
             let (topology, material) = (self.topology, self.material);
             let copy = seed::base_backup(
                 topology,

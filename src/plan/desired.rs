@@ -84,7 +84,12 @@ pub fn wanted(
         Configuration::Written => {
             let conf = parameters::postgresql_conf(topology, server, layout, &listen, &role);
             vec![
-                Entry::text([home, "/postgresql.conf"].concat(), &group, "0640", conf.render().map_err(broken)?),
+                Entry::text(
+                    [home, "/postgresql.conf"].concat(),
+                    &group,
+                    layout.configuration_mode("postgresql.conf"),
+                    conf.render().map_err(broken)?,
+                ),
                 Entry::text([home, "/pg_hba.conf"].concat(), &group, "0640", access.render_hba().map_err(broken)?),
                 Entry::text([home, "/pg_ident.conf"].concat(), &group, "0640", access.render_ident().map_err(broken)?),
             ]

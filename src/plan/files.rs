@@ -21,6 +21,7 @@ use crate::model::observed::Observed;
 use crate::model::secret::Secret;
 use crate::plan::marked;
 use crate::plan::scripts;
+use crate::plan::seed::DATA_DIRECTORY_RECORD;
 use crate::plan::step::Action;
 use crate::plan::step::FileChange;
 use crate::plan::step::Risk;
@@ -109,9 +110,8 @@ impl Entry {
 
     /// Says whether it is a file that only the operator's own files name.
     pub fn is_included(&self) -> bool {
-        let ours = ["/start.conf", "/pg_ctl.conf", "/environment"];
         matches!(self, Entry::File { path, keeper: Keeper::Copied { .. }, .. }
-            if !HAS_OUR_PARTS.iter().chain(&ours).any(|name| path.ends_with(name)))
+            if !says_how_to_start(path) && !HAS_OUR_PARTS.iter().any(|name| path.ends_with(name)))
     }
 
     /// Returns its path.
@@ -124,6 +124,11 @@ impl Entry {
 
 /// The files of an operator that have parts of ours. What they include is the operator's alone.
 const HAS_OUR_PARTS: [&str; 3] = ["/postgresql.conf", "/pg_hba.conf", "/pg_ident.conf"];
+
+/// Says whether a file is one of those beside the configuration from which `pg_ctlcluster` knows how to start the instance.
+fn says_how_to_start(path: &str) -> bool {
+    ["/start.conf", "/pg_ctl.conf", "/environment"].iter().any(|name| path.ends_with(name))
+}
 
 /// Returns the SHA-256 of a text, hexadecimal.
 pub fn sha256(text: &str) -> String {
@@ -143,6 +148,52 @@ pub fn own_directory_owner(seen: &ServerObservation, layout: &Layout) -> String 
     } else {
         "root:root".to_owned()
     }
+}
+
+/// Returns who works in pgstead's own directory: whoever owns it. Where root owns it, nobody else can change a parent of it.
+pub fn keeper(seen: &ServerObservation, layout: &Layout) -> RunAs {
+    if layout.unit.is_none() { RunAs::User(layout.os_user.clone()) } else { administrator(seen) }
+}
+
+/// Returns the command that makes a directory for the instance's user where it is absent, with those above it: by root where
+/// root alone can change what it is made in, and by that user below directories of that user.
+pub fn make_directory(seen: &ServerObservation, layout: &Layout, path: &str, mode: &str) -> Argv {
+    Argv::new(administrator(seen), "sh").args([
+        "-c",
+        scripts::ENSURE_DIRECTORY,
+        "pgstead-ensure-directory",
+        path,
+        &layout.os_user,
+        mode,
+    ])
+}
+
+/// Where directories mean something to the machine. Whoever owns one of them there may own the machine.
+const OF_THE_MACHINE: [&str; 14] = [
+    "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot", "/root", "/run", "/dev", "/proc", "/sys",
+    "/var",
+];
+
+/// The same for a directory that another server's instance names, and no inventory: root makes it for the user only where that gives
+/// away nothing of the machine's. Elsewhere the user makes it, or it is there.
+pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str) -> Argv {
+    let mut command = make_directory(seen, layout, path, "0700");
+    let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
+    if OF_THE_MACHINE.contains(&first) || path.contains("/.") {
+        command.run_as = RunAs::User(layout.os_user.clone());
+    }
+    command
+}
+
+/// Returns the commands that make pgstead's own directory where the keeper of it could not: beside a data directory that is
+/// yet to come.
+pub fn make_own_directory(seen: &ServerObservation, layout: &Layout) -> Vec<Argv> {
+    if layout.unit.is_some() || seen.login.root == RootAccess::None {
+        return Vec::new();
+    }
+    let own = &layout.pgstead_directory;
+    let parent = own.rsplit_once('/').map_or("/", |(parent, _)| parent);
+    [parent, own].map(|path| make_directory(seen, layout, path, "0755")).into()
 }
 
 /// What comparing wanted files with observed ones says.
@@ -189,6 +240,8 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
                 compare_marked(&mut result, server, entry, fact, record, &hash);
             }
             Some(fact) if fact.sha256 == hash => {}
+            // How an instance of the operator's is started, and with what environment, is decided on its server.
+            Some(_) if matches!(keeper, Keeper::Copied { .. }) && says_how_to_start(path) => {}
             Some(_) if shown.is_none() => result.changes.push(entry.clone()),
             Some(fact) if record != Some(&fact.sha256) => {
                 let found = fact.content.as_deref().unwrap_or_default();
@@ -428,6 +481,7 @@ pub fn install_argv(
 ) -> Argv {
     let mut argv =
         Argv::new(administrator(seen), "sh").arg("-c").arg(scripts::INSTALL_FILES).arg("pgstead-install-files");
+    argv = argv.arg(&layout.os_user);
     for entry in entries {
         match entry {
             Entry::Directory { path, owner, mode } => argv.args.extend(words(&["d", path, owner, mode])),
@@ -436,7 +490,14 @@ pub fn install_argv(
                     Piece::Text(text) => text.len(),
                     Piece::Secret(secret) => secret.expose().len(),
                 };
-                let word = if layout.guard_drop_in().as_ref() == Some(path) { "u" } else { "f" };
+                let word = if layout.guard_drop_in().as_ref() == Some(path) {
+                    "u"
+                } else if rename.is_some() && *path == layout.own(DATA_DIRECTORY_RECORD) {
+                    // A record of what is not there yet would say that a disk is not mounted.
+                    "b"
+                } else {
+                    "f"
+                };
                 argv.args.extend(words(&[word, path, owner, mode, &bytes.to_string()]));
                 argv.stdin.push(content.clone());
             }

@@ -82,7 +82,7 @@ pub fn plan_forget(
         return Err(vec![Diagnostic::error("postgresql-not-installed", message).server(server)]);
     };
     let (fact, aside) = find(server, seen, layout, name)?;
-    let path = Aside { is_forgotten: false, ..aside.clone() }.path(&layout.data_directory);
+    let path = Aside { is_forgotten: false, ..aside.clone() }.path(layout.place());
     let refuse = |code: &'static str, what: &str| {
         Diagnostic::error(code, format!("server \"{server}\": {} {what}", fact.path)).server(server)
     };
@@ -131,15 +131,15 @@ fn find<'a>(
     let begun = [name, aside::FORGOTTEN].concat();
     let called = |wanted: &str| seen.beside_facts.iter().find(|fact| aside::own_name(&fact.path) == wanted);
     let Some(fact) = called(name).or_else(|| called(&begun)) else {
-        let named = |fact: &BesideFact| match aside::read(&layout.data_directory, &fact.path) {
+        let named = |fact: &BesideFact| match aside::read(layout.place(), &fact.path) {
             Beside::Aside(_) => Some(aside::own_name(&fact.path).to_owned()),
             Beside::Seed { .. } | Beside::Other => None,
         };
         let there: Vec<String> = seen.beside_facts.iter().filter_map(named).collect();
         let detail = if there.is_empty() {
-            format!("Nothing was set aside beside {}.", layout.data_directory)
+            format!("Nothing was set aside beside {}.", layout.place())
         } else {
-            format!("Set aside beside {}: {}.", layout.data_directory, there.join(", "))
+            format!("Set aside beside {}: {}.", layout.place(), there.join(", "))
         };
         let message = format!("server \"{server}\": nothing of the name \"{name}\" was set aside");
         return Err(vec![
@@ -153,7 +153,7 @@ fn find<'a>(
         let message = format!("server \"{server}\": {} has no name of something that was set aside", fact.path);
         vec![Diagnostic::error("aside-not-named-by-us", message).server(server).detail(why.to_owned())]
     };
-    match aside::read(&layout.data_directory, &fact.path) {
+    match aside::read(layout.place(), &fact.path) {
         Beside::Aside(aside) => Ok((fact, aside)),
         Beside::Seed { .. } => Err(refuse("It is a data directory that a run put together and did not complete.")),
         Beside::Other => Err(refuse("pgstead did not give it, and never removes what it did not name.")),
@@ -261,8 +261,8 @@ fn plan(
     let proof = Step::prove(primary, links);
     let mark = identity::text(topology.name(), server, identity::configuration(seen));
     let command = Argv::new(files::administrator(seen), "sh")
-        .args(["-c", scripts::FORGET_ASIDE, "pgstead-forget-aside", path, &layout.data_directory])
-        .args([&layout.pgstead_directory, run, &mark]);
+        .args(["-c", scripts::FORGET_ASIDE, "pgstead-forget-aside", path, layout.place()])
+        .args([&layout.pgstead_directory, run, &mark, &layout.os_user]);
     let title = match fact.path == path {
         true => format!("remove {path} for good"),
         false => format!("finish the removal of {path}"),
@@ -319,8 +319,10 @@ mod tests {
         fn forget(&self, name: &str) -> Result<(), String> {
             let (aside, data, own) = (self.path(name), self.path("main"), self.path("own"));
             let script = scripts::FORGET_ASIDE;
-            let output =
-                Command::new("sh").args(["-c", script, "test", &aside, &data, &own, "r1", MARK]).output().unwrap();
+            let output = Command::new("sh")
+                .args(["-c", script, "test", &aside, &data, &own, "r1", MARK, "root"])
+                .output()
+                .unwrap();
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             if output.status.success() {
                 Ok(())
@@ -377,7 +379,8 @@ mod tests {
         Command::new("chmod").args(["755", &format!("{bin}/rm")]).status().unwrap();
         let script = ["PATH=", &bin, ":$PATH\n", scripts::FORGET_ASIDE].concat();
         let (aside, data, own) = (place.path(NAME), place.path("main"), place.path("own"));
-        let output = Command::new("sh").args(["-c", &script, "t", &aside, &data, &own, "r1", MARK]).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &script, "t", &aside, &data, &own, "r1", MARK, "root"]).output().unwrap();
         assert_eq!(output.status.code(), Some(74));
         let asked = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(asked.contains("/base") && !asked.contains("pgstead.identity"), "{asked}");

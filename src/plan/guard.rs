@@ -114,6 +114,7 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
     let command: Vec<String> = words.iter().map(|word| systemd::word(word)).collect();
     let text = [
         "# Written by pgstead: nothing starts that is not complete, or that its role file does not say it is.\n",
+        &with_dashes(seen.layout),
         "[Service]\nExecStartPre=+",
         &command.join(" "),
         "\n# A primary waits for an answer of the others, for as long as it takes.\nTimeoutStartSec=infinity\n",
@@ -122,6 +123,16 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
     .concat();
     let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));
     directory.into_iter().chain([Entry::text(&path, "root:root", "0644", text)]).collect()
+}
+
+/// The unit of postgresql-common takes dashes for slashes where it looks for the configuration, and would never start a cluster
+/// that has one in its name ("%I breaks for cluster names containing dashes", `postgresql@.service`).
+fn with_dashes(layout: &Layout) -> String {
+    let (LayoutKind::Debian, Some(file)) = (layout.kind, layout.config_file()) else { return String::new() };
+    if !layout.config_home().rsplit('/').next().is_some_and(|cluster| cluster.contains('-')) {
+        return String::new();
+    }
+    ["[Unit]\n# The unit's own assertion takes the dashes of this cluster's name for slashes.\nAssertPathExists=\nAssertPathExists=", &file.replace('%', "%%"), "\n"].concat()
 }
 
 /// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose
@@ -164,7 +175,7 @@ pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {
 /// Returns the command after which a primary may start without an answer of the others: whoever gives it has looked at all of
 /// them, and found nobody who was promoted.
 pub fn may_start_alone(seen: Seen<'_>) -> Argv {
-    Argv::new(files::administrator(seen.seen), "touch").arg(seen.layout.own(START_ALONE))
+    Argv::new(files::keeper(seen.seen, seen.layout), "touch").arg(seen.layout.own(START_ALONE))
 }
 
 /// Returns the command that asks the guard, for steps that start an instance without its unit, and for those that stop one

@@ -96,8 +96,8 @@ pub fn wait(topology: &Topology, seen: Seen<'_>) -> Argv {
 /// Returns the command that says how far a rewind is whose copy is `seed`: phase, bytes done and bytes in all between tabs.
 pub fn progress(seen: Seen<'_>, seed: &str) -> Argv {
     Argv::new(identity(seen), "sh").args(["-c", scripts::REWIND_PROGRESS, "pgstead-rewind-progress"]).args([
-        &directory(seen),
-        &seen.layout.data_directory,
+        directory(seen).as_str(),
+        seen.layout.place(),
         seed,
     ])
 }
@@ -108,8 +108,9 @@ pub fn clear(topology: &Topology, seen: Seen<'_>) -> Argv {
     Argv::new(identity(seen), "sh").args(["-c", scripts::CLEAR_JOB, "pgstead-clear-job"]).args([
         directory(seen),
         unit,
-        seen.layout.data_directory.clone(),
+        seen.layout.place().to_owned(),
         seen.server.name.to_string(),
+        seen.layout.os_user.clone(),
     ])
 }
 

@@ -100,7 +100,7 @@ pub fn configuration(
     let base = primary.and_then(Base::of);
     let broken = |error: RenderError| Diagnostic::error("template", error.to_string()).server(&server.name);
     let path = |name: &str| [layout.config_home(), "/", name].concat();
-    let (owner, mode) = owner_and_mode(seen, &path("postgresql.conf"));
+    let (owner, mode) = owner_and_mode(seen, source, "postgresql.conf");
     let observed = |name: &str| seen.seen.files.get(&path(name)).and_then(Observed::known)?.content.clone();
 
     let ours = match &base {
@@ -126,7 +126,7 @@ pub fn configuration(
         let own = own_text(source, name)?;
         let text = marked::compose(&before, &own.own, &behind);
         let ours = [before, behind].concat();
-        let (owner, mode) = owner_and_mode(seen, &path(name));
+        let (owner, mode) = owner_and_mode(seen, source, name);
         let (text, keeper) = if seen.data.is_none() {
             let shown = ["# As on the primary, with pgstead's part:\n", &ours].concat();
             (text, Keeper::Copied { shown })
@@ -195,13 +195,17 @@ fn included(seen: Seen<'_>, source: Seen<'_>, owner: &str, mode: &str) -> Vec<En
     entries
 }
 
-/// A file keeps its owner and its mode.
-fn owner_and_mode(seen: Seen<'_>, path: &str) -> (String, String) {
-    let fact = seen.seen.files.get(path).and_then(Observed::known).filter(|_| seen.data.is_some());
-    match fact {
-        Some(fact) => (fact.owner.clone(), fact.mode.clone()),
-        None => ([&seen.layout.os_user, ":"].concat(), "0640".to_owned()),
-    }
+/// A file keeps its owner and its mode; one that comes from the primary has the mode that it has there, which is the
+/// distribution's or the operator's wish.
+fn owner_and_mode(seen: Seen<'_>, source: Seen<'_>, name: &str) -> (String, String) {
+    let path = [source.layout.config_home(), "/", name].concat();
+    let fact = source.seen.files.get(&path).and_then(Observed::known);
+    let mode = fact.map(|fact| fact.mode.clone()).filter(|mode| !mode.is_empty());
+    let owner = fact.filter(|_| seen.data.is_some()).map(|fact| fact.owner.clone());
+    (
+        owner.unwrap_or_else(|| [&seen.layout.os_user, ":"].concat()),
+        mode.unwrap_or_else(|| seen.layout.configuration_mode(name).to_owned()),
+    )
 }
 
 /// The roles that are ours alone: those that are not there yet, and those whose comment says so.

@@ -31,6 +31,7 @@ pub mod offline;
 pub mod orphans;
 pub mod ownership;
 pub mod parameters;
+pub mod places;
 pub mod pooler;
 pub mod rendering;
 pub mod reseed;

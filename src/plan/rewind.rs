@@ -70,7 +70,7 @@ pub fn rewound_copy(
                 "-c",
                 scripts::REWIND_COPY,
                 "pgstead-rewind-copy",
-                &layout.data_directory,
+                layout.place(),
                 &directory,
                 &layout.bin_directory,
                 config.as_deref().unwrap_or("-"),

@@ -9,6 +9,7 @@ use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::layout::Layout;
+use crate::model::layout::LayoutKind;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
@@ -240,13 +241,9 @@ fn start_cleared(topology: &Topology, seen: Seen<'_>, start: Vec<Argv>) -> Step 
 
 pub(super) fn ensure_parent(seen: Seen<'_>) -> Argv {
     let parent = seen.layout.data_directory.rsplit_once('/').map_or("/", |(parent, _)| parent);
-    Argv::new(files::administrator(seen.seen), "sh").args([
-        "-c",
-        scripts::ENSURE_DIRECTORY,
-        "pgstead-ensure-directory",
-        parent,
-        &seen.layout.os_user,
-    ])
+    // As postgresql-common makes it: pg_lsclusters of other users looks into it.
+    let mode = if seen.layout.kind == LayoutKind::Debian { "0755" } else { "0700" };
+    files::make_directory(seen.seen, seen.layout, parent, mode)
 }
 
 pub(super) fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: Vec<Argv>, title: &str) -> Step {
@@ -269,8 +266,7 @@ pub(super) fn complete(seen: Seen<'_>, wanted: &Wanted, seed: &str, mut before: 
         let owned: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
         entries.extend(files::manifest(layout, &owned));
     }
-    let mut step =
-        files::install(&server.name, seen.seen, layout, title, &entries, Some((seed, &layout.data_directory)));
+    let mut step = files::install(&server.name, seen.seen, layout, title, &entries, Some((seed, layout.place())));
     step.files.retain(|file| file.after.as_deref().is_some_and(|text| !text.is_empty()));
     if let Action::Run(commands) = &mut step.action {
         before.append(commands);
@@ -285,12 +281,19 @@ pub fn marks(seen: Seen<'_>, wanted: &Wanted, directory: &str) -> Vec<Entry> {
     let group = [&layout.os_user, ":"].concat();
     let mark = |(name, text): &(&str, String)| Entry::text([directory, "/", name].concat(), &group, "0600", text);
     let mut entries: Vec<Entry> = wanted.marks.iter().map(mark).collect();
-    // Outside, so that it is still there when a disk is not mounted.
-    entries.push(Entry::text(
-        layout.own(DATA_DIRECTORY_RECORD),
-        &files::own_directory_owner(seen.seen, layout),
-        "0644",
-        [&layout.data_directory, "\n"].concat(),
-    ));
+    entries.push(record(seen));
     entries
+}
+
+/// Says that there is a data directory: outside of it, so that it is still said when a disk is not mounted.
+fn record(seen: Seen<'_>) -> Entry {
+    let layout = seen.layout;
+    let owner = files::own_directory_owner(seen.seen, layout);
+    Entry::text(layout.own(DATA_DIRECTORY_RECORD), &owner, "0644", [&layout.data_directory, "\n"].concat())
+}
+
+/// Returns the record of a data directory whose run was cut off between the rename and the record.
+pub fn missing_record(seen: Seen<'_>) -> Option<Entry> {
+    let found = seen.seen.files.get(&seen.layout.own(DATA_DIRECTORY_RECORD))?;
+    (seen.data.is_some() && found.is_absent()).then(|| record(seen))
 }

@@ -1,8 +1,8 @@
 //! An instance is started, stopped, restarted and told to read its files again: through the unit that runs it, where there is
 //! one, and through `pg_ctl` where there is none.
 
+use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
-use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
@@ -40,8 +40,24 @@ pub fn enable_service(seen: Seen<'_>) -> Option<Step> {
         (_, None) => return None,
     };
     let enable = Argv::new(files::administrator(seen.seen), "systemctl").args(["--quiet", "enable", unit]);
-    (!service.enabled)
+    // What somebody masked is not to start at boot; a check says that it does not.
+    (!service.enabled && !service.is_boot_masked)
         .then(|| Step::run(&seen.server.name, Risk::Reversible, "start the service with the machine", vec![enable]))
+}
+
+/// Returns why a server's instance could not be started, where its administrator barred that: nothing is begun then.
+pub fn barred(seen: Seen<'_>) -> Option<Diagnostic> {
+    let why = seen.seen.service.known()?.barred.as_deref()?;
+    let (name, unit) = (&seen.server.name, seen.layout.unit.as_deref()?);
+    let home = seen.layout.config_home();
+    Some(
+        Diagnostic::error("start-barred", format!("server \"{name}\": its instance may not be started: {why}"))
+            .server(name)
+            .hint(match why.contains("start.conf") {
+                true => format!("If it may be: write auto or manual into {home}/start.conf, then run again."),
+                false => format!("If it may be: systemctl unmask {unit}, then run again."),
+            }),
+    )
 }
 
 /// Returns the step that starts an instance and waits for it.
@@ -121,9 +137,10 @@ fn await_reaped(seen: Seen<'_>) -> Argv {
 /// Returns the command that waits until the instance accepts connections.
 pub fn wait_ready(seen: Seen<'_>) -> Argv {
     let layout = seen.layout;
-    let run_as =
-        if seen.seen.login.root == RootAccess::None { RunAs::User(layout.os_user.clone()) } else { RunAs::Root };
-    Argv::new(run_as, layout.own("wait-ready"))
+    // As the instance's user: what stands in place of its log is nothing that root should read. By the shell: the file system may
+    // be mounted without permission to execute.
+    Argv::new(RunAs::User(layout.os_user.clone()), "sh")
+        .arg(layout.own("wait-ready"))
         .args([&layout.data_directory, &START_SECONDS.to_string(), &log_file(layout)])
         .args(layout.unit.clone())
 }
@@ -172,7 +189,7 @@ fn stop(seen: Seen<'_>, seconds: u32, last: &str) -> Argv {
     };
     Argv::new(run_as, "sh")
         .args(["-c", scripts::STOP_INSTANCE, "pgstead-stop-instance"])
-        .args([&layout.data_directory, &seconds.to_string(), last])
+        .args([&layout.data_directory, &seconds.to_string(), last, &layout.os_user])
         .args(layout.unit.clone())
 }
 

@@ -162,6 +162,15 @@ fn survey_server<'a>(
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let Observed::Known(layout) = &seen.layout else {
         let version = topology.common().version;
+        if let Observed::Unreadable(why) = &seen.layout {
+            let message = format!("server \"{name}\": nobody can tell where its instance is and whose");
+            refuse(
+                Diagnostic::error("layout-unreadable", message)
+                    .detail(why.clone())
+                    .hint("Look where the path of its data directory leads, and to whom that belongs."),
+            );
+            return;
+        }
         refuse(match seen.other_installations.as_slice() {
             [] => Diagnostic::error("postgresql-not-installed", format!("server \"{name}\": PostgreSQL {version} is not installed"))
                 .hint(format!("On Debian: apt-get install postgresql-{version}. Elsewhere name the programs' place as servers.{name}.bin_directory.")),

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
 use crate::model::observation::Instance;
 use crate::model::topology::Topology;
 use crate::plan::files;
@@ -46,16 +47,13 @@ pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a St
 /// has already. What is there is left alone.
 pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
     let existing = upstream.into_iter().flat_map(|instance| instance.tablespaces.values());
-    let directories: BTreeSet<&String> = seen.server.tablespaces.values().chain(existing).collect();
-    let commands = directories.into_iter().map(|directory| {
-        Argv::new(files::administrator(seen.seen), "sh").args([
-            "-c",
-            scripts::ENSURE_DIRECTORY,
-            "pgstead-ensure-directory",
-            directory,
-            &seen.layout.os_user,
-        ])
-    });
+    let wished: BTreeSet<&String> = seen.server.tablespaces.values().collect();
+    let directories: BTreeSet<&String> = wished.iter().copied().chain(existing).collect();
+    let make = |directory: &String| match wished.contains(directory) {
+        true => files::make_directory(seen.seen, seen.layout, directory, "0700"),
+        false => files::make_told_directory(seen.seen, seen.layout, directory),
+    };
+    let commands = directories.into_iter().map(make);
     let title = "make the directories of the tablespaces";
     Step::run(&seen.server.name, Risk::Reversible, title, commands.collect())
 }
@@ -105,9 +103,10 @@ const SEED: &str = "/pgstead.seed.";
 
 /// Returns the command that gives copied tablespaces their places, where there are any.
 pub fn settle(seen: Seen<'_>, seed: &str, moves: &[Move]) -> Option<Argv> {
+    let run_as = RunAs::User(seen.layout.os_user.clone());
     let script = ["-c", scripts::SETTLE_TABLESPACES, "pgstead-settle-tablespaces", seed];
     let places = moves.iter().flat_map(|one| [&one.from, &one.to]);
-    (!moves.is_empty()).then(|| Argv::new(files::administrator(seen.seen), "sh").args(script).args(places))
+    (!moves.is_empty()).then(|| Argv::new(run_as, "sh").args(script).args(places))
 }
 
 /// Returns the step that creates tablespaces on the primary.

@@ -42,7 +42,8 @@ impl Place<'_> {
     /// Sets b's data directory aside as a step would: with the run's lock, by the very script.
     fn set_aside(&self, target: &str) -> Result<(), String> {
         self.lab.host("b").write_file(&format!("{OWN}/lock"), br#"{"run":"r1","operation":"reseed"}"#).unwrap();
-        let argv = ["sh", "-c", scripts::SET_ASIDE, "x", &self.data, target, OWN, "r1", &self.unit, "root:root"];
+        let argv =
+            ["sh", "-c", scripts::SET_ASIDE, "x", &self.data, target, OWN, "r1", &self.unit, "root:root", "postgres"];
         let output = self.lab.host("b").exec(&argv).unwrap();
         self.lab.run("b", &["rm", &format!("{OWN}/lock")]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -177,6 +178,8 @@ fn removed(place: &Place<'_>, name: &str, path: &str) {
     );
     lab.host("b").write_file("/usr/local/bin/rm", rm.as_bytes()).unwrap();
     lab.run("b", &["chmod", "755", "/usr/local/bin/rm"]);
+    // The owner of the directory removes it, and says so there.
+    lab.run("b", &["install", "-o", "postgres", "/dev/null", "/run/removing"]);
     let run = lab.start(&forget);
     let begun = || lab.host("b").exec(&["test", "-s", "/run/removing"]).unwrap().status.success();
     until(Instant::now() + Duration::from_secs(30), begun);

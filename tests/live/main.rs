@@ -49,3 +49,4 @@ mod switchover_cells;
 mod switchover_load;
 mod traces;
 mod variants;
+mod ways;

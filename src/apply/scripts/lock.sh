@@ -14,6 +14,10 @@ text=$(cat)
 exec 9<"$1"
 flock -w 20 9 || { echo "the lock in $1 could not be looked at: somebody else does so for 20 s" >&2; exit 1; }
 lock=$1/lock
+# One that root began, when root still worked in directories of others, is gone on with as its directory's owner.
+if [ -e "$1/audit.jsonl" ] && [ ! -w "$1/audit.jsonl" ]; then
+  rm -f -- "$1/audit.jsonl.new" && cp -- "$1/audit.jsonl" "$1/audit.jsonl.new" && mv -fT -- "$1/audit.jsonl.new" "$1/audit.jsonl" || exit 1
+fi
 held='' age='' expired=0
 if [ -e "$lock" ]; then
   held=$(cat "$lock") && renewed=$(stat -c %Y -- "$lock") || exit 1

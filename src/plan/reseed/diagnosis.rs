@@ -373,10 +373,13 @@ pub(super) fn loss(diagnosis: &Diagnosis) -> Option<String> {
     })
 }
 
-/// Says whether a control file says that data pages have checksums, without which `pg_rewind` cannot be relied on.
-pub(super) fn has_checksums(data: &DataDirectory) -> Option<bool> {
+/// Says whether `pg_rewind` can find every page that changed since the two parted, as it demands itself (manual, `pg_rewind`):
+/// a change of hint bits alone is in the WAL where pages have checksums, or `wal_log_hints` is on. That setting takes a restart,
+/// and the control file has it from the last one. Where pages have no checksums, adoption turns it on, restarts the primary for
+/// it, and only then makes standbys: every divergence of a topology of ours is younger.
+pub(super) fn logs_every_page(data: &DataDirectory) -> Option<bool> {
     match &data.control {
-        Observed::Known(control) => Some(control.checksum_version != 0),
+        Observed::Known(control) => Some(control.checksum_version != 0 || control.logs_hints),
         _ => None,
     }
 }

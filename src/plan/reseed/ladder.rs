@@ -17,7 +17,7 @@ use crate::plan::reseed::case::Case;
 use crate::plan::reseed::case::Data;
 use crate::plan::reseed::diagnosis::Condition;
 use crate::plan::reseed::diagnosis::Diagnosis;
-use crate::plan::reseed::diagnosis::has_checksums;
+use crate::plan::reseed::diagnosis::logs_every_page;
 use crate::plan::reseed::room;
 use crate::plan::reseed::room::Need;
 use crate::render::hba::roles;
@@ -148,8 +148,11 @@ fn rewind(case: &Case<'_>, diagnosis: &Diagnosis, request: Request<'_>) -> Resul
         Condition::Streaming | Condition::Behind => return Err("it has not diverged".to_owned()),
         Condition::Missing | Condition::Gone => return Err("there is no data directory".to_owned()),
     }
-    if has_checksums(owned.data) != Some(true) {
-        return Err("its data pages have no checksums, so that what hint bits changed would be missed".to_owned());
+    if logs_every_page(owned.data) != Some(true) {
+        return Err(
+            "its data pages have no checksums, and wal_log_hints is off, so that what hint bits changed would be missed"
+                .to_owned(),
+        );
     }
     let primary = case.primary.instance;
     if !primary.is_some_and(|instance| instance.roles.contains_key(roles::REWIND)) {

@@ -32,6 +32,7 @@ use crate::model::wal::WalQuestion;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::brought;
+use crate::plan::service;
 
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +172,9 @@ pub fn plan_reseed(
                 if request.space == Space::Reuse { " --space reuse" } else { "" }
             )),
         );
+    }
+    if method.is_some() {
+        refusals.extend(service::barred(case.bare));
     }
     if !refusals.is_empty() {
         return Err(refuse(Some(diagnosis), rungs, refusals));

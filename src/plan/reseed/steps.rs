@@ -246,7 +246,7 @@ impl Steps<'_, '_> {
         };
         let mut last = plan.add(made.make, ready);
         if case.raw.data_directory.known().is_some_and(|data| data.entries > 0) {
-            listed.set_aside = Some(aside.path(&case.layout.data_directory));
+            listed.set_aside = Some(aside.path(case.layout.place()));
             if kind != JobKind::Reuse {
                 let raw = Seen { seen: case.raw, ..case.bare };
                 let step = aside::set_aside(raw, &aside).map_err(|refusal| vec![*refusal])?;
@@ -265,7 +265,7 @@ impl Steps<'_, '_> {
     fn kept(&self, kind: JobKind, aside: &Aside) -> Option<Kept> {
         let divergence = self.diagnosis.divergence.as_ref().filter(|_| kind == JobKind::Reuse)?;
         // The segment in which the two parted, to its beginning.
-        Some(Kept { aside: aside.path(&self.case.layout.data_directory), first: self.parted_in(divergence) })
+        Some(Kept { aside: aside.path(self.case.layout.place()), first: self.parted_in(divergence) })
     }
 
     /// Everything outside the data directory as a standby has it, but for a role that the start guard refuses.

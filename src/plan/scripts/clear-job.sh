@@ -1,10 +1,10 @@
 # Ends the job in DIRECTORY $1 whole, if it still runs, and clears away what it did not finish: UNIT $2 (or "-"), the DATA
-# directory $3 of SERVER $4. What it finished is set aside, never removed.
+# directory $3 of SERVER $4; what it made goes as USER $5, as whom it was made. What it finished is set aside, never removed.
 # Removed are only the directories that the job's record names and that it made itself: the base backup that pg_basebackup
 # would have removed, had it been able to (ADR 10). A complete data directory bears the mark of its server and is not among
 # them; that of its source is copied with everything else and says nothing.
 umask 022
-directory=$1 unit=$2 data=$3 server=$4
+directory=$1 unit=$2 data=$3 server=$4 user=$5
 [ -e "$directory/record" ] || { rm -f -- "$directory/record.new"; exit 0; }
 is_free() { flock -s -w "$1" "$directory/lock" true; }
 if ! is_free 0; then
@@ -39,10 +39,10 @@ clear() {
   case $finished.${1##*/} in 1.pgstead.seed.*) return 0 ;; esac # A tablespace of what is set aside.
   if [ "$finished" = 1 ] || grep -Fqsx -- "server $server" "$1/pgstead.identity"; then
     aside=${1%.seed.*}.aside.$(date -u +%Y%m%dT%H%M%SZ).$run.interrupted
-    mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
+    as_user mv -nT -- "$1" "$aside" && sync -- "${1%/*}" && return 0
     exit 1
   fi
-  rm -rf --one-file-system -- "$1"
+  as_user rm -rf --one-file-system -- "$1"
 }
 sed -n 's/^seed //p' "$directory/record" >"$directory/seeds" || exit 1
 while IFS= read -r seed; do

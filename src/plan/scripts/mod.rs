@@ -6,7 +6,7 @@ use crate::model::session;
 use crate::quote::sh;
 
 /// Installs files whole or not at all.
-pub const INSTALL_FILES: &str = include_str!("install-files.sh");
+pub const INSTALL_FILES: &str = concat!(include_str!("owner.sh"), include_str!("install-files.sh"));
 /// Tells PgBouncer's console something.
 pub const POOLER: &str = include_str!("pooler.sh");
 /// Waits until a killed postmaster is no process any more.
@@ -16,20 +16,28 @@ pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Says whether an instance may start; installed on the server as a file, and asked before every start.
 pub const START_GUARD: &str = include_str!("start-guard.sh");
 /// Stops an instance.
-pub const STOP_INSTANCE: &str = include_str!("stop-instance.sh");
+pub const STOP_INSTANCE: &str = concat!(include_str!("owner.sh"), include_str!("stop-instance.sh"));
 /// Breaks an instance on purpose, in a lab.
 pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 /// Shuts a primary down, and says where its WAL ends.
 pub const STAND_DOWN: &str = include_str!("stand-down.sh");
 /// Makes a directory where it is absent.
-pub const ENSURE_DIRECTORY: &str = include_str!("ensure-directory.sh");
+pub const ENSURE_DIRECTORY: &str = concat!(include_str!("owner.sh"), include_str!("ensure-directory.sh"));
 /// Starts a detached job, in which a session of PostgreSQL is like every other of ours.
-pub static START_JOB: LazyLock<String> =
-    LazyLock::new(|| ["pgstead_session=", &sh::quote(&session::FUNCTION), "\n", include_str!("start-job.sh")].concat());
+pub static START_JOB: LazyLock<String> = LazyLock::new(|| {
+    [
+        "pgstead_session=",
+        &sh::quote(&session::FUNCTION),
+        "
+",
+        include_str!("start-job.sh"),
+    ]
+    .concat()
+});
 /// Waits until a detached job has ended.
 pub const WAIT_JOB: &str = include_str!("wait-job.sh");
 /// Ends a detached job whole, and clears away what it did not finish.
-pub const CLEAR_JOB: &str = concat!(include_str!("still.sh"), include_str!("clear-job.sh"));
+pub const CLEAR_JOB: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("clear-job.sh"));
 /// Copies a data directory and rewinds the copy.
 pub const REWIND_COPY: &str = include_str!("rewind-copy.sh");
 /// Says how far that is.
@@ -41,9 +49,10 @@ pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
 /// Gives copied tablespaces their places.
 pub const SETTLE_TABLESPACES: &str = include_str!("settle-tablespaces.sh");
 /// Renames a data directory, so that another can take its place.
-pub const SET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("set-aside.sh"));
+pub const SET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("set-aside.sh"));
 /// Removes a directory that was set aside: the only removal of a data directory.
-pub const FORGET_ASIDE: &str = concat!(include_str!("still.sh"), include_str!("forget-aside.sh"));
+pub const FORGET_ASIDE: &str =
+    concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("forget-aside.sh"));
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +157,10 @@ mod tests {
         // The one that is waited for is reaped meanwhile, as a postmaster is by init.
         let (output, ended) = std::thread::scope(|scope| {
             let stop = scope.spawn(|| {
-                Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", last]).output().unwrap()
+                Command::new("sh")
+                    .args(["-c", STOP_INSTANCE, "stop-instance", data, "1", last, "root"])
+                    .output()
+                    .unwrap()
             });
             if last != "immediate" {
                 let output = stop.join().unwrap();
@@ -188,7 +200,8 @@ mod tests {
         let mut other = Command::new("sleep").arg("60").current_dir("/").spawn().unwrap();
         std::fs::write(dir.path().join("postmaster.pid"), format!("{}\n", other.id())).unwrap();
         let data = dir.path().to_str().unwrap();
-        let status = Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", "immediate"]).status();
+        let status =
+            Command::new("sh").args(["-c", STOP_INSTANCE, "stop-instance", data, "1", "immediate", "root"]).status();
         assert_eq!(status.unwrap().code(), Some(0));
         assert!(other.try_wait().unwrap().is_none(), "it was stopped");
         other.kill().unwrap();

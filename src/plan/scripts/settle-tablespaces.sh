@@ -1,5 +1,5 @@
 # Gives copied tablespaces their places: the new data directory SEED, then pairs of the directory FROM that the copy is in
-# and the location TO that it belongs to. Done again, it goes on where it was interrupted.
+# and the location TO that it belongs to. It runs as the user whose data they are. Done again, it goes on where it was interrupted.
 set -u
 seed=$1
 shift
@@ -13,8 +13,7 @@ while [ $# -gt 0 ]; do
   done
   for link in "$seed"/pg_tblspc/*; do
     [ "$(readlink -- "$link")" = "$from" ] || continue
-    owner=$(stat -c %u:%g -- "$link") || exit 1
-    ln -sfnT -- "$to" "$link" && chown -h -- "$owner" "$link" || exit 1
+    ln -sfnT -- "$to" "$link" || exit 1
   done
   [ ! -d "$from" ] || rmdir -- "$from" || exit 1
   sync -- "$to" "$seed/pg_tblspc" || exit 1

@@ -1,5 +1,4 @@
 # What every script asks again that renames or removes a data directory, at the moment when it does so. Status 73: it refuses.
-set -u
 export LC_ALL=C
 refuse() { printf '%s; nothing was changed\n' "$1" >&2; exit 73; }
 # The lock of OWN is that of run RUN: whoever lost it must not touch anything.

@@ -501,11 +501,7 @@ pub(in crate::plan) fn drop_left_over(topology: &Topology, seen: Seen<'_>, links
 /// Shuts the primary down and tells where its WAL ends.
 fn stand_down(seen: Seen<'_>) -> Argv {
     let layout = seen.layout;
-    let run_as = match layout.unit {
-        Some(_) => files::administrator(seen.seen),
-        None => RunAs::User(layout.os_user.clone()),
-    };
-    Argv::new(run_as, "sh").args(["-c", scripts::STAND_DOWN, "pgstead-stand-down"]).args([
+    Argv::new(RunAs::User(layout.os_user.clone()), "sh").args(["-c", scripts::STAND_DOWN, "pgstead-stand-down"]).args([
         &layout.data_directory,
         &layout.program("pg_controldata"),
         &STOP_SECONDS.to_string(),

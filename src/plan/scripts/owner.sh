@@ -1,0 +1,50 @@
+# Who acts where (docs/adr/0020-whose-hands.md): root acts in places that root alone can change; everywhere else what is done is
+# done as $user, the instance's OS user. A link that this one plants then leads only to what it could change itself. A script
+# that this stands before sets "user". Nothing changes where the script does not run as root: the login's own hands are used.
+set -u
+am_root=0
+[ "$(id -u)" != 0 ] || am_root=1
+as_user() { # COMMAND…
+  if [ "$am_root" = 1 ] && [ "$user" != root ]; then
+    # Not runuser, which asks PAM each time.
+    setpriv --reuid "$user" --regid "${group=$(id -g -- "$user")}" --init-groups -- "$@"
+  else
+    "$@"
+  fi
+}
+# Whether root alone can change what a path leads to: every directory on the way, and behind every link on the way. What is not
+# there yet is made by whoever may change what it is made in. A name with a line feed adds lines, and only takes trust away.
+is_roots() { # DIRECTORY
+  way=$(LC_ALL=C namei -om -- "$1" 2>/dev/null) || [ -n "$way" ] || return 1
+  looked=0
+  while read -r mode holder of_group rest; do
+    case $mode in
+      f:) continue ;;
+      d[r-][w-]*) looked=1 ;;
+      l[r-][w-]*) continue ;;
+      *) case "$mode $holder $of_group $rest" in *' - No such file or directory') continue ;; *) return 1 ;; esac ;;
+    esac
+    [ "$holder" = root ] || return 1
+    case $mode in ????????w*) return 1 ;; ?????w*) [ "$of_group" = root ] || return 1 ;; esac
+  done <<END
+$way
+END
+  [ "$looked" = 1 ]
+}
+# Runs a command as whoever acts in the directory of a path. What becomes, is or was a data directory needs no such question: it
+# is the user's, who made it where it stands, maybe behind a link that leads into a place of root's.
+beside() { # PATH COMMAND…
+  home=${1%/*}
+  shift
+  if [ "$am_root" = 1 ] && [ "$user" != root ] && ! is_roots "${home:-/}"; then as_user "$@"; else "$@"; fi
+}
+# Makes a directory for the user, with a mode, and those above it. What root makes lies where nobody else can swap it meanwhile.
+make_directory() { # PATH MODE OWNER
+  [ ! -d "$1" ] || return 0
+  [ -d "${1%/*}/" ] || make_directory "${1%/*}" 0755 root: || return 1
+  if [ "$am_root" = 1 ] && is_roots "${1%/*}/"; then
+    if mkdir -m "$2" -- "$1"; then chown -h -- "$3" "$1"; else [ -d "$1" ]; fi
+  else
+    as_user mkdir -m "$2" -- "$1" || [ -d "$1" ]
+  fi
+}
