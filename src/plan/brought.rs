@@ -51,7 +51,8 @@ const ENDS: &str = "it ends replay, and the server stops or becomes a second pri
 /// Every setting of that sort in versions 15 to 18 (manual, 20.5.5, 20.5.6, 20.6).
 ///
 /// Not among them: `restore_command`, which a standby may need; `recovery_target_action` and `recovery_target_inclusive`, which
-/// say nothing without a target; `max_standby_*_delay`, `hot_standby_feedback` and the timeouts of sessions, which mean on a
+/// say nothing without a target; `wal_receiver_create_temp_slot`, which says nothing beside `primary_slot_name`;
+/// `synchronized_standby_slots`, which `check` compares with the slots that are there; `max_standby_*_delay`, `hot_standby_feedback` and the timeouts of sessions, which mean on a
 /// standby what the operator means on the primary, and which sessions of ours do not obey.
 pub const TABLE: [Brought; 14] = [
     ends("recovery_target", ENDS),

@@ -3,12 +3,16 @@
 //!
 //! What holds on the hosts is read there with psql, from files and from the end of the log.
 
+use std::time::Instant;
+
 use pgstead::lab::hosts::Release;
 
 use crate::adoption::Existing;
 use crate::adoption::own_wishes_only;
 use crate::refusals::refused;
 use crate::scenario::Scenario;
+use crate::scenario::until;
+use crate::switchover::SOON;
 use crate::switchover::there_and_back_again;
 
 /// Settings of a former life: they do nothing on a primary.
@@ -143,6 +147,14 @@ fn acts_on_nobody(release: Release) {
     let made =
         lab.host("a").psql(lab.port, "postgres", "SET default_transaction_read_only = off; CREATE TABLE public.t ()");
     assert!(made.is_err_and(|error| format!("{error:?}").contains("nobody makes anything here")));
+
+    // The standby is promoted, whatever ends statements of others after 150 ms, and needs no restart for it.
+    lab.host("a").signal_postmaster(&format!("/var/lib/postgresql/{}/main", release.postgres_major()), "KILL").unwrap();
+    until(Instant::now() + SOON, || lab.host("a").psql(lab.port, "postgres", "SELECT 1").is_err());
+    lab.pgstead(&["failover", "--to", "b", "--accept-loss", "--yes", "--format", "json"]).expect(0);
+    assert_eq!(lab.sql("b", "SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(lab.sql("b", "SELECT string_agg(name, ' ') FROM pg_settings WHERE pending_restart"), "");
+    assert_eq!(lab.sql("b", "SHOW recovery_target_name"), "");
 }
 
 fn write(lab: &Scenario, host: &str, path: &str, text: &str) {
