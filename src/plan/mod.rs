@@ -43,6 +43,7 @@ pub mod step;
 pub mod survey;
 pub mod switchover;
 pub mod tablespaces;
+pub mod unasked;
 
 use serde::Serialize;
 

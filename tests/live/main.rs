@@ -15,6 +15,7 @@ mod bootstrap;
 mod capture;
 mod cells;
 mod changes;
+mod doubts;
 mod drill;
 mod failover;
 mod failover_cells;

@@ -10,6 +10,7 @@ use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::guard;
+use crate::plan::unasked;
 
 /// How things are.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,9 @@ pub(super) fn place<'a>(
     let contradicted = attest::contradicted(topology, observation, request);
     if !contradicted.is_empty() {
         return Err(contradicted);
+    }
+    if let Some(unasked) = unasked::primary(topology, observation) {
+        return Err(vec![unasked]);
     }
     let names = || topology.servers().map(|server| &server.name);
     let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
