@@ -335,6 +335,41 @@ fn write_rows(server: &Server, count: u32) -> String {
     before
 }
 
+/// Spoils the record at a place.
+fn spoil(server: &Server, (file, offset): &(String, usize)) {
+    let path = server.data().join("pg_wal").join(file);
+    let mut wal = std::fs::read(&path).unwrap();
+    wal[*offset..offset + 16].fill(0xFF);
+    std::fs::write(&path, wal).unwrap();
+}
+
+/// The file of a position, and where in it that is.
+fn place(server: &Server, lsn: &str) -> (String, usize) {
+    let at = format!("SELECT pg_walfile_name('{lsn}'), ('{lsn}'::pg_lsn - '0/0') % 16777216");
+    let said = server.sql("postgres", &at);
+    let (file, offset) = said.split_once('|').unwrap();
+    (file.to_owned(), offset.parse().unwrap())
+}
+
+/// In the last page of all there is no later page that could tell.
+#[test]
+fn damage_in_the_last_page_of_the_wal_is_no_end_of_it() {
+    let server = Server::new("autovacuum = off\n").start("--wait");
+    server.sql("postgres", "CREATE TABLE rows (text text)");
+    write_rows(&server, 1);
+    server.sql("postgres", "SELECT pg_switch_wal()");
+    server.sql("postgres", "CHECKPOINT");
+    write_rows(&server, 1);
+    let damaged = write_rows(&server, 3);
+    let place = place(&server, &damaged);
+    server.end("immediate");
+    assert!(place.1 < 8192 - 3000, "{place:?}");
+    assert!(written(&server, &damaged).is_ok());
+    spoil(&server, &place);
+    let why = written(&server, &damaged).unwrap_err();
+    assert!(why.contains("there is WAL at "), "{why}");
+}
+
 /// The end of a log, damage in it, and a log that does not come that far look the same to pg_waldump.
 #[test]
 fn the_end_of_the_wal_is_told_from_damage_and_from_an_earlier_moment() {
@@ -342,13 +377,10 @@ fn the_end_of_the_wal_is_told_from_damage_and_from_an_earlier_moment() {
     server.sql("postgres", "CREATE TABLE rows (text text); CHECKPOINT");
     write_rows(&server, 5);
     let before = write_rows(&server, 100);
-    let damaged = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
-    write_rows(&server, 100);
+    let damaged = write_rows(&server, 100);
     let end = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
     let later = server.sql("postgres", &format!("SELECT '{end}'::pg_lsn + 8192 * 40"));
-    let at = format!("SELECT pg_walfile_name('{damaged}'), ('{damaged}'::pg_lsn - '0/0') % 16777216");
-    let (file, offset) =
-        server.sql("postgres", &at).split_once('|').map(|(a, b)| (a.to_owned(), b.parse().unwrap())).unwrap();
+    let place = place(&server, &damaged);
     server.end("immediate");
 
     assert_eq!(written(&server, &end), Ok("0".to_owned()));
@@ -359,10 +391,7 @@ fn the_end_of_the_wal_is_told_from_damage_and_from_an_earlier_moment() {
     // A successor that has more than this log.
     assert!(written(&server, &later).unwrap_err().starts_with("it does not reach "));
 
-    let path = server.data().join("pg_wal").join(file);
-    let mut wal = std::fs::read(&path).unwrap();
-    wal[offset..offset + 16].fill(0xFF);
-    std::fs::write(&path, wal).unwrap();
+    spoil(&server, &place);
     for start in [&damaged, &before] {
         let why = written(&server, start).unwrap_err();
         assert!(why.contains("there is WAL at ") && why.contains("damaged"), "{start}: {why}");
