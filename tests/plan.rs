@@ -4,7 +4,8 @@
 //! A case names a base, `bare`, `adoptable` (an existing primary and two bare servers) or `running` (all captured from real
 //! hosts), and what differs from it: a JSON merge patch (RFC 7386) for the inventory and one for the observation. With
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
-//! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`; `roles` are role files that an interrupted run left, and `settled` is a
+//! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
+//! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
@@ -305,6 +306,8 @@ fn run(case: &Value) -> String {
         return switchover(wish, &topology, &observation, &material(replace));
     }
     if let Some(wish) = case["failover"].as_object() {
+        let observation =
+            if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
     let asked = closer_looks(&topology, &observation);
@@ -325,6 +328,32 @@ fn run(case: &Value) -> String {
         }
     };
     asked + &decided
+}
+
+/// Nobody receives from an instance that does not run, or can log in to it.
+fn torn(topology: &Topology, mut observation: Observation, to: &Value) -> Observation {
+    let is_stopped = |name: &ServerName| {
+        observation.server(name).is_some_and(|seen| seen.instance.is_absent()) && to.as_str() != Some(name.as_str())
+    };
+    let names: Vec<ServerName> = topology.servers().map(|one| one.name.clone()).filter(is_stopped).collect();
+    let stopped: Vec<String> =
+        topology.servers().filter(|one| is_stopped(&one.name)).map(|one| one.address.to_string()).collect();
+    for seen in observation.servers.values_mut() {
+        if let Observed::Known(seen) = seen {
+            for (_, peer) in seen.peers.iter_mut().filter(|(name, _)| names.contains(name)) {
+                peer.dial = Observed::Unreadable("Connection refused".to_owned());
+            }
+        }
+        if let Observed::Known(seen) = seen
+            && let Observed::Known(instance) = &mut seen.instance
+        {
+            let is_gone = |receiver: &pgstead::model::observation::Receiver| {
+                receiver.sender_host.as_ref().is_some_and(|host| stopped.contains(host))
+            };
+            instance.receiver = instance.receiver.take().filter(|receiver| !is_gone(receiver));
+        }
+    }
+    observation
 }
 
 /// Shows what is found out about a server, the ways to bring it back, and the steps of the one that is taken.

@@ -60,6 +60,49 @@ impl Server {
         std::fs::write(self.data().join(name), text).unwrap();
     }
 
+    /// Makes a standby of another one, which does not run yet.
+    fn standby_of(upstream: &Self) -> Self {
+        let dir = tempfile::Builder::new().prefix("pgstead-probe-").tempdir_in("/tmp").unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap().success());
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let instance = Self { dir, port: free.to_string() };
+        let mut copy = program("pg_basebackup");
+        copy.args(["-U", "postgres", "-c", "fast", "-R", "-p", &upstream.port, "-h"]).arg(upstream.dir.path());
+        assert!(copy.arg("-D").arg(instance.data()).status().unwrap().success());
+        let socket = instance.dir.path().display();
+        instance.write(
+            "postgresql.conf",
+            &format!("port = {free}\nunix_socket_directories = '{socket}'\nlisten_addresses = ''\nfsync = off\n"),
+        );
+        instance
+    }
+
+    #[track_caller]
+    fn sql(&self, user: &str, text: &str) -> String {
+        let mut psql = program("psql");
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", "template1", "-p", &self.port, "-h"]);
+        let output = psql.arg(self.dir.path()).args(["-c", text]).output().unwrap();
+        assert!(output.status.success(), "{text}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[track_caller]
+    fn until(&self, question: &str, answer: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.sql("postgres", question) != answer {
+            assert!(Instant::now() < deadline, "{question}");
+        }
+    }
+
+    fn end(&self, how: &str) {
+        let stop = ["-w", "-m", how, "stop"];
+        assert!(
+            program("pg_ctl").arg("-D").arg(self.data()).args(stop).stdout(Stdio::null()).status().unwrap().success()
+        );
+    }
+
     /// Starts it; whether it takes connections is the caller's business.
     fn start(self, wait: &str) -> Self {
         let log = self.dir.path().join("log");
@@ -97,6 +140,8 @@ impl Server {
             instance: records.get("instance"),
             starts_or_stops: records.text("starts_or_stops") == "1",
             is_listening: !records.text("listener").is_empty(),
+            answers: records.text("answers") == "1",
+            asked_otherwise: records.get("asked_otherwise").known().cloned(),
         }
     }
 
@@ -128,6 +173,8 @@ struct Seen {
     instance: Observed<String>,
     starts_or_stops: bool,
     is_listening: bool,
+    answers: bool,
+    asked_otherwise: Option<String>,
 }
 
 impl Seen {
@@ -210,7 +257,9 @@ fn one_whose_socket_is_not_there_is_not_taken_for_a_stranger() {
 fn one_that_turns_everybody_away_starts_or_stops() {
     let instance = Server::new("hot_standby = off\n");
     instance.write("standby.signal", "");
-    let seen = instance.start("--no-wait").look_until(|seen| seen.is_listening);
+    // It listens on the network before its socket is there.
+    let is_there = |seen: &Seen| !seen.instance.unreadable().is_none_or(|said| said.contains("works in"));
+    let seen = instance.start("--no-wait").look_until(|seen| seen.is_listening && is_there(seen));
     seen.is_silent_because("FATAL: the database system is ");
     assert!(seen.starts_or_stops, "{seen:?}");
 }
@@ -222,7 +271,84 @@ fn one_that_refuses_this_user_does_not_start() {
     instance.write("pg_hba.conf", "local all all reject\n");
     let seen = instance.start("--wait").look();
     seen.is_silent_because("pg_hba.conf rejects connection");
-    assert!(seen.is_listening && !seen.starts_or_stops, "{seen:?}");
+    assert!(seen.is_listening && !seen.starts_or_stops && seen.answers, "{seen:?}");
+}
+
+/// All connections are in use, those of superusers too: whoever says so runs.
+#[test]
+fn one_that_has_no_connection_left_answers() {
+    let instance = Server::new("max_connections = 2\nsuperuser_reserved_connections = 1\n").start("--wait");
+    let hold = || {
+        let mut psql = program("psql");
+        psql.args(["-XAtq", "-U", "postgres", "-d", "template1", "-p", &instance.port, "-h"]).arg(instance.dir.path());
+        psql.args(["-c", "SELECT pg_sleep(600)"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut clients = [hold(), hold()];
+    let seen = instance.look_until(|seen| seen.instance.known().is_none());
+    seen.is_silent_because("too many clients already");
+    assert!(seen.answers && !seen.starts_or_stops, "{seen:?}");
+    instance.end("immediate");
+    clients.iter_mut().for_each(|client| drop(client.wait()));
+}
+
+#[test]
+fn one_without_the_usual_database_is_asked_in_another() {
+    let instance = Server::new("").start("--wait");
+    for (what, why) in [
+        ("ALTER DATABASE postgres ALLOW_CONNECTIONS false", "not currently accepting connections"),
+        ("ALTER DATABASE postgres RENAME TO other", "database \"postgres\" does not exist"),
+    ] {
+        instance.sql("postgres", what);
+        let seen = instance.look();
+        assert!(seen.instance.known().is_some(), "{seen:?}");
+        assert!(seen.asked_otherwise.as_deref().is_some_and(|said| said.contains(why)), "{seen:?}");
+    }
+    instance.sql("postgres", "ALTER DATABASE other RENAME TO postgres; ALTER DATABASE postgres ALLOW_CONNECTIONS true");
+    assert_eq!(instance.look().asked_otherwise, None);
+}
+
+/// In one byte per letter, as editors wrote it once: no server of UTF-8 takes that for a text.
+#[test]
+fn files_of_another_encoding_are_read() {
+    let instance = Server::new("include_dir = 'conf.d'\n");
+    let in_latin_1 = |name: &str, text: &str, how: &[u8]| {
+        std::fs::write(instance.data().join(name), [text.as_bytes(), how, b"\n"].concat()).unwrap();
+    };
+    std::fs::create_dir(instance.data().join("conf.d")).unwrap();
+    in_latin_1("conf.d/local.conf", "work_mem = 8MB # f", b"\xfcr alle");
+    in_latin_1("pg_hba.conf", "local all all trust # f", b"\xfcr alle");
+    in_latin_1("pg_ident.conf", "# f", b"\xfcr alle");
+    let instance = instance.start("--wait");
+    let seen = instance.look();
+    let instance = seen.instance.known().map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+    let instance = instance.unwrap_or_else(|| panic!("{seen:?}"));
+    let digits = instance["included_files"].as_object().unwrap().values().next().unwrap().as_str().unwrap();
+    assert!(digits.contains("66fc72"), "{digits}");
+}
+
+/// After a switchover a standby that receives nothing has replayed a timeline that its control file does not know of yet.
+#[test]
+fn a_standby_that_receives_nothing_says_which_timeline_it_replays() {
+    let former = Server::new("wal_keep_size = 64MB\n").start("--wait");
+    let primary = Server::standby_of(&former).start("--wait");
+    let standby = Server::standby_of(&former).start("--wait");
+    former.end("fast");
+    primary.sql("postgres", "SELECT pg_promote()");
+    let follow = format!("host={} port={}", primary.dir.path().display(), primary.port);
+    standby.sql("postgres", &format!("ALTER SYSTEM SET primary_conninfo = '{follow} user=postgres'"));
+    standby.sql("postgres", "SELECT pg_reload_conf()");
+    primary.sql("postgres", "CREATE TABLE of_timeline_2 ()");
+    standby.until("SELECT to_regclass('of_timeline_2') IS NOT NULL", "t");
+    primary.end("immediate");
+    standby.until("SELECT count(*) FROM pg_stat_wal_receiver", "0");
+    // What the control file says is why it is asked.
+    let known =
+        "SELECT greatest(timeline_id, min_recovery_end_timeline) FROM pg_control_checkpoint(), pg_control_recovery()";
+    assert_eq!(standby.sql("postgres", known), "1");
+    let seen = standby.look();
+    let instance: serde_json::Value = serde_json::from_str(seen.instance.known().unwrap()).unwrap();
+    assert_eq!((&instance["timeline"], &instance["replayed_timeline"]), (&2.into(), &2.into()), "{instance:#}");
+    assert!(instance["history"].as_str().is_some_and(|digits| digits.starts_with("31")), "{instance:#}");
 }
 
 /// A killed postmaster leaves its file and its socket behind.
@@ -254,4 +380,91 @@ fn records_that_let_anybody_in_from_the_network_are_seen() {
     let wanted = [(7, "all,app", "bob", "10.0.0.0"), (8, "replication", "all", "samenet"), (9, "all", "all", "all")];
     let wanted = wanted.map(|(line, database, user, address)| (line, database.into(), user.into(), address.into()));
     assert_eq!(trusted.iter().map(of).collect::<Vec<_>>(), wanted);
+}
+
+/// What a server wrote from a position on, as its WAL tells: the number of transactions, or why nobody can tell.
+fn written(server: &Server, start: &str) -> Result<String, String> {
+    let user = if is_root() { "postgres".to_owned() } else { std::env::var("USER").unwrap() };
+    let output = Command::new("sh")
+        .args(["-c", &pgstead::observe::lost::SCRIPT, "pgstead-probe", "lost", &user, &format!("{BIN}/pg_waldump")])
+        .arg(server.data())
+        .args(["1", start])
+        .output()
+        .unwrap();
+    let records = Records::parse(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    match records.get("lost.transactions") {
+        Observed::Known(text) => Ok(text.trim().to_owned()),
+        other => Err(other.unreadable().unwrap_or_default().to_owned()),
+    }
+}
+
+/// Writes rows in transactions of their own, and returns the position before them.
+fn write_rows(server: &Server, count: u32) -> String {
+    let before = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
+    let row = "INSERT INTO rows SELECT repeat('x', 500); COMMIT AND CHAIN;";
+    server.sql("postgres", &format!("BEGIN; {} COMMIT", row.repeat(count as usize)));
+    before
+}
+
+/// Spoils the record at a place.
+fn spoil(server: &Server, (file, offset): &(String, usize)) {
+    let path = server.data().join("pg_wal").join(file);
+    let mut wal = std::fs::read(&path).unwrap();
+    wal[*offset..offset + 16].fill(0xFF);
+    std::fs::write(&path, wal).unwrap();
+}
+
+/// The file of a position, and where in it that is.
+fn place(server: &Server, lsn: &str) -> (String, usize) {
+    let at = format!("SELECT pg_walfile_name('{lsn}'), ('{lsn}'::pg_lsn - '0/0') % 16777216");
+    let said = server.sql("postgres", &at);
+    let (file, offset) = said.split_once('|').unwrap();
+    (file.to_owned(), offset.parse().unwrap())
+}
+
+/// In the last page of all there is no later page that could tell.
+#[test]
+fn damage_in_the_last_page_of_the_wal_is_no_end_of_it() {
+    let server = Server::new("autovacuum = off\n").start("--wait");
+    server.sql("postgres", "CREATE TABLE rows (text text)");
+    write_rows(&server, 1);
+    server.sql("postgres", "SELECT pg_switch_wal()");
+    server.sql("postgres", "CHECKPOINT");
+    write_rows(&server, 1);
+    let damaged = write_rows(&server, 3);
+    let place = place(&server, &damaged);
+    server.end("immediate");
+    assert!(place.1 < 8192 - 3000, "{place:?}");
+    assert!(written(&server, &damaged).is_ok());
+    spoil(&server, &place);
+    let why = written(&server, &damaged).unwrap_err();
+    assert!(why.contains("there is WAL at "), "{why}");
+}
+
+/// The end of a log, damage in it, and a log that does not come that far look the same to pg_waldump.
+#[test]
+fn the_end_of_the_wal_is_told_from_damage_and_from_an_earlier_moment() {
+    let server = Server::new("autovacuum = off\n").start("--wait");
+    server.sql("postgres", "CREATE TABLE rows (text text); CHECKPOINT");
+    write_rows(&server, 5);
+    let before = write_rows(&server, 100);
+    let damaged = write_rows(&server, 100);
+    let end = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
+    let later = server.sql("postgres", &format!("SELECT '{end}'::pg_lsn + 8192 * 40"));
+    let place = place(&server, &damaged);
+    server.end("immediate");
+
+    assert_eq!(written(&server, &end), Ok("0".to_owned()));
+    let n_written: u32 = written(&server, &before).unwrap().parse().unwrap();
+    assert!((200..=204).contains(&n_written), "{n_written}");
+    let n_written: u32 = written(&server, &damaged).unwrap().parse().unwrap();
+    assert!((100..=102).contains(&n_written), "{n_written}");
+    // A successor that has more than this log.
+    assert!(written(&server, &later).unwrap_err().starts_with("it does not reach "));
+
+    spoil(&server, &place);
+    for start in [&damaged, &before] {
+        let why = written(&server, start).unwrap_err();
+        assert!(why.contains("there is WAL at ") && why.contains("damaged"), "{start}: {why}");
+    }
 }

@@ -70,6 +70,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("history-differs", "L3"),
     ("hot-standby-parameter", "L17"),
     ("instance-not-running", "L1"),
+    ("instance-unasked", "L1"),
     ("instance-unreadable", "L1"),
     ("key-exposed", "L13"),
     ("key-missing", "L13"),

@@ -29,6 +29,7 @@ use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
+use crate::plan::unasked;
 use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).
@@ -128,17 +129,14 @@ pub fn check_servers(
                 continue;
             }
             Observed::Unreadable(why) => {
-                findings.push(Finding::unknown(
-                    Diagnostic::error(
-                        "instance-unreadable",
-                        format!("server \"{name}\": the instance does not answer"),
-                    )
-                    .server(name)
-                    .detail(why.clone()),
-                ));
+                let message = format!("server \"{name}\": the instance does not answer");
+                findings.push(unasked(name, seen).unwrap_or_else(|| {
+                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why.clone()))
+                }));
                 continue;
             }
         };
+        findings.extend(unasked(name, seen));
         let mut of_server = configuration(name, seen, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
         of_server.extend(brought::check_brought(topology, server, seen, instance));
@@ -165,6 +163,16 @@ pub fn check_servers(
         findings.extend(of_server);
     }
     findings
+}
+
+/// L1: an instance that runs, and lets nobody ask as pgstead does. What could be asked in another way is known, and yet nothing
+/// can be done there.
+fn unasked(name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
+    let why = seen.unasked().or(seen.asked_otherwise.as_deref())?;
+    let message = format!("server \"{name}\": its instance runs, and cannot be asked");
+    let told = Diagnostic::error("instance-unasked", message).server(name);
+    let told = told.detail(why.trim()).hint(unasked::way_out(why));
+    Some(if seen.instance.known().is_some() { Finding::unhealthy(told) } else { Finding::unknown(told) })
 }
 
 /// L1: exactly one server accepts writes.

@@ -80,8 +80,8 @@ pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exi
     let to = find(&args.to)?;
     let attested = args.attest_fenced.iter().map(|name| find(name).cloned()).collect::<Result<BTreeSet<_>, _>>()?;
     let request = Request { to, accept_loss: args.accept_loss, attested: &attested };
-    // What others see of a server that is said to be off is looked at before that is believed.
-    let wish = Wish { dials: !attested.is_empty(), settle: SETTLE, ..Wish::default() };
+    // What others see of a server that is dead, or is said to be off, is looked at before that is believed.
+    let wish = Wish { dials: true, settle: SETTLE, ..Wish::default() };
     let begun = Instant::now();
     block_on(async {
         let progress = Progress::start(ui);

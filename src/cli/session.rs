@@ -199,8 +199,12 @@ impl<'a> Session<'a> {
 
     /// Reads what a failover must compare before servers follow a new primary.
     pub(super) async fn compare_for_failover(&mut self, request: failover::Request<'_>) {
-        let questions = failover::questions(&self.inventory.topology, &self.observation, request);
-        if !questions.is_empty() {
+        // As often as there are servers, at the most: each answer leaves one behind, and asks about those who followed it.
+        for _ in self.inventory.topology.servers() {
+            let questions = failover::questions(&self.inventory.topology, &self.observation, request);
+            if questions.is_empty() {
+                return;
+            }
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
     }

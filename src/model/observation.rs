@@ -101,6 +101,13 @@ pub struct ServerObservation {
     /// Whether it started or stopped while it was looked at: it will answer, or be gone, without anybody's doing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub starts_or_stops: bool,
+    /// Whether it answers, where what it said is not what it was asked: it runs, whatever else is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answers: bool,
+    /// Why it could not be asked as the superuser that pgstead is, in the database that it works in, where it was asked as another
+    /// one or in another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_otherwise: Option<String>,
     /// The loadable libraries of this installation, without `.so`; a preload library must be among them (hazard 14).
     #[serde(default)]
     pub libraries: Observed<Vec<String>>,
@@ -110,6 +117,14 @@ pub struct ServerObservation {
     /// What a preflight looks at besides.
     #[serde(default)]
     pub readiness: Observed<Readiness>,
+}
+
+impl ServerObservation {
+    /// Returns why an instance that runs could not be asked. One that only hangs, starts or stops is none of these: it does not
+    /// answer at all, or is about to.
+    pub fn unasked(&self) -> Option<&str> {
+        self.instance.unreadable().filter(|_| self.answers)
+    }
 }
 
 /// An observation that was kept before there was anything to look at says nothing of it.
@@ -333,6 +348,9 @@ pub struct Instance {
     pub system_identifier: u64,
     /// The timeline it writes or replays.
     pub timeline: u32,
+    /// The timeline of the last record that it replayed, by its own word; asked of a standby that receives nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_timeline: Option<u32>,
     /// The text of its timeline history file; empty on timeline 1 (L3).
     pub history: Observed<String>,
     /// Write, receive and replay positions.

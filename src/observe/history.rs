@@ -34,7 +34,7 @@ pub async fn compare_histories<H: Host>(
         (question.joining.clone(), WalComparison { question, joining, upstream })
     }))
     .await;
-    observation.histories = comparisons.into_iter().collect();
+    observation.histories.extend(comparisons);
 }
 
 async fn ask<H: Host>(

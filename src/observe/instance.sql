@@ -1,9 +1,18 @@
 SET statement_timeout = '10s';
+-- No function tells a standby's timeline that receives nothing: its control file names that of its last restartpoint, which
+-- may be an older one. Its answer to IDENTIFY_SYSTEM is the timeline of the last record that it replayed (walsender.c,
+-- GetStandbyFlushRecPtr), in every version.
+SELECT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver) AS alone \gset
+\set replayed ''
+\if :alone
+  \set replayed `PGDATABASE=:'DBNAME' :'program' -XAtqw -h :'HOST' -p :'PORT' -U :'USER' -d replication=database -c IDENTIFY_SYSTEM 2>/dev/null | cut -s -d '|' -f 2`
+\endif
 WITH line AS (
   SELECT CASE
     WHEN NOT pg_is_in_recovery()
       THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
     ELSE coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
+                  nullif(:'replayed', '')::int,
                   nullif((SELECT min_recovery_end_timeline FROM pg_control_recovery()), 0),
                   (SELECT timeline_id FROM pg_control_checkpoint()))
   END AS tli
@@ -12,7 +21,8 @@ SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
   'system_identifier', (SELECT system_identifier FROM pg_control_system()),
   'timeline', line.tli,
-  'history', pg_read_file('pg_wal/' || upper(lpad(to_hex(line.tli), 8, '0')) || '.history', 0, 1000000, true),
+  'replayed_timeline', nullif(:'replayed', '')::int,
+  'history', encode(pg_read_binary_file('pg_wal/' || upper(lpad(to_hex(line.tli), 8, '0')) || '.history', 0, 1000000, true), 'hex'),
   'current', CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END,
   'receive', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END,
   'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
@@ -63,13 +73,13 @@ SELECT json_build_object(
       FROM pg_tablespace WHERE pg_tablespace_location(oid) <> ''),
   'file_settings', (SELECT coalesce(json_agg(json_build_object('file', sourcefile, 'line', sourceline, 'name', name,
       'setting', setting) ORDER BY seqno), '[]') FROM pg_file_settings WHERE name IS NOT NULL AND setting IS NOT NULL),
-  'included_files', (SELECT coalesce(json_object_agg(f, pg_read_file(f, 0, 1000000, true)), '{}')
+  'included_files', (SELECT coalesce(json_object_agg(f, encode(pg_read_binary_file(f, 0, 1000000, true), 'hex')), '{}')
       FROM (SELECT DISTINCT sourcefile AS f FROM pg_file_settings WHERE sourcefile NOT LIKE '%/postgresql.auto.conf'
         AND sourcefile NOT LIKE '%/pgstead.conf' AND sourcefile <> current_setting('config_file')) i),
   'certificate', CASE WHEN current_setting('ssl') = 'on'
-      THEN pg_read_file(nullif(current_setting('ssl_cert_file'), ''), 0, 1000000, true) END,
+      THEN encode(pg_read_binary_file(nullif(current_setting('ssl_cert_file'), ''), 0, 1000000, true), 'hex') END,
   'authorities', CASE WHEN current_setting('ssl') = 'on'
-      THEN pg_read_file(nullif(current_setting('ssl_ca_file'), ''), 0, 1000000, true) END,
+      THEN encode(pg_read_binary_file(nullif(current_setting('ssl_ca_file'), ''), 0, 1000000, true), 'hex') END,
   'health', json_build_object(
     'trusted', (SELECT coalesce(json_agg(json_build_object('line', line_number, 'database', array_to_string(database, ','),
         'user', array_to_string(user_name, ','), 'address', address) ORDER BY line_number), '[]')
@@ -104,5 +114,5 @@ SELECT json_build_object(
         'ready', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')) FROM pg_stat_archiver),
     'wal', (SELECT json_build_object('bytes', wal_bytes::bigint,
         'seconds', greatest(extract(epoch FROM clock_timestamp() - stats_reset), 0)::bigint) FROM pg_stat_wal),
-    'crl', CASE WHEN current_setting('ssl_crl_file') <> '' THEN pg_read_file(current_setting('ssl_crl_file'), 0, 1000000, true) END)
+    'crl', CASE WHEN current_setting('ssl_crl_file') <> '' THEN encode(pg_read_binary_file(current_setting('ssl_crl_file'), 0, 1000000, true), 'hex') END)
 ) FROM line;

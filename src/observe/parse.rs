@@ -121,6 +121,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             Observed::Unreadable(why) => Observed::Unreadable(why),
         },
         starts_or_stops: records.text("starts_or_stops") == "1",
+        answers: records.text("answers") == "1",
+        asked_otherwise: records.get("asked_otherwise").known().map(|why| why.trim().to_owned()),
         libraries: records.get("libraries").map_parsed(|text| Some(lines(text))),
         pooler: records.get("pooler").map_parsed(crate::observe::pooler::parse_pools),
         readiness: crate::observe::readiness::parse_readiness(records),
@@ -380,6 +382,7 @@ struct InstanceJson {
     in_recovery: bool,
     system_identifier: u64,
     timeline: u32,
+    replayed_timeline: Option<u32>,
     history: Option<String>,
     current: Option<Lsn>,
     receive: Option<Lsn>,
@@ -415,7 +418,8 @@ impl From<InstanceJson> for Instance {
             in_recovery: json.in_recovery,
             system_identifier: json.system_identifier,
             timeline: json.timeline,
-            history: json.history.map_or(Observed::Absent, Observed::Known),
+            replayed_timeline: json.replayed_timeline,
+            history: json.history.map_or(Observed::Absent, |history| Observed::Known(text(&history))),
             positions: Positions {
                 current: json.current,
                 receive: json.receive,
@@ -439,12 +443,23 @@ impl From<InstanceJson> for Instance {
             tablespaces: json.tablespaces,
             tablespace_bytes: json.tablespace_bytes,
             file_settings: json.file_settings,
-            included_files: json.included_files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect(),
-            certificate: json.certificate,
-            authorities: json.authorities,
-            health: json.health,
+            included_files: json
+                .included_files
+                .into_iter()
+                .filter_map(|(path, file)| Some((path, text(&file?))))
+                .collect(),
+            certificate: json.certificate.as_deref().map(text),
+            authorities: json.authorities.as_deref().map(text),
+            health: Health { crl: json.health.crl.as_deref().map(text), ..json.health },
         }
     }
+}
+
+/// Returns a file that came as hexadecimal digits: no server takes bytes for a text that are none in its encoding.
+fn text(digits: &str) -> String {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = digits.as_bytes().chunks(2).filter_map(byte).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -500,6 +515,12 @@ mod tests {
         let primary = text.replace("0/3008C50", "0/0").replace("timeline:   2", "timeline:   0");
         let control = parse_control(&primary).unwrap();
         assert_eq!((control.minimum_recovery_end, control.minimum_recovery_timeline), (None, None));
+    }
+
+    #[test]
+    fn files_come_as_bytes() {
+        assert_eq!(text("4bfc680a"), "K\u{fffd}h\n");
+        assert_eq!(text(""), "");
     }
 
     #[test]

@@ -237,22 +237,32 @@ fi
 # --- The instance itself, in the background too.
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
-  ask_instance() {
-    as_instance env "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres -d postgres >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+  ask_instance() { # USER DATABASE
+    as_instance env "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -v program="$bin/psql" -h "$socket" -p "$port" -U "$1" -d "$2" >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"
   }
   # One that starts or stops turns everybody away, in its own language; pg_isready goes by the code of that (its status is 1).
-  # One that has come up in between is asked again.
-  { ask_instance
+  # One that has come up in between is asked again. One that is up and lets nobody in like this (status 2: no session came
+  # about) may still say what it is to another superuser's name, or in another database; what was in the way is kept.
+  { ask_instance postgres postgres
     if ! says "$scratch/sql.status" 0 && ! grep -q 'timeout expired' "$scratch/sql.err"; then
       reads "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
       # One of an earlier version is looked at, too, and says so.
       if grep -q 'transaction_timeout\|event_triggers' "$scratch/sql.err"; then pgstead_session; fi
-      if [ "$ready" = 0 ]; then ask_instance; fi
+      if [ "$ready" = 0 ]; then ask_instance postgres postgres; fi
       echo "$ready" >"$scratch/sql.ready"
+      if [ "$ready" = 0 ] && says "$scratch/sql.status" 2; then
+        mv "$scratch/sql.err" "$scratch/sql.why"
+        for way in postgres:template1 "$user:postgres" "$user:template1"; do
+          [ "$way" != postgres:postgres ] || continue
+          ask_instance "${way%:*}" "${way##*:}"
+          if says "$scratch/sql.status" 0; then break; fi
+        done
+        says "$scratch/sql.status" 0 || mv "$scratch/sql.why" "$scratch/sql.err"
+      fi
     fi; } &
   if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
@@ -466,6 +476,7 @@ no_instance() {
 if [ "$asked" = 1 ]; then
   if says "$scratch/sql.status" 0; then
     put instance "$(cat "$scratch/sql")"
+    if [ -e "$scratch/sql.why" ]; then put asked_otherwise "$(cat "$scratch/sql.why")"; fi
   else
     said=$(cat "$scratch/sql.err" 2>/dev/null)
     # A postmaster that was killed leaves its socket behind; the kernel refuses what nobody listens to.
@@ -473,6 +484,8 @@ if [ "$asked" = 1 ]; then
       *'Connection refused'*) no_instance ;;
       *)
         unreadable instance "$said"
+        # It lets everybody in, or sends away with words of its own: whoever does either runs.
+        case $(cat "$scratch/sql.ready" 2>/dev/null):$said in 0:* | *'could not fork new process'*) put answers 1 ;; esac
         if says "$scratch/sql.ready" 1 || { [ "$was_there" = 1 ] && ! postmaster_is_there; }; then
           put starts_or_stops 1
         fi

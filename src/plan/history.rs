@@ -85,7 +85,8 @@ pub(super) fn question_about(
     };
     let end = match joining.instance {
         Some(instance) if instance.timeline == upstream_timeline => end_of_running(instance, data),
-        // It has no WAL of a later timeline, so that all that it replayed is of its own.
+        // It said itself what it replayed last, or has no WAL of a later timeline: all that it replayed is of its own.
+        Some(instance) if instance.replayed_timeline == Some(instance.timeline) => end_of_running(instance, data),
         Some(instance) if instance.wal_timeline == Some(instance.timeline) => end_of_running(instance, data),
         // A standby that lost its upstream may have replayed another timeline than the last that it wrote down.
         _ => end_of_stopped(data),

@@ -45,6 +45,7 @@ pub mod step;
 pub mod survey;
 pub mod switchover;
 pub mod tablespaces;
+pub mod unasked;
 
 use serde::Serialize;
 

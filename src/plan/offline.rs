@@ -62,6 +62,8 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
         instance: Observed::Absent,
         libraries: Observed::Absent,
         starts_or_stops: false,
+        answers: false,
+        asked_otherwise: None,
         pooler: Observed::Absent,
         readiness: Observed::default(),
     }

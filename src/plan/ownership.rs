@@ -17,6 +17,7 @@ use crate::plan::aside;
 use crate::plan::identity::Configuration;
 use crate::plan::identity::Identity;
 use crate::plan::seed::DATA_DIRECTORY_RECORD;
+use crate::plan::unasked;
 
 /// A data directory that may be planned for.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,10 @@ pub fn judge<'a>(
     let Some(identity) = identity.filter(|identity| identity.topology == topology.name().as_str()) else {
         if adoptable(topology, observation) == Some(name) {
             return Ok(Some(Owned { data, configuration: Configuration::Kept, adopted: true }));
+        }
+        // What it is is read from the running instance, which lets nobody ask.
+        if let Some(refusal) = unasked::refusal(name, seen) {
+            return Err(refusal);
         }
         return Err(not_ours(topology, observation, server, seen, layout, data));
     };
@@ -157,6 +162,7 @@ fn not_ours(
     );
     detail.push_str(&match instance {
         Some(instance) => running(instance),
+        None if seen.instance.unreadable().is_some() => "; it runs and does not answer".to_owned(),
         None if accepts_writes => "; it does not run, and would accept writes when started".to_owned(),
         None => "; it does not run, and would be a standby when started".to_owned(),
     });
@@ -181,6 +187,7 @@ fn not_ours(
         return match instance {
             // It cannot be adopted since standbys of this topology are there, or since it follows another server.
             Some(_) => refuse(topology, server, path).detail(detail).hint(LOOK),
+            None if seen.instance.unreadable().is_some() => refuse(topology, server, path).detail(detail).hint(SILENT),
             None => refuse(topology, server, path).detail(detail).hint(
                 "To adopt it, start its instance: what it is and how it is set is read from the running instance. If it is not needed, rename it; pgstead never deletes or overwrites a data directory.",
             ),
@@ -206,6 +213,9 @@ fn not_ours(
     }
     refuse(topology, server, path).detail(detail).hint(LOOK)
 }
+
+const SILENT: &str =
+    "One that starts up answers soon: run the same command again. Where it stays so, its log says why.";
 
 const LOOK: &str = "Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory.";
 

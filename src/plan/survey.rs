@@ -25,6 +25,7 @@ use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::network;
 use crate::plan::ownership;
+use crate::plan::unasked;
 
 /// Bytes that a new instance needs at the least: template databases, a few WAL segments, and some air.
 const MINIMUM_BYTES: u64 = 256 << 20;
@@ -241,16 +242,17 @@ fn survey_server<'a>(
     };
     let data = owned.map(|owned| owned.data);
     let instance = match (&seen.instance, data) {
-        (Observed::Known(instance), Some(_)) => Some(instance),
+        (Observed::Known(instance), Some(_)) => {
+            unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
+            Some(instance)
+        }
         (Observed::Unreadable(why), Some(_)) => {
-            refuse(
-                Diagnostic::error(
-                    "instance-unreadable",
-                    format!("server \"{name}\": the instance runs and does not answer"),
-                )
+            let message = format!("server \"{name}\": the instance runs and does not answer");
+            refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
+                Diagnostic::error("instance-unreadable", message)
                 .detail(why.clone())
-                .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you."),
-            );
+                .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
+            }));
             None
         }
         _ => None,

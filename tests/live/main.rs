@@ -16,6 +16,7 @@ mod brought;
 mod capture;
 mod cells;
 mod changes;
+mod doubts;
 mod drill;
 mod failover;
 mod failover_cells;

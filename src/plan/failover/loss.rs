@@ -1,9 +1,13 @@
-//! What a failover loses: read from the former primary's own WAL, or ruled out by what its commits waited for (hazards 51, 56, 73).
+//! What a failover loses, as the former primary's own WAL tells (hazards 56, 73).
+//!
+//! That its commits waited for standbys rules nothing out: a role, a database or a session may have let them pass, and no file
+//! says so of a session (hazard 51). Its data must be its last ones: WAL of its timeline behind them shows that they are not.
 
 use jiff::civil::DateTime;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::lost::Lost;
+use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -18,8 +22,13 @@ use crate::plan::survey::Seen;
 /// The state of a primary that shut down in order.
 const SHUT_DOWN: &str = "shut down";
 
-/// What `pg_waldump` says where WAL ends at the position from which it should read.
-const END_OF_WAL: &str = "could not find a valid record after";
+/// How far behind its position the shutdown checkpoint ends at the most: the longest of all versions, and the head of a page in
+/// it. Whatever was written behind it is longer than the difference to the shortest.
+const SHUTDOWN_CHECKPOINT_BYTES: u64 = 128;
+
+/// The size of a page of WAL, and of the head of the first one of a segment (`xlog_internal.h`).
+const WAL_PAGE_BYTES: u64 = 8192;
+const LONG_HEAD_BYTES: u64 = 40;
 
 /// What the successor lacks of what the former primary acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub enum Loss {
         transactions: u64,
         /// The milliseconds between the first and the last of these commits, where both say when they were made.
         span_ms: Option<u64>,
+        /// For how many standbys its commits waited, in words, where they did as far as its configuration says.
+        waited: Option<String>,
     },
     /// Nobody can tell; why.
     Unknown(String),
@@ -44,11 +55,18 @@ impl Loss {
     pub fn words(&self) -> String {
         match self {
             Loss::Nothing(why) => format!("Nothing is lost: {why}."),
-            Loss::Known { bytes, transactions, span_ms } => {
+            Loss::Known { bytes, transactions, span_ms, waited } => {
+                let waited = waited.as_ref().map(|waited| {
+                    format!(" As far as its configuration says, its commits waited for {waited}: then nobody was told that these succeeded. A role, a database or a session may have its own synchronous_commit.")
+                });
                 let span = span_ms.map(|ms| format!(", committed within {}", duration(ms as f64)));
                 let transactions = count(usize::try_from(*transactions).unwrap_or(usize::MAX), "transaction");
                 let bytes = count(usize::try_from(*bytes).unwrap_or(usize::MAX), "byte");
-                format!("On the former primary alone: {transactions}, in {bytes} of WAL{}.", span.unwrap_or_default())
+                format!(
+                    "On the former primary alone: {transactions}, in {bytes} of WAL{}.{}",
+                    span.unwrap_or_default(),
+                    waited.unwrap_or_default()
+                )
             }
             Loss::Unknown(why) => format!("What is on the former primary alone is not known: {why}."),
         }
@@ -100,10 +118,13 @@ pub(super) fn of(
         && control.state == SHUT_DOWN
         && replayed > control.checkpoint
     {
+        if replayed.0 > shutdown_end(control.checkpoint) {
+            return Loss::Unknown(format!(
+                "its control file says that it shut down in order at {}, and \"{}\" has WAL of the same timeline up to {replayed}: these are not its last data, but those of an earlier moment",
+                control.checkpoint, successor.server.name
+            ));
+        }
         return Loss::Nothing(format!("\"{from}\" shut down in order, and its shutdown checkpoint was replayed"));
-    }
-    if let Some(why) = promised(topology, observation, from, successor) {
-        return Loss::Nothing(why);
     }
     match (lost, replayed) {
         (Some(Observed::Known(Lost { transactions: 0, .. })), _) => {
@@ -111,16 +132,19 @@ pub(super) fn of(
         }
         (Some(Observed::Known(Lost { transactions, end: Some(end), first, last, .. })), Some(left_at)) => {
             let span_ms = first.as_deref().zip(last.as_deref()).and_then(|(first, last)| span_ms(first, last));
-            Loss::Known { bytes: end.0.saturating_sub(left_at.0), transactions: *transactions, span_ms }
+            let waited = waited(topology, observation, from);
+            Loss::Known { bytes: end.0.saturating_sub(left_at.0), transactions: *transactions, span_ms, waited }
         }
-        // Its own recovery would end there, too: what is behind was never on its disk, and so never acknowledged.
-        (Some(Observed::Unreadable(why)), Some(left_at)) if why.contains(END_OF_WAL) => Loss::Nothing(format!(
-            "the WAL of \"{from}\" ends at {left_at}, and \"{}\" has that",
-            successor.server.name
-        )),
         (Some(Observed::Unreadable(why)), _) => Loss::Unknown(format!("its WAL could not be read: {}", why.trim())),
         _ => Loss::Unknown("its WAL could not be read".to_owned()),
     }
+}
+
+/// The end of a shutdown checkpoint at a position, at the most.
+fn shutdown_end(checkpoint: Lsn) -> u64 {
+    let page_end = (checkpoint.0 / WAL_PAGE_BYTES + 1) * WAL_PAGE_BYTES;
+    let end = checkpoint.0 + SHUTDOWN_CHECKPOINT_BYTES;
+    if end > page_end { end + LONG_HEAD_BYTES } else { end }
 }
 
 /// The time between two commits, as `pg_waldump` writes it; none where a clock was set back between them.
@@ -138,29 +162,16 @@ fn last_seen(successor: Seen<'_>) -> String {
     commit.map(|at| format!("; the last commit that \"{name}\" has is of {at}")).unwrap_or_default()
 }
 
-/// Every acknowledged commit is on one of the standbys that were looked at, where together with those that it waited for
-/// they are more than all there are (hazard 51). The successor has most of them.
-fn promised(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Option<String> {
+/// For how many standbys commits waited, as far as the former primary's files say.
+fn waited(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<String> {
     let wish = topology.synchronous(from)?;
-    // The promise that was in force stands in the former primary's own file.
     let names = crate::plan::parameters::synchronous_standby_names(&wish);
     let files = &observation.server(from)?.files;
     let in_force = files.iter().any(|(path, fact)| {
         let text = fact.known().and_then(|fact| fact.content.as_deref()).unwrap_or_default();
         path.ends_with(".conf") && text.contains(&names)
     });
-    let is_seen = |name: &&ServerName| {
-        observation.server(name).and_then(|seen| seen.instance.known()).is_some_and(|instance| instance.in_recovery)
-    };
-    let n_seen = wish.standbys.iter().filter(is_seen).count();
-    let is_one = wish.standbys.contains(&successor.server.name);
-    (in_force && is_one && n_seen + wish.count > wish.standbys.len()).then(|| {
-        format!(
-            "commits on \"{from}\" waited for {} of {}, and {n_seen} of these were looked at",
-            wish.count,
-            wish.standbys.len()
-        )
-    })
+    in_force.then(|| format!("{} of {}", wish.count, count(wish.standbys.len(), "standby")))
 }
 
 /// What is lost, for whoever is asked in a moment.
@@ -182,5 +193,7 @@ pub(super) fn needs_consent(from: &ServerName, request: Request<'_>, loss: &Loss
     Diagnostic::error("loss-needs-consent", format!("what only \"{from}\" has would not be on the new primary"))
         .server(from)
         .detail(format!("{detail} They stay in its data directory, which nothing changes."))
-        .hint(format!("If \"{from}\" can be started again, nothing is lost. Otherwise: {again} --accept-loss"))
+        .hint(format!(
+            "If \"{from}\" can be started again with its last data, nothing is lost. Otherwise: {again} --accept-loss"
+        ))
 }

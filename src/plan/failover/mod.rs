@@ -5,12 +5,19 @@
 //! dead: the plan refuses and says what would, unless a person answers for it. The successor is the one that has received
 //! most (hazard 56). What it lacks is read from the former primary's own WAL, and needs consent (hazard 73). Reads no clock.
 
+mod ahead;
 mod attest;
+mod bystanders;
+mod elsewhere;
 mod loss;
 mod place;
 
 use std::collections::BTreeSet;
 
+use self::ahead::Ahead;
+use self::bystanders::Left;
+use self::bystanders::Sorted;
+use self::bystanders::sort;
 pub use self::loss::Loss;
 use self::place::Where;
 use self::place::place;
@@ -19,11 +26,9 @@ use crate::diagnostic::Severity;
 use crate::model::lost::Lost;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
-use crate::model::topology::Link;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Material;
@@ -38,15 +43,11 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
-use crate::plan::survey::survey_of;
 use crate::plan::switchover::stage::Stage;
 use crate::plan::switchover::steps;
 
 /// What must be free on the successor's disk, in bytes: four segments of WAL as they are by default.
 const ROOM_TO_PROMOTE: u64 = 64 << 20;
-
-/// What a primary may write while one standby after the other is looked at, in bytes.
-const MAY_HAVE_MOVED: u64 = 16 << 20;
 
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]
@@ -93,13 +94,17 @@ pub fn parting(topology: &Topology, observation: &Observation, request: Request<
     (instance.timeline == control.timeline).then(|| Parting { from: from.clone(), timeline: control.timeline, left_at })
 }
 
-/// Returns what must be read of servers that are to follow the new primary.
+/// Returns what must be read of servers that are to follow the new primary, and was not yet. An answer may lead to the next
+/// question: who followed one that stays behind follows the new primary.
 pub fn questions(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<WalQuestion> {
     let Ok(place) = place(topology, observation, request) else { return Vec::new() };
-    let from = place.former();
-    let links = links(topology, request, from);
-    let Survey { servers, .. } = surveyed(topology, observation, from);
-    links.iter().filter_map(|link| history::question(topology, &servers, link)?.ok()).collect()
+    let mut left = Left::new();
+    let Sorted { survey, links, .. } = sort(topology, observation, request, place.former(), &mut left, false);
+    let asked = links.iter().filter_map(|link| history::question(topology, &survey.servers, link)?.ok());
+    let is_new = |question: &WalQuestion| {
+        observation.histories.get(&question.joining).is_none_or(|answered| answered.question != *question)
+    };
+    asked.filter(is_new).collect()
 }
 
 /// Plans to make a standby the primary whose primary is dead. `lost` is what the former primary's WAL tells of [`parting`].
@@ -113,13 +118,30 @@ pub fn plan_failover(
     request: Request<'_>,
     lost: Option<&Observed<Lost>>,
 ) -> Result<Failover, Vec<Diagnostic>> {
-    let to = request.to;
     let place = place(topology, observation, request)?;
-    let from = place.former();
-    let links = links(topology, request, from);
-    let Survey { servers, mut refusals, mut notes, .. } = surveyed(topology, observation, from);
-    refusals.extend(history::refusals(topology, observation, &servers, &links));
+    let given = Given { topology, observation, material, request, lost, place };
+    with_left(given, &mut Left::new())
+}
+
+/// What is planned with.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    topology: &'a Topology,
+    observation: &'a Observation,
+    material: &'a Material,
+    request: Request<'a>,
+    lost: Option<&'a Observed<Lost>>,
+    place: Where<'a>,
+}
+
+/// Plans with those that are not left as they are.
+fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnostic>> {
+    let Given { topology, observation, material, request, lost, place } = given;
+    let (to, from) = (request.to, place.former());
+    let Sorted { survey, links, mut refusals } = sort(topology, observation, request, from, left, true);
+    let Survey { servers, mut notes, .. } = survey;
     notes.retain(|note| note.code != "primary-elsewhere");
+    let foreign = bystanders::foreign(left);
     for told in unseen(topology, observation, request, from) {
         match (told.severity, place) {
             (Severity::Error, Where::Dead(_)) => refusals.push(told),
@@ -132,14 +154,17 @@ pub fn plan_failover(
     if let Where::Dead(from) = place {
         match servers.get(to) {
             Some(successor) => {
-                refusals.extend(unfit(topology, observation, from, *successor));
+                refusals.extend(unfit(observation, from, *successor));
+                let ahead = ahead::ahead(topology, observation, from, *successor, &foreign);
+                refusals.extend(ahead.refusals(request));
                 let told = loss::of(topology, observation, from, *successor, lost);
                 if !told.is_within(topology.common().objectives) && !request.accept_loss {
                     refusals.push(loss::needs_consent(from, request, &told));
                 }
                 notes.push(loss::told_of(from, &told));
                 loss = Some(told);
-                opening = open(topology, observation, from, *successor);
+                opening = open(topology, observation, from, *successor, &ahead);
+                notes.extend(ahead.notes(to));
             }
             None if refusals.is_empty() => {
                 let message = format!("server \"{to}\" has no data directory of this topology");
@@ -161,7 +186,14 @@ pub fn plan_failover(
     let departed = from;
     let (servers, links) = (&servers, links.as_slice());
     let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed };
-    let steps::Listed { plan, notes: told } = steps.list()?;
+    let steps::Listed { plan, notes: told } = match steps.list() {
+        Ok(listed) => listed,
+        // What is wrong with the files of a bystander shows when its steps are listed.
+        Err(refusals) => {
+            bystanders::leave(topology, observation, request, from, left, refusals)?;
+            return with_left(given, left);
+        }
+    };
     notes.extend(told);
     if let Some(from) = from.filter(|from| observation.server(from).is_some()) {
         let told = match back {
@@ -174,28 +206,9 @@ pub fn plan_failover(
         notes.push(told.server(from).hint(format!("When its server is well again: pgstead reseed {from}")));
     }
     notes.extend(attest::notes(request));
+    notes.extend(bystanders::notes(left, to));
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
     Ok(Failover { from: from.cloned(), to: to.clone(), loss, plan })
-}
-
-/// The servers that are there, but for the former primary.
-fn surveyed<'a>(topology: &'a Topology, observation: &'a Observation, from: Option<&ServerName>) -> Survey<'a> {
-    let is_there = |name: &ServerName| observation.server(name).is_some() && Some(name) != from;
-    let mut survey = survey_of(topology, observation, is_there);
-    // That none of them is the primary is why this is done.
-    survey.refusals.retain(|refusal| refusal.code != "primary-missing");
-    survey
-}
-
-/// The links below the new primary; who followed one that is gone follows the new primary until it is back.
-fn links(topology: &Topology, request: Request<'_>, from: Option<&ServerName>) -> Vec<Link> {
-    let mut links = topology.links(request.to);
-    for link in &mut links {
-        if Some(&link.upstream) == from || request.attested.contains(&link.upstream) {
-            link.upstream = request.to.clone();
-        }
-    }
-    links
 }
 
 /// Those that nobody could look at, and nobody answers for. One that streams from a server that was looked at is a standby,
@@ -227,13 +240,8 @@ fn unseen(
     topology.servers().map(|server| &server.name).filter(is_unseen).map(|name| told(name).server(name)).collect()
 }
 
-/// How far a standby has come: what it has received it replays before it is promoted.
-fn received(instance: &Instance) -> Option<Lsn> {
-    instance.positions.receive.max(instance.positions.replay)
-}
-
 /// Why a server cannot be the successor (hazards 56, 57, 59).
-fn unfit(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Diagnostic> {
+fn unfit(observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Diagnostic> {
     let to = &successor.server.name;
     let Some(instance) = successor.instance else {
         return vec![
@@ -274,38 +282,17 @@ fn unfit(topology: &Topology, observation: &Observation, from: &ServerName, succ
             .hint("Free some space there, or choose another server."),
         );
     }
-    let position = |name: &ServerName| {
-        let instance = observation.server(name)?.instance.known().filter(|instance| instance.in_recovery)?;
-        Some((instance.timeline, received(instance)?))
-    };
-    let own = position(to);
-    let others = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
-    let ahead = others.filter_map(|name| Some((name, position(name)?))).max_by_key(|(_, position)| *position);
-    // Where the former primary is yet to be ended its sessions may go on writing, and whoever was looked at last has more. When
-    // it has ended, and before anybody is promoted, they are compared once more, to the byte.
-    let may_move = observation.server(from).is_some_and(|seen| !seen.instance.is_absent());
-    let is_ahead = |(timeline, lsn): (u32, Lsn)| match own {
-        Some((on, own)) if may_move && on == timeline => lsn.0.saturating_sub(own.0) > MAY_HAVE_MOVED,
-        own => Some((timeline, lsn)) > own,
-    };
-    if let Some((other, (timeline, lsn))) = ahead.filter(|(_, position)| is_ahead(*position)) {
-        refusals.push(
-            Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{other}\""))
-                .server(to)
-                .detail(format!(
-                    "\"{other}\" has WAL up to {lsn} on timeline {timeline}, \"{to}\" {}.",
-                    own.map_or("none".to_owned(), |(timeline, lsn)| format!("up to {lsn} on timeline {timeline}"))
-                ))
-                .hint(format!(
-                    "What \"{other}\" has more would be lost. Take it instead: pgstead failover --to {other}"
-                )),
-        );
-    }
     refusals
 }
 
 /// Fences the former primary, sees that it has ended, and promotes its successor. One that a person answers for is out of reach.
-fn open(topology: &Topology, observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Step> {
+fn open(
+    topology: &Topology,
+    observation: &Observation,
+    from: &ServerName,
+    successor: Seen<'_>,
+    ahead: &Ahead<'_>,
+) -> Vec<Step> {
     let to = &successor.server.name;
     let mut steps = fence(topology, observation, from).unwrap_or_default();
     let instance = successor.instance;
@@ -313,9 +300,7 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
         let command = sql::psql(successor.layout, successor.server, sql::resume_replay());
         steps.push(Step::run(to, Risk::Reversible, "resume replay", vec![command]));
     }
-    let names = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
-    let others =
-        names.filter_map(|name| Some((name.clone(), received(observation.server(name)?.instance.known()?)))).collect();
+    let others = ahead.to_compare();
     let promotion =
         Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline), others };
     steps.push(Step {

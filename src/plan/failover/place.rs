@@ -9,7 +9,9 @@ use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
+use crate::plan::failover::elsewhere;
 use crate::plan::guard;
+use crate::plan::unasked;
 
 /// How things are.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,9 @@ pub(super) fn place<'a>(
     if !contradicted.is_empty() {
         return Err(contradicted);
     }
+    if let Some(unasked) = unasked::primary(topology, observation) {
+        return Err(vec![unasked]);
+    }
     let names = || topology.servers().map(|server| &server.name);
     let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
     let writers: Vec<&ServerName> = names().filter(|name| instance(name).is_some_and(|i| !i.in_recovery)).collect();
@@ -55,18 +60,21 @@ pub(super) fn place<'a>(
         let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
         let data = seen.data_directory.known().filter(|data| data.entries > 0);
         let has_signal = data.is_some_and(|data| data.standby_signal || data.recovery_signal);
-        let was_primary = role(seen).is_some_and(|role| role.trim() == "primary" || role == guard::FENCED)
-            || seen.layout.known().and_then(|layout| guard::successor(seen, layout)).is_some();
-        **name != *to && was_primary && !has_signal
+        **name != *to && (was_primary(seen) || is_fenced(seen)) && !has_signal
     };
     let former: Vec<&ServerName> = names().filter(is_former).collect();
-    // One that has no signal file, and does not run, lost it or was promoted: then nobody else has what it accepted.
+    // One that has no signal file, and does not run, lost it or was promoted: then nobody else has what it accepted. A bystander
+    // that only lost it is left as it is: its start guard holds it to its role.
     let is_unclear = |name: &&ServerName| {
         let Some(seen) = observation.server(name).filter(|seen| seen.instance.known().is_none()) else { return false };
         let data = seen.data_directory.known().filter(|data| data.entries > 0);
-        !former.contains(name) && data.is_some_and(|data| !data.standby_signal && !data.recovery_signal)
+        !former.contains(name)
+            && data.is_some_and(|data| {
+                !data.standby_signal && !data.recovery_signal && (*name == to || data.is_of_a_primary())
+            })
     };
     let unclear: Vec<&ServerName> = names().filter(is_unclear).collect();
+    let former = last_of(observation, former);
     // A failover to this one was begun, whose mark is the fence or a person's word: it was promoted, and died behind that.
     // One that only lost its signal file was not, and would start as a primary without a timeline of its own (hazard 58).
     let begun = fenced.filter(|name| *name != to).or_else(|| attest::former(topology, observation, request));
@@ -100,7 +108,10 @@ pub(super) fn place<'a>(
                 .detail("A failover is for a primary that is dead. Two servers would accept writes.")
                 .hint(format!("To change the primary with nothing lost: pgstead switchover --to {to}. If it is broken, stop its instance first.")),
         ]),
-        ([], [from]) => Ok(Where::Dead(from)),
+        ([], [from]) => match elsewhere::contradicted(topology, observation, from) {
+            Some(contradicted) => Err(vec![contradicted]),
+            None => Ok(Where::Dead(from)),
+        },
         ([], []) => attest::former(topology, observation, request).map(Where::Dead).ok_or_else(|| not_proven(topology, observation, request)),
         ([], several) => {
             let all: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
@@ -110,6 +121,37 @@ pub(super) fn place<'a>(
             ])
         }
     }
+}
+
+/// Leaves of several former primaries the one that was the primary last: what was fenced before is none any more, and of those
+/// that all are the one of the latest timeline was fenced last.
+fn last_of<'a>(observation: &Observation, former: Vec<&'a ServerName>) -> Vec<&'a ServerName> {
+    let is_fenced = |name: &&ServerName| observation.server(name).is_some_and(is_fenced);
+    let (fenced, unfenced): (Vec<&ServerName>, Vec<&ServerName>) = former.iter().partition(|name| is_fenced(name));
+    let timeline = |name: &&ServerName| {
+        let control = observation.server(name).and_then(|seen| seen.data_directory.known()?.control.known());
+        control.map(|control| control.timeline)
+    };
+    let latest = fenced.iter().map(timeline).max().flatten();
+    let last: Vec<&ServerName> = fenced.iter().copied().filter(|name| timeline(name) == latest).collect();
+    match (unfenced.as_slice(), last.as_slice()) {
+        ([_], _) => unfenced,
+        ([], [_]) if latest.is_some() => last,
+        _ => former,
+    }
+}
+
+/// Says whether a role file says that a server was the primary, and was not fenced since.
+fn was_primary(seen: &ServerObservation) -> bool {
+    role(seen).is_some_and(|role| role.trim() == "primary")
+        || seen.layout.known().and_then(|layout| guard::successor(seen, layout)).is_some()
+}
+
+/// Says whether a server that does not run would start as the primary that it was: what it accepted counts, and nothing holds it.
+pub(super) fn would_be_primary(seen: &ServerObservation) -> bool {
+    let data = seen.data_directory.known().filter(|data| data.entries > 0);
+    let has_signal = data.is_some_and(|data| data.standby_signal || data.recovery_signal);
+    seen.instance.known().is_none() && data.is_some() && !has_signal && was_primary(seen)
 }
 
 fn role(seen: &ServerObservation) -> Option<&str> {

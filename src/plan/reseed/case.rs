@@ -27,6 +27,7 @@ use crate::plan::reseed::source;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey_of;
+use crate::plan::unasked;
 
 /// A refusal of an inventory's survey that speaks of room on the server's own disk: each method judges that for itself.
 const ROOM: &str = "disk-too-small";
@@ -180,12 +181,12 @@ pub(super) fn case<'a>(
     let instance = match (&raw.instance, &data) {
         (Observed::Unreadable(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
-            refusals.push(
+            refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
                     .server(name)
                     .detail(why.clone())
-                    .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed."),
-            );
+                    .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
+            }));
             None
         }
         (Observed::Known(instance), Data::Ours(_)) => Some(instance),
@@ -258,7 +259,9 @@ fn primary<'a>(
     let own = raw.instance.known().filter(|instance| !instance.in_recovery);
     match (writers.as_slice(), own) {
         ([], Some(_)) => Err(Box::new(is_the_primary(name, "It is the only server that accepts writes."))),
-        ([], None) => Err(Box::new(no_primary(topology, observation, name))),
+        ([], None) => Err(Box::new(
+            unasked::primary(topology, observation).unwrap_or_else(|| no_primary(topology, observation, name)),
+        )),
         ([one], None) => Ok(one),
         ([one], Some(own)) => {
             let follows = own.senders.iter().find(|sender| {

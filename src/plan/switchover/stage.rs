@@ -9,6 +9,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::guard;
+use crate::plan::unasked;
 
 /// The state in which a primary's shutdown checkpoint is the end of its WAL.
 const SHUT_DOWN: &str = "shut down";
@@ -112,7 +113,7 @@ pub(super) fn stage<'a>(
             .hint(format!("Finish it first: pgstead switchover --to {writer}")),
         )),
         ([], [from]) => stopped(observation, from, to),
-        ([], _) => Err(Box::new(no_primary())),
+        ([], _) => Err(Box::new(unasked::primary(topology, observation).unwrap_or_else(no_primary))),
         (several, _) => {
             let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
             Err(Box::new(

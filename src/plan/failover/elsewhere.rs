@@ -1,0 +1,84 @@
+//! Whether what stands at the former primary's address is the former primary. A clone, a restored snapshot or another machine
+//! there does not run either, and says nothing of the primary: it runs elsewhere, and promoting would make two (hazard 54).
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+use crate::plan::identity::Identity;
+
+/// How a server says that it exists: PostgreSQL's own word, in any language but a few.
+const SERVER_SPEAKS: &str = "FATAL:";
+
+/// Returns why the instance at the former primary's address, which does not run, is not the one that is to be replaced.
+pub(super) fn contradicted(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Diagnostic> {
+    let seen = observation.server(from).filter(|seen| seen.instance.is_absent())?;
+    let others = || {
+        let others = topology.servers().map(|server| &server.name).filter(|name| *name != from);
+        others.filter_map(|name| Some((name, observation.server(name)?)))
+    };
+    let received = others().filter_map(|(name, seen)| receives_from_elsewhere(topology, observation, name, seen));
+    let signs: Vec<String> =
+        received.chain(others().filter_map(|(name, seen)| is_answered(name, seen, from))).collect();
+    let address = topology.server(from).map(|server| server.address.to_string()).unwrap_or_default();
+    let message = format!("what is at the address of \"{from}\" is not the primary that is to be replaced");
+    if !signs.is_empty() {
+        return Some(
+            Diagnostic::error("not-the-primary", message)
+                .server(from)
+                .detail(format!("No instance runs at {address}, and yet {}.", signs.join("; ")))
+                .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory.")),
+        );
+    }
+    let text = seen.data_directory.known()?.identity.known()?;
+    let identity = Identity::parse(text)?;
+    let is_its_own = identity.server == from.as_str() && identity.topology == topology.name().as_str();
+    (!is_its_own).then(|| {
+        Diagnostic::error("data-directory-of-another-server", message)
+            .server(from)
+            .detail(format!(
+                "{address} leads to the data directory of server \"{}\" of topology \"{}\".",
+                identity.server, identity.topology
+            ))
+            .hint(format!("Correct the address of \"{from}\" in the inventory, and run the same command again."))
+    })
+}
+
+/// A standby that receives WAL does so from somebody. Who sends is another server of the topology, or elsewhere. That it receives
+/// from the former primary's own address may be a moment old, and a login there says more.
+fn receives_from_elsewhere(
+    topology: &Topology,
+    observation: &Observation,
+    name: &ServerName,
+    seen: &ServerObservation,
+) -> Option<String> {
+    let instance = seen.instance.known().filter(|instance| instance.in_recovery)?;
+    let receiver = instance.receiver.as_ref().filter(|receiver| receiver.status == "streaming")?;
+    let is_at_its_address = |other: &Server| {
+        receiver.sender_host.as_deref() == Some(other.address.to_string().as_str())
+            && receiver.sender_port == Some(other.port)
+    };
+    let sends = |other: &Server| {
+        let upstream = observation.server(&other.name).and_then(|seen| seen.instance.known());
+        let mut senders = upstream.into_iter().flat_map(|upstream| &upstream.senders);
+        senders.any(|to| to.application_name == name.as_str() && to.state == "streaming")
+    };
+    let mut others = topology.servers().filter(|other| other.name != *name);
+    let host = receiver.sender_host.as_deref().unwrap_or("somebody");
+    (!others.any(|other| is_at_its_address(other) || sends(other)))
+        .then(|| format!("\"{name}\" receives WAL from {host}"))
+}
+
+/// Another server can log in to the instance, or is turned away by it.
+fn is_answered(name: &ServerName, seen: &ServerObservation, from: &ServerName) -> Option<String> {
+    match &seen.peers.get(from)?.dial {
+        Observed::Known(_) => Some(format!("\"{name}\" can log in to it")),
+        Observed::Unreadable(why) if why.contains(SERVER_SPEAKS) => {
+            Some(format!("an instance answers \"{name}\" there: {}", why.trim()))
+        }
+        Observed::Unreadable(_) | Observed::Absent => None,
+    }
+}
