@@ -226,8 +226,8 @@ pub(super) fn run_mark(run: &str) -> String {
     [r#""run":"#, &serde_json::to_string(run).unwrap_or_default()].concat()
 }
 
-/// Reads what the lock script prints of another run's lock: its age, and on the next line its text.
-fn aged(stdout: &[u8]) -> Standing {
+/// Reads what the scripts print of another run's lock: its age, and on the next line its text.
+pub(super) fn aged(stdout: &[u8]) -> Standing {
     let said = String::from_utf8_lossy(stdout);
     let (age, text) = said.split_once('\n').unwrap_or((&said, ""));
     Standing::new(text, age.trim().parse().ok())

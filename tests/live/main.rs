@@ -19,6 +19,7 @@ mod drill;
 mod failover;
 mod failover_cells;
 mod faults;
+mod frozen;
 mod guard;
 mod history;
 mod invariants;

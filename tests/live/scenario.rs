@@ -237,7 +237,8 @@ impl Scenario {
         self.spawn(command)
     }
 
-    fn spawn(&self, mut command: Command) -> Started {
+    /// Starts a command that was prepared.
+    pub(crate) fn spawn(&self, mut command: Command) -> Started {
         // Files and not pipes: nobody reads while it runs, and a full pipe would hold it up.
         let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());

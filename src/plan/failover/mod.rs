@@ -316,8 +316,8 @@ fn open(topology: &Topology, observation: &Observation, from: &ServerName, succe
     let names = topology.servers().map(|server| &server.name).filter(|name| *name != to && *name != from);
     let others =
         names.filter_map(|name| Some((name.clone(), received(observation.server(name)?.instance.known()?)))).collect();
-    let promotion =
-        Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline), others };
+    let (promote, timeline) = (service::promote(successor), instance.map_or(0, |instance| instance.timeline));
+    let promotion = Promotion { server: to.clone(), promote, timeline, others };
     steps.push(Step {
         title: "promote it".to_owned(),
         server: Some(to.clone()),
