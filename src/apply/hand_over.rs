@@ -330,7 +330,7 @@ async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<()
 
 /// Says that this run has lost its lease in the middle of a change of the primary, so that others may have gone on.
 fn overtaken(command: &str, to: &ServerName) -> Diagnostic {
-    Diagnostic::error("overtaken", format!("this run has lost its lease: it promoted nobody, and started nobody again"))
+    Diagnostic::error("overtaken", "this run has lost its lease: it promoted nobody, and started nobody again")
         .detail("Its machine slept, or it was stopped, or the line stood still, for longer than a lease lives. Another run may have finished or taken back the change of the primary meanwhile; on the servers things are as that one left them.")
         .hint(format!("pgstead status shows who is the primary. Where nobody has come in between, the same command again goes on from there: pgstead {command} --to {to}"))
 }

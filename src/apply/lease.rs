@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use crate::apply::lock::ACT;
 use crate::apply::lock::HELD;
 use crate::apply::lock::LEASE;
 use crate::apply::lock::Locked;
@@ -202,7 +203,7 @@ impl<'a, H: Host> Lease<'a, H> {
         let server = locked.host.name();
         let lines = self.unconfirmed(server);
         let argv = self.held(locked, "pgstead-renew", RENEW).stdin_text(text(&lines));
-        match locked.host.run(&[argv], &locked.seen.login).await {
+        match locked.host.run_within(ACT, &[argv], &locked.seen.login).await {
             Ok(_) => self.confirm(server, &lines),
             Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {
                 self.confirm(server, &lines);

@@ -324,7 +324,7 @@ pub(super) mod tests {
             Ok(all)
         }
 
-        async fn probe(&self, _: &str, _: &[String]) -> Result<Output, RemoteError> {
+        async fn probe_within(&self, _: Duration, _: &str, _: &[String]) -> Result<Output, RemoteError> {
             Ok(Output::default())
         }
 
@@ -468,7 +468,7 @@ pub(super) mod tests {
                         let place = &place;
                         scope.spawn(move || {
                             let run = format!("r{number}");
-                            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                             let holder = holder(&run, &format!("s{number}."));
                             runtime.block_on(place.locked().take(&holder, &started(&run))).is_ok()
                         })

@@ -2,12 +2,17 @@
 //!
 //! It reads names, not pages: what has rotted shows in checksums, which this does not compute.
 
+use std::time::Duration;
+
 use crate::model::layout::Layout;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
+
+/// How long that may take: it reads files of any size.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The text of the script.
 pub const SCRIPT: &str = include_str!("damage.sh");
@@ -19,7 +24,7 @@ pub async fn look<H: Host>(host: &H, server: &Server, layout: &Layout, is_runnin
         words.extend([layout.program("psql"), layout.socket_directory.clone(), server.port.to_string()]);
         words.push(roles::SUPERUSER.to_owned());
     }
-    let output = match host.probe(SCRIPT, &words).await {
+    let output = match host.probe_within(LIMIT, SCRIPT, &words).await {
         Ok(output) => output,
         Err(error) => return Observed::Unreadable(error.to_string()),
     };

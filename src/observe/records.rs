@@ -67,7 +67,7 @@ impl Records {
                         let length = length.ok_or_else(malformed)?;
                         let body = answer.get(offset..offset.saturating_add(length)).ok_or_else(malformed)?;
                         offset += length;
-                        records.insert(name.to_owned(), Observed::Known(String::from_utf8_lossy(body).into_owned()));
+                        records.insert(name.to_owned(), known(body));
                     }
                     if lengths.next().is_some() {
                         return Err(malformed());
@@ -96,9 +96,29 @@ impl Records {
     }
 }
 
+/// How long a record may be: nothing that is asked for is near that, and all of it is kept.
+const RECORD_MAX_BYTES: usize = 4 << 20;
+
+fn known(body: &[u8]) -> Observed<String> {
+    match body.len() {
+        ..=RECORD_MAX_BYTES => Observed::Known(String::from_utf8_lossy(body).into_owned()),
+        bytes => Observed::Unreadable(format!("it has {} MB, more than {}", bytes >> 20, RECORD_MAX_BYTES >> 20)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_too_long_is_not_kept_and_costs_no_other() {
+        let answer = |bytes: usize| format!("#a+b {bytes}+1\n{}x\n#end 2\nok\n", "y".repeat(bytes));
+        let records = Records::parse(answer(RECORD_MAX_BYTES + 1).as_bytes()).unwrap();
+        assert_eq!(records.get("a"), Observed::Unreadable("it has 4 MB, more than 4".into()));
+        assert_eq!(records.get("b"), Observed::Known("x".into()));
+        let records = Records::parse(answer(RECORD_MAX_BYTES).as_bytes()).unwrap();
+        assert_eq!(records.get("a").known().unwrap().len(), RECORD_MAX_BYTES);
+    }
 
     #[test]
     fn values_may_hold_anything() {

@@ -39,6 +39,7 @@ use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey_of;
+use crate::plan::switchover::stage;
 use crate::plan::switchover::stage::Stage;
 use crate::plan::switchover::steps;
 
@@ -130,6 +131,8 @@ pub fn plan_failover(
     let mut opening = Vec::new();
     let mut loss = None;
     if let Where::Dead(from) = place {
+        // It was about to hand over, perhaps to one that nobody looks at any more.
+        refusals.extend(stage::successor_outside(topology, observation, from));
         match servers.get(to) {
             Some(successor) => {
                 refusals.extend(unfit(topology, observation, from, *successor));

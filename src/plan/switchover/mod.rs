@@ -30,7 +30,6 @@ use crate::plan::survey::survey;
 use stage::Stage;
 
 pub use abort::plan_abort;
-pub use stage::successor_outside;
 
 /// A change of the primary that may be made, or that there is nothing left to do for.
 #[derive(Debug, Clone, PartialEq)]

@@ -183,24 +183,33 @@ fn state(seen: &ServerObservation) -> Option<&str> {
 ///
 /// # Errors
 /// It is not in the inventory: nobody looked whether it was promoted, and it may accept writes (hazard 54).
-pub(in crate::plan) fn named_successor<'a>(
+fn named_successor<'a>(
     topology: &'a Topology,
     observation: &Observation,
     from: &ServerName,
 ) -> Result<&'a ServerName, Box<Diagnostic>> {
-    let named =
-        observation.server(from).and_then(|seen| guard::successor(seen, seen.layout.known()?)).unwrap_or_default();
+    let named = observation.server(from).and_then(|seen| guard::successor(seen, seen.layout.known()?));
+    let named = named.unwrap_or_default();
     let known = topology.servers().map(|server| &server.name).find(|name| name.as_str() == named);
-    known.ok_or_else(|| Box::new(successor_outside(from, named)))
+    known.ok_or_else(|| {
+        let message = format!("server \"{from}\" was about to hand over to \"{named}\", which is not in the inventory");
+        Box::new(
+            Diagnostic::error("successor-outside", message)
+                .server(from)
+                .detail(format!("Whether \"{named}\" was promoted, and accepts writes, nobody has looked at."))
+                .hint(format!("Put \"{named}\" back into the inventory, and run the same command again. It may be taken out when the switchover is finished or taken back.")),
+        )
+    })
 }
 
-/// Says that the server to which another one was about to hand over is not in the inventory.
-pub fn successor_outside(from: &ServerName, named: &str) -> Diagnostic {
-    let message = format!("server \"{from}\" was about to hand over to \"{named}\", which is not in the inventory");
-    Diagnostic::error("successor-outside", message)
-        .server(from)
-        .detail(format!("Whether \"{named}\" was promoted, and accepts writes, nobody has looked at."))
-        .hint(format!("Put \"{named}\" back into the inventory, and run the same command again. It may be taken out when the switchover is finished or taken back."))
+/// Says that the server to which another one was about to hand over is not in the inventory, where it is so.
+pub(in crate::plan) fn successor_outside(
+    topology: &Topology,
+    observation: &Observation,
+    from: &ServerName,
+) -> Option<Diagnostic> {
+    let is_demoted = demoted(topology, observation).contains(&from);
+    is_demoted.then(|| named_successor(topology, observation, from).err()).flatten().map(|diagnostic| *diagnostic)
 }
 
 /// Returns the one server of which a switchover is to be taken back, and the one to which it was about to hand over.
