@@ -230,6 +230,7 @@ fn show(plan: &Plan) -> String {
             {
                 let _ = writeln!(text, "    before that: {server} $ {}", line(command));
             }
+            let _ = writeln!(text, "    then: {} $ {}", hand_over.to, line(&hand_over.promote));
             for (when, undo) in [("running", &hand_over.unmark), ("stopped", &hand_over.undo)] {
                 for (server, command) in undo.iter().flat_map(|(server, all)| all.iter().map(move |one| (server, one)))
                 {

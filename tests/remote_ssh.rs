@@ -79,6 +79,57 @@ async fn commands_run_and_each_batch_is_one_round_trip() {
     assert_eq!(trips, 3 + 20);
 }
 
+/// The most memory that this process has had, in MB.
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+#[tokio::test]
+async fn a_server_that_never_stops_writing_costs_no_memory() {
+    let sshd = Sshd::start();
+    let ssh = connect(&sshd).await;
+    let before = peak_mb();
+    for script in ["cat /dev/zero", "cat /dev/zero >&2"] {
+        let told = ssh.run(&[sh(script)], &sshd.login()).await.unwrap_err();
+        assert!(matches!(told, RemoteError::TooMuch { .. }), "{told:?}");
+        let told = ssh.probe(script, &[]).await.unwrap_err();
+        assert!(told.to_string().contains("wrote more than 32 MB"), "{told}");
+    }
+    assert!(peak_mb() < before + 200, "{before} MB before, {} MB", peak_mb());
+    assert_eq!(ssh.run(&[sh("echo on")], &sshd.login()).await.unwrap().text(), "on\n");
+    ssh.close().await;
+}
+
+#[tokio::test]
+async fn a_look_that_never_ends_is_ended_on_both_sides() {
+    let sshd = Sshd::start();
+    let ssh = connect(&sshd).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (hangs, pid) = (dir.path().join("hangs"), dir.path().join("pid"));
+    let made = std::process::Command::new("mkfifo").arg(&hangs).status().unwrap();
+    assert!(made.success());
+    let words = [&hangs, &pid].map(|path| path.to_string_lossy().into_owned());
+    let begun = Instant::now();
+    let script = "echo $$ >\"$2\"; cat \"$1\"";
+    let told = ssh.probe_within(Duration::from_secs(1), script, &words).await.unwrap_err();
+    assert!(matches!(told, RemoteError::TimedOut { seconds: 1, .. }), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let pid = std::fs::read_to_string(&words[1]).unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists(), "it is left");
+    // One that hears no signal, as who waits for a disk, is given up here.
+    let deaf = "echo $$ $PPID >\"$1\"; kill -STOP $PPID $$";
+    let told = ssh.probe_within(Duration::from_secs(1), deaf, &words[1..]).await.unwrap_err();
+    assert!(matches!(told, RemoteError::TimedOut { seconds: 1, .. }), "{told:?}");
+    let pids = std::fs::read_to_string(&words[1]).unwrap();
+    assert!(std::process::Command::new("kill").arg("-KILL").args(pids.split_whitespace()).status().unwrap().success());
+    assert_eq!(ssh.run(&[sh("echo on")], &sshd.login()).await.unwrap().text(), "on\n");
+    let told = ssh.run_within(Duration::from_millis(300), &[sh("sleep 60")], &sshd.login()).await.unwrap_err();
+    assert!(told.outcome_is_unknown(), "{told:?}");
+    ssh.close().await;
+}
+
 #[tokio::test]
 async fn a_batch_stops_at_the_first_failure_and_names_it() {
     let sshd = Sshd::start();

@@ -72,7 +72,7 @@ fn modes_do_not_follow_the_umask() {
         assert!(status.status.success(), "{status:?}");
         assert_eq!(mode(&path), 0o700);
         let files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(files.len(), 8, "{files:?}");
+        assert_eq!(files.len(), 9, "{files:?}");
         for file in files {
             assert_eq!(mode(&file), 0o600, "{file:?}");
         }
@@ -93,6 +93,30 @@ fn exposed_secrets_are_refused() {
     fs::set_permissions(state.path(), Permissions::from_mode(0o770)).unwrap();
     assert!(matches!(state.load_secrets().unwrap_err(), StateError::OpenDirectory { .. }));
     assert!(matches!(state.create().unwrap_err(), StateError::OpenDirectory { .. }));
+}
+
+#[test]
+fn a_copy_of_a_directory_has_another_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path().join("lab"));
+    assert_eq!(state.mark().unwrap(), None);
+    let run = || drop(state.lock(&Holder::this_process("ops@desk", "bootstrap", Timestamp::now())).unwrap());
+    run();
+    let mark = state.mark().unwrap().unwrap();
+    run();
+    assert_eq!(state.mark().unwrap(), Some(mark.clone()));
+    let copy = dir.path().join("copy");
+    assert!(Command::new("cp").arg("-a").arg(state.path()).arg(&copy).status().unwrap().success());
+    let of_copy = StateDir::at(&copy).mark().unwrap().unwrap();
+    assert_eq!(of_copy.split(' ').next(), mark.split(' ').next(), "it was not copied");
+    assert_ne!(of_copy, mark);
+    // Whose lock file was removed while a run has it locked is nobody that the kernel could tell apart.
+    let held = state.lock(&Holder::this_process("ops@desk", "bootstrap", Timestamp::now())).unwrap();
+    fs::remove_file(state.path().join("lock")).unwrap();
+    assert_eq!(state.mark().unwrap(), None);
+    run();
+    assert_ne!(state.mark().unwrap(), Some(mark));
+    drop(held);
 }
 
 #[test]

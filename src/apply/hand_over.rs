@@ -17,11 +17,12 @@ use crate::apply::Worker;
 use crate::apply::crash;
 use crate::apply::executor::End;
 use crate::apply::hook;
+use crate::apply::lease;
 use crate::apply::lease::NotDone;
-use crate::apply::lease::RENEW_EVERY;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::model::argv::Argv;
+use crate::model::argv::Login;
 use crate::model::argv::RunAs;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -103,16 +104,10 @@ impl<H: Host> Worker<'_, H> {
         };
         #[cfg(debug_assertions)]
         crash::at(crash::STOPPED);
-        // What took as long as a lease lives may have been overtaken.
-        if token.took >= RENEW_EVERY
-            && let Err(not_done) = self.still_holds(to).await
-        {
-            return self.undone(wish, &wish.undo, id, not_done).await;
-        }
         if let Err(trouble) = arrived(&successor, wish, token).await {
             return self.undone(wish, &wish.undo, id, trouble).await;
         }
-        let end = promote(&successor, to, token.timeline, "switchover").await;
+        let end = self.promoted(&successor, to, &wish.promote, token.timeline, "switchover").await;
         if matches!(end, End::Done) {
             let waited = if wish.pause.is_empty() { Duration::ZERO } else { waited };
             let took = waited + token.took + heard.elapsed();
@@ -142,7 +137,7 @@ impl<H: Host> Worker<'_, H> {
 
     /// Promotes a standby whose primary is fenced. All that it has received it replays before it accepts writes.
     pub(super) async fn promote(&self, wish: &Promotion) -> End {
-        let Promotion { server, timeline, others } = wish;
+        let Promotion { server, promote, timeline, others } = wish;
         let successor = match self.sessions.session(server).await {
             Ok(session) => session,
             Err(diagnostic) => return End::Failed(diagnostic),
@@ -150,10 +145,26 @@ impl<H: Host> Worker<'_, H> {
         if let Err(diagnostic) = self.is_ahead(server, &successor, others).await {
             return End::Failed(Box::new(diagnostic));
         }
-        if let Err(not_done) = self.still_holds(server).await {
-            return End::NotBegun(Box::new(not_done));
+        self.promoted(&successor, server, promote, *timeline, "failover").await
+    }
+
+    /// Promotes a standby while this run holds its lock, and waits until it accepts writes, on a timeline of its own (hazard 58).
+    ///
+    /// Whether the run holds it is judged by the server, and its own clock, in the act itself: nobody knows how long the machine
+    /// that asks has slept (docs/adr/0020-a-promotion-asks-the-lease.md).
+    async fn promoted(&self, successor: &Client, to: &ServerName, promote: &Argv, before: u32, command: &str) -> End {
+        let done = match self.way(to) {
+            Ok((host, login)) => self.lease.run_held(host, promote, login).await,
+            Err(no_way) => Err(no_way),
+        };
+        match done {
+            Ok(_) => accepts_writes(successor, to, before, command).await,
+            Err(NotDone::Lost(_)) => End::NotBegun(Box::new(overtaken(command, to))),
+            Err(NotDone::Failed(error)) => {
+                let Diagnostic { message, detail, .. } = error.diagnostic();
+                promotion_unknown(to, command, [&message, ": ", detail.as_deref().unwrap_or_default()].concat())
+            }
         }
-        promote(&successor, server, *timeline, "failover").await
     }
 
     /// Sees that no other standby has received more than the successor: what was still on its way when the former primary was
@@ -200,22 +211,36 @@ impl<H: Host> Worker<'_, H> {
 
     /// Runs commands on a server while this run holds its lock.
     async fn on(&self, server: &ServerName, commands: &[Argv]) -> Result<String, NotDone> {
-        let (Some(Ok(host)), Some(login)) = (self.hosts.get(server), self.logins.get(server)) else {
-            let message = format!("server \"{server}\": there is no connection to it");
-            return Err(NotDone::Lost(Box::new(Diagnostic::error("no-connection", message).server(server))));
-        };
+        let (host, login) = self.way(server)?;
         self.lease.run(host, commands, login).await.map(|output| output.text())
     }
 
-    /// Makes the former primary the primary again, and says why.
+    fn way(&self, server: &ServerName) -> Result<(&H, &Login), NotDone> {
+        if let (Some(Ok(host)), Some(login)) = (self.hosts.get(server), self.logins.get(server)) {
+            return Ok((host, login));
+        }
+        let message = format!("server \"{server}\": there is no connection to it");
+        Err(NotDone::Lost(Box::new(Diagnostic::error("no-connection", message).server(server))))
+    }
+
+    /// Makes the former primary the primary again, and says why. Where a lease is lost, on either server, another run may have
+    /// made somebody the primary: then nothing is taken back.
     async fn undone(&self, wish: &HandOver, undo: &[(ServerName, Vec<Argv>)], id: StepId, why: Diagnostic) -> End {
         let from = &wish.from;
+        #[cfg(debug_assertions)]
+        crash::at(crash::UNDOING);
+        if !self.lease.all_lost().is_empty() {
+            return End::Failed(Box::new(overtaken("switchover", &wish.to)));
+        }
         let text = format!("\"{from}\" is made the primary again");
         self.events.send(Event::StepWarned { id: id.0, text });
         let mut troubles = String::new();
         for (server, commands) in undo {
             if let Err(not_done) = self.on(server, commands).await {
                 let why = match not_done {
+                    NotDone::Lost(diagnostic) if diagnostic.code == lease::LOST => {
+                        return End::Failed(Box::new(overtaken("switchover", &wish.to)));
+                    }
                     NotDone::Lost(diagnostic) => diagnostic.message,
                     NotDone::Failed(error) => {
                         let detail = error.diagnostic().detail.unwrap_or_default();
@@ -303,21 +328,28 @@ async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<()
     })
 }
 
-/// Promotes the successor and waits until it accepts writes, on a timeline of its own (hazard 58).
-async fn promote(successor: &Client, to: &ServerName, before: u32, command: &str) -> End {
-    let told = |diagnostic: Diagnostic| {
-        let hint = format!("It only goes forward now: pgstead {command} --to {to}");
-        Box::new(diagnostic.server(to).hint(hint))
-    };
-    let unknown = |why: String| {
-        let message = format!("server \"{to}\": whether it was promoted is not known");
-        End::Unknown(told(Diagnostic::error("promotion-unknown", message).detail(why)))
-    };
-    match successor.promote().await {
-        Ok(true) => {}
-        Ok(false) => return unknown("pg_promote() answered false.".to_owned()),
-        Err(error) => return unknown(explain(&error)),
-    }
+/// Says that this run has lost its lease in the middle of a change of the primary, so that others may have gone on.
+fn overtaken(command: &str, to: &ServerName) -> Diagnostic {
+    Diagnostic::error("overtaken", "this run has lost its lease: it promoted nobody, and started nobody again")
+        .detail("Its machine slept, or it was stopped, or the line stood still, for longer than a lease lives. Another run may have finished or taken back the change of the primary meanwhile; on the servers things are as that one left them.")
+        .hint(format!("pgstead status shows who is the primary. Where nobody has come in between, the same command again goes on from there: pgstead {command} --to {to}"))
+}
+
+/// Tells that it only goes forward.
+fn forward(to: &ServerName, command: &str, diagnostic: Diagnostic) -> Box<Diagnostic> {
+    let hint = format!("It only goes forward now: pgstead {command} --to {to}");
+    Box::new(diagnostic.server(to).hint(hint))
+}
+
+fn promotion_unknown(to: &ServerName, command: &str, why: String) -> End {
+    let message = format!("server \"{to}\": whether it was promoted is not known");
+    End::Unknown(forward(to, command, Diagnostic::error("promotion-unknown", message).detail(why)))
+}
+
+/// Waits until a server that was promoted accepts writes.
+async fn accepts_writes(successor: &Client, to: &ServerName, before: u32, command: &str) -> End {
+    let told = |diagnostic: Diagnostic| forward(to, command, diagnostic);
+    let unknown = |why: String| promotion_unknown(to, command, why);
     let accepts_writes = wait::while_it_moves(PROMOTION, LOOK_AGAIN, async || match successor.in_recovery().await {
         Ok(false) => (Look::Ready(Ok(())), None),
         Ok(true) => {

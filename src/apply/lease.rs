@@ -1,7 +1,8 @@
 //! The lease while a run works: renewed in the background, asked again before every step, and noticed when it is lost.
 //!
-//! Every script that touches the lock names the run that it is for. So a run whose lock was taken over, or broken, cannot
-//! act on that server any more, however long its machine slept (hazard 4). It decides nothing else.
+//! Every script that touches the lock names the run that it is for, and looks at the server's own clock. So a run whose lock was
+//! taken over, or broken, or whose lease has ended, cannot act on that server any more, however long its machine slept (hazard 4,
+//! docs/adr/0020-a-promotion-asks-the-lease.md). It decides nothing else.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,10 +15,12 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use crate::apply::lock::ACT;
 use crate::apply::lock::HELD;
 use crate::apply::lock::LEASE;
 use crate::apply::lock::Locked;
 use crate::apply::lock::Standing;
+use crate::apply::lock::aged;
 use crate::apply::lock::run_mark;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
@@ -34,8 +37,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 4);
 /// words of an execution share one argument of the server's kernel.
 const LINES_MAX_BYTES: usize = 8 * 1024;
 
-const BEGIN_STEP: &str = include_str!("scripts/begin-step.sh");
-const RENEW: &str = include_str!("scripts/renew.sh");
+const BEGIN_STEP: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/begin-step.sh"));
+const RENEW: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/renew.sh"));
+const WHILE_HELD: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/while-held.sh"));
 
 /// The code of a lease that is lost.
 pub(super) const LOST: &str = "lease-lost";
@@ -74,6 +78,11 @@ impl<'a, H: Host> Lease<'a, H> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a command that first looks whether this run holds the lock.
+    fn held(&self, locked: &Locked<'_, H>, name: &str, script: &str) -> Argv {
+        locked.script(name, script).args([run_mark(&self.run), LEASE.as_secs().to_string()])
     }
 
     fn of(&self, server: &ServerName) -> Option<&'a Locked<'a, H>> {
@@ -116,7 +125,7 @@ impl<'a, H: Host> Lease<'a, H> {
         let server = host.name();
         let Some(locked) = self.of(server) else {
             // Every server that a step names was locked; a defect must not be the way around.
-            return Err(NotDone::Lost(Box::new(self.lose(server, None))));
+            return Err(NotDone::Lost(Box::new(self.lose(server, &Standing::default()))));
         };
         let mut lines = self.unconfirmed(server);
         let mut bytes = 0;
@@ -127,10 +136,8 @@ impl<'a, H: Host> Lease<'a, H> {
         });
         let left = lines.len() - kept.count().max(1).min(lines.len());
         lines.drain(..left);
-        let guard = locked
-            .script("pgstead-begin-step", BEGIN_STEP)
-            .arg(run_mark(&self.run))
-            .args(lines.iter().map(|(_, line)| line.as_str()));
+        let guard =
+            self.held(locked, "pgstead-begin-step", BEGIN_STEP).args(lines.iter().map(|(_, line)| line.as_str()));
         let mut batch = vec![guard];
         batch.extend_from_slice(commands);
         let error = match host.run(&batch, login).await {
@@ -144,7 +151,7 @@ impl<'a, H: Host> Lease<'a, H> {
         let own_line = || commands.iter().map(|argv| argv.line(login)).collect::<Vec<_>>().join(" && ");
         Err(match error {
             RemoteError::Command { index: 0, status: Some(HELD), stdout, .. } => {
-                NotDone::Lost(Box::new(self.lose(server, Some(&stdout))))
+                NotDone::Lost(Box::new(self.lose(server, &aged(&stdout))))
             }
             RemoteError::Command { server, line, index, status, stdout, stderr } if index > 0 => {
                 self.confirm(&server, &lines);
@@ -157,6 +164,22 @@ impl<'a, H: Host> Lease<'a, H> {
                 NotDone::Failed(RemoteError::OutcomeUnknown { server, line: own_line(), detail })
             }
             other => NotDone::Failed(other),
+        })
+    }
+
+    /// Runs one command under the identity that takes locks, while nobody can take the server's lock over: that this run holds
+    /// it, with a lease that lives by the server's clock, and what the command does are one act.
+    pub(super) async fn run_held(&self, host: &H, command: &Argv, login: &Login) -> Result<Output, NotDone> {
+        let server = host.name();
+        let Some(locked) = self.of(server) else {
+            return Err(NotDone::Lost(Box::new(self.lose(server, &Standing::default()))));
+        };
+        let argv = self.held(locked, "pgstead-while-held", WHILE_HELD).arg(&command.program).args(&command.args);
+        host.run(&[argv], login).await.map_err(|error| match error {
+            RemoteError::Command { status: Some(HELD), stdout, .. } => {
+                NotDone::Lost(Box::new(self.lose(server, &aged(&stdout))))
+            }
+            error => NotDone::Failed(error),
         })
     }
 
@@ -179,25 +202,29 @@ impl<'a, H: Host> Lease<'a, H> {
     async fn renew(&self, locked: &Locked<'_, H>) {
         let server = locked.host.name();
         let lines = self.unconfirmed(server);
-        let argv = locked.script("pgstead-renew", RENEW).arg(run_mark(&self.run)).stdin_text(text(&lines));
-        match locked.host.run(&[argv], &locked.seen.login).await {
+        let argv = self.held(locked, "pgstead-renew", RENEW).stdin_text(text(&lines));
+        match locked.host.run_within(ACT, &[argv], &locked.seen.login).await {
             Ok(_) => self.confirm(server, &lines),
             Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {
                 self.confirm(server, &lines);
-                self.lose(server, Some(&stdout));
+                self.lose(server, &aged(&stdout));
             }
             Err(_) => {}
         }
     }
 
-    /// Remembers that the lock of a server is lost, and says so. `text` is what stands there now.
-    pub(super) fn lose(&self, server: &ServerName, text: Option<&[u8]>) -> Diagnostic {
+    /// Remembers that the lock of a server is lost, and says so. `now` is what stands there.
+    pub(super) fn lose(&self, server: &ServerName, now: &Standing) -> Diagnostic {
         let mut state = self.state();
         let told = state.lost.entry(server.clone()).or_insert_with(|| {
-            let text = String::from_utf8_lossy(text.unwrap_or_default());
-            let detail = match text.trim() {
-                "" => "No lock stands there any more: somebody broke it, or another run took it over and has ended.".to_owned(),
-                text => ["Now it is held by: ", &Standing::new(text, None).sentence()].concat(),
+            let detail = match &now.run {
+                None => "No lock stands there any more: somebody broke it, or another run took it over and has ended.".to_owned(),
+                Some(run) if *run == self.run => format!(
+                    "By the clock of \"{server}\" it was not renewed for {} s, and a lease ends after {}: this machine slept, this program was stopped, or the line stood still. Nobody has taken the lock over yet.",
+                    now.age_seconds.unwrap_or_default(),
+                    LEASE.as_secs(),
+                ),
+                Some(_) => ["Now it is held by: ", &now.sentence()].concat(),
             };
             Diagnostic::error("lease-lost", format!("server \"{server}\": this run does not hold the lock any more"))
                 .server(server)
@@ -225,4 +252,85 @@ impl<'a, H: Host> Lease<'a, H> {
 
 fn text(lines: &[(u64, String)]) -> String {
     lines.iter().flat_map(|(_, line)| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::future::Either;
+    use futures_util::future::select;
+
+    use super::*;
+    use crate::apply::run::tests::Here;
+    use crate::apply::run::tests::Place;
+    use crate::apply::run::tests::age;
+    use crate::apply::run::tests::holder;
+    use crate::apply::run::tests::take;
+    use crate::model::argv::RootAccess;
+    use crate::model::argv::RunAs;
+
+    #[tokio::test]
+    async fn a_renewal_keeps_the_lease_and_notices_its_loss() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        age(&place.own("lock"), 50);
+        let locked = [place.locked()];
+        let lease = Lease::new(&locked, "r1");
+        let every = std::time::Duration::from_millis(20);
+        lease.note(None, r#"{"event":"later","x":1}"#);
+        let limit = tokio::time::timeout(std::time::Duration::from_millis(300), lease.keep(every)).await;
+        assert!(limit.is_err() && lease.all_lost().is_empty());
+        let renewed = std::fs::metadata(place.own("lock")).unwrap().modified().unwrap();
+        assert!(renewed.elapsed().unwrap().as_secs() < 10);
+        assert_eq!(place.text("audit.jsonl").matches("later").count(), 1);
+        std::fs::write(place.own("lock"), serde_json::to_string(&holder("r2", "s2")).unwrap()).unwrap();
+        let keep = lease.keep(every);
+        assert!(matches!(select(pin!(lease.lost()), pin!(keep)).await, Either::Left(_)));
+        assert!(lease.all_lost()[0].detail.clone().unwrap().contains("run r2"));
+    }
+
+    /// The lease of run "r1" on a place, and the way there.
+    fn leased<'a>(locked: &'a [Locked<'a, Here>]) -> (Lease<'a, Here>, &'a Here, Login) {
+        (Lease::new(locked, "r1"), locked[0].host, Login { user: "ops".into(), root: RootAccess::None })
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_has_ended_is_not_even_its_holders() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        let make = |name: &str| Argv::new(RunAs::Login, "touch").arg(place.own(name).to_string_lossy());
+        let locked = [place.locked()];
+        let (lease, host, login) = leased(&locked);
+        age(&place.own("lock"), LEASE.as_secs() - 5);
+        lease.run_held(host, &make("made"), &login).await.unwrap();
+        assert!(place.own("made").exists() && lease.all_lost().is_empty());
+
+        age(&place.own("lock"), LEASE.as_secs() + 1);
+        // Whatever comes first when a machine wakes up, a renewal or a step.
+        let every = Duration::from_millis(20);
+        let keep = tokio::time::timeout(Duration::from_millis(300), lease.keep(every)).await;
+        assert!(keep.is_err());
+        let detail = lease.all_lost()[0].detail.clone().unwrap();
+        assert!(detail.contains("was not renewed for 61 s"), "{detail}");
+        for _ in 0..2 {
+            assert!(matches!(lease.run_held(host, &make("held"), &login).await, Err(NotDone::Lost(_))));
+            assert!(matches!(lease.run(host, &[make("step")], &login).await, Err(NotDone::Lost(_))));
+        }
+        assert!(!place.own("held").exists() && !place.own("step").exists());
+        assert!(std::fs::metadata(place.own("lock")).unwrap().modified().unwrap().elapsed().unwrap() > LEASE);
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_the_lock_while_a_command_runs_under_it() {
+        let mut place = Place::new();
+        take(&mut place, "r1", "s1").await.unwrap();
+        let locked = [place.locked()];
+        let (lease, host, login) = leased(&locked);
+        let script = "if flock -n \"$1\" true; then echo free; else echo held; fi";
+        let own = place.own("");
+        let look = Argv::new(RunAs::Login, "sh").args(["-c", script, "look", &own.to_string_lossy()]);
+        assert_eq!(lease.run_held(host, &look, &login).await.unwrap().text(), "held\n");
+        assert_eq!(lease.run(host, &[look], &login).await.unwrap().text(), "free\n");
+    }
 }

@@ -32,6 +32,9 @@ use crate::state::journal::Entry;
 /// lock. And short enough that an operator waits for a dead run's lease rather than break it.
 pub const LEASE: Duration = Duration::from_secs(60);
 
+/// How long an act on a lock may take: the scripts wait twenty seconds for whoever else looks at it.
+pub(super) const ACT: Duration = Duration::from_secs(40);
+
 const LOCK: &str = include_str!("scripts/lock.sh");
 const UNLOCK: &str = include_str!("scripts/unlock.sh");
 const BREAK: &str = include_str!("scripts/break-lock.sh");
@@ -55,7 +58,7 @@ pub struct Holder {
     pub pid: u32,
     /// Since when, RFC 3339.
     pub since: String,
-    /// The state directory of the run, as `host:path`. A living run holds that directory's own lock.
+    /// The mark of the run's state directory ([`crate::state::StateDir::mark`]). A living run holds that directory's own lock.
     pub state: String,
 }
 
@@ -110,7 +113,7 @@ impl Standing {
 
     /// Says whether the run is one of a state directory. Such a run is dead: the living one holds that directory's lock.
     pub fn is_of(&self, state: &str) -> bool {
-        self.state.as_deref() == Some(state)
+        !state.is_empty() && self.state.as_deref() == Some(state)
     }
 
     /// Returns who holds it, since when, and how long still, as a sentence.
@@ -174,7 +177,7 @@ impl<H: Host> Locked<'_, H> {
             .stdin_text(text);
         let mut commands = make_own_directory(self.seen, self.layout);
         commands.push(argv);
-        match self.host.run(&commands, self.login()).await {
+        match self.host.run_within(ACT, &commands, self.login()).await {
             Ok(output) if output.stdout.is_empty() => Ok(None),
             Ok(output) => Ok(Some(aged(&output.stdout))),
             Err(RemoteError::Command { status: Some(HELD), stdout, .. }) => {
@@ -201,7 +204,7 @@ impl<H: Host> Locked<'_, H> {
     /// did not hold the lock any more, and the lines are written.
     pub async fn release(&self, run: &str, audit: &str) -> Result<(), RemoteError> {
         let argv = self.script("pgstead-unlock", UNLOCK).arg(run_mark(run)).stdin_text(audit);
-        self.host.run(&[argv], self.login()).await.map(|_| ())
+        self.host.run_within(ACT, &[argv], self.login()).await.map(|_| ())
     }
 
     /// Breaks a lock that somebody was shown, where it still is that one. `who` and the time go into the audit log.
@@ -211,7 +214,7 @@ impl<H: Host> Locked<'_, H> {
     pub async fn break_lock(&self, shown: &str, who: &str, time: &str) -> Result<(), RemoteError> {
         let audit = serde_json::json!({ "event": "lock_broken", "time": time, "operator": who, "lock": shown.trim() });
         let argv = self.script("pgstead-break-lock", BREAK).arg(audit.to_string()).stdin_text(shown.trim_end());
-        self.host.run(&[argv], self.login()).await.map(|_| ())
+        self.host.run_within(ACT, &[argv], self.login()).await.map(|_| ())
     }
 
     /// Reads the audit log.
@@ -220,7 +223,7 @@ impl<H: Host> Locked<'_, H> {
     /// The command failed.
     pub async fn read_audit(&self) -> Result<Vec<u8>, RemoteError> {
         let argv = self.script("pgstead-read-audit", READ_AUDIT);
-        self.host.run(&[argv], self.login()).await.map(|output| output.stdout)
+        self.host.run_within(ACT, &[argv], self.login()).await.map(|output| output.stdout)
     }
 }
 
@@ -229,8 +232,8 @@ pub(super) fn run_mark(run: &str) -> String {
     [r#""run":"#, &serde_json::to_string(run).unwrap_or_default()].concat()
 }
 
-/// Reads what the lock script prints of another run's lock: its age, and on the next line its text.
-fn aged(stdout: &[u8]) -> Standing {
+/// Reads what the scripts print of another run's lock: its age, and on the next line its text.
+pub(super) fn aged(stdout: &[u8]) -> Standing {
     let said = String::from_utf8_lossy(stdout);
     let (age, text) = said.split_once('\n').unwrap_or((&said, ""));
     Standing::new(text, age.trim().parse().ok())
@@ -302,11 +305,11 @@ mod tests {
 
     #[test]
     fn only_a_lock_of_the_very_same_state_directory_is_ours() {
-        let lock = r#"{"run":"r1","operation":"bootstrap","state":"ops@desk:/inv/.pgstead/lab"}"#;
-        assert_eq!(run_of(lock, "ops@desk:/inv/.pgstead/lab"), Some("r1".to_owned()));
-        for state in ["ops@desk:/inv/.pgstead/la", "ops@desk:/inv/.pgstead/lab2", ""] {
+        let lock = r#"{"run":"r1","operation":"bootstrap","state":"1f on 2e in 8:77"}"#;
+        assert_eq!(run_of(lock, "1f on 2e in 8:77"), Some("r1".to_owned()));
+        for state in ["1f on 2e in 8:7", "1f on 2e in 8:777", "1f on 2f in 8:77", "1a on 2e in 8:77", ""] {
             assert_eq!(run_of(lock, state), None, "{state}");
         }
-        assert_eq!(run_of("half a li", "ops@desk:/inv/.pgstead/lab"), None);
+        assert_eq!(run_of("half a li", "1f on 2e in 8:77"), None);
     }
 }

@@ -12,6 +12,7 @@ use crate::plan::StepId;
 use crate::postgres::Client;
 use crate::postgres::queries::Sending;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::wait;
 use crate::wait::Look;
 
@@ -100,7 +101,7 @@ impl<H: Host> Worker<'_, H> {
 
     async fn measured(&self, standby: &ServerName, measure: &Argv) -> Option<Far> {
         let (host, login) = (self.hosts.get(standby)?.as_ref().ok()?, self.logins.get(standby)?);
-        parse(&host.run(std::slice::from_ref(measure), login).await.ok()?.text())
+        parse(&host.run_within(LOOK, std::slice::from_ref(measure), login).await.ok()?.text())
     }
 }
 

@@ -20,6 +20,7 @@ use crate::apply::lease::RENEW_EVERY;
 use crate::apply::lock;
 use crate::apply::lock::Holder;
 use crate::apply::lock::Locked;
+use crate::apply::lock::Standing;
 use crate::apply::record;
 use crate::apply::record::Journal;
 use crate::apply::record::Recorded;
@@ -221,7 +222,7 @@ impl<H: Host> Run<'_, H> {
             match server.release(&self.holder.run, &lease.last_lines(name)).await {
                 Ok(()) => None,
                 Err(RemoteError::Command { status: Some(lock::HELD), stdout, .. }) => {
-                    lease.lose(name, Some(&stdout));
+                    lease.lose(name, &Standing::new(&String::from_utf8_lossy(&stdout), None));
                     None
                 }
                 Err(error) => Some(Diagnostic { severity: Severity::Warning, ..error.diagnostic() }),
@@ -260,7 +261,7 @@ fn with_lost(failure: Option<Failure>, lost: Vec<Diagnostic>) -> Option<Failure>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     //! The fixed scripts in a real shell, in a directory of this machine, and whole runs over them.
 
     use std::io::Write;
@@ -287,7 +288,7 @@ mod tests {
 
     /// A server whose commands run here; its batches are counted.
     #[derive(Debug)]
-    struct Here {
+    pub(in crate::apply) struct Here {
         name: ServerName,
         batches: Mutex<usize>,
     }
@@ -323,7 +324,7 @@ mod tests {
             Ok(all)
         }
 
-        async fn probe(&self, _: &str, _: &[String]) -> Result<Output, RemoteError> {
+        async fn probe_within(&self, _: Duration, _: &str, _: &[String]) -> Result<Output, RemoteError> {
             Ok(Output::default())
         }
 
@@ -334,14 +335,14 @@ mod tests {
     }
 
     /// One server "a" with a directory of its own.
-    struct Place {
+    pub(in crate::apply) struct Place {
         dir: tempfile::TempDir,
         observation: Observation,
         hosts: BTreeMap<ServerName, Result<Here, String>>,
     }
 
     impl Place {
-        fn new() -> Self {
+        pub(in crate::apply) fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let mut observation = offline::presume(&samples::topology());
             let name: ServerName = "a".parse().unwrap();
@@ -356,15 +357,15 @@ mod tests {
             Self { dir, observation, hosts: BTreeMap::from([(name, Ok(host))]) }
         }
 
-        fn own(&self, name: &str) -> std::path::PathBuf {
+        pub(in crate::apply) fn own(&self, name: &str) -> std::path::PathBuf {
             self.dir.path().join("deep/own").join(name)
         }
 
-        fn text(&self, name: &str) -> String {
+        pub(in crate::apply) fn text(&self, name: &str) -> String {
             std::fs::read_to_string(self.own(name)).unwrap_or_default()
         }
 
-        fn locked(&self) -> Locked<'_, Here> {
+        pub(in crate::apply) fn locked(&self) -> Locked<'_, Here> {
             let seen = self.observation.servers.values().next().unwrap().known().unwrap();
             let host = self.hosts.values().next().unwrap().as_ref().unwrap();
             Locked { host, layout: seen.layout.known().unwrap(), seen }
@@ -378,7 +379,7 @@ mod tests {
         }
     }
 
-    fn holder(run: &str, state: &str) -> Holder {
+    pub(in crate::apply) fn holder(run: &str, state: &str) -> Holder {
         Holder {
             run: run.into(),
             operation: "bootstrap".into(),
@@ -394,12 +395,16 @@ mod tests {
         Entry::RunStarted { run: run.into(), time: Timestamp::now(), operator, operation, state: None }
     }
 
-    fn age(path: &Path, seconds: u64) {
+    pub(in crate::apply) fn age(path: &Path, seconds: u64) {
         let when = format!("@{}", Timestamp::now().as_second() - i64::try_from(seconds).unwrap());
         assert!(Command::new("touch").arg("-d").arg(when).arg(path).status().unwrap().success());
     }
 
-    async fn take(place: &mut Place, run: &str, state: &str) -> Result<Option<lock::Standing>, Failure> {
+    pub(in crate::apply) async fn take(
+        place: &mut Place,
+        run: &str,
+        state: &str,
+    ) -> Result<Option<lock::Standing>, Failure> {
         place.look();
         place.locked().take(&holder(run, state), &started(run)).await
     }
@@ -463,7 +468,7 @@ mod tests {
                         let place = &place;
                         scope.spawn(move || {
                             let run = format!("r{number}");
-                            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                             let holder = holder(&run, &format!("s{number}."));
                             runtime.block_on(place.locked().take(&holder, &started(&run))).is_ok()
                         })
@@ -500,26 +505,6 @@ mod tests {
         assert!(shown.contains("\"r2\""));
         place.locked().break_lock(&shown, "bob@desk", "2026-11-25T10:00:00Z").await.unwrap();
         assert!(!place.own("lock").exists() && place.text("audit.jsonl").contains("lock_broken"));
-    }
-
-    #[tokio::test]
-    async fn a_renewal_keeps_the_lease_and_notices_its_loss() {
-        let mut place = Place::new();
-        take(&mut place, "r1", "s1").await.unwrap();
-        age(&place.own("lock"), 50);
-        let locked = [place.locked()];
-        let lease = Lease::new(&locked, "r1");
-        let every = std::time::Duration::from_millis(20);
-        lease.note(None, r#"{"event":"later","x":1}"#);
-        let limit = tokio::time::timeout(std::time::Duration::from_millis(300), lease.keep(every)).await;
-        assert!(limit.is_err() && lease.all_lost().is_empty());
-        let renewed = std::fs::metadata(place.own("lock")).unwrap().modified().unwrap();
-        assert!(renewed.elapsed().unwrap().as_secs() < 10);
-        assert_eq!(place.text("audit.jsonl").matches("later").count(), 1);
-        std::fs::write(place.own("lock"), serde_json::to_string(&holder("r2", "s2")).unwrap()).unwrap();
-        let keep = lease.keep(every);
-        assert!(matches!(select(pin!(lease.lost()), pin!(keep)).await, Either::Left(_)));
-        assert!(lease.all_lost()[0].detail.clone().unwrap().contains("run r2"));
     }
 
     /// Carries out steps on "a", each a shell script, under the run "r1".

@@ -33,6 +33,7 @@ use crate::prove;
 use crate::prove::Replayed;
 use crate::prove::Sessions;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::wait;
 use crate::wait::Look;
 
@@ -174,7 +175,7 @@ impl<H: Host> Worker<'_, H> {
         };
         let forever = Duration::from_secs(u64::from(u32::MAX));
         let look = wait::until(forever, ROOM_EVERY, async || {
-            let free_bytes = match host.run(std::slice::from_ref(&room.look), login).await {
+            let free_bytes = match host.run_within(LOOK, std::slice::from_ref(&room.look), login).await {
                 Ok(output) => output.text().lines().last().and_then(|line| line.trim().parse::<u64>().ok()),
                 Err(_) => None,
             };

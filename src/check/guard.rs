@@ -11,6 +11,7 @@ use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::topology::Topology;
 use crate::plan::guard;
 use crate::plan::guard::PEERS;
 use crate::plan::identity::Identity;
@@ -18,18 +19,13 @@ use crate::plan::identity::Identity;
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
 
 /// Judges the guard of one server that pgstead configured; any other has none.
-pub fn check_guard(
-    topology: &TopologyName,
-    name: &ServerName,
-    seen: &ServerObservation,
-    layout: &Layout,
-) -> Vec<Finding> {
+pub fn check_guard(topology: &Topology, name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Finding> {
     if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
         return Vec::new();
     }
-    let unfinished = check_unfinished(name, seen, layout);
-    let marked = check_mark(topology, name, seen, layout);
-    let asked = check_asked(topology, name, seen, layout).or_else(|| check_changed(name, seen, layout));
+    let unfinished = check_unfinished(topology, name, seen, layout);
+    let marked = check_mark(topology.name(), name, seen, layout);
+    let asked = check_asked(topology.name(), name, seen, layout).or_else(|| check_changed(name, seen, layout));
     let past = check_past(name, seen, layout);
     marked.into_iter().chain(asked).chain(unfinished).chain(past).collect()
 }
@@ -46,8 +42,23 @@ pub fn last_refusal<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<
 }
 
 /// A primary that was about to hand over: whatever it is now, its next start is refused.
-fn check_unfinished(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Finding> {
+fn check_unfinished(
+    topology: &Topology,
+    name: &ServerName,
+    seen: &ServerObservation,
+    layout: &Layout,
+) -> Option<Finding> {
     let successor = guard::successor(seen, layout)?;
+    if !topology.servers().any(|server| server.name.as_str() == successor) {
+        let message =
+            format!("server \"{name}\" was about to hand over to \"{successor}\", which is not in the inventory");
+        return Some(Finding::unhealthy(
+            Diagnostic::error("successor-outside", message)
+                .server(name)
+                .detail(format!("Its role file says so. \"{successor}\" may have been promoted, and accept writes; nobody looks at it."))
+                .hint(format!("Put \"{successor}\" back into the inventory. {}", guard::finish_or_take_back(successor))),
+        ));
+    }
     let message = format!("server \"{name}\" was about to hand over to \"{successor}\", and that is not finished");
     Some(Finding::unhealthy(
         Diagnostic::error("switchover-unfinished", message)

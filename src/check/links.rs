@@ -16,6 +16,7 @@ use crate::model::observation::Sender;
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
+use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::network;
 use crate::render::hba::roles;
@@ -223,10 +224,20 @@ fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -
         if receiver.sender_host.as_ref() != Some(&host) || receiver.sender_port != Some(server.port) {
             let found = receiver.sender_host.as_deref().unwrap_or("none");
             let port = receiver.sender_port.map_or(String::new(), |port| format!(" port {port}"));
-            wrong(
-                "wrong-upstream",
-                format!("the WAL receiver is connected to {found}{port}, not to {host} port {}", server.port),
-            );
+            let is_ours = |other: &Server| receiver.sender_host.as_deref() == Some(&*other.address.to_string());
+            if receiver.sender_host.is_some() && !topology.servers().any(is_ours) {
+                wrong(
+                    "upstream-outside",
+                    format!(
+                        "the WAL receiver is connected to {found}{port}, which is no server of the inventory: it may be a second primary"
+                    ),
+                );
+            } else {
+                wrong(
+                    "wrong-upstream",
+                    format!("the WAL receiver is connected to {found}{port}, not to {host} port {}", server.port),
+                );
+            }
         }
     }
     if !receiver.conninfo.contains("sslmode=verify-full") {

@@ -112,7 +112,7 @@ pub fn check_servers(
             ));
             continue;
         };
-        findings.extend(guard::check_guard(topology.name(), name, seen, layout));
+        findings.extend(guard::check_guard(topology, name, seen, layout));
         let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
         findings.extend(pools.map(Finding::of_topology));
         let instance = match &seen.instance {

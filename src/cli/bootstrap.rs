@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use clap::Args;
-use jiff::Timestamp;
 
 use super::block_on;
-use super::exit;
+use super::carry_out::Agreed;
+use super::carry_out::carry_out;
+use super::carry_out::end;
+use super::carry_out::give_back;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan;
 use super::plan::Planned;
@@ -17,7 +18,6 @@ use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
 use super::session::to_plan;
-use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
 use crate::diagnostic::Failure;
@@ -28,7 +28,6 @@ use crate::plan::Plan;
 use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::Ssh;
-use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask;
@@ -102,11 +101,6 @@ async fn over(
         Err(refusals) => return Err(plan::refused(refusals)),
     };
     ui.diagnostics(&plan.notes);
-    let sessions = session.sessions(&secrets)?;
-    lock::release_left(&session.hosts, &session.observation, &state_identity(&session.state), |name| {
-        plan.touches(name)
-    })
-    .await;
     let report = if plan.changes() {
         let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
         // With --yes the progress names every step, and "plan" has shown the rest.
@@ -116,48 +110,23 @@ async fn over(
             _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
         }
         ask::consent(ui, &question(plan))?;
-        session
-            .state
-            .save_secrets(&secrets)
-            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let run = Run {
+        let agreed = Agreed {
+            operation: OPERATION,
+            run: &material.run,
             plan,
-            observation: &session.observation,
-            hosts: &session.hosts,
             logins: &planned.logins,
-            sessions: &sessions,
-            state: &session.state,
-            holder: lock::Holder {
-                run: material.run.clone(),
-                operation: OPERATION.to_owned(),
-                owner: operator(),
-                pid: std::process::id(),
-                since: Timestamp::now().to_string(),
-                state: state_identity(&session.state),
-            },
+            secrets: &secrets,
             attested: Vec::new(),
-            events: &events,
             begun,
         };
-        let mut interrupts = Interrupts::listen()?;
-        let report = run.carry_out(async || interrupts.next().await).await;
-        drop(events);
-        progress.finish();
-        report?
+        carry_out(session, agreed, ui).await?
     } else {
+        give_back(session, plan).await;
+        let sessions = session.sessions(&secrets)?;
         prove_unchanged(session, &sessions, topology, begun).await?
     };
-    ui.diagnostics(&report.warnings);
     ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;
-    Ok(match &report.failure {
-        None => exit::DONE,
-        Some(failure) => {
-            ui.diagnostics(&failure.diagnostics);
-            failure.kind.into()
-        }
-    })
+    Ok(end(report.failure.as_ref(), ui))
 }
 
 /// With nothing to change, the links are still proven: the second and last round trip.

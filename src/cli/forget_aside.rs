@@ -6,17 +6,18 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::block_on;
+use super::carry_out::Agreed;
+use super::carry_out::carry_out;
+use super::carry_out::end;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan;
 use super::plan::Planned;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
-use crate::apply::Run;
 use crate::apply::lock;
 use crate::apply::material::run_name;
 use crate::check::Selection;
@@ -29,7 +30,6 @@ use crate::observe::probe::Wish;
 use crate::plan::forget::Forget;
 use crate::plan::forget::LinkProof;
 use crate::plan::plan_forget;
-use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask;
@@ -125,7 +125,6 @@ async fn over(
     }
     let Ok(plan) = &planned.plan else { return Ok(exit::BUG) };
     let secrets = session.secrets()?;
-    let sessions = session.sessions(&secrets)?;
     let view = PlanView { topology: topology.name(), plan: Ok(plan), logins: &planned.logins };
     if !ui.options.yes || ui.err.whole {
         ui.explain(&crate::ui::plan::render_steps(&view, ui.err));
@@ -136,43 +135,21 @@ async fn over(
     let holds = size.map_or(String::new(), |size| format!(", {}", bytes(size)));
     let change = format!("Remove {name} of server \"{}\"{holds}", args.server);
     ask::consent(ui, &Question { gravity: Gravity::Irreversible, change })?;
-    let progress = Progress::start(ui);
-    let events = progress.events();
-    let run = Run {
+    let agreed = Agreed {
+        operation: OPERATION,
+        run: &run,
         plan,
-        observation: &session.observation,
-        hosts: &session.hosts,
         logins: &planned.logins,
-        sessions: &sessions,
-        state: &session.state,
-        holder: lock::Holder {
-            run,
-            operation: OPERATION.to_owned(),
-            owner: operator(),
-            pid: std::process::id(),
-            since: Timestamp::now().to_string(),
-            state: state_identity(&session.state),
-        },
+        secrets: &secrets,
         attested: Vec::new(),
-        events: &events,
         begun,
     };
-    let mut interrupts = Interrupts::listen()?;
-    let report = run.carry_out(async || interrupts.next().await).await;
-    drop(events);
-    progress.finish();
-    let report = report?;
+    let report = carry_out(session, agreed, ui).await?;
     ui.answer(
         |look| report::render_forget(&report, &name, size, &leads_to, look),
         || ForgetDocument::new(&report, &args.server, &name, size, &leads_to),
     )?;
-    Ok(match &report.failure {
-        None => exit::DONE,
-        Some(failure) => {
-            ui.diagnostics(&failure.diagnostics);
-            failure.kind.into()
-        }
-    })
+    Ok(end(report.failure.as_ref(), ui))
 }
 
 fn is_about(diagnostic: &Diagnostic, args: &ForgetAsideArgs) -> bool {

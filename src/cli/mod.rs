@@ -4,6 +4,7 @@
 //! has no logic about servers of its own. `clap` is used nowhere else.
 
 mod bootstrap;
+mod carry_out;
 mod check;
 mod completions;
 mod conninfo;

@@ -8,17 +8,17 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 
 use super::block_on;
-use super::exit;
+use super::carry_out::Agreed;
+use super::carry_out::carry_out;
+use super::carry_out::end;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::interrupts::Interrupts;
 use super::inventory;
 use super::plan::refused;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
 use super::session::to_plan;
-use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
@@ -38,7 +38,6 @@ use crate::plan::reseed::Refused;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::Reseed;
 use crate::plan::reseed::Rung;
-use crate::state::journal::operator;
 use crate::ui::Format;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -298,36 +297,16 @@ async fn one(
         ui.explain(&render(&told.view(topology), ui.err));
     }
     ask::consent(ui, &question(planned))?;
-    session.state.save_secrets(&secrets).map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    let sessions = session.sessions(&secrets)?;
-    let state = state_identity(&session.state);
-    lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
-    let progress = Progress::start(ui);
-    let events = progress.events();
-    let run = Run {
+    let agreed = Agreed {
+        operation: OPERATION,
+        run: &material.run,
         plan,
-        observation: &session.observation,
-        hosts: &session.hosts,
         logins: &told.logins,
-        sessions: &sessions,
-        state: &session.state,
-        holder: lock::Holder {
-            run: material.run.clone(),
-            operation: OPERATION.to_owned(),
-            owner: operator(),
-            pid: std::process::id(),
-            since: Timestamp::now().to_string(),
-            state,
-        },
+        secrets: &secrets,
         attested: Vec::new(),
-        events: &events,
         begun,
     };
-    let mut interrupts = Interrupts::listen()?;
-    let report = run.carry_out(async || interrupts.next().await).await;
-    drop(events);
-    progress.finish();
-    let report = report?;
+    let report = carry_out(session, agreed, ui).await?;
     told.failure = report.failure.clone();
     told.report = Some(report);
     Ok(told)
@@ -369,13 +348,7 @@ fn tell(topology: &Topology, all: &[Told], is_dry_run: bool, begun: Instant, ui:
             _ = ui.answer(text, || ReseedsDocument::new(topology.name(), &views, &reports, failure, seconds))?;
         }
     }
-    Ok(match failure {
-        None => exit::DONE,
-        Some(failure) => {
-            ui.diagnostics(&failure.diagnostics);
-            failure.kind.into()
-        }
-    })
+    Ok(end(failure, ui))
 }
 
 /// Bytes over the line from which on its rate decides.

@@ -3,17 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
+use super::carry_out;
+use super::carry_out::Agreed;
 use super::exit;
 use super::exit::Exit;
-use super::interrupts::Interrupts;
 use super::plan::refused;
 use super::session::Session;
-use super::session::state_identity;
-use crate::apply::Run;
 use crate::apply::RunReport;
-use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -23,8 +19,6 @@ use crate::plan::Action;
 use crate::plan::Hook;
 use crate::plan::Material;
 use crate::plan::Plan;
-use crate::state::journal::operator;
-use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask;
 use crate::ui::ask::Question;
@@ -89,51 +83,21 @@ pub(super) async fn carry_out(
             ui.explain(&plan::render_steps(&shown, ui.err));
         }
         ask::consent(ui, &question)?;
-        session
-            .state
-            .save_secrets(secrets)
-            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-        let sessions = session.sessions(secrets)?;
-        let state = state_identity(&session.state);
-        lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let run = Run {
+        let agreed = Agreed {
+            operation: how.operation,
+            run: &material.run,
             plan: &plan,
-            observation: &session.observation,
-            hosts: &session.hosts,
             logins: &logins,
-            sessions: &sessions,
-            state: &session.state,
-            holder: lock::Holder {
-                run: material.run.clone(),
-                operation: how.operation.to_owned(),
-                owner: operator(),
-                pid: std::process::id(),
-                since: Timestamp::now().to_string(),
-                state,
-            },
+            secrets,
             attested: how.attested,
-            events: &events,
             begun: how.begun,
         };
-        let mut interrupts = Interrupts::listen()?;
-        let report = run.carry_out(async || interrupts.next().await).await;
-        drop(events);
-        progress.finish();
-        report?
+        carry_out::carry_out(session, agreed, ui).await?
     } else {
         RunReport::unchanged(topology, how.begun.elapsed().as_secs_f64())
     };
-    ui.diagnostics(&report.warnings);
     ui.answer(|look| role_change::render(&report, &view, look), || RoleChangeDocument::new(&report, &view))?;
-    Ok(match &report.failure {
-        None => exit::DONE,
-        Some(failure) => {
-            ui.diagnostics(&failure.diagnostics);
-            failure.kind.into()
-        }
-    })
+    Ok(carry_out::end(report.failure.as_ref(), ui))
 }
 
 /// The operator's programs that a plan may run.

@@ -364,9 +364,8 @@ pub(super) fn hold(inventory: &Inventory, operation: &str, is_dry_run: bool) -> 
     locked.map(Some)
 }
 
-/// Names the state directory across machines: a lock on a server that carries this name belongs to a dead run, since
-/// the living one holds the directory's own lock.
+/// Names the state directory across machines: a lock on a server that carries this mark belongs to a dead run, since
+/// the living one holds the directory's own lock. Without a mark no lock is its own.
 pub(super) fn state_identity(state: &StateDir) -> String {
-    let path = std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned());
-    format!("{}:{}", operator(), path.display())
+    state.mark().ok().flatten().unwrap_or_else(|| "a state directory without a mark".to_owned())
 }

@@ -4,6 +4,8 @@
 
 use std::sync::LazyLock;
 
+use std::time::Duration;
+
 use crate::model::layout::Layout;
 use crate::model::observed::Observed;
 use crate::model::session;
@@ -11,6 +13,9 @@ use crate::model::topology::Server;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
+
+/// How long that may take: it reads files of any size.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The text of the script.
 pub static SCRIPT: LazyLock<String> =
@@ -23,7 +28,7 @@ pub async fn look<H: Host>(host: &H, server: &Server, layout: &Layout, is_runnin
         words.extend([layout.program("psql"), layout.socket_directory.clone(), server.port.to_string()]);
         words.push(roles::SUPERUSER.to_owned());
     }
-    let output = match host.probe(&SCRIPT, &words).await {
+    let output = match host.probe_within(LIMIT, &SCRIPT, &words).await {
         Ok(output) => output,
         Err(error) => return Observed::Unreadable(error.to_string()),
     };

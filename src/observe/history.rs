@@ -2,6 +2,7 @@
 //! those servers. It has no way to change anything; what the answers mean is judged by `plan/history.rs`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -14,6 +15,9 @@ use crate::model::wal::WalSeen;
 use crate::model::wal::history_file;
 use crate::observe::records::Records;
 use crate::remote::Host;
+
+/// How long that may take: it reads files of any size.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The text of the script.
 pub const SCRIPT: &str = include_str!("history.sh");
@@ -52,7 +56,7 @@ async fn ask<H: Host>(
         return Observed::Unreadable("its layout is not known".to_owned());
     };
     let place = [layout.os_user.clone(), layout.data_directory.clone()];
-    match host.probe(SCRIPT, &[&place[..], &arguments(question)].concat()).await {
+    match host.probe_within(LIMIT, SCRIPT, &[&place[..], &arguments(question)].concat()).await {
         Err(error) => Observed::Unreadable(error.to_string()),
         Ok(output) => match Records::parse(&output.stdout) {
             Ok(records) => Observed::Known(parse(question, &records)),

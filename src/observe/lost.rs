@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::model::layout::Layout;
 use crate::model::lost::Lost;
@@ -14,6 +15,9 @@ use crate::model::topology::Server;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::render::hba::roles;
+
+/// How long that may take: it reads files of any size.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The text of the script.
 pub static SCRIPT: LazyLock<String> =
@@ -52,7 +56,7 @@ pub async fn read<H: Host>(
 }
 
 async fn ask<H: Host>(host: &H, words: &[String]) -> Result<Records, String> {
-    let output = host.probe(&SCRIPT, words).await.map_err(|error| error.to_string())?;
+    let output = host.probe_within(LIMIT, &SCRIPT, words).await.map_err(|error| error.to_string())?;
     Records::parse(&output.stdout).map_err(|error| error.to_string())
 }
 

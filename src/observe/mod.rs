@@ -31,6 +31,7 @@ use crate::observe::parse::Asked;
 use crate::observe::probe::Wish;
 use crate::observe::records::Records;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::wait;
 use crate::wait::Look;
 
@@ -68,7 +69,8 @@ pub async fn look_again<H: Host>(
 ) -> BTreeMap<ServerName, Records> {
     let looks = topology.servers().map(async |server| {
         let host = hosts.get(&server.name)?.as_ref().ok()?;
-        let instance = observation.server(&server.name).and_then(|seen| seen.instance.known());
+        // One that did not answer is not waited for a second time.
+        let instance = observation.server(&server.name)?.instance.known();
         let command = instance.and_then(|instance| instance.settings.get("archive_command"));
         let archive = command.and_then(|command| copy_directory(&command.setting)).map(str::to_owned);
         let paths: Vec<String> = archive.into_iter().collect();
@@ -96,6 +98,14 @@ async fn settled(
     last
 }
 
+/// How long a look may take: whoever wishes more waits longer.
+fn patience(wish: Wish) -> Duration {
+    const MORE: Duration = Duration::from_secs(60);
+    const TREE: Duration = Duration::from_secs(600);
+    let more = [(wish.readiness, MORE), (wish.beside_size, MORE), (wish.size, TREE)];
+    more.into_iter().filter(|(is_wished, _)| *is_wished).map(|(_, more)| more).sum::<Duration>() + LOOK
+}
+
 async fn observe_server<H: Host>(
     topology: &Topology,
     server: &Server,
@@ -103,7 +113,8 @@ async fn observe_server<H: Host>(
     wish: Wish,
 ) -> Observed<ServerObservation> {
     let sent_ms = Timestamp::now().as_millisecond();
-    let answer = host.probe(probe::script(wish), &probe::arguments(topology, server, wish)).await;
+    let answer =
+        host.probe_within(patience(wish), probe::script(wish), &probe::arguments(topology, server, wish)).await;
     let asked = Asked { sent_ms, answered_ms: Timestamp::now().as_millisecond() };
     let output = match answer {
         Ok(output) => output,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rand::RngExt;
@@ -22,6 +23,9 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::network;
 use crate::remote::Host;
+
+/// How long a measurement may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The text of the measurement.
 pub const SCRIPT: &str = include_str!("pair.sh");
@@ -158,7 +162,7 @@ async fn ask<H: Host>(
         to.port.to_string(),
         other.side_ports.clone(),
     ];
-    match host.probe(SCRIPT, &words).await {
+    match host.probe_within(LIMIT, SCRIPT, &words).await {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             parse(&output.text()).unwrap_or_else(|why| Observed::Unreadable([&why, ": ", &said].concat()))

@@ -224,6 +224,15 @@ mod tests {
         assert_eq!(file("back\\slash").sha256, crate::plan::files::sha256("#end 2\nok\n"));
         assert!(together[at("not there").to_str().unwrap()].is_absent() && together.len() == 8, "{together:?}");
 
+        // One that is far too large is not read, and costs no other.
+        let whole = std::fs::File::options().write(true).open(at("one")).unwrap();
+        whole.set_len(2 << 20).unwrap();
+        let large = look();
+        let why = large[at("one").to_str().unwrap()].unreadable().unwrap();
+        assert_eq!(why, "it has 2097152 bytes, more than the 1048576 that are read");
+        assert_eq!(large[at("two words").to_str().unwrap()], together[at("two words").to_str().unwrap()]);
+        std::fs::write(at("one"), "1\n\n").unwrap();
+
         std::fs::write(at("empty"), "0\0 0").unwrap();
         let mut alone = look();
         let changed = alone.insert(at("empty").to_str().unwrap().to_owned(), Observed::Known(file("empty")));

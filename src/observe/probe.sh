@@ -106,6 +106,8 @@ $resolved"
 
 scratch=$(mktemp -d) || scratch=''
 trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
+# Whoever looked has given up; what it waits for here may never come.
+trap 'exit 143' TERM HUP
 if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
 # @@READINESS@@
 if [ -z "$kind" ]; then
@@ -373,6 +375,12 @@ done
 # --- Files that pgstead may own, its lock and its generation; then the peers.
 report() { # LABEL PATH WITH_CONTENT, for a file that is there
   if [ -L "$2" ]; then put "link.$1" 1; fi
+  bytes=$(reads stat -L -c %s -- "$2" 2>/dev/null)
+  if [ "$3" = 1 ] && [ "${bytes:-0}" -gt "$file_max" ]; then
+    put "file.$1" "$2
+it has $bytes bytes, more than the $file_max that are read"
+    return
+  fi
   if hash=$(reads sha256sum -- "$2" 2>/dev/null); then
     hash=${hash#\\}
     put "file.$1" "$2
@@ -387,6 +395,8 @@ $(stat -L -c '%U:%G %a' "$2") ${hash%% *}"
 user $user may not read it"
   fi
 }
+# No file of these is a thousandth of that.
+file_max=1048576
 # Sorts a path: what is there is looked at together with the others; the rest is said at once.
 consider() { # LABEL PATH WITH_CONTENT
   if [ -f "$2" ]; then
@@ -414,6 +424,7 @@ report_together() { # PATH…
     label=${line% *} with_content=${line#* }
     next_line facts
     size=${line%% *} owner=${line#* }
+    if [ "$with_content" = 1 ] && [ "$size" -gt "$file_max" ]; then return 1; fi
     next_line hashes
     hash=${line%% *}
     record="$path
@@ -457,7 +468,7 @@ if [ $# -gt 0 ] && ! report_together "$@"; then
   done
 fi
 # The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
-if held=$(reads cat "$own/lock" 2>&1); then
+if held=$(reads head -c 65536 -- "$own/lock" 2>&1); then
   put lock "$held"
   if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
 elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi

@@ -75,7 +75,7 @@ impl Records {
                         let length = length.ok_or_else(malformed)?;
                         let body = answer.get(offset..offset.saturating_add(length)).ok_or_else(malformed)?;
                         offset += length;
-                        add(name, Observed::Known(String::from_utf8_lossy(body).into_owned()))?;
+                        add(name, known(body))?;
                     }
                     // Behind the bytes stands a line feed, or the lengths are not those of the bytes.
                     if lengths.next().is_some() || answer.get(offset) != Some(&b'\n') {
@@ -108,6 +108,16 @@ impl Records {
 /// Says whether a record may have this name: our words, numbers and the names of servers, with dots between them.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// How long a record may be: nothing that is asked for is near that, and all of it is kept.
+const RECORD_MAX_BYTES: usize = 4 << 20;
+
+fn known(body: &[u8]) -> Observed<String> {
+    match body.len() {
+        ..=RECORD_MAX_BYTES => Observed::Known(String::from_utf8_lossy(body).into_owned()),
+        bytes => Observed::Unreadable(format!("it has {} MB, more than {}", bytes >> 20, RECORD_MAX_BYTES >> 20)),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +156,16 @@ mod tests {
         let forged = b"#instance_user 8\npostgres\n#instance_user 4\nroot\n#end 2\nok\n";
         assert_eq!(Records::parse(forged), Err(RecordsError::Twice { name: "instance_user".into() }));
         assert!(Records::parse(b"#a 1\nxx\n#end 2\nok\n").is_err());
+    }
+
+    #[test]
+    fn one_that_is_too_long_is_not_kept_and_costs_no_other() {
+        let answer = |bytes: usize| format!("#a+b {bytes}+1\n{}x\n#end 2\nok\n", "y".repeat(bytes));
+        let records = Records::parse(answer(RECORD_MAX_BYTES + 1).as_bytes()).unwrap();
+        assert_eq!(records.get("a"), Observed::Unreadable("it has 4 MB, more than 4".into()));
+        assert_eq!(records.get("b"), Observed::Known("x".into()));
+        let records = Records::parse(answer(RECORD_MAX_BYTES).as_bytes()).unwrap();
+        assert_eq!(records.get("a").known().unwrap().len(), RECORD_MAX_BYTES);
     }
 
     #[test]

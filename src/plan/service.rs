@@ -193,6 +193,28 @@ fn stop(seen: Seen<'_>, seconds: u32, last: &str) -> Argv {
         .args(layout.unit.clone())
 }
 
+/// Returns the command that tells a standby to be the primary. It runs under the lock of a run, as the one who takes locks.
+pub fn promote(seen: Seen<'_>) -> Argv {
+    let layout = seen.layout;
+    Argv::new(files::administrator(seen.seen), "sh").args(["-c", scripts::PROMOTE, "pgstead-promote"]).args([
+        &layout.data_directory,
+        &layout.program("pg_ctl"),
+        &layout.os_user,
+    ])
+}
+
+/// Returns the step that sees that a server is a standby still. It takes the server's lock as well: whoever was about to promote
+/// it, and sleeps, cannot do so any more.
+pub fn is_standby(seen: Seen<'_>) -> Step {
+    let command = Argv::new(files::administrator(seen.seen), "sh").args([
+        "-c",
+        scripts::IS_STANDBY,
+        "pgstead-is-standby",
+        &seen.layout.data_directory,
+    ]);
+    Step::run(&seen.server.name, Risk::Read, "see that it was not promoted meanwhile", vec![command])
+}
+
 /// Returns the step that makes an instance read its files again, after it found no error in them.
 pub fn reload(seen: Seen<'_>) -> Step {
     let command = sql::psql(seen.layout, seen.server, sql::reload());

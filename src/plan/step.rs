@@ -82,6 +82,8 @@ pub struct HandOver {
     pub to: ServerName,
     /// On the former primary: shuts it down and prints its control file behind that.
     pub stop: Vec<Argv>,
+    /// On the successor: promotes it, and does not wait.
+    pub promote: Argv,
     /// How long the successor may stand still on its way to the shutdown checkpoint, in seconds.
     pub patience_s: u64,
     /// What takes it back where nothing was shut down: commands by server, in order.
@@ -101,6 +103,8 @@ pub struct HandOver {
 pub struct Promotion {
     /// The standby.
     pub server: ServerName,
+    /// What promotes it, and does not wait.
+    pub promote: Argv,
     /// The timeline that it replays; it must write a later one.
     pub timeline: u32,
     /// Other standbys that could be the successor, and what each had received when it was looked at: none of them may have
@@ -191,7 +195,8 @@ impl Step {
             Action::Run(commands) => commands,
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
-            Action::Drain { .. } | Action::Promote(_) | Action::ProveLinks { .. } | Action::Hook(_) => &[],
+            Action::Promote(promotion) => std::slice::from_ref(&promotion.promote),
+            Action::Drain { .. } | Action::ProveLinks { .. } | Action::Hook(_) => &[],
         }
     }
 }

@@ -363,16 +363,6 @@ impl Client {
         self.get(WHAT, &row, 0)
     }
 
-    /// Asks a standby to become a primary, and does not wait for it: `pg_promote` itself looks ten times a second.
-    ///
-    /// # Errors
-    /// The server is not in recovery (SQLSTATE 55000), or we may not.
-    pub async fn promote(&self) -> Result<bool, PostgresError> {
-        const WHAT: &str = "promote it";
-        let row = self.one(WHAT, self.query(WHAT, "SELECT pg_promote(false)", &[]).await?)?;
-        self.get(WHAT, &row, 0)
-    }
-
     /// Returns the timeline that a primary writes.
     ///
     /// # Errors

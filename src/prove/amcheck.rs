@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -14,6 +15,7 @@ use crate::model::session;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::render::hba::roles;
 
 static SCRIPT: LazyLock<String> =
@@ -39,7 +41,9 @@ pub(super) async fn run_amcheck<H: Host>(
         let mut words = vec![limit_s.to_string(), layout.bin_directory.clone(), layout.socket_directory.clone()];
         words.extend([server.port.to_string(), layout.os_user.clone(), roles::SUPERUSER.to_owned()]);
         words.extend(databases.iter().cloned());
-        let said = match host.probe(&SCRIPT, &words).await {
+        let n_databases = u64::try_from(databases.len()).unwrap_or(u64::MAX);
+        let limit = LOOK + Duration::from_secs(limit_s.saturating_mul(n_databases).min(u64::from(u32::MAX)));
+        let said = match host.probe_within(limit, &SCRIPT, &words).await {
             Ok(output) => match Records::parse(&output.stdout) {
                 Ok(records) => Observed::Known(read(&records, databases, limit_s)),
                 Err(error) => Observed::Unreadable(error.to_string()),

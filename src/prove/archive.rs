@@ -18,6 +18,7 @@ use crate::prove::Sessions;
 use crate::prove::sessions::explain;
 use crate::quote::sql::Sql;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::wait;
 use crate::wait::Look;
 
@@ -62,7 +63,7 @@ async fn send<H: Host>(
         "SELECT pg_create_restore_point('pgstead check') \\g /dev/null\nSELECT pg_walfile_name(pg_switch_wal());\n",
     );
     let switch = sql::psql(layout, server, text).args(["-A", "-t"]);
-    let output = host.run(&[switch], &seen.login).await.map_err(|error| error.to_string())?;
+    let output = host.run_within(LOOK, &[switch], &seen.login).await.map_err(|error| error.to_string())?;
     let answer = output.text();
     let segment = answer.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
     if !is_segment(&segment) {
@@ -83,7 +84,7 @@ async fn send<H: Host>(
         (true, Some(directory)) => {
             let files = [[&layout.data_directory, "/pg_wal/", &segment].concat(), [directory, "/", &segment].concat()];
             let sums = Argv::new(RunAs::User(layout.os_user.clone()), "sha256sum").arg("--").args(files);
-            match host.run(&[sums], &seen.login).await {
+            match host.run_within(LOOK, &[sums], &seen.login).await {
                 Ok(output) => equal_sums(&output.text()),
                 Err(error) => Observed::Unreadable(error.to_string()),
             }

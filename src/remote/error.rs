@@ -56,6 +56,26 @@ pub enum RemoteError {
         /// What the transport said.
         detail: String,
     },
+    /// A command has not ended in time: something there hangs. It may or may not have done its work.
+    #[error("server \"{server}\": it did not answer within {seconds} s")]
+    TimedOut {
+        /// The server.
+        server: ServerName,
+        /// The command, copy-pastable.
+        line: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A command wrote more than is taken, and was given up.
+    #[error("server \"{server}\": a command wrote more than {} MB", .limit_bytes >> 20)]
+    TooMuch {
+        /// The server.
+        server: ServerName,
+        /// The command, copy-pastable.
+        line: String,
+        /// What is taken.
+        limit_bytes: u64,
+    },
     /// A command ran and failed.
     #[error("server \"{server}\": command failed{}", status_text(*.status))]
     Command {
@@ -198,6 +218,8 @@ impl RemoteError {
             RemoteError::Connect { server, .. }
             | RemoteError::Disconnected { server, .. }
             | RemoteError::OutcomeUnknown { server, .. }
+            | RemoteError::TimedOut { server, .. }
+            | RemoteError::TooMuch { server, .. }
             | RemoteError::Command { server, .. }
             | RemoteError::Batch { server, .. }
             | RemoteError::Forward { server, .. }
@@ -207,7 +229,7 @@ impl RemoteError {
 
     /// Says whether the server may have changed: the caller observes again before it acts again (hazard 92).
     pub fn outcome_is_unknown(&self) -> bool {
-        matches!(self, RemoteError::OutcomeUnknown { .. })
+        matches!(self, RemoteError::OutcomeUnknown { .. } | RemoteError::TimedOut { .. } | RemoteError::TooMuch { .. })
     }
 
     /// Returns what to tell the operator.
@@ -231,6 +253,14 @@ impl RemoteError {
             RemoteError::OutcomeUnknown { line, detail, .. } => Diagnostic::error("outcome-unknown", message)
                 .detail(sentence(detail))
                 .hint("Run the same command again: it looks at the server first and does only what is missing.")
+                .command(line),
+            RemoteError::TimedOut { line, .. } => Diagnostic::error("no-answer", message)
+                .detail("The SSH connection works, and something there hangs: a disk, a mount of another machine, a process that stands still.")
+                .hint("Log in there and look: ps -eo pid,stat,wchan:20,args shows what waits, \"D\" for a disk; dmesg says why.")
+                .command(line),
+            RemoteError::TooMuch { line, .. } => Diagnostic::error("too-much-output", message)
+                .detail("What came was thrown away: nothing that is asked there writes as much.")
+                .hint("Run the command there and look at what is so large.")
                 .command(line),
             RemoteError::Command { line, stderr, .. } => {
                 let stderr = String::from_utf8_lossy(stderr);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -97,7 +98,7 @@ impl Host for FakeHost {
         Ok(state.answers.pop_front().unwrap_or_default())
     }
 
-    async fn probe(&self, _script: &str, _args: &[String]) -> Result<Output, RemoteError> {
+    async fn probe_within(&self, _limit: Duration, _script: &str, _args: &[String]) -> Result<Output, RemoteError> {
         Ok(self.state().answers.pop_front().unwrap_or_default())
     }
 

@@ -17,6 +17,7 @@ mod ssh;
 pub mod trust;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -32,6 +33,24 @@ pub use crate::remote::ssh::Ssh;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
+
+/// How long a look at a server may take where nothing else is said. A healthy server needs a second; an instance that does not
+/// answer is given up after ten.
+pub const LOOK: Duration = Duration::from_secs(20);
+
+/// Waits for what a server does, and not for ever: `grace` longer than it may take.
+async fn within<T>(
+    server: &ServerName,
+    limit: Duration,
+    grace: Duration,
+    line: impl FnOnce() -> String,
+    work: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    match tokio::time::timeout(limit + grace, work).await {
+        Ok(ended) => ended,
+        Err(_) => Err(RemoteError::TimedOut { server: server.clone(), line: line(), seconds: limit.as_secs() }),
+    }
+}
 
 /// What a remote execution wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,8 +80,21 @@ pub trait Host: Send + Sync {
     /// costs nothing.
     async fn run(&self, batch: &[Argv], login: &Login) -> Result<Output, RemoteError>;
 
-    /// Runs a fixed script, sent on standard input, as root where the login can become root, else as the login user.
-    async fn probe(&self, script: &str, args: &[String]) -> Result<Output, RemoteError>;
+    /// Runs commands that end soon. Whoever has not heard of their end within `limit` knows nothing of it, as when the connection
+    /// breaks: a disk that hangs holds nobody up.
+    async fn run_within(&self, limit: Duration, batch: &[Argv], login: &Login) -> Result<Output, RemoteError> {
+        let line = || batch.iter().map(|command| command.line(login)).collect::<Vec<_>>().join(" && ");
+        within(self.name(), limit, Duration::ZERO, line, self.run(batch, login)).await
+    }
+
+    /// Runs a fixed script, sent on standard input, as root where the login can become root, else as the login user. It only
+    /// looks. One that has not ended within [`LOOK`] is ended, there as well.
+    async fn probe(&self, script: &str, args: &[String]) -> Result<Output, RemoteError> {
+        self.probe_within(LOOK, script, args).await
+    }
+
+    /// The same of a script that may take longer, or must not take as long.
+    async fn probe_within(&self, limit: Duration, script: &str, args: &[String]) -> Result<Output, RemoteError>;
 
     /// Forwards a private local socket to a TCP address that the server can reach, and returns the socket's path.
     ///

@@ -3,14 +3,18 @@
 //! Everything is one line: some login shells cannot quote a line feed. It runs in the root directory: another user than the one
 //! who logged in may not be allowed back into that one's home, and find(1) fails there.
 
+use std::time::Duration;
+
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::quote::sh;
 
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
-const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec sh -s -- \"$@\"; \
-    elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- sh -s -- \"$@\"; \
-    else exec sh -s -- \"$@\"; fi";
+///
+/// A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
+const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec timeout -k 2 \"$@\"; \
+    elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- timeout -k 2 \"$@\"; \
+    else exec timeout -k 2 \"$@\"; fi";
 
 /// Says on standard error which command failed. `$?` is still that of the command when the function begins.
 const ON_FAILURE: &str =
@@ -65,8 +69,9 @@ pub(super) fn batch(commands: &[Argv], login: &Login) -> Result<String, BatchErr
 }
 
 /// Returns the remote command line of a probe; the script itself goes to standard input.
-pub(super) fn probe(args: &[String]) -> String {
-    let mut words = vec!["sh", "-c", BOOT, "pgstead-probe"];
+pub(super) fn probe(limit: Duration, args: &[String]) -> String {
+    let seconds = limit.as_secs().max(1).to_string();
+    let mut words = vec!["sh", "-c", BOOT, "pgstead-probe", &seconds, "sh", "-s", "--"];
     words.extend(args.iter().map(String::as_str));
     sh::join(&words)
 }
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_probe_reads_its_script_from_standard_input_and_gets_its_arguments() {
-        let line = probe(&["a b".into(), "$(x)".into(), "-c".into()]);
+        let line = probe(Duration::from_secs(60), &["a b".into(), "$(x)".into(), "-c".into()]);
         assert!(!line.contains('\n'));
         let output = run(&line, "printf '%s|' \"$@\"");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "a b|$(x)|-c|");

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use openssh::Error as SshError;
@@ -11,6 +13,8 @@ use openssh::ForwardType;
 use openssh::Session;
 use openssh::Socket;
 use openssh::Stdio;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -54,6 +58,16 @@ pub struct Ssh {
     /// Removed with the last connection.
     _base: Arc<PrivateDirectory>,
 }
+
+/// How much one remote execution may write; a server that is damaged, or is no server of ours any more, must not cost this
+/// machine its memory. The audit log of ten thousand runs has a tenth of it.
+const OUTPUT_MAX_BYTES: u64 = 32 << 20;
+
+/// How much longer a look is waited for than it may take there, where it is ended.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The statuses with which `timeout` says that it ended a command.
+const STATUS_TIMED_OUT: [i32; 2] = [124, 137];
 
 /// What one remote execution came to.
 struct Ended {
@@ -114,14 +128,21 @@ impl Ssh {
                 let _ = input.shutdown().await;
             }
         };
-        let ((), ended) = tokio::join!(feed, child.wait_with_output());
+        let (stdout, stderr) = (child.stdout().take(), child.stderr().take());
+        let fed = async {
+            feed.await;
+            Ok(())
+        };
+        // Where it writes too much nobody waits for its end: what reads from it goes, and so does its channel.
+        let Ok(((), stdout, stderr)) = tokio::try_join!(fed, whole(stdout), whole(stderr)) else {
+            let (server, line) = (self.name.clone(), shown.to_owned());
+            return Err(RemoteError::TooMuch { server, line, limit_bytes: OUTPUT_MAX_BYTES });
+        };
+        let ended = child.wait().await;
         let unknown =
             |detail: String| RemoteError::OutcomeUnknown { server: self.name.clone(), line: shown.to_owned(), detail };
         match ended {
-            Ok(output) => Ok(Ended {
-                status: output.status.code(),
-                output: Output { stdout: output.stdout, stderr: output.stderr },
-            }),
+            Ok(status) => Ok(Ended { status: status.code(), output: Output { stdout, stderr } }),
             Err(SshError::Remote(_)) => Ok(Ended { status: Some(STATUS_NOT_FOUND), output: Output::default() }),
             // No status came: a signal ended the command, or the connection is lost and the master with it.
             Err(SshError::RemoteProcessTerminated) if self.is_connected().await => {
@@ -168,6 +189,18 @@ impl Ssh {
     }
 }
 
+/// That it was more than is taken.
+struct TooMuch;
+
+/// Reads everything, unless that is more than is taken. What ends the connection shows in the status.
+async fn whole(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, TooMuch> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        let _ = from.take(OUTPUT_MAX_BYTES + 1).read_to_end(&mut bytes).await;
+    }
+    if bytes.len() as u64 <= OUTPUT_MAX_BYTES { Ok(bytes) } else { Err(TooMuch) }
+}
+
 #[async_trait]
 impl Host for Ssh {
     fn name(&self) -> &ServerName {
@@ -188,12 +221,18 @@ impl Host for Ssh {
         self.judge(ended, &lines)
     }
 
-    async fn probe(&self, script: &str, args: &[String]) -> Result<Output, RemoteError> {
-        let remote = script::probe(args);
+    async fn probe_within(&self, limit: Duration, script: &str, args: &[String]) -> Result<Output, RemoteError> {
+        let remote = script::probe(limit, args);
         // The line that does the same by hand; the script is long and always the same.
         let lines = vec!["sh -s".to_owned()];
         self.round_trip(lines.clone());
-        let ended = self.execute(&remote, script.as_bytes().to_vec(), "sh -s").await?;
+        let begun = Instant::now();
+        let look = self.execute(&remote, script.as_bytes().to_vec(), "sh -s");
+        let ended = super::within(&self.name, limit, GRACE, || "sh -s".to_owned(), look).await?;
+        if begun.elapsed() >= limit && ended.status.is_some_and(|status| STATUS_TIMED_OUT.contains(&status)) {
+            let (server, line) = (self.name.clone(), "sh -s".to_owned());
+            return Err(RemoteError::TimedOut { server, line, seconds: limit.as_secs() });
+        }
         self.judge(ended, &lines)
     }
 

@@ -36,7 +36,7 @@ pub enum Entry {
         operator: String,
         /// The operation, such as `bootstrap`.
         operation: String,
-        /// The state directory of the run, as `host:path`.
+        /// The mark of the run's state directory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<String>,
     },

@@ -6,6 +6,7 @@
 
 mod error;
 mod files;
+mod identity;
 pub mod journal;
 mod lock;
 pub mod past;
@@ -107,7 +108,18 @@ impl StateDir {
     /// Another run holds the lock, or the lock file cannot be written.
     pub fn lock(&self, holder: &Holder) -> Result<RunLock, StateError> {
         self.create()?;
-        RunLock::take(&self.path.join(LOCK), holder)
+        let lock = RunLock::take(&self.path.join(LOCK), holder)?;
+        identity::make(&self.path)?;
+        Ok(lock)
+    }
+
+    /// Returns the mark by which runs of this very directory, under this very kernel, know each other's locks on servers; none
+    /// where no run was ever begun in it.
+    ///
+    /// # Errors
+    /// The identifier cannot be read, or others may read it.
+    pub fn mark(&self) -> Result<Option<String>, StateError> {
+        identity::mark(&self.path, &self.path.join(LOCK))
     }
 
     /// Returns who holds the lock, where somebody does.

@@ -240,7 +240,7 @@ fn hook_details(out: &mut String, when: &str, hook: &Hook, indent: &str, look: L
 
 /// The rest of a handover: what promotes the successor, and with -v what takes it back where it can't be promoted.
 fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>, indent: &str, look: Look) {
-    let HandOver { from, to, patience_s, unmark, undo, before, pause, undone, .. } = hand_over;
+    let HandOver { from, to, promote, patience_s, unmark, undo, before, pause, undone, .. } = hand_over;
     if let Some(hook) = before {
         hook_details(out, "first, on this machine", hook, indent, look);
     }
@@ -252,7 +252,11 @@ fn hand_over_details(out: &mut String, hand_over: &HandOver, view: &PlanView<'_>
             look.paint(Style::Dim, "$")
         ));
     }
-    out.push_str(&format!("{indent}{to}, when it has replayed the shutdown checkpoint: SELECT pg_promote(false)\n"));
+    if let Some(login) = view.logins.get(to) {
+        let line = changes::command(&promote.line(login), look);
+        let prompt = look.paint(Style::Dim, "$");
+        out.push_str(&format!("{indent}when it has replayed the shutdown checkpoint, {to} {prompt} {line}\n"));
+    }
     if !look.whole {
         return;
     }

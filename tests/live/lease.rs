@@ -13,7 +13,7 @@ use crate::scenario::until;
 const YES: &[&str] = &["bootstrap", "--yes", "--format", "json"];
 
 /// Two hosts, a run in the middle of b's base backup, and the path of another operator's state directory.
-fn in_the_middle() -> (Scenario, Started, String) {
+pub(crate) fn in_the_middle() -> (Scenario, Started, String) {
     let lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
     lab.host("b").limit_rate(12).unwrap();
     let run = lab.start(YES);

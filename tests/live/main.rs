@@ -21,6 +21,7 @@ mod drill;
 mod failover;
 mod failover_cells;
 mod faults;
+mod frozen;
 mod guard;
 mod guard_boot;
 mod history;

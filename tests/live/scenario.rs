@@ -327,6 +327,7 @@ impl Scenario {
         self.dir.path().join("said")
     }
 
+    /// Starts a command that was prepared.
     pub(crate) fn spawn(&self, mut command: Command) -> Started {
         // Files and not pipes: nobody reads while it runs, and a full pipe would hold it up.
         let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());

@@ -43,6 +43,7 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::switchover::stage;
 use crate::plan::switchover::stage::Stage;
 use crate::plan::switchover::steps;
 
@@ -152,6 +153,8 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     let mut opening = Vec::new();
     let mut loss = None;
     if let Where::Dead(from) = place {
+        // It was about to hand over, perhaps to one that nobody looks at any more.
+        refusals.extend(stage::successor_outside(topology, observation, from));
         match servers.get(to) {
             Some(successor) => {
                 refusals.extend(unfit(observation, from, *successor));
@@ -301,8 +304,8 @@ fn open(
         steps.push(Step::run(to, Risk::Reversible, "resume replay", vec![command]));
     }
     let others = ahead.to_compare();
-    let promotion =
-        Promotion { server: to.clone(), timeline: instance.map_or(0, |instance| instance.timeline), others };
+    let (promote, timeline) = (service::promote(successor), instance.map_or(0, |instance| instance.timeline));
+    let promotion = Promotion { server: to.clone(), promote, timeline, others };
     steps.push(Step {
         title: "promote it".to_owned(),
         server: Some(to.clone()),

@@ -21,6 +21,10 @@ pub const STOP_INSTANCE: &str = concat!(include_str!("owner.sh"), include_str!("
 pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");
 /// Shuts a primary down, and says where its WAL ends.
 pub const STAND_DOWN: &str = include_str!("stand-down.sh");
+/// Tells a standby to be the primary.
+pub const PROMOTE: &str = include_str!("promote.sh");
+/// Fails where a server is no standby any more.
+pub const IS_STANDBY: &str = include_str!("is-standby.sh");
 /// Makes a directory where it is absent.
 pub const ENSURE_DIRECTORY: &str = concat!(include_str!("owner.sh"), include_str!("ensure-directory.sh"));
 /// Starts a detached job, in which a session of PostgreSQL is like every other of ours.

@@ -1,13 +1,14 @@
 //! Takes back a switchover that has not come to the promotion: the primary is the primary again.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
+use crate::plan::StepId;
 use crate::plan::pooler;
+use crate::plan::service;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Survey;
@@ -30,20 +31,27 @@ pub fn plan_abort(
     if !unseen.is_empty() {
         return Err(unseen);
     }
-    let from = stage::to_take_back(topology, observation).map_err(|refusal| vec![*refusal])?;
+    let (from, to) = stage::to_take_back(topology, observation).map_err(|refusal| vec![*refusal])?;
     let Survey { servers, refusals, notes, .. } = survey(topology, observation);
     let Some(seen) = servers.get(from).filter(|_| refusals.is_empty()) else { return Err(refusals) };
     let links = topology.links(from);
     let mut plan = PlanBuilder::default();
+    // Under the successor's lock: from here on nobody promotes it who was about to.
+    let looked: Vec<StepId> = servers
+        .get(to)
+        .filter(|seen| seen.data.is_some())
+        .map(|seen| plan.add(service::is_standby(*seen), []))
+        .into_iter()
+        .collect();
     let step = |title: &str, commands| Step::run(from, Risk::Reversible, title, commands);
     let mut last = match seen.instance {
         Some(_) => {
             let command = steps::primary_again(topology, observation, material, *seen)?;
-            vec![plan.add(step("let it stay the primary", vec![command]), [])]
+            vec![plan.add(step("let it stay the primary", vec![command]), looked)]
         }
         None => {
             let [role, start] = steps::back(topology, observation, material, *seen)?;
-            let role = plan.add(step("let it be the primary again", role), []);
+            let role = plan.add(step("let it be the primary again", role), looked);
             vec![plan.add(step("start it as the primary again", start), [role])]
         }
     };
@@ -58,7 +66,6 @@ pub fn plan_abort(
         plan.add(step, last.iter().copied());
     }
     plan.add(Step::prove(from, links), last);
-    let to: ServerName = from.clone();
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
-    Ok(Switchover { from: Some(from.clone()), to, plan })
+    Ok(Switchover { from: Some(from.clone()), to: from.clone(), plan })
 }

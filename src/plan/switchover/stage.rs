@@ -112,7 +112,10 @@ pub(super) fn stage<'a>(
             .server(from)
             .hint(format!("Finish it first: pgstead switchover --to {writer}")),
         )),
-        ([], [from]) => stopped(observation, from, to),
+        ([], [from]) => {
+            named_successor(topology, observation, from)?;
+            stopped(observation, from, to)
+        }
         ([], _) => Err(Box::new(unasked::primary(topology, observation).unwrap_or_else(no_primary))),
         (several, _) => {
             let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
@@ -177,14 +180,47 @@ fn state(seen: &ServerObservation) -> Option<&str> {
     Some(&seen.data_directory.known()?.control.known()?.state)
 }
 
-/// Returns the one server of which a switchover is to be taken back.
+/// Returns the server to which another one was about to hand over, by its role file.
 ///
 /// # Errors
-/// There is none, or somebody was promoted already.
+/// It is not in the inventory: nobody looked whether it was promoted, and it may accept writes (hazard 54).
+fn named_successor<'a>(
+    topology: &'a Topology,
+    observation: &Observation,
+    from: &ServerName,
+) -> Result<&'a ServerName, Box<Diagnostic>> {
+    let named = observation.server(from).and_then(|seen| guard::successor(seen, seen.layout.known()?));
+    let named = named.unwrap_or_default();
+    let known = topology.servers().map(|server| &server.name).find(|name| name.as_str() == named);
+    known.ok_or_else(|| {
+        let message = format!("server \"{from}\" was about to hand over to \"{named}\", which is not in the inventory");
+        Box::new(
+            Diagnostic::error("successor-outside", message)
+                .server(from)
+                .detail(format!("Whether \"{named}\" was promoted, and accepts writes, nobody has looked at."))
+                .hint(format!("Put \"{named}\" back into the inventory, and run the same command again. It may be taken out when the switchover is finished or taken back.")),
+        )
+    })
+}
+
+/// Says that the server to which another one was about to hand over is not in the inventory, where it is so.
+pub(in crate::plan) fn successor_outside(
+    topology: &Topology,
+    observation: &Observation,
+    from: &ServerName,
+) -> Option<Diagnostic> {
+    let is_demoted = demoted(topology, observation).contains(&from);
+    is_demoted.then(|| named_successor(topology, observation, from).err()).flatten().map(|diagnostic| *diagnostic)
+}
+
+/// Returns the one server of which a switchover is to be taken back, and the one to which it was about to hand over.
+///
+/// # Errors
+/// There is none, somebody was promoted already, or the successor is not in the inventory.
 pub(super) fn to_take_back<'a>(
     topology: &'a Topology,
     observation: &Observation,
-) -> Result<&'a ServerName, Box<Diagnostic>> {
+) -> Result<(&'a ServerName, &'a ServerName), Box<Diagnostic>> {
     let demoted = demoted(topology, observation);
     let [from] = demoted.as_slice() else {
         return Err(Box::new(match demoted.as_slice() {
@@ -205,7 +241,7 @@ pub(super) fn to_take_back<'a>(
         writers(topology, observation).into_iter().filter(|name| name != from).collect();
     promoted.extend(promoted_and_stopped(topology, observation, Some(from)));
     match promoted.first() {
-        None => Ok(from),
+        None => Ok((*from, named_successor(topology, observation, from)?)),
         Some(promoted) => Err(Box::new(
             Diagnostic::error(
                 "already-promoted",

@@ -354,6 +354,7 @@ impl<'a> Steps<'a> {
                 from: from.clone(),
                 to: self.to.clone(),
                 stop: vec![stand_down(*former)],
+                promote: service::promote(*successor),
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
