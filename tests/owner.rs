@@ -7,7 +7,6 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -185,24 +184,28 @@ fn a_removal_that_is_led_astray_removes_nothing_of_roots() {
     place.is_untouched();
 }
 
+/// The directory that the record names is another one by then: one above it was swapped for a link.
 #[test]
 fn what_an_unfinished_job_made_is_removed_by_its_owner() {
     let place = Place::new();
-    let seed = place.at("theirs/main.seed.r0");
+    let seed = place.at("theirs/15/main.seed.r0");
     fs::create_dir_all([&seed, "/base"].concat()).unwrap();
     place.give("theirs");
+    fs::create_dir_all(place.at("victim/main.seed.r0")).unwrap();
+    fs::write(place.at("victim/main.seed.r0/kept"), "root's\n").unwrap();
     fs::create_dir_all(place.at("own/jobs/seed")).unwrap();
     fs::write(place.at("own/jobs/seed/record"), format!("run r0\nseed {seed}\n")).unwrap();
     for name in ["lock", "status"] {
         fs::write(place.at(&["own/jobs/seed/", name].concat()), "").unwrap();
     }
-    let swap = format!("mv {seed} {seed}.moved 2>/dev/null && ln -s {} {seed}", place.at("units"));
+    let above = place.at("theirs/15");
+    let swap = format!("[ -L {above} ] || {{ mv {above} {above}.moved; ln -s {} {above}; }}", place.at("victim"));
     let script = [&before(&place, "rm", &swap), scripts::CLEAR_JOB].concat();
-    let args = [&place.at("own/jobs/seed"), "-", &place.at("theirs/main"), "b", USER];
-    let _ = sh(&script, &args, "");
-    assert!(fs::symlink_metadata(&seed).unwrap().is_symlink(), "the attack did not happen");
-    place.is_untouched();
-    assert!(Path::new(&place.at("units/base")).is_dir());
+    let args = [&place.at("own/jobs/seed"), "-", &place.at("theirs/15/main"), "b", USER];
+    let said = sh(&script, &args, "");
+    assert!(fs::symlink_metadata(&above).unwrap().is_symlink(), "the attack did not happen");
+    let kept = fs::read_to_string(place.at("victim/main.seed.r0/kept"));
+    assert_eq!(kept.unwrap_or_default(), "root's\n", "{}", String::from_utf8_lossy(&said.stderr));
 }
 
 /// Root looks, and the owner of the directory decides what it looks at.

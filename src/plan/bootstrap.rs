@@ -112,7 +112,6 @@ pub fn plan_bootstrap(
         let mut install = comparison.changes;
         if seen.adopted {
             refusals.extend(adoption::refusals(topology, *seen, &wanted, &servers));
-            refusals.extend(places::refusals(*seen));
             notes.extend(adoption::notes(*seen));
             let at = install.len().saturating_sub(1);
             install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
@@ -136,8 +135,10 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
     refusals.extend(tablespaces::refusals(topology));
-    if servers.values().any(|seen| seen.data.is_none()) {
-        notes.extend(primary_seen.into_iter().flat_map(places::notes));
+    // Each new standby gets what the primary has, whenever it comes.
+    if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
+        refusals.extend(places::refusals(primary));
+        notes.extend(places::notes(primary));
     }
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));

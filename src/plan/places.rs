@@ -9,6 +9,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::plan::files;
+use crate::plan::identity::Configuration;
 use crate::plan::marked;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
@@ -21,6 +22,9 @@ const INCLUDES: [&str; 3] = ["include", "include_if_exists", "include_dir"];
 pub fn refusals(primary: Seen<'_>) -> Vec<Diagnostic> {
     let (name, layout) = (&primary.server.name, primary.layout);
     let mut refusals = Vec::new();
+    if primary.configuration != Configuration::Kept {
+        return refusals;
+    }
     for file in ["pg_hba.conf", "pg_ident.conf"] {
         let path = [layout.config_home(), "/", file].concat();
         let fact = primary.seen.files.get(&path).and_then(Observed::known);
@@ -134,7 +138,9 @@ fn needed(name: &ServerName, instance: &Instance) -> Vec<Diagnostic> {
 pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     let name = &primary.server.name;
     let mut notes = Vec::new();
-    if let Some(directory) = primary.instance.filter(|_| primary.adopted).and_then(log_directory) {
+    if let Some(directory) =
+        primary.instance.filter(|_| primary.configuration == Configuration::Kept).and_then(log_directory)
+    {
         notes.push(
             Diagnostic::note("log-directory-elsewhere", format!("server \"{name}\": log_directory is {directory}"))
                 .server(name)
@@ -145,7 +151,13 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
                 )),
         );
     }
-    notes.extend(primary.instance.filter(|_| primary.adopted).into_iter().flat_map(|instance| needed(name, instance)));
+    notes.extend(
+        primary
+            .instance
+            .filter(|_| primary.configuration == Configuration::Kept)
+            .into_iter()
+            .flat_map(|instance| needed(name, instance)),
+    );
     let wal = [&primary.layout.data_directory, "/pg_wal"].concat();
     if let Some(disk) = primary.seen.disks.get(&wal).and_then(Observed::known) {
         notes.push(
@@ -160,8 +172,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
 
 /// Returns the step that makes on a new standby what the settings that it gets from the primary name.
 pub fn make(seen: Seen<'_>, primary: Option<&Instance>) -> Option<Step> {
-    let directory =
-        primary.filter(|_| seen.configuration == super::identity::Configuration::Kept).and_then(log_directory)?;
+    let directory = primary.filter(|_| seen.configuration == Configuration::Kept).and_then(log_directory)?;
     let command = files::make_told_directory(seen.seen, seen.layout, directory);
     let title = "make the directory of its logs";
     Some(Step::run(&seen.server.name, Risk::Reversible, title, vec![command]))

@@ -125,7 +125,7 @@ fn comes_back(release: Release) {
     let unit = format!("postgresql@{version}-main.service");
     lab.run("b", &["systemctl", "mask", &unit]);
     let refused = lab.pgstead(&[BOOTSTRAP, &["--allow-restart"]].concat()).expect(5);
-    assert_eq!(refused.codes(), ["start-barred"], "{refused}");
+    assert!(refused.codes().contains(&"start-barred".to_owned()), "{refused}");
     lab.run("b", &["systemctl", "unmask", &unit]);
     lab.pgstead(&[BOOTSTRAP, &["--allow-restart"]].concat()).expect(0);
     assert_eq!((lab.sql("a", "SHOW data_checksums"), lab.sql("a", "SHOW wal_log_hints")), ("off".into(), "on".into()));
