@@ -195,7 +195,7 @@ fn one_that_answers_neither_starts_nor_stops() {
 #[test]
 fn one_whose_defaults_are_odd_answers_all_the_same() {
     const ODD: &str = "default_transaction_read_only = on\ndefault_transaction_isolation = serializable\n\
-        default_transaction_deferrable = on\nstatement_timeout = 1\nidle_session_timeout = 1\nlock_timeout = 1\n\
+        default_transaction_deferrable = on\nstatement_timeout = 50\nidle_session_timeout = 50\nlock_timeout = 1\nsynchronous_commit = remote_write\n\
         client_min_messages = debug5\nsearch_path = nowhere\nDateStyle = 'Postgres, DMY'\nIntervalStyle = sql_standard\n\
         bytea_output = escape\nstandard_conforming_strings = off\nrow_security = off\nlog_statement = all\n\
         client_encoding = LATIN1\nhot_standby = on\n";
@@ -209,6 +209,13 @@ fn one_whose_defaults_are_odd_answers_all_the_same() {
         let answer: serde_json::Value =
             serde_json::from_str(seen.instance.known().unwrap_or_else(|| panic!("{seen:?}"))).unwrap();
         assert_eq!(answer["in_recovery"], standby);
+        // What is told is what the server has set for everybody, not what this session has.
+        for (name, value) in
+            [("statement_timeout", "50"), ("synchronous_commit", "remote_write"), ("DateStyle", "Postgres, DMY")]
+        {
+            assert_eq!(answer["settings"][name]["setting"], value, "{answer:#}");
+            assert_eq!(answer["settings"][name]["source"], "configuration file");
+        }
         assert_eq!(answer["databases"].as_array().unwrap().len(), 2);
         let log = std::fs::read_to_string(instance.dir.path().join("log")).unwrap();
         assert!(!log.contains("json_build_object"), "the log has what was asked:\n{log}");

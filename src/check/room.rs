@@ -69,10 +69,15 @@ pub(super) fn check_slot_cap(
     seen: &ServerObservation,
     layout: &Layout,
     instance: &Instance,
+    thresholds: &Thresholds,
 ) -> Option<Finding> {
     let cap = instance.settings.get("max_slot_wal_keep_size")?.setting.parse::<i64>().ok()?;
     let wal = [&layout.data_directory, "/pg_wal"].concat();
     let disk = seen.disks.get(&wal).or_else(|| seen.disks.get(&layout.data_directory)).and_then(Observed::known)?;
+    // That it is nearly full already is said by itself.
+    if disk.free_bytes.saturating_mul(100) < disk.total_bytes.saturating_mul(thresholds.disk_free_error_percent) {
+        return None;
+    }
     let room = disk.free_bytes.saturating_add(instance.wal_directory_bytes.unwrap_or(0));
     // -1 is no cap. The setting counts in megabytes.
     let cap = u64::try_from(cap).ok().map(|cap| cap.saturating_mul(1 << 20));

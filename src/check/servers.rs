@@ -156,7 +156,7 @@ pub fn check_servers(
         of_server.extend(durability::check_archiver(name, instance, thresholds));
         of_server.extend(durability::check_settings(topology, server, instance));
         of_server.extend(room::check_disks(name, seen, rate, thresholds));
-        of_server.extend(room::check_slot_cap(name, seen, layout, instance));
+        of_server.extend(room::check_slot_cap(name, seen, layout, instance, thresholds));
         of_server
             .extend(seen_primary.and_then(|of_primary| room::check_clock(name, seen, primary, of_primary, thresholds)));
         of_server.extend(dials(name, links, seen, instance, evidence.dialled));

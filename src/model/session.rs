@@ -6,8 +6,10 @@
 
 use std::sync::LazyLock;
 
+use crate::model::argv::Piece;
 use crate::model::version::Major;
 use crate::quote::sh;
+use crate::quote::sql::Sql;
 
 /// What every session sets.
 const SETTINGS: [(&str, &str); 20] = [
@@ -79,7 +81,8 @@ fn join(settings: &[(&str, &str)]) -> String {
 
 /// The text that defines a shell function, `pgstead_session MAJOR`: it takes every variable of libpq out of the environment
 /// (manual, 34.15) and sets the options of a session. Those that a superuser has besides are in `pgstead_superuser`.
-/// Without a version, or with 0, it sets what every version knows.
+/// Without a version, or with 0, it sets what every version knows. `pgstead_triggers` has what keeps triggers away from a login,
+/// for a session that sets the rest itself.
 pub static FUNCTION: LazyLock<String> = LazyLock::new(|| {
     let assign = |settings: &[(&str, &str)]| sh::quote(&[" ", &join(settings)].concat());
     [
@@ -88,13 +91,36 @@ pub static FUNCTION: LazyLock<String> = LazyLock::new(|| {
         &assign(&SETTINGS),
         " pgstead_superuser=",
         &assign(&OF_SUPERUSER),
-        "; if [ \"${1:-0}\" -ge 17 ]; then PGOPTIONS=$PGOPTIONS",
+        " pgstead_triggers=''; if [ \"${1:-0}\" -ge 17 ]; then PGOPTIONS=$PGOPTIONS",
         &assign(&SINCE_17),
         " pgstead_superuser=$pgstead_superuser",
+        &assign(&OF_SUPERUSER_SINCE_17),
+        " pgstead_triggers=",
         &assign(&OF_SUPERUSER_SINCE_17),
         "; fi; export PGCLIENTENCODING PGOPTIONS; }",
     ]
     .concat()
+});
+
+/// The statements by which a superuser's session sets the same for itself. Where it asks what a server has set, options would
+/// hide that: a value of theirs is what the session goes back to (manual, 54.24, `reset_val`).
+pub static STATEMENTS: LazyLock<String> = LazyLock::new(|| {
+    let set = |sql: Sql, (name, value): &(&'static str, &'static str)| {
+        sql.text("SET ").text(name).text(" = ").literal(value).text(";\n")
+    };
+    let sql = SETTINGS.iter().chain(&OF_SUPERUSER).fold(Sql::new(), set);
+    // No statement may name what an earlier version does not know.
+    let sql = SINCE_17.iter().fold(sql, |sql, (name, value)| {
+        let sql = sql.text("DO $do$ BEGIN PERFORM set_config(name, ").literal(value);
+        sql.text(", false) FROM pg_settings WHERE name = ").literal(name).text("; END $do$;\n")
+    });
+    sql.into_pieces()
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text,
+            Piece::Secret(_) => String::new(),
+        })
+        .collect()
 });
 
 /// The text of a script that runs a program of PostgreSQL as a session of a superuser: its arguments.

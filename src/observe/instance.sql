@@ -1,3 +1,4 @@
+-- @@SESSION@@
 SET statement_timeout = '10s';
 -- No function tells a standby's timeline that receives nothing: its control file names that of its last restartpoint, which
 -- may be an older one. Its answer to IDENTIFY_SYSTEM is the timeline of the last record that it replayed (walsender.c,
@@ -28,8 +29,14 @@ SELECT json_build_object(
   'replay', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
   'replayed_commit', CASE WHEN pg_is_in_recovery() THEN date_trunc('milliseconds', pg_last_xact_replay_timestamp()) END,
   'replay_pause_state', CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
-  'settings', (SELECT json_object_agg(name, json_build_object('setting', setting, 'unit', unit, 'context', context,
-      'sourcefile', sourcefile, 'pending_restart', pending_restart, 'source', source, 'boot', boot_val)) FROM pg_settings WHERE context <> 'internal'),
+  'settings', (SELECT json_object_agg(s.name, json_build_object('unit', unit, 'context', context,
+      'pending_restart', pending_restart, 'boot', boot_val,
+      -- What this session has set for itself is not what the server has.
+      'setting', CASE source WHEN 'session' THEN reset_val ELSE setting END,
+      'sourcefile', CASE source WHEN 'session' THEN f.file ELSE sourcefile END,
+      'source', CASE WHEN source <> 'session' THEN source WHEN f.file IS NULL THEN 'default' ELSE 'configuration file' END))
+    FROM pg_settings s LEFT JOIN (SELECT lower(name) AS name, max(sourcefile) AS file FROM pg_file_settings WHERE applied GROUP BY 1) f
+      ON f.name = lower(s.name) WHERE context <> 'internal'),
   'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
       'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'),
       'comment', shobj_description(oid, 'pg_authid')))

@@ -16,7 +16,8 @@ use crate::model::topology::Topology;
 pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let script = include_str!("probe.sh").replace("# @@BESIDE@@\n", include_str!("beside.sh"));
     let script = script.replace("# @@SESSION@@", &session::FUNCTION);
-    script.replace("@@INSTANCE_SQL@@", include_str!("instance.sql").trim_end())
+    let sql = include_str!("instance.sql").replace("-- @@SESSION@@\n", &session::STATEMENTS);
+    script.replace("@@INSTANCE_SQL@@", sql.trim_end())
 });
 
 /// The text of the probe with what a preflight wants besides.

@@ -240,7 +240,7 @@ fi
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
   ask_instance() { # USER DATABASE
-    as_instance env "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -v program="$bin/psql" -h "$socket" -p "$port" -U "$1" -d "$2" >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+    as_instance env "PGOPTIONS=$pgstead_triggers" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -v program="$bin/psql" -h "$socket" -p "$port" -U "$1" -d "$2" >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"
@@ -253,7 +253,7 @@ SQL
       reads "$bin/pg_isready" -q -t 2 -h "$socket" -p "$port"
       ready=$?
       # One of an earlier version is looked at, too, and says so.
-      if grep -q 'transaction_timeout\|event_triggers' "$scratch/sql.err"; then pgstead_session; fi
+      if grep -q event_triggers "$scratch/sql.err"; then pgstead_session; fi
       if [ "$ready" = 0 ]; then ask_instance postgres postgres; fi
       echo "$ready" >"$scratch/sql.ready"
       if [ "$ready" = 0 ] && says "$scratch/sql.status" 2; then

@@ -45,6 +45,8 @@ fn every_broken_promise(release: Release) {
         }
         inventory["postgres"]["parameters"]["archive_mode"] = "on".into();
         inventory["postgres"]["parameters"]["archive_command"] = "cp %p /srv/archive/%f".into();
+        // What fits on the small disk.
+        inventory["replication"]["max_slot_wal_keep_size"] = "256MB".into();
         inventory["thresholds"] = json!({
             "slot_inactive_s": 0, "sync_wait_ms": 500, "disk_free_percent": 15, "disk_free_error_percent": 15,
         });
