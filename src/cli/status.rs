@@ -168,7 +168,10 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
             }
             if instance.in_recovery { RoleView::Standby } else { RoleView::Primary }
         }
-        (Observed::Unreadable(why), _) => RoleView::Unknown(why.clone()),
+        (Observed::Unreadable(why), _) => RoleView::Unknown(match seen.unasked() {
+            Some(why) => ["runs, and cannot be asked: ", why].concat(),
+            None => why.clone(),
+        }),
         (Observed::Absent, Observed::Known(data)) if data.entries > 0 => RoleView::NotRunning,
         (Observed::Absent, Observed::Unreadable(why)) => RoleView::Unknown(why.clone()),
         (Observed::Absent, _) => RoleView::NoInstance,

@@ -13,27 +13,32 @@ use crate::plan::identity::Identity;
 /// How a server says that it exists: PostgreSQL's own word, in any language but a few.
 const SERVER_SPEAKS: &str = "FATAL:";
 
-/// Returns why the instance at the former primary's address, which does not run, is not the one that is to be replaced.
+/// Returns why the instance at the former primary's address, which does not run or cannot be reached, is not the one that is to
+/// be replaced.
 pub(super) fn contradicted(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Diagnostic> {
-    let seen = observation.server(from).filter(|seen| seen.instance.is_absent())?;
+    let seen = observation.server(from);
+    if seen.is_some_and(|seen| !seen.instance.is_absent()) {
+        return None;
+    }
     let others = || {
         let others = topology.servers().map(|server| &server.name).filter(|name| *name != from);
         others.filter_map(|name| Some((name, observation.server(name)?)))
     };
     let received = others().filter_map(|(name, seen)| receives_from_elsewhere(topology, observation, name, seen));
-    let signs: Vec<String> =
-        received.chain(others().filter_map(|(name, seen)| is_answered(name, seen, from))).collect();
+    // What others see of one that cannot be reached is judged with the word for it.
+    let answered = others().filter(|_| seen.is_some()).filter_map(|(name, seen)| is_answered(name, seen, from));
+    let signs: Vec<String> = received.chain(answered).collect();
     let address = topology.server(from).map(|server| server.address.to_string()).unwrap_or_default();
     let message = format!("what is at the address of \"{from}\" is not the primary that is to be replaced");
     if !signs.is_empty() {
         return Some(
             Diagnostic::error("not-the-primary", message)
                 .server(from)
-                .detail(format!("No instance runs at {address}, and yet {}.", signs.join("; ")))
-                .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory.")),
+                .detail(format!("No instance runs at {address}, as far as can be seen, and yet {}.", signs.join("; ")))
+                .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory. Where it only just went off, a standby notices after half a minute: run the same command again.")),
         );
     }
-    let text = seen.data_directory.known()?.identity.known()?;
+    let text = seen?.data_directory.known()?.identity.known()?;
     let identity = Identity::parse(text)?;
     let is_its_own = identity.server == from.as_str() && identity.topology == topology.name().as_str();
     (!is_its_own).then(|| {

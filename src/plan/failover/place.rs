@@ -108,11 +108,11 @@ pub(super) fn place<'a>(
                 .detail("A failover is for a primary that is dead. Two servers would accept writes.")
                 .hint(format!("To change the primary with nothing lost: pgstead switchover --to {to}. If it is broken, stop its instance first.")),
         ]),
-        ([], [from]) => match elsewhere::contradicted(topology, observation, from) {
-            Some(contradicted) => Err(vec![contradicted]),
-            None => Ok(Where::Dead(from)),
+        ([], [from]) => dead(topology, observation, from),
+        ([], []) => match attest::former(topology, observation, request) {
+            Some(from) => dead(topology, observation, from),
+            None => Err(not_proven(topology, observation, request)),
         },
-        ([], []) => attest::former(topology, observation, request).map(Where::Dead).ok_or_else(|| not_proven(topology, observation, request)),
         ([], several) => {
             let all: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
             Err(vec![
@@ -121,6 +121,16 @@ pub(super) fn place<'a>(
             ])
         }
     }
+}
+
+/// It is dead, unless it lives elsewhere.
+fn dead<'a>(
+    topology: &Topology,
+    observation: &Observation,
+    from: &'a ServerName,
+) -> Result<Where<'a>, Vec<Diagnostic>> {
+    elsewhere::contradicted(topology, observation, from)
+        .map_or(Ok(Where::Dead(from)), |contradicted| Err(vec![contradicted]))
 }
 
 /// Leaves of several former primaries the one that was the primary last: what was fenced before is none any more, and of those
