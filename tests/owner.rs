@@ -1,5 +1,5 @@
 //! Whoever owns a directory can put a link in place of anything in it. With real shells, as root: whatever the instance's user
-//! plants, root makes, changes and removes nothing that this user could not (docs/adr/0020-whose-hands.md).
+//! plants, root makes, changes and removes nothing that this user could not (docs/adr/0022-whose-hands.md).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -151,7 +151,7 @@ impl<H: Host> Worker<'_, H> {
     /// Promotes a standby while this run holds its lock, and waits until it accepts writes, on a timeline of its own (hazard 58).
     ///
     /// Whether the run holds it is judged by the server, and its own clock, in the act itself: nobody knows how long the machine
-    /// that asks has slept (docs/adr/0020-a-promotion-asks-the-lease.md).
+    /// that asks has slept (docs/adr/0021-a-promotion-asks-the-lease.md).
     async fn promoted(&self, successor: &Client, to: &ServerName, promote: &Argv, before: u32, command: &str) -> End {
         let done = match self.way(to) {
             Ok((host, login)) => self.lease.run_held(host, promote, login).await,

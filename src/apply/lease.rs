@@ -2,7 +2,7 @@
 //!
 //! Every script that touches the lock names the run that it is for, and looks at the server's own clock. So a run whose lock was
 //! taken over, or broken, or whose lease has ended, cannot act on that server any more, however long its machine slept (hazard 4,
-//! docs/adr/0020-a-promotion-asks-the-lease.md). It decides nothing else.
+//! docs/adr/0021-a-promotion-asks-the-lease.md). It decides nothing else.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

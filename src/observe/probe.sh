@@ -134,7 +134,7 @@ put layout "$kind"
 put instance_user "$user"
 if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
 # Reads what the instance's user may have put a link in place of, and runs programs that may be the user's own, as that user: what
-# root alone may read is not told this way (docs/adr/0020-whose-hands.md).
+# root alone may read is not told this way (docs/adr/0022-whose-hands.md).
 reads() { # COMMAND…
   if [ "$me" = root ] && [ -n "$group" ] && [ "$user" != root ]; then
     setpriv --reuid "$user" --regid "$group" --init-groups -- "$@"

@@ -3,7 +3,7 @@
 //! A lock with the very same mark belongs to a dead run, since the living one holds the directory's own lock. That is true only
 //! where the kernel can say so: the mark names the directory's random identifier, the running kernel, and the file that the
 //! directory's lock is. A copy of the directory, another container, another machine and the same one after a reboot have another
-//! (docs/adr/0020-a-promotion-asks-the-lease.md).
+//! (docs/adr/0021-a-promotion-asks-the-lease.md).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

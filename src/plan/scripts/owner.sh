@@ -1,4 +1,4 @@
-# Who acts where (docs/adr/0020-whose-hands.md): root acts in places that root alone can change; everywhere else what is done is
+# Who acts where (docs/adr/0022-whose-hands.md): root acts in places that root alone can change; everywhere else what is done is
 # done as $user, the instance's OS user. A link that this one plants then leads only to what it could change itself. A script
 # that this stands before sets "user". Nothing changes where the script does not run as root: the login's own hands are used.
 set -u
