@@ -225,6 +225,42 @@ fn a_power_cut_keeps_files_and_a_reset_does_not() {
 }
 
 #[test]
+fn what_a_lab_kept_is_what_another_begins_with() {
+    let kept = lab_dir("kept");
+    let hosts = || vec![HostSpec::new("a", Release::Bookworm)];
+    // Nobody else asks for a number like this.
+    let spec = |name: &str| LabSpec { in_memory: true, number: Some(250), ..LabSpec::new(lab_dir(name), hosts()) };
+    let lab = hosts::up(spec("keeps")).unwrap().guard();
+    let host = lab.host("a").unwrap();
+    host.run(&["rm", "/etc/issue"]).unwrap();
+    host.write_file("/srv/kept", b"written before").unwrap();
+    let (machine, address) = (host.run(&["cat", "/etc/machine-id"]).unwrap(), host.address());
+    let key = fs::read_to_string(lab.known_hosts()).unwrap();
+    lab.keep(&kept).unwrap();
+    let taken = hosts::up(spec("taken"));
+    assert!(taken.is_err_and(|error| with_sources(&error).contains("10.213.250.0/24 is in use")));
+    drop(lab);
+
+    let begins = || LabSpec { begins_with: Some(kept.clone()), ..spec("begins") };
+    for round in 0..2 {
+        let lab = hosts::up(begins()).unwrap().guard();
+        let host = lab.host("a").unwrap();
+        assert_eq!(host.read_file("/srv/kept").unwrap(), b"written before", "round {round}");
+        assert!(host.read_file("/etc/issue").is_err(), "what was removed is gone");
+        assert_eq!(host.run(&["cat", "/etc/machine-id"]).unwrap(), machine);
+        assert_eq!((host.address(), fs::read_to_string(lab.known_hosts()).unwrap()), (address, key.clone()));
+        assert_eq!(ssh_says(&lab, "ops", host, "hostname"), "a");
+        // What it writes is its own.
+        host.write_file("/srv/kept", b"written by another").unwrap();
+        host.reset().unwrap();
+        assert_eq!(host.read_file("/srv/kept").unwrap(), b"written before");
+    }
+    let other = LabSpec { hosts: vec![HostSpec::new("b", Release::Bookworm)], ..begins() };
+    assert!(hosts::up(other).is_err_and(|error| with_sources(&error).contains("was kept of other hosts")));
+    fs::remove_dir_all(&kept).unwrap();
+}
+
+#[test]
 fn a_reboot_from_inside_is_a_reboot() {
     let lab = up("reboot", vec![HostSpec::new("a", Release::Trixie)]);
     let host = lab.host("a").unwrap();

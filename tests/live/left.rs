@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use pgstead::lab::hosts::Host;
+use pgstead::lab::hosts::Release;
 
 use crate::scenario::Scenario;
 
@@ -71,4 +72,23 @@ fn save(command: &mut Command, to: &Path) {
         Err(error) => error.to_string().into_bytes(),
     };
     let _ = fs::write(to, text);
+}
+
+#[test]
+fn a_scenario_that_fails_leaves_what_tells_why() {
+    let dir = folder();
+    let failed = std::panic::catch_unwind(|| {
+        let lab = Scenario::boot(Release::Trixie, &["a"]);
+        lab.pgstead(&["validate"]).expect(0);
+        panic!("it fails on purpose");
+    });
+    assert!(failed.is_err());
+    let said = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    assert!(said("pgstead.log").contains("validate"));
+    assert!(said("pgstead.yaml").contains("\"topology\""));
+    assert!(said("check.log").contains("\"verdict\"") || said("check.log").contains("ERROR"), "{}", said("check.log"));
+    assert!(said("a/journal.log").contains("systemd"));
+    assert!(said("a/processes.log").contains("sshd"));
+    assert!(said("a/boot.log").contains("systemd"));
+    fs::remove_dir_all(&dir).unwrap();
 }
