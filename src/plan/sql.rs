@@ -107,10 +107,7 @@ impl Missing {
 fn grants(role: &str) -> Sql {
     let to = |sql: Sql| sql.identifier(role).text(";\n");
     match role {
-        roles::OPERATOR => {
-            let sql = to(Sql::new().text("GRANT pg_monitor, pg_checkpoint TO "));
-            to(sql.text("GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO "))
-        }
+        roles::OPERATOR => to(Sql::new().text("GRANT pg_monitor, pg_checkpoint TO ")),
         // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
         roles::REWIND => to(Sql::new()
             .text("GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),\n")
