@@ -100,9 +100,10 @@ async fn settled(
 
 /// How long a look may take: whoever wishes more waits longer.
 fn patience(wish: Wish) -> Duration {
-    const MORE: Duration = Duration::from_secs(60);
+    const DATABASES: Duration = Duration::from_secs(60);
+    const BESIDE: Duration = Duration::from_secs(15);
     const TREE: Duration = Duration::from_secs(600);
-    let more = [(wish.readiness, MORE), (wish.beside_size, MORE), (wish.size, TREE)];
+    let more = [(wish.readiness, DATABASES), (wish.beside_size, BESIDE), (wish.size, TREE)];
     more.into_iter().filter(|(is_wished, _)| *is_wished).map(|(_, more)| more).sum::<Duration>() + LOOK
 }
 

@@ -107,11 +107,11 @@ fn grants(role: &str) -> Sql {
     match role {
         roles::OPERATOR => {
             let sql = to(Sql::new().text("GRANT pg_monitor, pg_checkpoint TO "));
-            let sql = to(sql.text("GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO "));
             // A trigger at every login that writes would keep it out of a standby. Only a superuser can say so, here.
             sql.text("DO $do$ BEGIN IF current_setting('server_version_num')::int >= 170000 THEN ALTER ROLE ")
                 .identifier(role)
-                .text(" SET event_triggers = off; END IF; END $do$;\n")
+                .text(" SET event_triggers = off; END IF; END $do$;
+")
         }
         // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
         roles::REWIND => to(Sql::new()
