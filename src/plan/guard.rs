@@ -29,6 +29,9 @@ pub const PEERS: &str = "peers";
 /// counts for nothing.
 const START_ALONE: &str = "start-alone";
 
+/// How long an instance that starts may take to replay one segment of WAL, in seconds, before its start counts as failed.
+pub const START_SECONDS: u32 = 300;
+
 /// The role of a server that nothing may start.
 pub const FENCED: &str = "fenced\n";
 
@@ -98,14 +101,34 @@ const FAST_SHUTDOWN: &str =
 KillSignal=SIGINT
 ";
 
+/// How a unit of Debian's runs an instance of which not all processes may get a signal at once: the postmaster is the unit's own
+/// process from the first moment, and the start ends when it accepts connections, whoever waits for it.
+fn in_foreground(seen: Seen<'_>) -> String {
+    let layout = seen.layout;
+    // As the instance's user, who owns what is read. It says nothing of the log, where the journal is at hand.
+    let user = [["--reuid=", &layout.os_user].concat(), ["--regid=", &layout.os_user].concat()];
+    let [wait, seconds] = [layout.own("wait-ready"), START_SECONDS.to_string()];
+    let words = ["/usr/bin/setpriv", &user[0], &user[1], "--init-groups", "/bin/sh", &wait, &layout.data_directory];
+    let words = words.into_iter().chain([seconds.as_str(), "/dev/null"]);
+    let command: Vec<String> = words.map(systemd::word).collect();
+    [
+        "# The postmaster is the unit's own process, and it alone gets a signal: a stop while it starts is a fast shutdown, too.\n",
+        "Type=exec\nPIDFile=\nExecStart=\n",
+        "ExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect --foreground --stdlog %i start\n",
+        "# The start ends when it accepts connections, and not before.\nExecStartPost=-",
+        &command.join(" "),
+        "\nKillMode=mixed\nKillSignal=SIGINT\n",
+    ]
+    .concat()
+}
+
 /// Returns the drop-in with its directory; nothing where no unit runs the instance.
 ///
 /// A unit that is stopped before its start has ended never runs what stops it: every process gets a signal instead. Debian's
 /// start ends two seconds after the instance answers, and its signal is SIGTERM: the startup process ends of itself, and the
 /// postmaster may wait for ever for one that it started anew. SIGINT is a fast shutdown to the postmaster (manual 19.5), and
-/// harmless to the others where the version says so; elsewhere [`service::start_commands`] waits until the start has ended.
-///
-/// [`service::start_commands`]: crate::plan::service::start_commands
+/// harmless to the others where the version says so; elsewhere the postmaster is started so that it alone gets it
+/// (docs/adr/0023-a-postmaster-in-the-foreground.md).
 ///
 /// The guard runs as root, whoever the unit's user is: it reads and says what it refuses in a directory of root's.
 pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
@@ -118,7 +141,11 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
         "[Service]\nExecStartPre=+",
         &command.join(" "),
         "\n# A primary waits for an answer of the others, for as long as it takes.\nTimeoutStartSec=infinity\n",
-        if seen.layout.kind == LayoutKind::Debian && seen.version.may_interrupt_all() { FAST_SHUTDOWN } else { "" },
+        &match seen.layout.kind {
+            LayoutKind::Debian if seen.version.may_interrupt_all() => FAST_SHUTDOWN.to_owned(),
+            LayoutKind::Debian => in_foreground(seen),
+            _ => String::new(),
+        },
     ]
     .concat();
     let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));

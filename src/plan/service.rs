@@ -15,9 +15,6 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 
-/// How long an instance may take to accept connections, in seconds. Recovery after a base backup replays its WAL.
-const START_SECONDS: u32 = 300;
-
 /// How long an instance may take to write its shutdown checkpoint, in seconds: as long as to start.
 const STOP_SECONDS: u32 = 300;
 
@@ -112,10 +109,6 @@ fn commands(seen: Seen<'_>, word: Option<Argv>) -> Vec<Argv> {
         );
     }
     commands.push(wait_ready(seen));
-    if let Some(unit) = layout.unit.as_ref().filter(|_| !seen.version.may_interrupt_all()) {
-        // It joins the start that is under way: a stop before its end would signal every process (see `guard::drop_in`).
-        commands.push(Argv::new(files::administrator(seen.seen), "systemctl").args(["start", unit]));
-    }
     commands
 }
 
@@ -141,7 +134,7 @@ pub fn wait_ready(seen: Seen<'_>) -> Argv {
     // be mounted without permission to execute.
     Argv::new(RunAs::User(layout.os_user.clone()), "sh")
         .arg(layout.own("wait-ready"))
-        .args([&layout.data_directory, &START_SECONDS.to_string(), &log_file(layout)])
+        .args([&layout.data_directory, &guard::START_SECONDS.to_string(), &log_file(layout)])
         .args(layout.unit.clone())
 }
 

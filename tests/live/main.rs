@@ -1,4 +1,4 @@
-//! Live scenarios: pgstead on real Debian hosts with systemd, sshd and PostgreSQL 15 and 17.
+//! Live scenarios: pgstead on real Debian hosts with systemd, sshd and PostgreSQL 15, 17 and 18.
 //!
 //! Outcomes are read with psql on the hosts, past SSH and past pgstead's own `check`. They need root for the hosts lab
 //! and fail without it; nothing is skipped. Adding a scenario is adding a function.
