@@ -110,8 +110,7 @@ fn grants(role: &str) -> Sql {
             // A trigger at every login that writes would keep it out of a standby. Only a superuser can say so, here.
             sql.text("DO $do$ BEGIN IF current_setting('server_version_num')::int >= 170000 THEN ALTER ROLE ")
                 .identifier(role)
-                .text(" SET event_triggers = off; END IF; END $do$;
-")
+                .text(" SET event_triggers = off; END IF; END $do$;\n")
         }
         // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
         roles::REWIND => to(Sql::new()
