@@ -118,6 +118,8 @@ fn in_foreground(seen: Seen<'_>) -> String {
         "# The start ends when it accepts connections, and not before.\nExecStartPost=-",
         &command.join(" "),
         "\nKillMode=mixed\nKillSignal=SIGINT\n",
+        "[Unit]\n# Starts are quick, and nobody but a person or pgstead asks for them: none is one too many.\n",
+        "StartLimitIntervalSec=0\n",
     ]
     .concat()
 }
