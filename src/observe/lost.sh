@@ -31,6 +31,14 @@ before() { # WAL TIMELINE LSN
   [ "$page" -ge "$segment" ] || page=$segment
   printf '%s %X/%08X\n' "$size" "$high" "$page"
 }
+# Prints the names of the segments with a position and of the last one that there is: named, they are read whatever else the
+# directory lists. pg_waldump would take their size from what it finds first, and one that was only made ready tells none.
+segments() { # WAL TIMELINE LSN SIZE
+  printf '%08X%08X%08X\n' "$2" "$((0x${3%/*}))" "$((0x${3#*/} / $4))"
+  last=''
+  for file in "$1/$(printf %08X "$2")"????????????????; do [ ! -e "$file" ] || last=${file##*/}; done
+  [ -z "$last" ] || echo "$last"
+}
 # Prints what was written in its turn behind a position where the log cannot be read on. A page names its own position, and one
 # that was only made ready, or was used before, names none or another (xlog_internal.h, xlp_pageaddr). A record names the
 # position of the one before it (xlogrecord.h, xl_prev); where that one is all zeros, it was never finished, nor acknowledged.
@@ -75,7 +83,9 @@ case $verb in
     # From a few pages before the position on: that the record which ends there is here shows that this log reaches it. It ends
     # with an error where the WAL ends, which is how a log that was cut off ends.
     from=$(before "$1/pg_wal" "$2" "$3")
-    summary=$(as_instance "$program" --path "$1/pg_wal" --timeline "$2" --start "${from#* }" 2>&1 |
+    # shellcheck disable=SC2046 # Names of segments are words.
+    summary=$(as_instance "$program" --path "$1/pg_wal" --start "${from#* }" \
+      $(segments "$1/pg_wal" "$2" "${from#* }" "${from%% *}") 2>&1 |
       awk -v start="$3" -v size="${from%% *}" '
       function number(lsn,  part, n, i) {
         split(lsn, part, "/"); n = 0

@@ -101,9 +101,15 @@ ask_all() {
   wait
 }
 bytes() { echo "$((0x${1%/*} << 32 | 0x${1#*/}))"; }
-# Says whether the WAL in pg_wal can be read up to a position, as crash recovery would.
+# Returns the name of the segment with a byte (xlog_internal.h, XLogFileName).
+segment_of() { # BYTE
+  printf '%08X%08X%08X' "$timeline" "$(($1 >> 32))" "$((($1 & 0xFFFFFFFF) / segment_bytes))"
+}
+# Says whether the WAL in pg_wal can be read up to a position, as crash recovery would. The segments are named: pg_waldump would
+# take their size from whatever the directory lists first, and a segment that was only made ready tells none.
 reads() { # FROM, TO
-  as_user "${psql%/*}/pg_waldump" --quiet --path="$data/pg_wal" --timeline="$timeline" --start="$1" --end="$2" >/dev/null 2>&1
+  first=$(segment_of "$(bytes "$1")") last=$(segment_of "$(($(bytes "$2") - 1))")
+  as_user "${psql%/*}/pg_waldump" --quiet --path="$data/pg_wal" --start="$1" --end="$2" "$first" "$last" >/dev/null 2>&1
 }
 # Says whether this server has its WAL up to a position that a standby of the same timeline has. A primary sends nothing that
 # it has not written and flushed, so one that crashed has it; one that was put back to an older state has not.
