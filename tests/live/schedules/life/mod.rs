@@ -33,9 +33,9 @@ use crate::traces::Recorders;
 /// How many schedules each version plays unless told otherwise.
 const SCHEDULES: u64 = 1;
 
-/// How many rounds one has; and where nobody asked for a certain one.
-const ROUNDS: usize = 15;
-const USUAL_ROUNDS: usize = 4;
+/// How many rounds one has, unless `PGSTEAD_ROUNDS` says otherwise; and where nobody asked for certain ones.
+const ROUNDS: u64 = 15;
+const USUAL_ROUNDS: u64 = 4;
 
 struct Life {
     seed: u64,
@@ -55,7 +55,8 @@ impl schedules::Schedule for Life {
         let rng = &mut Rng::with_seed(seed);
         let is_cascade = rng.bool();
         // The first rounds are the same, however many there are.
-        let n = if schedules::number("PGSTEAD_SCHEDULES").is_some() { ROUNDS } else { USUAL_ROUNDS };
+        let usual = if schedules::number("PGSTEAD_SCHEDULES").is_some() { ROUNDS } else { USUAL_ROUNDS };
+        let n = schedules::number("PGSTEAD_ROUNDS").unwrap_or(usual);
         Self { seed, is_cascade, rounds: (0..n).map(|_| Event::of(rng)).collect() }
     }
 
@@ -132,5 +133,5 @@ fn life_on_17() {
 
 #[test]
 fn life_on_18() {
-    schedules::play::<Life>(Release::Forky, 8_200, SCHEDULES);
+    schedules::play::<Life>(Release::Forky, 8_206, SCHEDULES);
 }

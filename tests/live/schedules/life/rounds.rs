@@ -336,7 +336,10 @@ impl<'a> Play<'a> {
         if ![0, 7, 10].contains(&check.code) {
             self.troubles.push(format!("a check with a cut line: {check}"));
         }
-        self.run(&["bootstrap"]);
+        if self.rng.bool() {
+            let to = self.standbys()[self.rng.usize(0..2)];
+            self.run(&["switchover", "--to", to]);
+        }
         let lab = &self.stage.lab;
         lab.lab().mend_drop(lab.host(one), lab.host(other)).unwrap();
     }
