@@ -75,6 +75,10 @@ impl schedules::Schedule for Life {
             play.stage.say(format_args!("round {}, {} is the primary: {event}", index + 1, play.primary));
             play.round(event);
             let mut troubles = std::mem::take(&mut play.troubles);
+            if troubles.iter().any(|trouble| trouble.starts_with("I5: it does not settle")) {
+                let _ = (writer.end(), recorders.end());
+                return troubles;
+            }
             if let Some(errors) = writer.stalls() {
                 troubles.push(format!("nobody can write any more: {errors}"));
             }
