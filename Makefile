@@ -38,7 +38,7 @@ bench: ## micro-benchmarks, and bootstrap in the hosts lab against the bare comm
 	@scripts/install-packages test
 	cargo bench --locked
 
-soak: ## what takes long, virtual machines among it, and 600 random schedules of faults, 100 of bootstraps, switchovers and failovers on each version (root); SEED=N SCHEDULES=1 plays one again
+soak: ## what takes long, virtual machines among it, and 1200 random schedules of faults, 100 of bootstraps, switchovers, failovers and whole lives on each version (root); SEED=N SCHEDULES=1 plays one again
 	@scripts/install-packages test
 	@PGSTEAD_SCHEDULES=$(SCHEDULES) PGSTEAD_SCHEDULE_SEED=$(SEED) scripts/soak
 

@@ -476,7 +476,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
                 .server(name)
                 .detail("It is stopped, and its role file says standby. Nothing was changed.")
                 .hint(format!(
-                    "If it is still meant to be a standby: touch {path}/standby.signal && chown {user}: {path}/standby.signal",
+                    "If it only lost the file: touch {path}/standby.signal && chown {user}: {path}/standby.signal. If somebody promoted it, it has writes of its own, and comes back as a standby by: pgstead reseed {name}",
                     user = seen.layout.os_user
                 ))
             });

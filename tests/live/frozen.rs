@@ -22,7 +22,7 @@ use crate::traces::Recorders;
 const TO_B: [&str; 6] = ["switchover", "--to", "b", "--yes", "--format", "json"];
 
 /// Starts a command and waits until it has frozen at a moment.
-fn frozen_at(lab: &Scenario, args: &[&str], moment: &str) -> Started {
+pub(crate) fn frozen_at(lab: &Scenario, args: &[&str], moment: &str) -> Started {
     let log = lab.path().with_file_name("frozen");
     let _ = std::fs::remove_file(&log);
     let mut command = lab.command(args);
@@ -40,16 +40,16 @@ fn frozen_at(lab: &Scenario, args: &[&str], moment: &str) -> Started {
 }
 
 /// As if the leases had not been renewed for two minutes; the hosts' own clocks judge.
-fn leases_run_out(lab: &Scenario, servers: &[&str]) {
+pub(crate) fn leases_run_out(lab: &Scenario, servers: &[&str]) {
     for server in servers {
-        lab.run(server, &["touch", "-d", "2 minutes ago", &format!("/var/lib/pgstead/lab/{server}/lock")]);
+        lab.run(server, &["touch", "-c", "-d", "2 minutes ago", &format!("/var/lib/pgstead/lab/{server}/lock")]);
     }
 }
 
 /// The state directory of somebody else in the team: the same secrets, on another machine.
-fn colleague(lab: &Scenario) -> PathBuf {
+pub(crate) fn colleague(lab: &Scenario) -> PathBuf {
     let theirs = lab.path().with_file_name("colleague");
-    std::fs::create_dir(&theirs).unwrap();
+    std::fs::create_dir_all(&theirs).unwrap();
     copy(&lab.state(), &theirs);
     theirs
 }
@@ -58,7 +58,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     assert!(std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
-fn of(lab: &Scenario, state: &std::path::Path, args: &[&str]) -> Ran {
+pub(crate) fn of(lab: &Scenario, state: &std::path::Path, args: &[&str]) -> Ran {
     lab.pgstead(&[args, &["--state", &state.to_string_lossy()]].concat())
 }
 

@@ -49,6 +49,9 @@ pub(crate) fn links(lab: &Scenario) -> Vec<(String, String)> {
 }
 
 fn primary(lab: &Scenario) -> String {
+    if let Some(name) = &lab.moved_to {
+        return name.clone();
+    }
     let servers = lab.inventory["servers"].as_object().unwrap();
     servers.iter().find(|(_, server)| server["kind"] == "primary").unwrap().0.clone()
 }

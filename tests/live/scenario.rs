@@ -30,6 +30,8 @@ pub(crate) struct Scenario {
     _place: Option<Place>,
     /// The inventory as a value; [`Scenario::edit`] changes it.
     pub(crate) inventory: Value,
+    /// Who the primary is, where that is another one than the inventory prefers.
+    pub(crate) moved_to: Option<String>,
     /// The port of every instance.
     pub(crate) port: u16,
     dir: TempDir,
@@ -159,7 +161,8 @@ impl Scenario {
         spec.dir = dir.path().join("lab");
         let lab = hosts::up(spec).unwrap_or_else(|error| panic!("{}", chain(&error))).guard();
         let inventory = hosts::inventory::value(&lab);
-        let scenario = Self { lab: Some(lab), _place: None, inventory, port: 5432, dir, since: Instant::now() };
+        let scenario =
+            Self { lab: Some(lab), _place: None, inventory, moved_to: None, port: 5432, dir, since: Instant::now() };
         scenario.write();
         scenario
     }
@@ -267,6 +270,7 @@ impl Scenario {
         });
         let _ = std::fs::remove_dir_all(self.dir.path().join(".pgstead"));
         self.inventory = hosts::inventory::value(self.lab());
+        self.moved_to = None;
         self.port = 5432;
         self.write();
     }

@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use pgstead::lab::hosts::Host;
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
@@ -19,6 +20,7 @@ use crate::faults::crashing_with;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
+use crate::scenario::chain;
 use crate::scenario::until;
 use crate::scenario::with_pause;
 use crate::traces::Recorders;
@@ -28,9 +30,8 @@ use crate::traces::Traces;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A client on one of the hosts that writes a row every 5 ms, through a connection string that names every server.
-pub(crate) struct Writer<'a> {
-    lab: &'a Scenario,
-    host: &'a str,
+pub(crate) struct Writer {
+    host: Host,
     child: Child,
 }
 
@@ -42,9 +43,9 @@ pub(crate) struct Written {
     pub(crate) longest_gap_ms: u64,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// Starts a client, with the connection string that pgstead gives it.
-    pub(crate) fn start(lab: &'a Scenario, host: &'a str) -> Self {
+    pub(crate) fn start(lab: &Scenario, host: &str) -> Self {
         const RUN: &str = "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass; touch /run/app
             export PGPASSFILE=/run/app.pass PGCONNECT_TIMEOUT=2
             while [ -e /run/app ]; do
@@ -62,14 +63,17 @@ impl<'a> Writer<'a> {
         let uri = told["databases"][0]["uri"].as_str().unwrap();
         let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN), "bash", uri]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
-        let writer = Self { lab, host, child };
+        let writer = Self { host: lab.host(host).clone(), child };
         writer.goes_on();
         writer
     }
 
     fn n_written(&self) -> u64 {
-        let count = self.lab.run(self.host, &["sh", "-c", "cat /run/app.written 2>/dev/null | wc -l"]);
-        count.trim().parse().unwrap()
+        self.look("cat /run/app.written 2>/dev/null | wc -l").trim().parse().unwrap()
+    }
+
+    fn look(&self, script: &str) -> String {
+        self.host.run(&["sh", "-c", script]).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     /// Demands that rows are acknowledged from now on.
@@ -83,14 +87,19 @@ impl<'a> Writer<'a> {
     pub(crate) fn stalls(&self) -> Option<String> {
         let before = self.n_written();
         until(Instant::now() + SOON, || self.n_written() > before + 20);
-        let errors = || self.lab.run(self.host, &["sh", "-c", "tail -n 5 /run/app.errors"]);
+        let errors = || self.look("tail -n 5 /run/app.errors");
         (self.n_written() <= before + 20).then(errors)
     }
 
     pub(crate) fn end(mut self) -> Written {
-        self.lab.run(self.host, &["rm", "/run/app"]);
+        self.look("rm /run/app");
         assert!(self.child.wait().unwrap().success());
-        let text = self.lab.run(self.host, &["cat", "/run/app.written"]);
+        self.so_far()
+    }
+
+    /// What was acknowledged until now, while it goes on.
+    pub(crate) fn so_far(&self) -> Written {
+        let text = self.look("cat /run/app.written");
         // What was cut off in the middle of a line was not acknowledged.
         let rows: Vec<(u64, u64)> = text
             .lines()

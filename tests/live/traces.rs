@@ -131,27 +131,36 @@ impl Recorders {
             }
             recorder.thread.join().unwrap();
         }
-        let mut traces = Traces::default();
-        for entry in std::fs::read_dir(self.dir.path()).unwrap().flatten() {
-            let text = std::fs::read_to_string(entry.path()).unwrap();
-            let file = entry.file_name().into_string().unwrap();
-            match file.split_once('.').unwrap() {
-                (SAMPLER, host) => {
-                    // A killed psql may leave half a line.
-                    let sample = |line: &str| {
-                        let (at, writable) = line.split_once(' ')?;
-                        let at = at.parse().ok().filter(|_| at.len() == 13)?;
-                        Some(Sample { at, writable: writable.parse::<u8>().ok()? == 1 })
-                    };
-                    traces.samples.push((host.to_owned(), text.lines().filter_map(sample).collect()));
-                }
-                // The last line may be half a number, and a row that was not acknowledged.
-                _ => traces
-                    .acknowledged
-                    .extend(text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse::<u64>().ok())),
-            }
-        }
-        traces.samples.sort_by(|one, other| one.0.cmp(&other.0));
-        traces
+        read(self.dir.path())
     }
+
+    /// What was recorded until now, while they go on.
+    pub(crate) fn so_far(&self) -> Traces {
+        read(self.dir.path())
+    }
+}
+
+fn read(dir: &Path) -> Traces {
+    let mut traces = Traces::default();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let file = entry.file_name().into_string().unwrap();
+        match file.split_once('.').unwrap() {
+            (SAMPLER, host) => {
+                // A killed psql may leave half a line.
+                let sample = |line: &str| {
+                    let (at, writable) = line.split_once(' ')?;
+                    let at = at.parse().ok().filter(|_| at.len() == 13)?;
+                    Some(Sample { at, writable: writable.parse::<u8>().ok()? == 1 })
+                };
+                traces.samples.push((host.to_owned(), text.lines().filter_map(sample).collect()));
+            }
+            // The last line may be half a number, and a row that was not acknowledged.
+            _ => traces
+                .acknowledged
+                .extend(text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse::<u64>().ok())),
+        }
+    }
+    traces.samples.sort_by(|one, other| one.0.cmp(&other.0));
+    traces
 }

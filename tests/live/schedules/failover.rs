@@ -37,15 +37,15 @@ const SCHEDULES: u64 = 1;
 const RUNS_MAX: usize = 6;
 
 /// Where the client runs: no server, and no fault strikes it.
-const CLIENT: &str = "w";
+pub(super) const CLIENT: &str = "w";
 
 /// Each row has the time of its making as its number: what is lost cannot be mistaken for what came later.
-const LEDGER: &str =
+pub(super) const LEDGER: &str =
     "ALTER TABLE ledger ALTER id SET DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// A client finds out within seconds that nobody answers any more: its system's settings, since a kernel waits for a quarter of
 /// an hour.
-const IMPATIENT: &str = "cd /proc/sys/net/ipv4; echo 4 >tcp_retries2; echo 3 >tcp_keepalive_time; \
+pub(super) const IMPATIENT: &str = "cd /proc/sys/net/ipv4; echo 4 >tcp_retries2; echo 3 >tcp_keepalive_time; \
     echo 1 >tcp_keepalive_intvl; echo 3 >tcp_keepalive_probes";
 
 /// What strikes while the primary is replaced.
@@ -165,7 +165,7 @@ impl schedules::Schedule for Failover {
         let mut play = Play { schedule: self, stage, troubles: Vec::new(), codes: Vec::new() };
         let begun = Instant::now();
         play.a_fails();
-        let mut operator = Operator::new(self.to, self.accepts_loss);
+        let mut operator = Operator::new("a", self.to, self.accepts_loss);
         let outcome = play.replace(&mut operator);
         let replaced = begun.elapsed().as_secs_f64();
         let to = operator.to.clone();
@@ -486,7 +486,7 @@ pub(super) fn writes_again(traces: &Traces, to: &str, until_then: u64) -> Vec<St
         .collect()
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     jiff::Timestamp::now().as_millisecond().try_into().unwrap()
 }
 

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod deaths;
 mod failover;
+mod life;
 mod operator;
 mod rings;
 mod strikes;

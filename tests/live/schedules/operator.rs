@@ -1,6 +1,7 @@
 //! Who commands a failover: reads what was said, follows the hints, and is honest about what is off.
 
 use crate::scenario::Ran;
+use crate::schedules::NAMES;
 use crate::schedules::Stage;
 
 /// What was told of the loss.
@@ -17,6 +18,8 @@ pub(super) enum Told {
 /// An operator with a wish.
 #[derive(Debug, Clone)]
 pub(super) struct Operator {
+    /// Who was the primary.
+    pub(super) from: &'static str,
     /// Who shall be the primary.
     pub(super) to: String,
     /// Whether what only the former primary has may be lost.
@@ -28,8 +31,8 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    pub(super) fn new(to: &str, accepts_loss: bool) -> Self {
-        Self { to: to.to_owned(), accepts_loss, told: Vec::new(), has_missed: false }
+    pub(super) fn new(from: &'static str, to: &str, accepts_loss: bool) -> Self {
+        Self { from, to: to.to_owned(), accepts_loss, told: Vec::new(), has_missed: false }
     }
 
     /// The command. A server is said to be off only when it is.
@@ -38,10 +41,15 @@ impl Operator {
         if self.accepts_loss {
             words.push("--accept-loss");
         }
-        if !stage.lab.host("a").is_running() {
-            words.extend(["--attest-fenced", "a", "--reason", "the lab cut its power"]);
+        if !stage.lab.host(self.from).is_running() {
+            words.extend(["--attest-fenced", self.from, "--reason", "the lab cut its power"]);
         }
         words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The standby that is not to be the primary.
+    fn other(&self) -> String {
+        NAMES.into_iter().find(|name| *name != self.from && *name != self.to).unwrap().to_owned()
     }
 
     /// Remembers what was told of the loss, and follows what can be followed on the command line.
@@ -52,14 +60,14 @@ impl Operator {
                 "loss-needs-consent" => self.accepts_loss = true,
                 "not-looked-at" => self.has_missed = true,
                 "successor-behind" => {
-                    let other = if self.to == "b" { "c" } else { "b" };
+                    let other = self.other();
                     assert!(ran.to_string().contains(&format!("pgstead failover --to {other}")), "{ran}");
-                    self.to = other.to_owned();
+                    self.to = other;
                     return;
                 }
                 // The other one is the primary already.
-                "primary-runs" if !ran.to_string().contains("\\\"a\\\" is the primary") => {
-                    self.to = if self.to == "b" { "c" } else { "b" }.to_owned();
+                "primary-runs" if !ran.to_string().contains(&format!("\\\"{}\\\" is the primary", self.from)) => {
+                    self.to = self.other();
                     return;
                 }
                 _ => {}
