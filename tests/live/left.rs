@@ -18,7 +18,7 @@ pub(crate) fn keep(lab: &Scenario) {
     let dir = folder();
     let _ = fs::remove_dir_all(&dir);
     if let Err(error) = fs::create_dir_all(&dir) {
-        eprintln!("nothing is left of it: {}: {error}", dir.display());
+        println!("nothing is left of it: {}: {error}", dir.display());
         return;
     }
     let _ = fs::copy(lab.said(), dir.join("pgstead.log"));
@@ -30,7 +30,7 @@ pub(crate) fn keep(lab: &Scenario) {
     for host in lab.lab().hosts() {
         of_host(host, &dir.join(host.name()));
     }
-    eprintln!("what it left: {}", dir.display());
+    println!("what it left: {}", dir.display());
 }
 
 /// Below the target directory, under the test's name.
