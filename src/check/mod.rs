@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod files;
 pub mod guard;
 pub mod links;
+pub mod log;
 pub mod pooler;
 pub mod report;
 mod room;
