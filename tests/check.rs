@@ -95,15 +95,21 @@ fn render(report: &CheckReport) -> String {
     for link in &report.links {
         let _ = writeln!(text, "{} → {}: {}", link.upstream, link.standby, word(&link.verdict));
     }
-    for finding in report.findings.iter().map(|finding| &finding.diagnostic) {
+    for (finding, follows) in report.findings.iter().map(|finding| (&finding.diagnostic, &finding.follows)) {
         let severity = format!("{:?}", finding.severity).to_uppercase();
         let server = finding.server.as_deref().unwrap_or("-");
         let _ = writeln!(text, "\n{severity} [{}] {server}: {}", finding.code, finding.message);
+        if let Some(cause) = follows {
+            let _ = writeln!(text, "FOLLOWS FROM: [{}] {}", cause.code, cause.server.as_deref().unwrap_or("-"));
+        }
         for (label, line) in [("DETAIL: ", &finding.detail), ("HINT: ", &finding.hint)] {
             if let Some(line) = line {
                 let _ = writeln!(text, "{label}{line}");
             }
         }
+    }
+    if let Some(next) = report.next() {
+        let _ = writeln!(text, "\nNEXT: {next}");
     }
     text
 }

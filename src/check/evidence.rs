@@ -28,6 +28,17 @@ pub struct Evidence {
     pub amcheck: Option<BTreeMap<ServerName, Observed<Vec<Amcheck>>>>,
     /// A segment's way into the archive (L20).
     pub archive: Option<Observed<ArchiveTrip>>,
+    /// The ends of the logs that say why something does not run or stream, by server.
+    pub logs: BTreeMap<ServerName, Observed<Log>>,
+}
+
+/// The end of an instance's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The file, or the words for a journal.
+    pub file: String,
+    /// Its last lines.
+    pub text: String,
 }
 
 /// One look at a link.

@@ -6,6 +6,7 @@ use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::LinkReport;
 use crate::check::Verdict;
+use crate::check::log;
 use crate::check::slots;
 use crate::diagnostic::Diagnostic;
 use crate::model::lsn::Lsn;
@@ -90,7 +91,7 @@ pub fn check_links(
     let mut findings = Vec::new();
     for link in links {
         let mut of_link = Vec::new();
-        of_link.extend(check_sender(topology, observation, link));
+        of_link.extend(check_sender(topology, observation, link, evidence));
         of_link.extend(instance(observation, &link.upstream).into_iter().flat_map(|upstream| {
             let sender = match senders(upstream, link).as_slice() {
                 [one] => Some(*one),
@@ -109,7 +110,7 @@ pub fn check_links(
 }
 
 /// L4: the upstream's view.
-fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> Vec<Finding> {
+fn check_sender(topology: &Topology, observation: &Observation, link: &Link, evidence: &Evidence) -> Vec<Finding> {
     let Link { upstream, standby } = link;
     let Some(seen) = instance(observation, upstream) else {
         return vec![Finding::unknown(
@@ -126,14 +127,7 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
     let sender = match senders(seen, link).as_slice() {
         [one] => *one,
         [] => {
-            findings.push(Finding::unhealthy(
-                Diagnostic::error(
-                    "no-sender",
-                    format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\""),
-                )
-                .server(upstream)
-                .hint(format!("The log of \"{standby}\" says why: it tries again every few seconds.")),
-            ));
+            findings.push(Finding::unhealthy(not_connected(observation, link, evidence)));
             return findings;
         }
         several => {
@@ -191,6 +185,26 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link) -> 
         wrong("wrong-address", format!("it comes from {found}, which is not an address of \"{standby}\""));
     }
     findings
+}
+
+/// Says that a standby is not connected, and why, by its own log.
+fn not_connected(observation: &Observation, link: &Link, evidence: &Evidence) -> Diagnostic {
+    let Link { upstream, standby } = link;
+    let message = format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\"");
+    let diagnostic = Diagnostic::error("no-sender", message).server(upstream);
+    if observation.server(standby).is_some_and(|seen| seen.instance.is_absent()) {
+        return diagnostic.hint(format!("It connects by itself once the instance on \"{standby}\" runs."));
+    }
+    let log = evidence.logs.get(standby).and_then(Observed::known);
+    match log.and_then(|log| Some((log::complaint(&log.text)?, &log.file))) {
+        Some((complaint, file)) => diagnostic
+            .detail(format!("The log of \"{standby}\" says: {} ({file})", complaint.message))
+            .hint("Fix what it says. It tries again every few seconds, and then connects by itself."),
+        None => diagnostic.hint(format!(
+            "Read the log of \"{standby}\"{}: it tries again every few seconds.",
+            log.map_or(String::new(), |log| format!(" ({})", log.file))
+        )),
+    }
 }
 
 /// L5: the standby's own view.

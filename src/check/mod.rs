@@ -7,12 +7,14 @@ mod access;
 mod brought;
 pub mod canary;
 pub mod catalog;
+pub mod cause;
 mod certificates;
 mod durability;
 pub mod evidence;
 pub mod files;
 pub mod guard;
 pub mod links;
+pub mod log;
 pub mod pooler;
 pub mod report;
 mod room;
@@ -21,7 +23,7 @@ pub mod servers;
 mod slots;
 mod soundness;
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
@@ -35,6 +37,7 @@ pub use canary::Canaries;
 pub use canary::Canary;
 pub use canary::Chain;
 pub use canary::first_difference;
+pub use cause::Cause;
 pub use evidence::Evidence;
 pub use report::CheckEntry;
 pub use report::CheckReport;
@@ -65,6 +68,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What it is about.
     pub scope: Scope,
+    /// The finding that it follows from, where it is not one of its own.
+    pub follows: Option<Cause>,
 }
 
 /// What a finding is about, and so whose verdict it decides besides the topology's.
@@ -81,18 +86,18 @@ pub enum Scope {
 impl Finding {
     /// A finding that proves something wrong.
     fn unhealthy(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Unhealthy, scope: Scope::Server }
+        Self { diagnostic, verdict: Verdict::Unhealthy, scope: Scope::Server, follows: None }
     }
 
     /// A finding that says something could not be looked at.
     fn unknown(mut diagnostic: Diagnostic) -> Self {
         diagnostic.severity = Severity::Warning;
-        Self { diagnostic, verdict: Verdict::Unknown, scope: Scope::Server }
+        Self { diagnostic, verdict: Verdict::Unknown, scope: Scope::Server, follows: None }
     }
 
     /// A finding that is worth knowing while everything works.
     fn remark(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server }
+        Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server, follows: None }
     }
 
     /// Returns the number of the check that tells it.
@@ -130,7 +135,7 @@ pub fn check(
     let mut findings = servers::check_servers(topology, observation, primary, &links, evidence);
     findings.extend(links::check_links(topology, observation, primary, &links, evidence));
     findings.retain(|finding| selection.keeps(finding.diagnostic.code));
-    findings.sort_by_key(|finding| Reverse((finding.verdict, finding.diagnostic.severity)));
+    let findings = cause::group(findings, &links, primary);
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);
     CheckReport {
         topology: topology.name().clone(),
@@ -141,6 +146,16 @@ pub fn check(
         checks: checks(topology, observation, primary, evidence, selection, &findings),
         findings,
     }
+}
+
+/// Returns the servers whose logs say why: standbys that do not connect, and instances that do not run.
+pub fn logs_wanted(report: &CheckReport) -> BTreeSet<ServerName> {
+    let wants = |finding: &Finding| match (finding.diagnostic.code, &finding.scope) {
+        ("no-sender", Scope::Link(standby)) => Some(standby.clone()),
+        ("instance-not-running", _) => finding.diagnostic.server.as_deref()?.parse().ok(),
+        _ => None,
+    };
+    report.findings.iter().filter_map(wants).collect()
 }
 
 /// Returns what came of every check. Where an instance could not be asked, no check is healthy.

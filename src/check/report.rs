@@ -30,12 +30,27 @@ pub struct CheckReport {
     pub servers: Vec<ServerReport>,
     /// Every link that should exist.
     pub links: Vec<LinkReport>,
-    /// What is wrong or worth knowing, worst first.
+    /// What is wrong or worth knowing: the worst cause first, and behind each cause what follows from it.
     pub findings: Vec<Finding>,
     /// When the servers were looked at.
     pub checked_at: Timestamp,
     /// Every check: what came of it, or why it was left out.
     pub checks: Vec<CheckEntry>,
+}
+
+impl CheckReport {
+    /// Returns the causes, each with how many findings follow from it.
+    pub fn causes(&self) -> impl Iterator<Item = (&Finding, usize)> {
+        self.findings.iter().enumerate().filter(|(_, finding)| finding.follows.is_none()).map(|(at, finding)| {
+            (finding, self.findings[at + 1..].iter().take_while(|finding| finding.follows.is_some()).count())
+        })
+    }
+
+    /// Returns what is to be done next, where something is wrong: the first cause's own advice.
+    pub fn next(&self) -> Option<&str> {
+        let (first, _) = self.causes().next().filter(|(finding, _)| finding.verdict != Verdict::Healthy)?;
+        first.diagnostic.hint.as_deref()
+    }
 }
 
 /// One check of hazards.md, section 4.

@@ -9,11 +9,13 @@ use crate::check::certificates;
 use crate::check::durability;
 use crate::check::files;
 use crate::check::guard;
+use crate::check::log;
 use crate::check::pooler;
 use crate::check::room;
 use crate::check::slots;
 use crate::check::soundness;
 use crate::diagnostic::Diagnostic;
+use crate::model::host_key;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -92,12 +94,7 @@ pub fn check_servers(
             Some(Observed::Known(seen)) => seen,
             other => {
                 let why = other.and_then(Observed::unreadable).unwrap_or("not observed");
-                findings.push(Finding::unknown(
-                    Diagnostic::error("server-unreachable", format!("server \"{name}\" could not be looked at"))
-                        .server(name)
-                        .detail(why.to_owned())
-                        .hint("Unreachable is not dead: nothing is known about its instance."),
-                ));
+                findings.push(Finding::unknown(not_looked_at(name, why)));
                 continue;
             }
         };
@@ -122,8 +119,11 @@ pub fn check_servers(
                 let mut diagnostic = Diagnostic::error("instance-not-running", message)
                     .server(name)
                     .hint("\"pgstead bootstrap\" starts it, or shows why it cannot.");
-                if let Some(said) = guard::last_refusal(seen, layout) {
-                    diagnostic = diagnostic.detail(said.to_owned());
+                let log = evidence.logs.get(name).and_then(Observed::known);
+                let last =
+                    log.and_then(|log| Some(format!("Its log says: {} ({})", log::last_words(&log.text)?, log.file)));
+                if let Some(said) = guard::last_refusal(seen, layout).map(str::to_owned).or(last) {
+                    diagnostic = diagnostic.detail(said);
                 }
                 findings.push(Finding::unhealthy(diagnostic));
                 continue;
@@ -163,6 +163,16 @@ pub fn check_servers(
         findings.extend(of_server);
     }
     findings
+}
+
+/// L1: a server that could not be looked at; where it is not the one that was trusted, that is said, and nothing about a network.
+fn not_looked_at(name: &ServerName, why: &str) -> Diagnostic {
+    let key = [(host_key::CHANGED, host_key::CHANGED_HINT), (host_key::UNKNOWN, host_key::UNKNOWN_HINT)];
+    let known = key.into_iter().find(|(said, _)| why.starts_with(said));
+    let message = format!("server \"{name}\" could not be looked at");
+    let message = known.map_or(message.clone(), |(said, _)| [&message, ": ", said].concat());
+    let hint = known.map_or("Unreachable is not dead: nothing is known about its instance.", |(_, hint)| hint);
+    Diagnostic::error("server-unreachable", message).server(name).detail(why.to_owned()).hint(hint)
 }
 
 /// L1: an instance that runs, and lets nobody ask as pgstead does. What could be asked in another way is known, and yet nothing
@@ -488,7 +498,7 @@ fn dials(
                     Some(ip) if !facts.routes.is_empty() && facts.routes.iter().all(|route| route.source != ip) => {
                         format!("\"{peer}\" sees it come from {ip}: something on the way translates the address. \"pgstead bootstrap\" finds that out and admits it.")
                     }
-                    _ if link.is_some() => "The standby's next reconnect fails for the same reason.".to_owned(),
+                    _ if link.is_some() => "Fix what the DETAIL says: the standby's next reconnect fails for the same reason.".to_owned(),
                     _ => "No link needs this now; a role change would.".to_owned(),
                 }),
             ))),

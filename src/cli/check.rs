@@ -16,6 +16,7 @@ use super::inventory::Inventory;
 use super::session::Session;
 use crate::check::CheckReport;
 use crate::check::Selection;
+use crate::check::Verdict;
 use crate::check::catalog;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -39,7 +40,7 @@ use crate::ui::topology;
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead check
-  pgstead -q check || page-someone          in a cron job
+  pgstead -q check || page-someone          in a cron job; prints nothing while healthy
   pgstead check --format nagios             one line; 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
   pgstead check --only L16                  certificates alone; L1, who is there, is always among it
   pgstead check --deep                      at night: pages, indexes and the archive
@@ -73,7 +74,11 @@ pub(super) fn run(globals: &Globals, args: &CheckArgs, ui: &Ui) -> Result<Exit, 
                 .hint("Leave out --watch or --format."),
         ));
     }
-    let inventory = inventory::load(globals, ui)?;
+    let (inventory, warnings) = inventory::load_with_warnings(globals)?;
+    // What the inventory leaves open is no news of the servers.
+    if !globals.quiet {
+        ui.diagnostics(&warnings);
+    }
     let selection = Selection { only: args.only.clone(), quick: args.quick, deep: args.deep };
     if let Some(every) = args.watch {
         return block_on(async {
@@ -90,6 +95,10 @@ pub(super) fn run(globals: &Globals, args: &CheckArgs, ui: &Ui) -> Result<Exit, 
     if ui.options.format == Format::Nagios {
         ui.result(&nagios::render(&report))?;
         return Ok(exit::of_nagios(nagios::State::of(&report)));
+    }
+    // A cron job mails whatever is printed, every minute.
+    if globals.quiet && ui.options.format == Format::Human && report.verdict == Verdict::Healthy {
+        return Ok(exit::DONE);
     }
     ui.answer(|look| report::render_check(&report, look), || CheckDocument::new(&report))?;
     Ok(report.verdict.into())

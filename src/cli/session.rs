@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use jiff::Unit;
 
@@ -16,18 +17,21 @@ use crate::check;
 use crate::check::CheckReport;
 use crate::check::Evidence;
 use crate::check::Selection;
+use crate::check::evidence::Log;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::model::argv::Login;
+use crate::model::host_key;
 use crate::model::lost::Lost;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe;
+use crate::observe::log::LogEnd;
 use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
@@ -143,7 +147,11 @@ impl<'a> Session<'a> {
             self.events.send(Event::PhaseDone { phase: CONNECT, server: server.name.clone(), error });
             let host = result.map_err(|error| {
                 let diagnostic = error.diagnostic();
-                let why = diagnostic.detail.clone().unwrap_or_else(|| diagnostic.message.clone());
+                let said = diagnostic.detail.clone().unwrap_or_else(|| diagnostic.message.clone());
+                // What ssh says of a key names neither the reason nor the way out.
+                let key =
+                    [host_key::CHANGED, host_key::UNKNOWN].into_iter().find(|key| diagnostic.message.ends_with(key));
+                let why = key.map_or(said.clone(), |key| [key, ". ", &said].concat());
                 self.unreachable.push(diagnostic);
                 why
             });
@@ -320,7 +328,23 @@ impl<'a> Session<'a> {
                 parse::add_second_look(seen, &records);
             }
         }
-        Ok(check::check(topology, &observation, &evidence, selection))
+        let report = check::check(topology, &observation, &evidence, selection);
+        evidence.logs = self.logs(&check::logs_wanted(&report)).await;
+        Ok(match evidence.logs.is_empty() {
+            true => report,
+            false => check::check(topology, &observation, &evidence, selection),
+        })
+    }
+
+    /// Reads the ends of logs: one more round trip, to just the servers concerned.
+    async fn logs(&self, wanted: &BTreeSet<ServerName>) -> BTreeMap<ServerName, Observed<Log>> {
+        let looks = wanted.iter().map(async |name| {
+            let host = self.hosts.get(name)?.as_ref().ok()?;
+            let layout = self.observation.server(name)?.layout.known()?;
+            let end = observe::log::look(host, layout, None).await;
+            Some((name.clone(), end.map(|LogEnd { file, text, .. }| Log { file, text })))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
     }
 
     /// Closes the connections.

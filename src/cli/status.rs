@@ -14,6 +14,7 @@ use super::inventory;
 use super::session::Session;
 use crate::apply::lock::Standing;
 use crate::check::CheckReport;
+use crate::check::Verdict;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -110,6 +111,11 @@ fn view(session: &Session<'_>, report: &CheckReport) -> StatusView {
         verdict: report.verdict,
         sites: sites.filter(|site| !site.servers.is_empty()).collect(),
         links: report.links.clone(),
+        why: report
+            .causes()
+            .filter(|(finding, _)| finding.verdict != Verdict::Healthy)
+            .map(|(finding, _)| finding.diagnostic.clone())
+            .collect(),
         beside: topology.servers().flat_map(|server| beside(session, server)).collect(),
     }
 }

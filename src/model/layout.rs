@@ -135,6 +135,18 @@ impl Layout {
         self.config_directory.as_ref().map(|home| [home, "/postgresql.conf"].concat())
     }
 
+    /// Returns the file to which the service manager or `pg_ctl` sends the instance's log; its logging collector has its own.
+    pub fn log_file(&self) -> String {
+        match (&self.config_directory, self.kind) {
+            (Some(directory), LayoutKind::Debian) => {
+                let cluster = directory.trim_start_matches("/etc/postgresql/").replacen('/', "-", 1);
+                ["/var/log/postgresql/postgresql-", &cluster, ".log"].concat()
+            }
+            (_, LayoutKind::Rhel) => [&self.data_directory, "/log/postgresql.log"].concat(),
+            _ => self.own("postgresql.log"),
+        }
+    }
+
     /// Returns the path of a program of this installation.
     pub fn program(&self, name: &str) -> String {
         format!("{}/{name}", self.bin_directory)

@@ -9,6 +9,7 @@ pub mod aside;
 pub mod beside;
 pub mod hba;
 pub mod health;
+pub mod host_key;
 pub mod job;
 pub mod layout;
 pub mod lost;

@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod damage;
 pub mod history;
+pub mod log;
 pub mod lost;
 pub mod meet;
 pub mod pairs;

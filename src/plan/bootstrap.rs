@@ -166,6 +166,8 @@ pub fn plan_bootstrap(
     if !refusals.is_empty() {
         return Err(refusals);
     }
+    let changes = decided.values().map(|server| (server.seen, &server.change));
+    notes.extend(change::restart_of_primary(&primary, changes, &settings));
     let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
     let mut plan = steps.list();
     if first_names != final_names {

@@ -100,6 +100,37 @@ fn direction(name: &str, setting: &Setting, wanted: Option<&String>) -> Directio
     }
 }
 
+/// Says in a plan that the serving primary restarts, which is refused without a consent of its own.
+pub fn restart_of_primary<'a>(
+    primary: &ServerName,
+    mut servers: impl Iterator<Item = (Seen<'a>, &'a Change)>,
+    settings: &[SettingChange],
+) -> Option<Diagnostic> {
+    let parameters = servers.find_map(|(seen, change)| match change {
+        Change::Restart { parameters } if seen.server.name == *primary => Some(parameters),
+        _ => None,
+    })?;
+    let message = format!("server \"{primary}\" is the serving primary and has to be restarted");
+    Some(
+        Diagnostic::note("restart-needs-consent", message)
+            .server(primary)
+            .detail(changed(primary, parameters, settings))
+            .hint("pgstead bootstrap --allow-restart does it; without that option a bootstrap is refused."),
+    )
+}
+
+/// Names the parameters for which a primary restarts.
+fn changed(primary: &ServerName, parameters: &[(String, Direction)], settings: &[SettingChange]) -> String {
+    let words = |name: &String| match settings.iter().find(|one| one.server == *primary && one.name == *name) {
+        Some(SettingChange { before, source, after: Some(after), .. }) => {
+            format!("{name} from '{before}' ({source}) to '{after}'")
+        }
+        _ => name.clone(),
+    };
+    let names: Vec<String> = parameters.iter().map(|(name, _)| words(name)).collect();
+    format!("Changed: {}. Clients are disconnected for a moment.", names.join(", "))
+}
+
 /// Returns why changes must be refused.
 pub fn refusals<'a>(
     primary: &ServerName,
@@ -119,21 +150,12 @@ pub fn refusals<'a>(
             };
         }
         if seen.server.name == *primary && !allow_restart {
-            let words = |name: &String| match settings.iter().find(|one| one.server == *primary && one.name == *name) {
-                Some(SettingChange { before, source, after: Some(after), .. }) => {
-                    format!("{name} from '{before}' ({source}) to '{after}'")
-                }
-                _ => name.clone(),
-            };
-            let names: Vec<String> = parameters.iter().map(|(name, _)| words(name)).collect();
+            let message = format!("server \"{primary}\" is the serving primary and would have to be restarted");
             refusals.push(
-                Diagnostic::error(
-                    "restart-needs-consent",
-                    format!("server \"{primary}\" is the serving primary and would have to be restarted"),
-                )
-                .server(primary)
-                .detail(format!("Changed: {}. Clients are disconnected for a moment.", names.join(", ")))
-                .hint("Run again with --allow-restart when that is acceptable."),
+                Diagnostic::error("restart-needs-consent", message)
+                    .server(primary)
+                    .detail(changed(primary, parameters, settings))
+                    .hint("Run again with --allow-restart when that is acceptable."),
             );
         }
     }

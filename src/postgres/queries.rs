@@ -44,6 +44,23 @@ pub struct CanaryState {
     pub receive_lsn: Option<Lsn>,
 }
 
+/// What decides whether a standby can stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is a standby at all.
+    pub in_recovery: bool,
+    /// Whether replay is paused, in PostgreSQL's words; none where it is no standby.
+    pub pause_state: Option<String>,
+    /// `primary_conninfo`.
+    pub conninfo: String,
+    /// `primary_slot_name`.
+    pub slot_name: String,
+    /// `recovery_min_apply_delay` in milliseconds.
+    pub apply_delay_ms: i64,
+    /// Settings that end a recovery, each with its value and where it stands.
+    pub targets: Vec<String>,
+}
+
 /// One row of `pg_stat_replication`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SenderState {
@@ -212,15 +229,27 @@ impl Client {
         Ok(CanaryState { nonce: None, replay_lsn, receive_lsn })
     }
 
-    /// Returns whether replay is paused, in PostgreSQL's words; none on a server that is not in recovery.
+    /// Returns what decides whether a standby can stream.
     ///
     /// # Errors
     /// The query fails.
-    pub async fn replay_pause_state(&self) -> Result<Option<String>, PostgresError> {
-        const WHAT: &str = "read whether replay is paused";
-        const SQL: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
+    pub async fn standing(&self) -> Result<Standing, PostgresError> {
+        const WHAT: &str = "read what decides whether it can stream";
+        const SQL: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
+            current_setting('primary_conninfo'), current_setting('primary_slot_name'),
+            (SELECT setting::int8 FROM pg_settings WHERE name = 'recovery_min_apply_delay'),
+            ARRAY(SELECT format('%s = %L%s', name, setting, ' in ' || sourcefile || ' line ' || sourceline) FROM pg_settings
+                WHERE name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time',
+                    'recovery_target_xid', 'promote_trigger_file') AND setting <> '' ORDER BY name)";
         let row = self.one(WHAT, self.query(WHAT, SQL, &[]).await?)?;
-        self.get(WHAT, &row, 0)
+        Ok(Standing {
+            in_recovery: self.get(WHAT, &row, 0)?,
+            pause_state: self.get(WHAT, &row, 1)?,
+            conninfo: self.get(WHAT, &row, 2)?,
+            slot_name: self.get(WHAT, &row, 3)?,
+            apply_delay_ms: self.get::<Option<i64>>(WHAT, &row, 4)?.unwrap_or_default(),
+            targets: self.get(WHAT, &row, 5)?,
+        })
     }
 
     /// Returns `wal_status` of a slot, empty where it reserves nothing; none where there is no such slot.

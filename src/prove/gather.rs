@@ -58,7 +58,7 @@ pub async fn gather<H: Host>(
             Some(archive::archive_trip(sessions, host, topology, observation, primary).await)
         },
     );
-    Evidence { at, canaries, dialled: false, samples, served, amcheck, archive }
+    Evidence { at, canaries, dialled: false, samples, served, amcheck, archive, ..Evidence::default() }
 }
 
 async fn canaries<H: Host>(

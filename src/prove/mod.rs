@@ -15,6 +15,7 @@ mod gather;
 mod proof;
 mod samples;
 mod sessions;
+mod stuck;
 
 pub use canary::watch_canaries;
 pub use client::missing;

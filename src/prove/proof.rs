@@ -23,6 +23,7 @@ use crate::prove::Sessions;
 use crate::prove::canary;
 use crate::prove::canary::Written;
 use crate::prove::sessions::explain;
+use crate::prove::stuck::Stuck;
 use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;
@@ -153,69 +154,66 @@ async fn prove_link<H: Host, T: Fn(Replayed)>(
     let mut sender = Kept::of(sessions, upstream).await?;
     let mut receiver = Kept::of(sessions, standby).await?;
     let mut position = Position { from: None, told: Instant::now() };
+    let mut stuck = Stuck::new();
     let proof = wait::while_it_moves(limit, wait::LOOK_AGAIN, async || {
-        let mut moved = None;
         for kept in [&mut sender, &mut receiver] {
             match kept.reopen(sessions).await {
                 Ok(()) => {}
                 // Nobody comes back over that connection.
                 Err(diagnostic) if diagnostic.code == NO_WAY_THERE => return (Look::Ready(Err(diagnostic)), None),
+                Err(diagnostic) if kept.server == standby => {
+                    let ended = stuck.look_closed(sessions, link).await;
+                    return (
+                        ended.map_or_else(|| Look::NotYet(explain(&diagnostic)), |ended| Look::Ready(Err(ended))),
+                        None,
+                    );
+                }
                 Err(diagnostic) => return (Look::NotYet(explain(&diagnostic)), None),
             }
         }
-        let (sender, receiver) = (&sender.client, &receiver.client);
-        // Until the canary table itself has arrived there is nothing to read, but there is a position.
-        let state = match receiver.canary_state(written.seq).await {
-            Err(error) if error.is_undefined_table() => receiver.replayed().await,
-            state => state,
-        };
-        match state {
-            Ok(state) if state.nonce.as_ref() == Some(&written.nonce) => {}
-            Ok(state) if state.nonce.is_some() => {
-                return (Look::NotYet("another row stands in its place".to_owned()), None);
-            }
-            Ok(state) => {
-                moved = Some(position.note(&state, standby, written.lsn, way));
-                let senders = sender.sender_states(standby.as_str()).await;
-                return (Look::NotYet(senders_text(&senders)), moved);
-            }
-            Err(error) => return (Look::NotYet(explain(&error.diagnostic())), moved),
+        let (seen, moved) = look(&sender.client, &receiver.client, standby, written, &mut position, way).await;
+        stuck.note(moved);
+        let Err(seen) = seen else { return (Look::Ready(Ok(())), moved) };
+        match stuck.look(sessions, link, &sender.client, &receiver.client).await {
+            Some(lasting) => (Look::Ready(Err(lasting)), moved),
+            None => (Look::NotYet(seen), moved),
         }
-        let look = match sender.sender_states(standby.as_str()).await {
-            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => Look::Ready(Ok(())),
-            other => Look::NotYet(senders_text(&other)),
-        };
-        (look, moved)
     });
     let seen = match proof.await {
         Ok(end) => return end,
-        Err(seen) => seen,
+        Err(seen) => format!("Nothing moved for {} s. Last seen: {seen}.", limit.as_secs()),
     };
-    let (cause, hint) = keeps(&sender.client, &receiver.client, standby).await;
-    Err(Box::new(
-        Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
-            .server(standby)
-            .detail(format!("Nothing moved for {} s. Last seen: {seen}.{cause}", limit.as_secs()))
-            .hint(hint),
-    ))
+    Err(stuck.end(sessions, link, &sender.client, &receiver.client, &seen).await)
 }
 
-/// What keeps a standby that stands still, as a sentence with a blank before it, and what to do about it.
-async fn keeps(sender: &Client, receiver: &Client, standby: &ServerName) -> (String, String) {
-    let log = format!("The log of \"{standby}\" says why it cannot stream.");
-    let slot = sender.slot_wal_status(&standby.slot_name()).await;
-    let paused = receiver.replay_pause_state().await;
-    match (slot, paused) {
-        (_, Ok(Some(state))) if state != "not paused" => (
-            " Replay is paused on it.".to_owned(),
-            format!("SELECT pg_wal_replay_resume() on \"{standby}\" lets it go on."),
-        ),
-        (Ok(Some(status)), _) if status == "lost" => (
-            format!(" Its slot lost WAL that it needs: the upstream recycled it ({status})."),
-            format!("Copy it anew: pgstead reseed {standby}"),
-        ),
-        (Ok(None), _) => (" Its upstream has no slot for it.".to_owned(), "pgstead bootstrap makes it.".to_owned()),
-        _ => (String::new(), log),
+/// Looks whether the row has arrived and the standby streams; returns what was seen instead, and how far the standby is.
+async fn look<T: Fn(Replayed)>(
+    sender: &Client,
+    receiver: &Client,
+    standby: &ServerName,
+    written: &Written,
+    position: &mut Position,
+    way: &Way<'_, T>,
+) -> (Result<(), String>, Option<u64>) {
+    // Until the canary table itself has arrived there is nothing to read, but there is a position.
+    let state = match receiver.canary_state(written.seq).await {
+        Err(error) if error.is_undefined_table() => receiver.replayed().await,
+        state => state,
+    };
+    let state = match state {
+        Ok(state) => state,
+        Err(error) => return (Err(explain(&error.diagnostic())), None),
+    };
+    match &state.nonce {
+        Some(nonce) if *nonce != written.nonce => (Err("another row stands in its place".to_owned()), None),
+        Some(_) => match sender.sender_states(standby.as_str()).await {
+            Ok(states) if matches!(states.as_slice(), [state] if state.state == "streaming") => (Ok(()), None),
+            other => (Err(senders_text(&other)), None),
+        },
+        None => {
+            let moved = position.note(&state, standby, written.lsn, way);
+            (Err(senders_text(&sender.sender_states(standby.as_str()).await)), Some(moved))
+        }
     }
 }
 

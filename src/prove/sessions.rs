@@ -7,11 +7,14 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
+use crate::observe::log;
+use crate::observe::log::LogEnd;
 use crate::pki::pem_of;
 use crate::plan::network;
 use crate::postgres::Client;
@@ -34,6 +37,7 @@ struct Door {
     target: Option<IpAddr>,
     port: u16,
     verify_name: String,
+    layout: Option<Layout>,
     client: Mutex<Option<Arc<Client>>>,
 }
 
@@ -52,6 +56,7 @@ impl<'a, H: Host> Sessions<'a, H> {
                     target: network::forward_target(topology, observation, &server.name),
                     port: server.port,
                     verify_name: server.address.to_string(),
+                    layout: observation.server(&server.name).and_then(|seen| seen.layout.known().cloned()),
                     client: Mutex::new(None),
                 };
                 (server.name.clone(), door)
@@ -86,6 +91,19 @@ impl<'a, H: Host> Sessions<'a, H> {
         let open = Arc::new(open);
         *client = Some(Arc::clone(&open));
         Ok(open)
+    }
+
+    /// Returns the end of a server's log, and what came since `before`; none where it could not be read.
+    pub(super) async fn log_end(&self, name: &ServerName, before: Option<&LogEnd>) -> Option<LogEnd> {
+        let host = self.hosts.get(name)?.as_ref().ok()?;
+        let layout = self.doors.get(name)?.layout.as_ref()?;
+        log::look(host, layout, before).await.known().cloned()
+    }
+
+    /// Returns where standbys dial a server: host and port.
+    pub(super) fn dialled_at(&self, name: &ServerName) -> Option<(String, u16)> {
+        let door = self.doors.get(name)?;
+        Some((door.verify_name.clone(), door.port))
     }
 
     /// Returns the certificate that a server serves, from the handshake of its session; PEM.

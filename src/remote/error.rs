@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::host_key;
 use crate::model::name::ServerName;
 use crate::remote::classify::ConnectReason;
 use crate::remote::script::BatchError;
@@ -143,8 +144,8 @@ pub enum RemoteError {
 
 fn phrase(reason: ConnectReason) -> &'static str {
     match reason {
-        ConnectReason::HostKeyChanged => "its SSH host key is not the recorded one",
-        ConnectReason::HostKeyUnknown => "its SSH host key is not recorded yet",
+        ConnectReason::HostKeyChanged => host_key::CHANGED,
+        ConnectReason::HostKeyUnknown => host_key::UNKNOWN,
         ConnectReason::PermissionDenied => "SSH login denied",
         ConnectReason::Refused => "SSH connection refused",
         ConnectReason::TimedOut => "SSH connection timed out",
@@ -183,12 +184,8 @@ impl ConnectReason {
 
     fn hint(self) -> &'static str {
         match self {
-            ConnectReason::HostKeyChanged => {
-                "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\"."
-            }
-            ConnectReason::HostKeyUnknown => {
-                "Run \"pgstead trust\": it shows the fingerprint and records the key on consent."
-            }
+            ConnectReason::HostKeyChanged => host_key::CHANGED_HINT,
+            ConnectReason::HostKeyUnknown => host_key::UNKNOWN_HINT,
             ConnectReason::PermissionDenied => {
                 "Check \"ssh.user\" and \"ssh.identity_file\", or add the key to your SSH agent."
             }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::apply::RunReport;
 use crate::apply::StepReport;
+use crate::check::Cause;
 use crate::check::CheckEntry;
 use crate::check::CheckReport;
 use crate::check::Finding;
@@ -266,6 +267,8 @@ pub struct CheckDocument<'a> {
     servers: &'a [ServerReport],
     links: &'a [LinkReport],
     findings: Vec<FindingJson<'a>>,
+    /// What to do first.
+    next: Option<&'a str>,
     checked_at: Timestamp,
     checks: &'a [CheckEntry],
 }
@@ -277,11 +280,18 @@ struct FindingJson<'a> {
     diagnostic: DiagnosticJson<'a>,
     check: &'static str,
     verdict: Verdict,
+    /// The finding that it follows from; null where it is a cause.
+    follows_from: Option<&'a Cause>,
 }
 
 impl<'a> From<&'a Finding> for FindingJson<'a> {
     fn from(finding: &'a Finding) -> Self {
-        Self { diagnostic: (&finding.diagnostic).into(), check: finding.check(), verdict: finding.verdict }
+        Self {
+            diagnostic: (&finding.diagnostic).into(),
+            check: finding.check(),
+            verdict: finding.verdict,
+            follows_from: finding.follows.as_ref(),
+        }
     }
 }
 
@@ -295,6 +305,7 @@ impl<'a> CheckDocument<'a> {
             servers: &report.servers,
             links: &report.links,
             findings: report.findings.iter().map(FindingJson::from).collect(),
+            next: report.next(),
             checked_at: report.checked_at,
             checks: &report.checks,
         }
@@ -376,6 +387,8 @@ pub struct StatusDocument<'a> {
     verdict: Verdict,
     servers: Vec<StatusServerJson<'a>>,
     links: &'a [LinkReport],
+    /// Why it is not healthy: the causes, the worst first.
+    why: Vec<DiagnosticJson<'a>>,
     /// What was set aside; a name that pgstead did not give has neither reason nor run nor time.
     aside: Vec<BesideJson<'a>>,
     /// Data directories that a run did not complete.
@@ -467,6 +480,7 @@ impl<'a> StatusDocument<'a> {
             verdict: view.verdict,
             servers: servers.collect(),
             links: &view.links,
+            why: diagnostics(&view.why),
             aside: view.beside.iter().filter(|view| !view.is_seed()).map(BesideJson::from).collect(),
             seeds: view.beside.iter().filter(|view| view.is_seed()).map(BesideJson::from).collect(),
         }

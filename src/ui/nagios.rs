@@ -47,9 +47,12 @@ pub fn render(report: &CheckReport) -> String {
     let text = match report.findings.as_slice() {
         [] => format!("{}: {healthy} of {} links are proven", report.topology, report.links.len()),
         [worst, others @ ..] => {
-            let more = match others.len() {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
+            let follow = report.causes().next().map_or(0, |(_, follow)| follow);
+            let more = match (others.len(), follow) {
+                (0, _) => String::new(),
+                (more, 0) => format!(" (and {more} more)"),
+                (more, follow) if more == follow => format!(" ({follow} more follow from it)"),
+                (more, follow) => format!(" (and {more} more, {follow} of which follow from it)"),
             };
             format!("{}: [{}] {}{more}", report.topology, worst.diagnostic.code, worst.diagnostic.message)
         }

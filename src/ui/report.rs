@@ -6,6 +6,7 @@ use crate::check::CheckEntry;
 use crate::check::CheckReport;
 use crate::check::LinkReport;
 use crate::check::Verdict;
+use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::quantity::bytes;
 use crate::model::quantity::count;
@@ -18,6 +19,9 @@ use crate::ui::columns::table;
 use crate::ui::diagnostic;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
+use crate::ui::look::one_line;
+use crate::ui::look::visible;
+use crate::ui::look::wrap;
 
 /// Renders the result of a run: what was done, how long it took, and what to do next.
 pub fn render_run(report: &RunReport, look: Look) -> String {
@@ -54,10 +58,14 @@ pub fn render_run(report: &RunReport, look: Look) -> String {
             count(done, "step"),
         ),
         Some(_) => format!(
-            "{} stopped after {took}; {done} of {} done.\nNext: remove the cause and run the same command again; what \
-             is done is skipped.\n",
+            "{} stopped after {took}; {done} of {} done.\nNext: remove the cause and run the same command again. It looks \
+             at the servers first, does not repeat what is done, and goes on with {}.\n",
             look.paint(Style::Bad, &format!("{}:", report.topology)),
             count(report.steps.len(), "step"),
+            report.steps.iter().find(|step| step.outcome != Outcome::Done).map_or("what is left".to_owned(), |step| {
+                let server = step.server.as_ref().map_or(String::new(), |server| format!(" on \"{server}\""));
+                format!("this step{server}: {}", one_line(&step.title))
+            }),
         ),
     };
     format!("{table}\n{end}")
@@ -85,7 +93,11 @@ pub fn render_check(report: &CheckReport, look: Look) -> String {
         out.push('\n');
     }
     for finding in &report.findings {
-        out.push_str(&diagnostic::render(&finding.diagnostic, look));
+        match finding.follows {
+            // Its advice is that of its cause.
+            Some(_) if !look.whole => out.push_str(&consequence(&finding.diagnostic, look)),
+            _ => out.push_str(&diagnostic::render(&finding.diagnostic, look)),
+        }
     }
     if !report.findings.is_empty() {
         out.push('\n');
@@ -107,7 +119,17 @@ pub fn render_check(report: &CheckReport, look: Look) -> String {
         of(Verdict::Unhealthy),
         of(Verdict::Unknown),
     ));
+    if let Some(next) = report.next() {
+        out.push_str(&wrap(&format!("Next: {}", visible(next)), look.width, "", "  "));
+        out.push('\n');
+    }
     out
+}
+
+/// Renders what follows from the finding above it, in one line.
+fn consequence(diagnostic: &Diagnostic, look: Look) -> String {
+    let arrow = look.or_ascii("└", "-");
+    format!("  {arrow} follows: {} [{}]\n", one_line(&diagnostic.message), diagnostic.code)
 }
 
 fn checks(checks: &[CheckEntry], look: Look) -> String {

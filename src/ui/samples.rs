@@ -233,12 +233,14 @@ pub(crate) fn check() -> CheckReport {
                     .hint("Look at the server log of \"c\"."),
                 verdict: Verdict::Unhealthy,
                 scope: Scope::Link(server("c")),
+                follows: None,
             },
             Finding {
                 diagnostic: Diagnostic::warning("server-unreachable", "server \"d\" could not be looked at")
                     .server("d"),
                 verdict: Verdict::Unknown,
                 scope: Scope::Server,
+                follows: None,
             },
         ],
         checked_at: "2026-11-23T19:30:00.125Z".parse().unwrap(),
@@ -294,6 +296,7 @@ pub(crate) fn status() -> StatusView {
             ),
         ],
         links: links(),
+        why: vec![Diagnostic::error("instance-not-running", "server \"c\": no instance runs on port 5432").server("c")],
         beside: Vec::new(),
     }
 }

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::check::LinkReport;
 use crate::check::Verdict;
+use crate::diagnostic::Diagnostic;
 use crate::model::address::Address;
+use crate::model::host_key;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
@@ -24,6 +26,12 @@ use crate::ui::look::shorten;
 use crate::ui::report::verdict_style;
 use crate::ui::report::verdict_word;
 
+/// How many causes are named.
+const CAUSES: usize = 5;
+
+/// The code of a cause that cannot wait.
+const ALARM: &str = "two-primaries";
+
 /// What `status` shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusView {
@@ -35,6 +43,8 @@ pub struct StatusView {
     pub sites: Vec<SiteView>,
     /// The links that should exist.
     pub links: Vec<LinkReport>,
+    /// Why it is not healthy: the causes, the worst first.
+    pub why: Vec<Diagnostic>,
     /// What stands beside data directories.
     pub beside: Vec<BesideView>,
 }
@@ -95,6 +105,8 @@ impl RoleView {
             RoleView::Standby => "standby".to_owned(),
             RoleView::NotRunning => "not running".to_owned(),
             RoleView::NoInstance => "no instance".to_owned(),
+            RoleView::Unreachable(why) if why.starts_with(host_key::CHANGED) => "host key CHANGED".to_owned(),
+            RoleView::Unreachable(why) if why.starts_with(host_key::UNKNOWN) => "host key not recorded".to_owned(),
             RoleView::Unreachable(why) => format!("unreachable: {}", one_line(why)),
             RoleView::Unknown(why) => format!("unknown: {}", one_line(why)),
         }
@@ -113,7 +125,9 @@ impl RoleView {
 /// Renders the picture.
 pub fn render(view: &StatusView, look: Look) -> String {
     let verdict = look.paint(verdict_style(view.verdict), verdict_word(view.verdict));
-    let mut out = format!("{}: {verdict}\n\n", look.paint(Style::Bold, view.topology.as_str()));
+    let mut out = format!("{}: {verdict}\n", look.paint(Style::Bold, view.topology.as_str()));
+    why(&mut out, view, look);
+    out.push('\n');
     let boxes: Vec<(String, Vec<Line>)> = view.sites.iter().map(|site| (heading(site), servers(view, site))).collect();
     // All boxes are as wide as the widest, so that the eye can run down the columns.
     let inner = boxes
@@ -129,6 +143,26 @@ pub fn render(view: &StatusView, look: Look) -> String {
     links(&mut out, view, look);
     out.push_str(&beside::render(&view.beside, look));
     out
+}
+
+/// Says why, in a line for each cause; two servers that accept writes are an alarm.
+fn why(out: &mut String, view: &StatusView, look: Look) {
+    for cause in view.why.iter().take(CAUSES) {
+        let (word, style) = match cause.code {
+            ALARM => ("ALARM", Style::Bad),
+            _ => ("why", Style::Plain),
+        };
+        out.push_str(&format!("  {}: {}\n", look.paint(style, word), one_line(&cause.message)));
+        if let Some(hint) = cause.hint.as_deref().filter(|hint| cause.code == ALARM || hint.contains("pgstead trust")) {
+            out.push_str(&format!("    {}\n", one_line(hint)));
+        }
+    }
+    if view.why.len() > CAUSES {
+        out.push_str(&format!("  and {} more\n", view.why.len() - CAUSES));
+    }
+    if !view.why.is_empty() {
+        out.push_str("  \"pgstead check\" says more, and what to do.\n");
+    }
 }
 
 /// Text whose part from `from` to `to` (bytes) has a style.

@@ -52,3 +52,4 @@ mod switchover_load;
 mod traces;
 mod variants;
 mod ways;
+mod world;

@@ -1,0 +1,13 @@
+//! What is said of a server whose SSH host key proves nothing: it was never recorded, or is another one now.
+
+/// The key is another one than that which was recorded.
+pub const CHANGED: &str = "its SSH host key is not the recorded one";
+
+/// What to do then.
+pub const CHANGED_HINT: &str = "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\".";
+
+/// No key was recorded.
+pub const UNKNOWN: &str = "its SSH host key is not recorded yet";
+
+/// What to do then.
+pub const UNKNOWN_HINT: &str = "Run \"pgstead trust\": it shows the fingerprint and records the key on consent.";

@@ -1,0 +1,67 @@
+//! Servers as people have them, and what is said when something there is not as it should be: on real hosts.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use pgstead::lab::hosts::Block;
+use pgstead::lab::hosts::Release;
+
+use crate::scenario::Scenario;
+
+/// Whether the proof of a link has begun on a server.
+const IS_PROVEN: &str =
+    "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pgstead' AND query ~ 'canary'";
+
+/// What a standby says in its log, and will not pass, ends the proof of its link: it is named, and not waited for.
+#[test]
+fn a_link_that_cannot_come_up_is_told_at_once() {
+    let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    // Nothing arrives until the proof has begun; then the standby dials anew, and is refused.
+    lab.host("b").block_arriving(Block::Drop, lab.host("a").address(), None).unwrap();
+    let run = lab.start(&["bootstrap", "--yes", "--format", "json"]);
+    lab.eventually("b", IS_PROVEN, "t");
+    let begun = Instant::now();
+    lab.sql("a", "ALTER ROLE replicator NOLOGIN");
+    lab.host("b").unblock().unwrap();
+    // What is not refused would arrive over the connection that is open.
+    lab.sql("a", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    lab.sql("b", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'");
+    let ran = run.end().expect(7);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?} {ran}", begun.elapsed());
+    let error = &ran.json()["error"];
+    assert_eq!(error["code"], "link-not-proven", "{ran}");
+    let detail = error["detail"].as_str().unwrap();
+    assert!(detail.contains("The log of \"b\" says"), "{detail}");
+    assert!(detail.contains("role \"replicator\" is not permitted to log in"), "{detail}");
+    assert!(detail.contains("/var/log/postgresql/postgresql-15-main.log"), "{detail}");
+    // The same line is what check tells, with its cause first.
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(7).json();
+    let findings = check["findings"].as_array().unwrap();
+    let told = findings.iter().find(|one| one["code"] == "no-sender").unwrap();
+    assert!(told["detail"].as_str().unwrap().contains("is not permitted to log in"), "{check:#}");
+    assert!(findings[0]["follows_from"].is_null() && findings[1]["follows_from"].is_object(), "{check:#}");
+    assert!(check["next"].is_string(), "{check:#}");
+    lab.sql("a", "ALTER ROLE replicator LOGIN");
+    lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
+    // A cron job that finds all well says nothing.
+    let quiet = lab.pgstead(&["-q", "check"]).expect(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""), "{quiet}");
+    lab.settled();
+}
+
+/// A standby that is promoted while its link is proven is an alarm, and no wait.
+#[test]
+fn a_standby_that_promotes_itself_is_told_at_once() {
+    let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b"]);
+    // Nothing arrives, and nobody complains yet.
+    lab.host("b").block_arriving(Block::Drop, lab.host("a").address(), None).unwrap();
+    let begun = Instant::now();
+    let run = lab.start(&["bootstrap", "--yes", "--format", "json"]);
+    lab.eventually("b", IS_PROVEN, "t");
+    lab.sql("b", "SELECT pg_promote()");
+    let ran = run.end().expect(7);
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?} {ran}", begun.elapsed());
+    let error = &ran.json()["error"];
+    assert_eq!(error["code"], "standby-promoted", "{ran}");
+    assert!(error["hint"].as_str().unwrap().contains("pgstead reseed b"), "{ran}");
+}
