@@ -113,7 +113,7 @@ impl<'a> Play<'a> {
         if ran.code == 0 {
             return;
         }
-        self.stage.say(format_args!("{}: exit code {}: {}", words.join(" "), ran.code, ran.codes().join(", ")));
+        self.stage.say(format_args!("{}: exit code {}: {}", words.join(" "), ran.code, hints::told(ran).join("; ")));
         // A killed run says nothing.
         if ran.code != -1 {
             self.troubles.extend(refusal_helps(ran));
