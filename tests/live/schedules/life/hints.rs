@@ -25,7 +25,11 @@ pub(super) fn told(ran: &Ran) -> Vec<String> {
         let words = ["code", "message", "detail"].map(|key| told[key].as_str().unwrap_or_default());
         words.join(": ")
     });
-    all.collect()
+    // The first of several stands in a place of its own, too.
+    let mut all: Vec<String> = all.collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Finds the commands in a hint. One that only looks is given in earnest: its reader has looked.
