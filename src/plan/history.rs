@@ -49,7 +49,10 @@ pub fn refusals(
 ) -> Vec<Diagnostic> {
     let judge_link = |link: &Link| {
         let problem = match question(topology, servers, link)? {
-            Ok(question) => judge(&question, observation.histories.get(&link.standby), position(servers, link)),
+            Ok(question) => {
+                let compared = Link { upstream: question.upstream.clone(), standby: link.standby.clone() };
+                judge(&question, observation.histories.get(&link.standby), position(servers, &compared))
+            }
             Err(why) => Some(Problem::NotProvable(why)),
         };
         Some(problem?.diagnostic(link))
@@ -67,7 +70,27 @@ pub(super) fn question(
     if instance.is_some_and(|instance| streams_from(topology, instance, &link.upstream)) {
         return None;
     }
-    question_about(servers, link)
+    let question = question_about(servers, link)?;
+    match question.as_ref().ok().and_then(|question| unknown_to_stopped(servers, link, question)) {
+        Some(primary) => question_about(servers, &Link { upstream: primary.clone(), standby: link.standby.clone() }),
+        None => Some(question),
+    }
+}
+
+/// Returns with whom a running standby is compared whose upstream is a stopped standby on an earlier timeline, as far as that one's
+/// control file says. A standby writes the timeline that it follows there at a restartpoint, which may be minutes late: that the
+/// other one is further proves no promotion. The primary knows what is its own.
+fn unknown_to_stopped<'a>(
+    servers: &'a BTreeMap<ServerName, Seen<'_>>,
+    link: &Link,
+    question: &WalQuestion,
+) -> Option<&'a ServerName> {
+    let upstream = servers.get(&link.upstream)?;
+    let follows = servers.get(&link.standby)?.instance.is_some_and(|instance| instance.in_recovery);
+    let is_stopped_standby = upstream.instance.is_none() && upstream.data.is_some_and(|data| data.standby_signal);
+    let is_asked = follows && is_stopped_standby && question.timeline > question.upstream_timeline;
+    let writer = |seen: &&Seen<'_>| seen.instance.is_some_and(|instance| !instance.in_recovery);
+    servers.values().find(writer).map(|seen| &seen.server.name).filter(|_| is_asked)
 }
 
 /// Returns what must be asked about a link, whatever the standby says of itself; nothing where it is yet to be copied.

@@ -17,6 +17,21 @@ pub(super) fn next(ran: &Ran) -> Vec<Vec<Vec<String>>> {
     all
 }
 
+/// What a run that did not succeed said, a line each.
+pub(super) fn told(ran: &Ran) -> Vec<String> {
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    let of_list = ["refusals", "errors"].iter().filter_map(|key| document[*key].as_array()).flatten();
+    let all = of_list.chain(document.get("error")).map(|told| {
+        let words = ["code", "message", "detail"].map(|key| told[key].as_str().unwrap_or_default());
+        words.join(": ")
+    });
+    // The first of several stands in a place of its own, too.
+    let mut all: Vec<String> = all.collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Finds the commands in a hint. One that only looks is given in earnest: its reader has looked.
 fn commands(hint: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();

@@ -34,6 +34,10 @@ const RUNS_MAX: usize = 16;
 /// How long a primary may take to start by itself after all power was gone.
 const BOOTS: Duration = Duration::from_secs(60);
 
+/// What Debian's pg_ctlcluster says where the postmaster of before the power cut had the number of a process that runs by then,
+/// and gives up: whatever starts it again starts it.
+const NUMBER_TAKEN: &str = "Cluster is already running.";
+
 const YES: [&str; 3] = ["--yes", "--format", "json"];
 
 /// A life that is played.
@@ -113,7 +117,7 @@ impl<'a> Play<'a> {
         if ran.code == 0 {
             return;
         }
-        self.stage.say(format_args!("{}: exit code {}: {}", words.join(" "), ran.code, ran.codes().join(", ")));
+        self.stage.say(format_args!("{}: exit code {}: {}", words.join(" "), ran.code, hints::told(ran).join("; ")));
         // A killed run says nothing.
         if ran.code != -1 {
             self.troubles.extend(refusal_helps(ran));
@@ -324,8 +328,15 @@ impl<'a> Play<'a> {
         });
         let (begun, primary) = (Instant::now(), self.primary);
         until(begun + BOOTS, || self.stage.is_primary(primary));
-        if !self.stage.is_primary(primary) {
-            self.troubles.push(format!("{primary} did not come by itself after all power was gone"));
+        if self.stage.is_primary(primary) {
+            return;
+        }
+        let look = ["journalctl", "--no-pager", "--boot", "--output=cat", "--unit", &self.stage.unit()];
+        let journal = self.stage.lab.run(primary, &look);
+        if journal.contains(NUMBER_TAKEN) {
+            self.stage.say(format_args!("{primary} did not come by itself: {NUMBER_TAKEN}"));
+        } else {
+            self.troubles.push(format!("{primary} did not come by itself after all power was gone: {journal}"));
         }
     }
 
