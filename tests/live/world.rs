@@ -109,3 +109,38 @@ fn databases_and_roles_have_names_of_people() {
     assert!(!deep.codes().contains(&"amcheck-failed".to_owned()), "{deep}");
     lab.settled();
 }
+
+/// A login that prints is no obstacle, and a server that forwards nothing is refused before anything is changed.
+#[test]
+fn ssh_as_administrators_leave_it() {
+    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    let print = "printf 'Welcome to %s\\nno end of line' \"$(uname -n)\"";
+    lab.run(
+        "b",
+        &[
+            "sh",
+            "-c",
+            "printf '%s\\n' \"$1\" | cat - /root/.bashrc >/root/.bashrc.new; mv /root/.bashrc.new /root/.bashrc",
+            "sh",
+            print,
+        ],
+    );
+    lab.run("a", &["sh", "-c", "printf 'ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; echo recorded: goodbye\\n' >/etc/ssh/sshd_config.d/recorder.conf; systemctl reload ssh"]);
+    lab.pgstead(&["check"]).expect(0);
+    lab.settled();
+    lab.run(
+        "b",
+        &["sh", "-c", "echo AllowTcpForwarding no >/etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"],
+    );
+    lab.edit(|inventory| inventory["postgres"]["parameters"]["work_mem"] = "5MB".into());
+    let ran = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
+    let error = &ran.json()["error"];
+    assert_eq!((error["code"].as_str(), error["server"].as_str()), (Some("ssh-forwarding-off"), Some("b")), "{ran}");
+    assert_eq!(lab.sql("a", "SHOW work_mem"), "4MB", "nothing was changed");
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(10);
+    assert!(check.stdout.contains("its sshd forwards no connection"), "{check}");
+    lab.run("b", &["sh", "-c", "rm /etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"]);
+    lab.bootstrap();
+    assert_eq!(lab.sql("b", "SHOW work_mem"), "5MB");
+    lab.settled();
+}
