@@ -109,6 +109,7 @@ async fn over(
             (false, false) if !ui.err.whole => ui.explain(&crate::ui::plan::render_steps(&view, ui.err)),
             _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
         }
+        session.require_forwarding().await?;
         ask::consent(ui, &question(plan))?;
         let agreed = Agreed {
             operation: OPERATION,

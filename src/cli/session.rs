@@ -52,6 +52,7 @@ use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::ConnectOptions;
 use crate::remote::Connector;
+use crate::remote::Host;
 use crate::remote::RemoteError;
 use crate::remote::Ssh;
 use crate::remote::close_all;
@@ -261,6 +262,18 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         Err(Failure::all(FailureKind::Unreachable, self.unreachable.clone()))
+    }
+
+    /// Refuses where a server forwards nothing: links are proven through a forwarded port, at the end of a run.
+    pub(super) async fn require_forwarding(&self) -> Result<(), Failure> {
+        let topology = &self.inventory.topology;
+        let looks = topology.servers().map(async |server| {
+            let host = self.hosts.get(&server.name)?.as_ref().ok()?;
+            let target = network::forward_target(topology, &self.observation, &server.name)?;
+            host.may_forward(&target.to_string(), server.port).await.err().map(|error| error.diagnostic())
+        });
+        let refused: Vec<Diagnostic> = join_all(looks).await.into_iter().flatten().collect();
+        if refused.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Refused, refused)) }
     }
 
     /// Returns who each connection is.

@@ -426,7 +426,7 @@ logging: debug
         let older = "
 disaster_recovery:
   databases:
-    master: { host: $(reboot), port: 0, database: 'a b' }
+    master: { host: $(reboot), port: 0, database: template1 }
     primary: { host: 10.0.0.1, server_info: { location: \"a\\nb\" } }
     second one: { server_info: { ip: 10.0.0.2 } }
     third: [10.0.0.3]

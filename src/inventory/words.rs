@@ -46,8 +46,36 @@ pub(super) fn remark(text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Judges the name of a database, role or tablespace.
-pub(super) fn identifier(text: &str) -> Result<(), Refusal> {
+/// Judges the name of a database or role, which may be there already: whatever PostgreSQL takes, but what moves a cursor and could
+/// not stand in a line of `pg_hba.conf`.
+pub(super) fn object(text: &str) -> Result<(), Refusal> {
+    if text.is_empty() {
+        return refuse("it must not be empty");
+    }
+    if text.len() > NAME_MAX_BYTES {
+        return refuse(format!("it may have at most {NAME_MAX_BYTES} bytes, this one has {}", text.len()));
+    }
+    match text.chars().find(|c| is_control(*c)) {
+        Some(found) => refuse(format!("it must not have control characters such as {found:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Judges a name in an HBA record. What begins like a group, a file or an expression is none: who writes that means more than one
+/// name, and in quotes it would be one.
+pub(super) fn hba_name(text: &str) -> Result<(), Refusal> {
+    object(text)?;
+    match text.chars().next() {
+        Some(first @ ('+' | '/' | '@')) => refuse_with(
+            format!("in pg_hba.conf {first:?} begins a group, an expression or a file"),
+            "Write a record for each name, or \"all\".",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Judges the name of a tablespace.
+fn identifier(text: &str) -> Result<(), Refusal> {
     if text.is_empty() {
         return refuse("it must not be empty");
     }
@@ -64,7 +92,7 @@ pub(super) fn identifier(text: &str) -> Result<(), Refusal> {
 
 /// Judges a database that must exist.
 pub(super) fn database(text: &str) -> Result<(), Refusal> {
-    identifier(text)?;
+    object(text)?;
     match text {
         "all" | "replication" | "sameuser" | "samerole" | "samegroup" => {
             refuse("it is a keyword of pg_hba.conf and would be mistaken there")
@@ -261,11 +289,24 @@ mod tests {
     #[test]
     fn hostile_words_are_refused_everywhere() {
         for text in HOSTILE {
-            for check in [database, identifier, tablespace, server_directory, local_file, service, login_user, jump] {
+            for check in [identifier, tablespace, server_directory, local_file, service, login_user, jump] {
                 assert!(check(text).is_err(), "{text:?}");
                 assert!(check(&format!("/srv/{text}")).is_err() || text == &"-x", "{text:?}");
             }
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_people_give_their_databases_are_taken() {
+        for text in ["a=b", "postgresql://x", "Müller & Söhne", "a.b c", "\"q\" 'p'", "-x", "$(x)", "顧客", "#1"] {
+            assert_eq!((database(text), hba_name(text)), (Ok(()), Ok(())), "{text}");
+        }
+        for text in ["", "a\nb", "a\0b", "a\u{1b}[2J", "a\u{202e}b", &"ä".repeat(32)] {
+            assert!(database(text).is_err() && hba_name(text).is_err(), "{text:?}");
+        }
+        for text in ["+admins", "/^x", "@file"] {
+            assert!(hba_name(text).is_err(), "{text}");
         }
     }
 

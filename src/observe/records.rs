@@ -85,6 +85,10 @@ impl Records {
                 }
             }
             last = name.to_owned();
+            // What comes behind is not the probe's: a recorder of sessions says goodbye.
+            if last == "end" {
+                break;
+            }
         }
         if records.contains_key("end") { Ok(Self { records }) } else { Err(RecordsError::CutOff { last }) }
     }

@@ -14,6 +14,7 @@ use crate::model::observed::Observed;
 use crate::model::session;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
+use crate::quote::conninfo;
 use crate::remote::Host;
 use crate::remote::LOOK;
 use crate::render::hba::roles;
@@ -40,7 +41,7 @@ pub(super) async fn run_amcheck<H: Host>(
         let limit_s = topology.common().thresholds.amcheck_timeout_s;
         let mut words = vec![limit_s.to_string(), layout.bin_directory.clone(), layout.socket_directory.clone()];
         words.extend([server.port.to_string(), layout.os_user.clone(), roles::SUPERUSER.to_owned()]);
-        words.extend(databases.iter().cloned());
+        words.extend(databases.iter().map(|database| target(database)));
         let n_databases = u64::try_from(databases.len()).unwrap_or(u64::MAX);
         let limit = LOOK + Duration::from_secs(limit_s.saturating_mul(n_databases).min(u64::from(u32::MAX)));
         let said = match host.probe_within(limit, &SCRIPT, &words).await {
@@ -53,6 +54,11 @@ pub(super) async fn run_amcheck<H: Host>(
         Some(((*name).clone(), said))
     });
     join_all(runs).await.into_iter().flatten().collect()
+}
+
+/// Returns a database as `pg_amcheck` takes it: a bare name such as `a=b` or `postgresql://x` would be read as a connection string.
+fn target(database: &str) -> String {
+    conninfo::join([("dbname", database)])
 }
 
 fn read(records: &Records, databases: Vec<String>, limit_s: u64) -> Vec<Amcheck> {
@@ -81,6 +87,20 @@ fn outcome(status: &str, said: &str, limit_s: u64) -> AmcheckOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_is_a_name_and_no_connection_string() {
+        for (database, expected) in [
+            ("demo", "dbname=demo"),
+            ("a=b", "dbname=a=b"),
+            ("postgresql://x", "dbname=postgresql://x"),
+            ("host=x y", "dbname='host=x y'"),
+            ("O'Brien \\", "dbname='O\\'Brien \\\\'"),
+        ] {
+            assert_eq!(target(database), expected);
+            assert_eq!(conninfo::value(expected, "dbname").as_deref(), Some(database));
+        }
+    }
 
     #[test]
     fn words_of_pg_amcheck() {

@@ -87,7 +87,14 @@ impl<'a, H: Host> Sessions<'a, H> {
             host.forward(&target.to_string(), door.port).await.map_err(|error| Box::new(error.diagnostic()))?;
         let mut wish = ConnectWish::new(name.clone(), socket, &door.verify_name);
         wish.version = Some(self.version);
-        let open = Client::connect(&wish, &self.tls).await.map_err(|error| Box::new(error.diagnostic()))?;
+        let open = match Client::connect(&wish, &self.tls).await {
+            Ok(open) => open,
+            Err(error) => {
+                // A server that forwards nothing closes what was opened, as an instance does that does not run.
+                host.may_forward(&target.to_string(), door.port).await.map_err(|error| Box::new(error.diagnostic()))?;
+                return Err(Box::new(error.diagnostic()));
+            }
+        };
         let open = Arc::new(open);
         *client = Some(Arc::clone(&open));
         Ok(open)

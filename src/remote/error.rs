@@ -102,6 +102,24 @@ pub enum RemoteError {
         #[source]
         source: BatchError,
     },
+    /// Something else ran than what was sent.
+    #[error("server \"{server}\": it ran something else than what was sent over SSH, and said: {said}")]
+    Replaced {
+        /// The server.
+        server: ServerName,
+        /// The command, copy-pastable.
+        line: String,
+        /// What came instead.
+        said: String,
+    },
+    /// sshd forwards nothing there.
+    #[error("server \"{server}\": its sshd forwards no connection to {target}")]
+    ForwardingOff {
+        /// The server.
+        server: ServerName,
+        /// The address beyond.
+        target: String,
+    },
     /// ssh would not open a forwarding.
     #[error("server \"{server}\": could not forward a local socket to {target}")]
     Forward {
@@ -220,6 +238,8 @@ impl RemoteError {
             | RemoteError::Command { server, .. }
             | RemoteError::Batch { server, .. }
             | RemoteError::Forward { server, .. }
+            | RemoteError::Replaced { server, .. }
+            | RemoteError::ForwardingOff { server, .. }
             | RemoteError::ScanHostKeys { server, .. } => Some(server),
         }
     }
@@ -267,6 +287,13 @@ impl RemoteError {
                 };
                 Diagnostic::error("command-failed", message).detail(said).command(line)
             }
+            RemoteError::Replaced { line, .. } => Diagnostic::error("ssh-command-replaced", message)
+                .detail("A ForceCommand of its sshd, a command= of the key, or a login shell that runs no commands is in the way.")
+                .hint("Give pgstead a login whose shell runs what is sent.")
+                .command(line),
+            RemoteError::ForwardingOff { target, .. } => Diagnostic::error("ssh-forwarding-off", message)
+                .detail("pgstead speaks SQL through a port that SSH forwards: links are proven that way. sshd answered: administratively prohibited.")
+                .hint(format!("Allow it there for this login: \"AllowTcpForwarding local\" in sshd_config, \"PermitOpen {target}\" where that is set, no \"restrict\" for its key; then reload sshd.")),
             RemoteError::Batch { source, .. } => {
                 Diagnostic::error("bug-batch", message).detail(sentence(&source.to_string()))
             }

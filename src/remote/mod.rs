@@ -101,4 +101,10 @@ pub trait Host: Send + Sync {
     /// Asking again for the same address returns the same socket. Whether anything listens there shows when the socket
     /// is used.
     async fn forward(&self, remote_host: &str, remote_port: u16) -> Result<PathBuf, RemoteError>;
+
+    /// Fails where the server forwards nothing to such an address, as with `AllowTcpForwarding no`. Whether anything listens there is
+    /// another question.
+    async fn may_forward(&self, _remote_host: &str, _remote_port: u16) -> Result<(), RemoteError> {
+        Ok(())
+    }
 }

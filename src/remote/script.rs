@@ -22,6 +22,34 @@ const ON_FAILURE: &str =
 
 const MARKER: &str = "pgstead-batch-failed";
 
+/// What stands before and behind what a command of ours wrote: a shell's startup files and what wraps it may print, too.
+const BEGIN: &[u8] = b"pgstead-begin\n";
+const END: &[u8] = b"pgstead-end\n";
+
+/// Returns a line with the first mark before its output. The login shell reads it, so it holds nothing that one of them would not
+/// take, and nothing behind the command: that stays the shell's last one, whose status and parent are its own.
+pub(super) fn marked(line: &str) -> String {
+    ["printf '%s\\n' pgstead-begin && ", line].concat()
+}
+
+/// Returns what was written between the marks; up to its end where there is no second one, as behind a single command or one that
+/// failed. None where not even the first mark
+/// is there: something else ran.
+pub(super) fn between_marks(stdout: Vec<u8>) -> Option<Vec<u8>> {
+    let begin = find(&stdout, BEGIN, |places| places.next())? + BEGIN.len();
+    let end = find(&stdout[begin..], END, |places| places.last()).map_or(stdout.len(), |at| begin + at);
+    Some(stdout[begin..end].to_vec())
+}
+
+fn find(
+    text: &[u8],
+    mark: &[u8],
+    which: impl FnOnce(&mut dyn Iterator<Item = usize>) -> Option<usize>,
+) -> Option<usize> {
+    let mut places = text.windows(mark.len()).enumerate().filter(|(_, part)| *part == mark).map(|(at, _)| at);
+    which(&mut places)
+}
+
 /// The kernel takes at most 128 KiB in one argument, and sshd hands the whole line to a shell as one.
 const LINE_MAX_BYTES: usize = 120 * 1024;
 
@@ -60,6 +88,7 @@ pub(super) fn batch(commands: &[Argv], login: &Login) -> Result<String, BatchErr
             script.push_str(" || pgstead_failed ");
             script.push_str(&index.to_string());
         }
+        script.push_str("; printf '%s\\n' pgstead-end");
         sh::join(&["sh", "-c", &script])
     };
     if line.len() > LINE_MAX_BYTES {
@@ -126,10 +155,31 @@ mod tests {
     }
 
     #[test]
+    fn what_others_print_is_not_ours() {
+        let of = |text: &str| between_marks(text.as_bytes().to_vec()).map(|ours| String::from_utf8(ours).unwrap());
+        assert_eq!(of("hello\npgstead-begin\na\nb\npgstead-end\nbye\n").as_deref(), Some("a\nb\n"));
+        assert_eq!(of("no end of line pgstead-begin\nno end of linepgstead-end\n").as_deref(), Some("no end of line"));
+        // Nothing of ours is cut where it holds a mark itself, as a file or a process list may.
+        assert_eq!(
+            of("pgstead-begin\npgstead-begin\npgstead-end\nx\npgstead-end\n").as_deref(),
+            Some("pgstead-begin\npgstead-end\nx\n")
+        );
+        // It failed.
+        assert_eq!(of("pgstead-begin\na\n").as_deref(), Some("a\n"));
+        assert_eq!(of("This account is currently not available.\n"), None);
+        let output = run(&marked(&batch(&[sh("cat; exit 3")], &login()).unwrap()), "x");
+        assert_eq!((output.status.code(), between_marks(output.stdout)), (Some(3), Some(b"x".to_vec())));
+        let several = marked(&batch(&[sh("printf a"), sh("printf b")], &login()).unwrap());
+        let output = run(&[&several, "; echo goodbye"].concat(), "");
+        assert_eq!((output.status.code(), between_marks(output.stdout)), (Some(0), Some(b"ab".to_vec())));
+    }
+
+    #[test]
     fn only_one_command_reads_standard_input() {
         let (bare, reads) = (Argv::new(RunAs::Login, "cat"), Argv::new(RunAs::Login, "cat").stdin_text("x"));
         for order in [[bare.clone(), reads.clone()], [reads.clone(), bare]] {
-            assert_eq!(run(&batch(&order, &login()).unwrap(), "hello").stdout, b"hello");
+            let output = run(&marked(&batch(&order, &login()).unwrap()), "hello");
+            assert_eq!(between_marks(output.stdout), Some(b"hello".to_vec()));
         }
         assert_eq!(batch(&[reads.clone(), reads], &login()), Err(BatchError::SeveralWithStdin));
     }

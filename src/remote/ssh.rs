@@ -63,6 +63,18 @@ pub struct Ssh {
 /// machine its memory. The audit log of ten thousand runs has a tenth of it.
 const OUTPUT_MAX_BYTES: u64 = 32 << 20;
 
+/// How many characters are shown of an answer that was not ours.
+const SAID_CHARS: usize = 200;
+
+/// How ssh says that a server forwards nothing, by its configuration or that of the key (`channels.c`).
+const PROHIBITED: &str = "administratively prohibited";
+
+/// What every PostgreSQL answers at once, with one byte (manual, 55.2.1: SSLRequest).
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// How long that is waited for. Who says nothing forbids nothing.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// How much longer a look is waited for than it may take there, where it is ended.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -112,7 +124,7 @@ impl Ssh {
     /// Runs one remote command line. `shown` is what an error shows.
     async fn execute(&self, remote: &str, stdin: Vec<u8>, shown: &str) -> Result<Ended, RemoteError> {
         let _turn = self.sessions.acquire().await;
-        let mut command = self.session.raw_command(remote);
+        let mut command = self.session.raw_command(script::marked(remote));
         command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().await.map_err(|error| RemoteError::Disconnected {
@@ -142,7 +154,7 @@ impl Ssh {
         let unknown =
             |detail: String| RemoteError::OutcomeUnknown { server: self.name.clone(), line: shown.to_owned(), detail };
         match ended {
-            Ok(status) => Ok(Ended { status: status.code(), output: Output { stdout, stderr } }),
+            Ok(status) => self.ours(status.code(), stdout, stderr, shown),
             Err(SshError::Remote(_)) => Ok(Ended { status: Some(STATUS_NOT_FOUND), output: Output::default() }),
             // No status came: a signal ended the command, or the connection is lost and the master with it.
             Err(SshError::RemoteProcessTerminated) if self.is_connected().await => {
@@ -150,6 +162,26 @@ impl Ssh {
             }
             Err(error) => Err(unknown(self.transport_words(&error))),
         }
+    }
+
+    /// Takes from an answer what a command of ours wrote.
+    fn ours(&self, status: Option<i32>, stdout: Vec<u8>, stderr: Vec<u8>, shown: &str) -> Result<Ended, RemoteError> {
+        let said = String::from_utf8_lossy(&stdout).chars().chain(" ".chars()).take(SAID_CHARS).collect::<String>();
+        match (script::between_marks(stdout), status) {
+            (Some(stdout), _) => Ok(Ended { status, output: Output { stdout, stderr } }),
+            // ssh itself failed, or a signal ended it: nothing is known about what ran.
+            (None, None | Some(STATUS_UNKNOWN)) => Ok(Ended { status, output: Output { stdout: Vec::new(), stderr } }),
+            (None, Some(_)) => {
+                let said = [said, String::from_utf8_lossy(&stderr).chars().take(SAID_CHARS).collect()].concat();
+                let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                Err(RemoteError::Replaced { server: self.name.clone(), line: shown.to_owned(), said })
+            }
+        }
+    }
+
+    /// Says whether the master was told that sshd forwards nothing there.
+    fn was_prohibited(&self) -> bool {
+        fs::read_to_string(&self.place.log).unwrap_or_default().contains(PROHIBITED)
     }
 
     /// Returns the transport's error with what the master wrote to its log.
@@ -256,5 +288,22 @@ impl Host for Ssh {
             })?;
         forwards.insert(target, socket.clone());
         Ok(socket)
+    }
+
+    async fn may_forward(&self, remote_host: &str, remote_port: u16) -> Result<(), RemoteError> {
+        let socket = self.forward(remote_host, remote_port).await?;
+        let asked = tokio::time::timeout(ANSWER, async {
+            let mut stream = UnixStream::connect(&socket).await?;
+            stream.write_all(&SSL_REQUEST).await?;
+            stream.read(&mut [0]).await
+        });
+        match asked.await {
+            // Where nothing listens, it ends as well, and the log says that.
+            Ok(Ok(0) | Err(_)) if self.was_prohibited() => Err(RemoteError::ForwardingOff {
+                server: self.name.clone(),
+                target: tcp_target(remote_host, remote_port),
+            }),
+            _ => Ok(()),
+        }
     }
 }

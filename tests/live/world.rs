@@ -65,3 +65,82 @@ fn a_standby_that_promotes_itself_is_told_at_once() {
     assert_eq!(error["code"], "standby-promoted", "{ran}");
     assert!(error["hint"].as_str().unwrap().contains("pgstead reseed b"), "{ran}");
 }
+
+/// Databases and roles are called what PostgreSQL lets them be called.
+#[test]
+fn databases_and_roles_have_names_of_people() {
+    const DATABASES: [&str; 4] = ["a=b", "postgresql://x", "Müller & Söhne", "\"q\" O'Brien.C"];
+    const ROLE: &str = "Jörg \"x\" O'Brien";
+    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    let address = lab.host("b").address().to_string();
+    lab.sql("a", "CREATE DATABASE \"a=b\"");
+    lab.sql("a", "CREATE ROLE \"Jörg \"\"x\"\" O'Brien\" LOGIN PASSWORD 'only-here'");
+    lab.edit(|inventory| {
+        inventory["postgres"]["databases"] = DATABASES.into();
+        let record = |database: &str| serde_json::json!({ "database": database, "user": ROLE, "address": format!("{address}/32") });
+        inventory["postgres"]["hba"] = DATABASES.iter().map(|database| record(database)).collect();
+    });
+    lab.bootstrap();
+    let found = lab.sql("a", "SELECT count(*) FROM pg_database WHERE datname IN ('a=b', 'postgresql://x', 'Müller & Söhne', '\"q\" O''Brien.C')");
+    assert_eq!(found, "4");
+    assert_eq!(lab.sql("a", "SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL"), "0");
+    let host = format!("PGHOST={}", lab.host("a").address());
+    for database in DATABASES {
+        let (user, database) = (format!("PGUSER={ROLE}"), format!("PGDATABASE={database}"));
+        let words = [
+            "env",
+            &host,
+            &user,
+            &database,
+            "PGPASSWORD=only-here",
+            "PGSSLMODE=require",
+            "psql",
+            "-XAtqw",
+            "-c",
+            "SELECT 1",
+        ];
+        assert_eq!(lab.run("b", &words).trim(), "1", "{database}");
+    }
+    let deep = lab.pgstead(&["check", "--deep", "--format", "json"]);
+    let findings = deep.json()["findings"].as_array().unwrap().clone();
+    let missing = findings.iter().find(|finding| finding["code"] == "amcheck-missing").unwrap();
+    let told = missing["message"].as_str().unwrap();
+    assert!(DATABASES.iter().all(|database| told.contains(database)), "each was asked by its name: {deep}");
+    assert!(!deep.codes().contains(&"amcheck-failed".to_owned()), "{deep}");
+    lab.settled();
+}
+
+/// A login that prints is no obstacle, and a server that forwards nothing is refused before anything is changed.
+#[test]
+fn ssh_as_administrators_leave_it() {
+    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    let print = "printf 'Welcome to %s\\nno end of line' \"$(uname -n)\"";
+    lab.run(
+        "b",
+        &[
+            "sh",
+            "-c",
+            "printf '%s\\n' \"$1\" | cat - /root/.bashrc >/root/.bashrc.new; mv /root/.bashrc.new /root/.bashrc",
+            "sh",
+            print,
+        ],
+    );
+    lab.run("a", &["sh", "-c", "printf 'ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; echo recorded: goodbye\\n' >/etc/ssh/sshd_config.d/recorder.conf; systemctl reload ssh"]);
+    lab.pgstead(&["check"]).expect(0);
+    lab.settled();
+    lab.run(
+        "b",
+        &["sh", "-c", "echo AllowTcpForwarding no >/etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"],
+    );
+    lab.edit(|inventory| inventory["postgres"]["parameters"]["work_mem"] = "5MB".into());
+    let ran = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
+    let error = &ran.json()["error"];
+    assert_eq!((error["code"].as_str(), error["server"].as_str()), (Some("ssh-forwarding-off"), Some("b")), "{ran}");
+    assert_eq!(lab.sql("a", "SHOW work_mem"), "4MB", "nothing was changed");
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(10);
+    assert!(check.stdout.contains("its sshd forwards no connection"), "{check}");
+    lab.run("b", &["sh", "-c", "rm /etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"]);
+    lab.bootstrap();
+    assert_eq!(lab.sql("b", "SHOW work_mem"), "5MB");
+    lab.settled();
+}

@@ -97,7 +97,8 @@ impl Judge<'_, '_> {
             self.problems.add(path, problem);
             return false;
         }
-        text == "all" || self.word(path, "invalid-database", "database", text, words::database)
+        let judge = |text: &str| words::database(text).and_then(|()| words::hba_name(text));
+        text == "all" || self.word(path, "invalid-database", "database", text, judge)
     }
 
     fn hba_user(&mut self, text: &str, path: &Path) -> bool {
@@ -108,7 +109,7 @@ impl Judge<'_, '_> {
             self.problems.add(path, problem);
             return false;
         }
-        self.word(path, "invalid-role", "role", text, words::identifier)
+        self.word(path, "invalid-role", "role", text, words::hba_name)
     }
 
     fn hba_address(&mut self, text: &str, path: &Path) -> Option<Cidr> {

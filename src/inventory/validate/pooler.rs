@@ -2,9 +2,11 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
+use crate::inventory::problems::shown;
 use crate::inventory::validate::Judge;
 use crate::inventory::words;
 use crate::model::pooler::Pooler;
+use crate::quote::pgbouncer;
 
 /// Debian's and upstream's port of PgBouncer.
 pub(super) const DEFAULT_PORT: u16 = 6432;
@@ -44,6 +46,12 @@ impl Judge<'_, '_> {
             let problem = Diagnostic::error("pooler-console", message)
                 .detail("By that name PgBouncer's console is reached.")
                 .hint("Give the database another name, or leave \"pooler\" out.");
+            self.problems.add(&path, problem);
+        }
+        for database in databases.iter().filter(|database| pgbouncer::key(database).is_none()) {
+            let problem = Diagnostic::error("pooler-database", format!("PgBouncer cannot serve database {}", shown(database)))
+                .detail("A key of its configuration holds ASCII letters, digits, \"_\", \"-\" and \".\" alone; any other ends the reading of the whole file.")
+                .hint("Rename the database, or leave it out of postgres.databases: clients then reach it without the pooler.");
             self.problems.add(&path, problem);
         }
         let shared = self.postgres(|postgres| &postgres.port).copied().unwrap_or(super::DEFAULT_PORT);
