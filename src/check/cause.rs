@@ -333,8 +333,8 @@ mod tests {
     fn every_code_is_one_that_exists() {
         let known = |code: &&str| crate::check::catalog::check_of(code).is_some();
         for rule in RULES {
-            assert!(rule.causes.iter().all(|code| known(&code)), "{:?}", rule.causes);
-            assert!(rule.followers.iter().flat_map(|codes| codes.iter()).all(|code| known(&code)));
+            assert!(rule.causes.iter().all(|code| known(code)), "{:?}", rule.causes);
+            assert!(rule.followers.iter().flat_map(|codes| codes.iter()).all(|code| known(code)));
         }
     }
 }
