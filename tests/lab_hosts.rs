@@ -458,8 +458,9 @@ fn two_labs_run_at_once_and_down_leaves_nothing() {
     found.down().unwrap();
     eprintln!("down after {:?}", begun.elapsed());
     let with_end = |found: Vec<String>| -> Vec<_> {
-        // pgst-1 is not pgst-12.
-        let ours = |text: &String| !text.contains(&format!("{bridge}0")) && text.contains(&bridge);
+        // pgst-1 is neither pgst-12 nor pgst-128.
+        let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_digit());
+        let ours = |text: &String| text.split(&bridge).skip(1).any(is_whole);
         found.into_iter().filter(ours).collect()
     };
     assert_eq!(with_end(remains(&bridge)), Vec::<String>::new());
