@@ -115,7 +115,8 @@ fn remains(of: &str) -> Vec<String> {
 
 #[test]
 fn three_hosts_boot_and_are_what_they_say() {
-    for release in Release::ALL {
+    // What Debian's experimental suite has today it may not have tomorrow: no run of the tests depends on it.
+    for release in Release::ALL.into_iter().filter(|release| *release != Release::Experimental) {
         hosts::build_tree(release).unwrap_or_else(|error| panic!("{}", with_sources(&error)));
     }
     let begun = Instant::now();
