@@ -4,7 +4,6 @@
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
-use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::observed::Observed;
 use crate::plan::files;
@@ -105,7 +104,7 @@ fn commands(seen: Seen<'_>, word: Option<Argv>) -> Vec<Argv> {
         commands.push(
             Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_ctl"))
                 .args(["start", "--silent", "--no-wait", "--pgdata", &layout.data_directory])
-                .args(["--log", &log_file(layout)]),
+                .args(["--log", &layout.log_file()]),
         );
     }
     commands.push(wait_ready(seen));
@@ -134,19 +133,8 @@ pub fn wait_ready(seen: Seen<'_>) -> Argv {
     // be mounted without permission to execute.
     Argv::new(RunAs::User(layout.os_user.clone()), "sh")
         .arg(layout.own("wait-ready"))
-        .args([&layout.data_directory, &guard::START_SECONDS.to_string(), &log_file(layout)])
+        .args([&layout.data_directory, &guard::START_SECONDS.to_string(), &layout.log_file()])
         .args(layout.unit.clone())
-}
-
-fn log_file(layout: &Layout) -> String {
-    match (&layout.config_directory, layout.kind) {
-        (Some(directory), LayoutKind::Debian) => {
-            let cluster = directory.trim_start_matches("/etc/postgresql/").replace('/', "-");
-            ["/var/log/postgresql/postgresql-", &cluster, ".log"].concat()
-        }
-        (_, LayoutKind::Rhel) => [&layout.data_directory, "/log/postgresql.log"].concat(),
-        _ => layout.own("postgresql.log"),
-    }
 }
 
 /// Returns the step that stops an instance whose data are about to be replaced. Nothing is lost by that: what it served is
