@@ -22,6 +22,7 @@ use crate::apply::RunReport;
 use crate::apply::lock;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge;
 use crate::model::name::TopologyName;
 use crate::plan::Consent;
 use crate::plan::Plan;
@@ -137,7 +138,7 @@ async fn prove_unchanged(
     topology: &TopologyName,
     begun: Instant,
 ) -> Result<RunReport, Failure> {
-    if let Some(primary) = session.observation.current_primary(&session.inventory.topology) {
+    if let Some(primary) = judge::primary(&session.inventory.topology, &session.observation) {
         let links = session.inventory.topology.links(primary);
         prove::prove_links(sessions, primary, &links, prove::OLD_LINK, |_| ())
             .await

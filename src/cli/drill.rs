@@ -40,6 +40,7 @@ use crate::drill::evidence;
 use crate::drill::evidence::StageRecord;
 use crate::drill::measure;
 use crate::drill::schedule;
+use crate::judge;
 use crate::model::name::ServerName;
 use crate::model::quantity::count;
 use crate::model::topology::Purpose;
@@ -134,7 +135,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
         let result = async {
             session.require_all()?;
             lock::refuse_held(&session.observation, &state_identity(&session.state))?;
-            let primary = session.observation.current_primary(topology).cloned().ok_or_else(|| {
+            let primary = judge::primary(topology, &session.observation).cloned().ok_or_else(|| {
                 let diagnostic = Diagnostic::error("primary-missing", "there is no single primary to begin with")
                     .hint("Find out what is wrong first: pgstead check.");
                 Failure::one(FailureKind::Refused, diagnostic)
@@ -216,7 +217,7 @@ async fn rehearse(
     let end_ms = begun.elapsed().as_secs_f64() * 1000.0;
     let servers = topology.servers().map(|server| line(session, server)).collect();
     session.observe(Wish::default()).await;
-    let primary = session.observation.current_primary(topology).cloned();
+    let primary = judge::primary(topology, &session.observation).cloned();
     let sessions = session.sessions(&secrets)?;
     let lost = match &primary {
         Some(primary) => prove::missing(&sessions, primary, &writes).await,

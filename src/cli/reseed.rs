@@ -24,6 +24,7 @@ use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge;
 use crate::model::argv::Login;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
@@ -229,7 +230,7 @@ async fn one_after_the_other(
 /// Returns the place of the first server whose upstream does not wait to be brought back itself.
 fn next(session: &Session<'_>, names: &[&ServerName]) -> usize {
     let topology = &session.inventory.topology;
-    let primary = session.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let primary = judge::primary_or_preferred(topology, &session.observation);
     let links = topology.links(primary);
     let waits = |name: &ServerName| links.iter().any(|link| link.standby == *name && names.contains(&&link.upstream));
     names.iter().position(|name| !waits(name)).unwrap_or_default()

@@ -171,6 +171,11 @@ impl Layout {
         format!("{}/{name}", self.pgstead_directory)
     }
 
+    /// Returns the file that says what the start guard lets the instance start as.
+    pub fn role_file(&self) -> String {
+        self.own("role")
+    }
+
     /// Returns the file by which the unit asks the start guard before every start, where a unit runs the instance.
     pub fn guard_drop_in(&self) -> Option<String> {
         let unit = self.unit.as_deref()?;
@@ -185,7 +190,7 @@ impl Layout {
             "/bin/sh".to_owned(),
             self.own(START_GUARD),
             self.data_directory.clone(),
-            self.own("role"),
+            self.role_file(),
             topology.to_string(),
             server.to_string(),
         ];

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -71,7 +72,7 @@ pub fn plan_bootstrap(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
         let seen = seen.known()?;
-        guard::unfinished(name, seen, seen.layout.known()?)
+        guard::unfinished(name, ServerState::of_seen(seen))
     };
     let unfinished: Vec<Diagnostic> = observation.servers.iter().filter_map(is_unfinished).collect();
     if !unfinished.is_empty() {

@@ -4,6 +4,7 @@
 //! reasons to refuse come at once (docs/adr/0009-what-is-ever-removed.md).
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
 use crate::model::argv::Argv;
 use crate::model::aside;
 use crate::model::aside::Aside;
@@ -99,7 +100,7 @@ pub fn plan_forget(
     {
         refusals.push(refuse(code, "is not of this topology, as far as can be seen").detail(why));
     }
-    let primary = observation.current_primary(topology);
+    let primary = judge::primary(topology, observation);
     match (primary, successor(topology, seen, primary, links, server)) {
         (Some(primary), Ok(())) if refusals.is_empty() => {
             let plan = plan(topology, (server, seen, layout), primary, (fact, &path), run);

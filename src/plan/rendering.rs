@@ -1,6 +1,7 @@
 //! Every file that a finished topology has, for `render`. Secret files are named and not shown.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -23,7 +24,7 @@ pub fn rendered(
     observation: &Observation,
     material: &Material,
 ) -> Result<Vec<(ServerName, FileChange)>, Diagnostic> {
-    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let primary = judge::primary_or_preferred(topology, observation);
     let links = topology.links(primary);
     let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     let look = |server| {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
 use crate::model::argv::RootAccess;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
@@ -16,11 +18,11 @@ use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
-use crate::plan::guard;
 use crate::plan::identity;
 use crate::plan::identity::Configuration;
 use crate::plan::network;
@@ -81,13 +83,9 @@ impl<'a> Seen<'a> {
         self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
     }
 
-    /// Says whether the data directory would accept writes when started, or accepts them now.
-    pub fn is_primary_like(&self) -> bool {
-        match (self.instance, self.data) {
-            (Some(instance), _) => !instance.in_recovery,
-            (None, Some(data)) => !data.standby_signal && !data.recovery_signal,
-            (None, None) => false,
-        }
+    /// Returns what the server is.
+    pub fn state(&self) -> ServerState<'a> {
+        ServerState::of_seen(self.seen)
     }
 }
 
@@ -385,20 +383,13 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
 
 /// Says whether a stopped server's role file calls it a standby although no signal file does (hazard 34).
 fn is_fallen_standby(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none()
-        && role.and_then(|fact| fact.content.as_deref()).is_some_and(|role| role.trim() == "standby")
+    let state = seen.state();
+    matches!(state.role, Role::StoppedPrimary(_)) && state.role_file == Some(RoleFile::Standby)
 }
 
 /// Says whether a stopped server is fenced: another one took its place, and nothing starts it.
 fn is_fenced(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none() && role.and_then(|fact| fact.content.as_deref()) == Some(guard::FENCED)
-}
-
-/// Says whether a stopped primary was replaced while it was away, so that nobody could fence it.
-fn is_replaced(seen: &Seen<'_>, by: &Instance) -> bool {
-    seen.instance.is_none() && !is_fallen_standby(seen) && seen.data.is_some_and(|data| guard::is_replaced(data, by))
+    seen.instance.is_none() && seen.state().is_fenced()
 }
 
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
@@ -408,7 +399,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     }
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
-        with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
+        with_data.iter().filter(|seen| seen.state().is_primary_like()).partition(|seen| is_fenced(seen));
     let writers: Vec<(&ServerName, &Instance)> =
         primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
     let fenced = fenced.iter().map(|seen| {
@@ -420,7 +411,9 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     });
     let fenced: Vec<Diagnostic> = fenced.collect();
     let (replaced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) = match writers.as_slice() {
-        [(_, one)] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
+        [(_, one)] => {
+            primaries.into_iter().partition(|seen| !is_fallen_standby(seen) && seen.state().is_replaced_by(one))
+        }
         _ => (Vec::new(), primaries),
     };
     let replaced = replaced.iter().map(|seen| {
