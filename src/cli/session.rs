@@ -36,14 +36,11 @@ use crate::observe::log::LogEnd;
 use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
-use crate::plan::Consent;
 use crate::plan::Material;
-use crate::plan::Plan;
 use crate::plan::failover;
 use crate::plan::failover::Parting;
 use crate::plan::history;
 use crate::plan::network;
-use crate::plan::plan_bootstrap;
 use crate::plan::reseed;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Divergence;
@@ -265,6 +262,13 @@ impl<'a> Session<'a> {
         Err(Failure::all(FailureKind::Unreachable, self.unreachable.clone()))
     }
 
+    /// Ends a command for one server when that one could not be reached: it says why itself, in better words than its absence.
+    pub(super) fn require(&self, server: &str) -> Result<(), Failure> {
+        let is_about = |why: &&Diagnostic| why.server.as_deref() == Some(server);
+        let unreachable: Vec<Diagnostic> = self.unreachable.iter().filter(is_about).cloned().collect();
+        if unreachable.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Unreachable, unreachable)) }
+    }
+
     /// Refuses where a server forwards nothing: links are proven through a forwarded port, at the end of a run.
     pub(super) async fn require_forwarding(&self) -> Result<(), Failure> {
         let topology = &self.inventory.topology;
@@ -296,17 +300,6 @@ impl<'a> Session<'a> {
     pub(super) fn material(&self, secrets: &OperatorSecrets) -> Result<Material, Failure> {
         material::prepare(&self.inventory.topology, &self.observation, secrets, Timestamp::now())
             .map_err(|error| pki_failure(&error))
-    }
-
-    /// Decides what a bootstrap would do.
-    pub(super) fn plan(
-        &self,
-        secrets: &OperatorSecrets,
-        consent: Consent,
-    ) -> Result<(Result<Plan, Vec<Diagnostic>>, Material), Failure> {
-        let topology = &self.inventory.topology;
-        let material = self.material(secrets)?;
-        Ok((plan_bootstrap(topology, &self.observation, &material, consent), material))
     }
 
     /// Returns the sessions to the instances; none is opened yet.

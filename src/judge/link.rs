@@ -6,7 +6,6 @@ use crate::model::observation::Instance;
 use crate::model::observation::Receiver;
 use crate::model::observation::Sender;
 use crate::model::topology::Link;
-use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 /// Both sides write the state of a connection that sends WAL as it is made in this word.
