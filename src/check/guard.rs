@@ -5,6 +5,7 @@
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
+use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::layout::START_GUARD;
 use crate::model::layout::START_REFUSED;
@@ -15,7 +16,6 @@ use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::guard;
 use crate::plan::guard::PEERS;
-use crate::plan::identity::Identity;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
 

@@ -21,6 +21,7 @@ use crate::judge::StartsAs;
 use crate::judge::State;
 use crate::judge::Writes;
 use crate::model::host_key;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -30,8 +31,6 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::role_file::RoleFile;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::unasked;
@@ -130,7 +129,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             }
         };
         findings.extend(unasked(name, seen));
-        let mut of_server = configuration(name, seen, layout, instance);
+        let mut of_server = configuration(name, state, layout, instance);
         of_server.extend(role_survives_restart(name, name == primary, state, seen, layout));
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
@@ -146,7 +145,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
-        of_server.extend(durability::check_archiver(name, instance, thresholds));
+        of_server.extend(durability::check_archiver(name, state.writes() == Writes::Now, instance, thresholds));
         of_server.extend(durability::check_settings(topology, server, instance));
         of_server.extend(room::check_disks(name, seen, rate, thresholds));
         of_server.extend(room::check_slot_cap(name, seen, layout, instance, thresholds));
@@ -253,7 +252,7 @@ fn same_history(
 }
 
 /// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
-fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, instance: &Instance) -> Vec<Finding> {
     let mut findings: Vec<Finding> = instance
         .file_errors
         .iter()
@@ -270,12 +269,7 @@ fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, i
             )
         })
         .collect();
-    let pending: Vec<&str> = instance
-        .settings
-        .iter()
-        .filter(|(_, setting)| setting.pending_restart)
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let pending = state.waits_for_restart();
     if !pending.is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
@@ -286,18 +280,22 @@ fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, i
             .hint("\"pgstead bootstrap\" restarts servers in the safe order."),
         ));
     }
-    if !instance.stale_files.is_empty() {
+    if !state.waits_for_reload().is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
-                .detail(format!("{}.", instance.stale_files.join(", ")))
+                .detail(format!("{}.", state.waits_for_reload().join(", ")))
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
     // Where the configuration is the operator's, ours is what our included file sets.
-    let keeper = identity::configuration(seen);
+    let keeper = state.configuration();
     let ours = kept::settings_file(layout, keeper);
-    let text = seen.files.get(&ours).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let text = state
+        .seen
+        .and_then(|seen| seen.files.get(&ours))
+        .and_then(Observed::known)
+        .and_then(|fact| fact.content.as_deref());
     let included = parse_settings(text.unwrap_or_default());
     if !instance.health.unserved.is_empty() {
         findings.push(Finding::unhealthy(

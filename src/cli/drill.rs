@@ -41,6 +41,8 @@ use crate::drill::evidence::StageRecord;
 use crate::drill::measure;
 use crate::drill::schedule;
 use crate::judge;
+use crate::judge::Role;
+use crate::judge::ServerState;
 use crate::model::name::ServerName;
 use crate::model::quantity::count;
 use crate::model::topology::Purpose;
@@ -253,12 +255,15 @@ async fn rehearse(
 
 fn line(session: &Session<'_>, server: &crate::model::topology::Server) -> evidence::Server {
     let seen = session.observation.server(&server.name);
-    let instance = seen.and_then(|seen| seen.instance.known());
     evidence::Server {
         name: server.name.clone(),
         site: server.site.to_string(),
         address: server.address.to_string(),
-        role: instance.map(|instance| if instance.in_recovery { "standby" } else { "primary" }),
+        role: match seen.map(|seen| ServerState::of_seen(seen).role) {
+            Some(Role::Primary(_)) => Some("primary"),
+            Some(Role::Standby(_)) => Some("standby"),
+            _ => None,
+        },
         postgres: seen.and_then(|seen| seen.version.known()).map(ToString::to_string),
     }
 }

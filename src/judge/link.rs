@@ -116,7 +116,7 @@ pub fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerN
 
 fn connected_to<'a>(topology: &'a Topology, instance: &'a Instance) -> Option<(&'a Receiver, Upstream<'a>)> {
     let receiver = instance.receiver.as_ref()?;
-    let host = receiver.sender_host.as_deref();
+    let host = host(receiver);
     let at_its_address = || topology.servers().filter(|server| host == Some(&*server.address.to_string()));
     let by_port = at_its_address().find(|server| receiver.sender_port == Some(server.port));
     let upstream = match (by_port, at_its_address().next()) {
@@ -130,7 +130,12 @@ fn connected_to<'a>(topology: &'a Topology, instance: &'a Instance) -> Option<(&
 /// Says where a WAL receiver is connected to, in words.
 pub fn connected(receiver: &Receiver) -> String {
     let port = receiver.sender_port.map_or(String::new(), |port| format!(" port {port}"));
-    format!("{}{port}", receiver.sender_host.as_deref().unwrap_or("none"))
+    format!("{}{port}", host(receiver).unwrap_or("none"))
+}
+
+/// Returns the host that a WAL receiver is connected to, as it names it.
+pub fn host(receiver: &Receiver) -> Option<&str> {
+    receiver.sender_host.as_deref()
 }
 
 /// Says whether a walsender sends WAL as it is made.

@@ -5,6 +5,7 @@
 //! is for whoever asks. Pure, like all of this layer.
 
 pub mod link;
+pub mod ownership;
 mod server;
 pub mod wal;
 

@@ -1,6 +1,9 @@
 //! What one server is: its role, whether it accepts writes, what its files say that it was and would start as.
 
+use crate::judge::ownership;
 use crate::model::control::ControlFile;
+use crate::model::identity::Configuration;
+use crate::model::identity::Identity;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
@@ -66,6 +69,8 @@ pub struct ServerState<'a> {
     pub control: Option<&'a ControlFile>,
     /// What its signal files make of it; none where there is no data directory.
     pub starts_as: Option<StartsAs>,
+    /// The mark in it: whose it is.
+    pub mark: Option<Identity<'a>>,
     /// What its role file says; none where there is none, or it could not be read.
     pub role_file: Option<RoleFile<'a>>,
     /// Whether it was looked for its role file, and that is not there.
@@ -107,6 +112,7 @@ impl<'a> ServerState<'a> {
                     data: None,
                     control: None,
                     starts_as: None,
+                    mark: None,
                     role_file: None,
                     lacks_role_file: false,
                 }
@@ -126,6 +132,7 @@ impl<'a> ServerState<'a> {
             data,
             control: data.and_then(|data| data.control.known()),
             starts_as: data.map(starts_as),
+            mark: data.and_then(ownership::mark),
             role_file: text.map(RoleFile::parse),
             lacks_role_file: role_file.is_some_and(Observed::is_absent),
         }
@@ -170,6 +177,11 @@ impl<'a> ServerState<'a> {
     /// Says whether no signal file keeps its data directory from accepting writes, whatever runs over it.
     pub fn has_no_signal(self) -> bool {
         self.starts_as == Some(StartsAs::Primary)
+    }
+
+    /// Says who keeps its configuration files; one without a mark is not ours to keep.
+    pub fn configuration(self) -> Configuration {
+        self.mark.map(|mark| mark.configuration).unwrap_or_default()
     }
 
     /// Returns the settings that wait for a restart.

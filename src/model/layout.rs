@@ -20,6 +20,9 @@ const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 /// The drop-in by which a unit asks the start guard. Not `pgstead.conf`: that is a file of the instance.
 const GUARD_DROP_IN: &str = "pgstead-start-guard.conf";
 
+/// The file in pgstead's own directory that says: here was a complete data directory.
+pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
+
 /// The name of the start guard in pgstead's own directory.
 pub const START_GUARD: &str = "start-guard";
 

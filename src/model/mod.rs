@@ -11,6 +11,7 @@ pub mod control;
 pub mod hba;
 pub mod health;
 pub mod host_key;
+pub mod identity;
 pub mod job;
 pub mod layout;
 pub mod lost;

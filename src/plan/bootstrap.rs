@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
+use crate::model::identity::Configuration;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -31,7 +32,6 @@ use crate::plan::effects;
 use crate::plan::files;
 use crate::plan::guard;
 use crate::plan::history;
-use crate::plan::identity::Configuration;
 use crate::plan::job;
 use crate::plan::job::Earlier;
 use crate::plan::network;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::layout::START_GUARD;
@@ -18,8 +20,6 @@ use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
 use crate::plan::guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::parameters;

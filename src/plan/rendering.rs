@@ -2,6 +2,8 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::judge;
+use crate::judge::ServerState;
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -9,8 +11,6 @@ use crate::plan::FileChange;
 use crate::plan::Material;
 use crate::plan::desired;
 use crate::plan::files;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::survey::Seen;
@@ -29,7 +29,7 @@ pub fn rendered(
     let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     let look = |server| {
         let seen = observation.server(&topology.server(server)?.name)?;
-        let configuration = identity::configuration(seen);
+        let configuration = ServerState::of_seen(seen).configuration();
         Some(Seen {
             topology: topology.name(),
             version: topology.common().version,

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::argv::RootAccess;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
@@ -23,8 +25,6 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::network;
 use crate::plan::ownership;
 use crate::plan::unasked;
@@ -72,7 +72,7 @@ impl<'a> Seen<'a> {
             layout: seen.layout.known()?,
             data: seen.data_directory.known(),
             instance: None,
-            configuration: identity::configuration(seen),
+            configuration: ServerState::of_seen(seen).configuration(),
             adopted: false,
         })
     }
@@ -114,9 +114,10 @@ pub fn survey_of<'a>(
     is_concerned: impl Fn(&ServerName) -> bool,
 ) -> Survey<'a> {
     let mut survey = Survey::default();
+    let state = State::of(topology, observation);
     for server in topology.servers().filter(|server| is_concerned(&server.name)) {
         match observation.servers.get(&server.name) {
-            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, observation, server, seen),
+            Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
@@ -149,13 +150,8 @@ fn is_in_the_way(taken: &str, wanted: &[IpAddr]) -> bool {
     host.parse::<IpAddr>().map_or(true, |ip| ip.is_unspecified() || wanted.contains(&ip))
 }
 
-fn survey_server<'a>(
-    survey: &mut Survey<'a>,
-    topology: &'a Topology,
-    observation: &'a Observation,
-    server: &'a Server,
-    seen: &'a ServerObservation,
-) {
+fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Server, seen: &'a ServerObservation) {
+    let State { topology, observation, .. } = *state;
     let name = &server.name;
     let before = survey.refusals.len();
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
@@ -230,7 +226,7 @@ fn survey_server<'a>(
         );
     }
     let mut is_foreign = false;
-    let owned = match ownership::judge(topology, observation, server, seen, layout) {
+    let owned = match ownership::owned(state, server, seen, layout) {
         Ok(owned) => owned,
         Err(diagnostic) => {
             is_foreign = true;

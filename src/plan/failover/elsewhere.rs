@@ -7,7 +7,6 @@ use crate::judge::link::Upstream;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
-use crate::plan::identity::Identity;
 
 /// How a server says that it exists: PostgreSQL's own word, in any language but a few.
 const SERVER_SPEAKS: &str = "FATAL:";
@@ -38,8 +37,7 @@ pub(super) fn contradicted(state: &State<'_>, from: &ServerName) -> Option<Diagn
                 .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory. Where it only just went off, a standby notices after half a minute: run the same command again.")),
         );
     }
-    let text = seen?.data_directory.known()?.identity.known()?;
-    let identity = Identity::parse(text)?;
+    let identity = state.server(from).mark?;
     let is_its_own = identity.server == from.as_str() && identity.topology == topology.name().as_str();
     (!is_its_own).then(|| {
         Diagnostic::error("data-directory-of-another-server", message)

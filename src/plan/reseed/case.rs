@@ -8,11 +8,13 @@ use crate::judge::Role;
 use crate::judge::ServerState;
 use crate::judge::State;
 use crate::judge::Writes;
+use crate::judge::ownership::Ownership;
 use crate::judge::wal;
 use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
+use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -133,7 +135,7 @@ pub(super) fn without(observation: &Observation, server: &ServerName) -> Observa
         }
         // The record of what was there; that it is known is this operation's business.
         if let Observed::Known(layout) = &seen.layout {
-            seen.files.remove(&layout.own(crate::plan::seed::DATA_DIRECTORY_RECORD));
+            seen.files.remove(&layout.own(DATA_DIRECTORY_RECORD));
         }
     }
     bare
@@ -170,7 +172,7 @@ pub(super) fn case<'a>(
         refusals.push(upstream_stopped(&link));
     }
     let layout = of_server.layout;
-    let data = match data(topology, observation, server, raw, layout) {
+    let data = match data(&state, server, raw, layout) {
         Ok(data) => data,
         Err(refusal) => {
             refusals.push(*refusal);
@@ -321,34 +323,27 @@ fn upstream_stopped(link: &Link) -> Diagnostic {
 
 /// Says what stands in the server's place.
 fn data<'a>(
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'a>,
     server: &Server,
     raw: &'a ServerObservation,
     layout: &Layout,
 ) -> Result<Data<'a>, Box<Diagnostic>> {
     let name = &server.name;
-    match ownership::judge(topology, observation, server, raw, layout) {
-        Ok(None) => Ok(Data::Missing),
-        Ok(Some(owned)) if owned.adopted => {
+    match state.ownership(name) {
+        Ownership::Missing => Ok(Data::Missing),
+        Ownership::Ours(data, configuration) => Ok(Data::Ours(Owned { data, configuration, adopted: false })),
+        Ownership::Damaged(why) => Ok(Data::Damaged(why)),
+        // What was being rewound in its own place is where its job left it.
+        Ownership::Gone(_) if raw.jobs.iter().any(|job| job.kind == JobKind::Reuse) => Ok(Data::Missing),
+        Ownership::Gone(_) => Ok(Data::Gone),
+        Ownership::Adoptable(_) => {
             Err(Box::new(is_the_primary(name, "It is an existing primary that no run has adopted.")))
         }
-        Ok(Some(owned)) => Ok(Data::Ours(owned)),
-        // What was being rewound in its own place is where its job left it.
-        Err(refusal)
-            if refusal.code == "data-directory-gone" && raw.jobs.iter().any(|job| job.kind == JobKind::Reuse) =>
-        {
-            Ok(Data::Missing)
-        }
-        Err(refusal) if refusal.code == "data-directory-gone" => Ok(Data::Gone),
-        Err(refusal) if refusal.code == "data-directory-damaged" => {
-            let control = raw.data_directory.known().map(|data| &data.control);
-            let why = control.and_then(Observed::unreadable);
-            Ok(Data::Damaged(why.unwrap_or("global/pg_control is missing.")))
-        }
-        Err(refusal) => {
-            // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
-            Err(Box::new(refusal.server(name)))
+        // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
+        Ownership::Unknown(_) | Ownership::MountPoint | Ownership::OfAnotherServer(_) | Ownership::Foreign(_) => {
+            ownership::owned(state, server, raw, layout)
+                .map(|_| Data::Missing)
+                .map_err(|refusal| Box::new(refusal.server(name)))
         }
     }
 }
