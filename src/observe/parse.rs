@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
+use crate::model::control::ControlFile;
 use crate::model::health::Health;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::ControlFile;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Dial;
 use crate::model::observation::Disk;
@@ -238,7 +238,7 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
     };
     Some(ControlFile {
         system_identifier: field("Database system identifier")?.parse().ok()?,
-        state: field("Database cluster state")?,
+        state: field("Database cluster state")?.into(),
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
