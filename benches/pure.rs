@@ -87,7 +87,7 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
 
 fn secrets(topology: &Topology, directory: &Path) -> OperatorSecrets {
     let stored = StateDir::at(directory).load_secrets().unwrap();
-    OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap().0
+    OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap().0
 }
 
 fn pure(criterion: &mut Criterion) {

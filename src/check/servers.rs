@@ -80,6 +80,7 @@ pub fn check_servers(
 ) -> Vec<Finding> {
     let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(topology, observation);
+    findings.extend(certificates::authority_elsewhere(topology, evidence));
     let seen_primary = observation.server(primary);
     let reference = seen_primary.and_then(|seen| seen.instance.known());
     let rate = reference.and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));

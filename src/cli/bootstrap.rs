@@ -54,6 +54,9 @@ pub(super) struct BootstrapArgs {
     /// Consent to the restart of a primary that serves clients; --yes does not cover it
     #[arg(long)]
     allow_restart: bool,
+    /// Make a new CA although servers use one that this machine does not hold: where that is lost for good
+    #[arg(long)]
+    new_authority: bool,
     /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -88,8 +91,14 @@ async fn over(
     if !args.dry_run {
         lock::refuse_held(&session.observation, &state_identity(&session.state))?;
     }
-    let secrets = session.secrets()?;
-    let (plan, material) = session.plan(&secrets, Consent { allow_restart: args.allow_restart })?;
+    let (keys, replaced) = match args.new_authority {
+        true => session.keys_of_new_authority()?,
+        false => (session.keys()?, None),
+    };
+    let (mut plan, material) = session.plan(&keys, Consent { allow_restart: args.allow_restart })?;
+    if let Ok(plan) = &mut plan {
+        plan.notes.extend(replaced);
+    }
     let planned = Planned { plan, logins: session.logins() };
     let topology = session.inventory.topology.name();
     if args.dry_run {
@@ -109,21 +118,20 @@ async fn over(
             (false, false) if !ui.err.whole => ui.explain(&crate::ui::plan::render_steps(&view, ui.err)),
             _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
         }
-        session.require_forwarding().await?;
         ask::consent(ui, &question(plan))?;
         let agreed = Agreed {
             operation: OPERATION,
             run: &material.run,
             plan,
             logins: &planned.logins,
-            secrets: &secrets,
+            keys: &keys,
             attested: Vec::new(),
             begun,
         };
         carry_out(session, agreed, ui).await?
     } else {
         give_back(session, plan).await;
-        let sessions = session.sessions(&secrets)?;
+        let sessions = session.sessions(&keys)?;
         prove_unchanged(session, &sessions, topology, begun).await?
     };
     ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;

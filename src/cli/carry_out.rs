@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::interrupts::Interrupts;
 use super::session::Session;
 use super::session::state_identity;
+use super::ways;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
@@ -18,8 +19,8 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
-use crate::pki::OperatorSecrets;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::prove::Sessions;
 use crate::remote::Ssh;
 use crate::state::journal::operator;
@@ -35,7 +36,7 @@ pub(super) struct Agreed<'a> {
     pub(super) run: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) logins: &'a BTreeMap<ServerName, Login>,
-    pub(super) secrets: &'a OperatorSecrets,
+    pub(super) keys: &'a Keys,
     /// What the operator answers for: by server, how the operator knows.
     pub(super) attested: Vec<(ServerName, String)>,
     pub(super) begun: Instant,
@@ -49,10 +50,16 @@ pub(super) async fn give_back(session: &Session<'_>, plan: &Plan) {
 
 /// Carries a plan out, and tells its warnings. What ended it early stands in the report.
 pub(super) async fn carry_out(session: &Session<'_>, agreed: Agreed<'_>, ui: &Ui) -> Result<RunReport, Failure> {
-    let Agreed { operation, run, plan, logins, secrets, attested, begun } = agreed;
+    let Agreed { operation, run, plan, logins, keys, attested, begun } = agreed;
+    let sessions: Sessions<'_, Ssh> = session.sessions(keys)?;
+    ui.diagnostics(&ways::require(&sessions, plan, &session.observation).await?);
     // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
-    session.state.save_secrets(secrets).map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    let sessions: Sessions<'_, Ssh> = session.sessions(secrets)?;
+    if let Keys::Held(secrets) = keys {
+        session
+            .state
+            .save_secrets(secrets)
+            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+    }
     give_back(session, plan).await;
     let progress = Progress::start(ui);
     let events = progress.events();

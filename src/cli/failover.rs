@@ -114,8 +114,8 @@ async fn over(
         Some(parting) => session.lost_by_failover(parting, request.to).await,
         None => None,
     };
-    let secrets = session.secrets()?;
-    let material = session.material(&secrets)?;
+    let keys = session.keys()?;
+    let material = session.material(&keys)?;
     let attested = request.attested;
     let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
     let planned = planned.map(|Failover { from, to, loss, plan }| {
@@ -130,5 +130,5 @@ async fn over(
     let reason = args.reason.clone().unwrap_or_default();
     let attested = attested.iter().map(|name| (name.clone(), reason.clone())).collect();
     let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun, attested };
-    carry_out(session, &secrets, planned, how, ui).await
+    carry_out(session, &keys, planned, how, ui).await
 }

@@ -124,7 +124,7 @@ async fn over(
         return Ok(plan::exit_of(&planned, false));
     }
     let Ok(plan) = &planned.plan else { return Ok(exit::BUG) };
-    let secrets = session.secrets()?;
+    let keys = session.keys()?;
     let view = PlanView { topology: topology.name(), plan: Ok(plan), logins: &planned.logins };
     if !ui.options.yes || ui.err.whole {
         ui.explain(&crate::ui::plan::render_steps(&view, ui.err));
@@ -140,7 +140,7 @@ async fn over(
         run: &run,
         plan,
         logins: &planned.logins,
-        secrets: &secrets,
+        keys: &keys,
         attested: Vec::new(),
         begun,
     };

@@ -103,6 +103,6 @@ fn plan_over(session: &Session<'_>) -> Result<Planned, Failure> {
     session.require_all()?;
     // Consent changes nothing but whether a restart is refused; a plan shows the restart.
     let consent = Consent { allow_restart: true };
-    let (plan, _) = session.plan(&session.secrets()?, consent)?;
+    let (plan, _) = session.plan(&session.keys()?, consent)?;
     Ok(Planned { plan, logins: session.logins() })
 }

@@ -121,7 +121,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 /// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
 fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true };
-    let planned = session.secrets().and_then(|secrets| session.plan(&secrets, consent));
+    let planned = session.keys().and_then(|keys| session.plan(&keys, consent));
     let (planned, notes) = match planned {
         Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
         // A plan that is refused has no notes; what was seen of each server is remarked all the same.

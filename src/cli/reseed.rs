@@ -253,8 +253,8 @@ async fn one(
     if !args.dry_run {
         lock::refuse_held(&session.observation, &state_identity(&session.state))?;
     }
-    let secrets = session.secrets()?;
-    let material = session.material(&secrets)?;
+    let keys = session.keys()?;
+    let material = session.material(&keys)?;
     let mut request = Request {
         server: name,
         method: args.method.method(),
@@ -302,7 +302,7 @@ async fn one(
         run: &material.run,
         plan,
         logins: &told.logins,
-        secrets: &secrets,
+        keys: &keys,
         attested: Vec::new(),
         begun,
     };

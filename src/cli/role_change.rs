@@ -14,11 +14,11 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
-use crate::pki::OperatorSecrets;
 use crate::plan::Action;
 use crate::plan::Hook;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::ui::Ui;
 use crate::ui::ask;
 use crate::ui::ask::Question;
@@ -51,7 +51,7 @@ pub(super) struct How {
 /// Shows, asks, carries out, tells; or tells why not.
 pub(super) async fn carry_out(
     session: &Session<'_>,
-    secrets: &OperatorSecrets,
+    keys: &Keys,
     planned: Result<RoleChange, Vec<Diagnostic>>,
     how: How,
     ui: &Ui,
@@ -88,7 +88,7 @@ pub(super) async fn carry_out(
             run: &material.run,
             plan: &plan,
             logins: &logins,
-            secrets,
+            keys,
             attested: how.attested,
             begun: how.begun,
         };

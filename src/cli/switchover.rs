@@ -22,10 +22,10 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
-use crate::pki::OperatorSecrets;
 use crate::plan::Action;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::plan_abort;
 use crate::plan::plan_switchover;
 use crate::plan::reseed;
@@ -104,29 +104,25 @@ async fn over(
     if !args.dry_run {
         lock::refuse_held(&session.observation, &state_identity(&session.state))?;
     }
-    let secrets = session.secrets()?;
-    let planned = planned(session, &secrets, args).await?;
+    let keys = session.keys()?;
+    let planned = planned(session, &keys, args).await?;
     progress.finish();
     let planned = planned.map(|(Switchover { from, to, plan }, material)| {
         let view = View { from, to, lost: None };
         RoleChange { question: question(&view, &plan, args.abort), view, plan, material }
     });
     let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun, attested: Vec::new() };
-    carry_out(session, &secrets, planned, how, ui).await
+    carry_out(session, &keys, planned, how, ui).await
 }
 
 /// What may be done, with the material that it takes; or every reason against it.
 type Planned = Result<(Switchover, Material), Vec<Diagnostic>>;
 
 /// Plans, and judges whether what is planned would go through.
-async fn planned(
-    session: &mut Session<'_>,
-    secrets: &OperatorSecrets,
-    args: &SwitchoverArgs,
-) -> Result<Planned, Failure> {
+async fn planned(session: &mut Session<'_>, keys: &Keys, args: &SwitchoverArgs) -> Result<Planned, Failure> {
     let topology = &session.inventory.topology;
     if args.abort {
-        let material = session.material(secrets)?;
+        let material = session.material(keys)?;
         let planned = plan_abort(topology, &session.observation, &material);
         return Ok(planned.map(|planned| (planned, material)));
     }
@@ -136,7 +132,7 @@ async fn planned(
     };
     let to: &ServerName = to.map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
     session.compare_for_switchover(to).await;
-    let material = session.material(secrets)?;
+    let material = session.material(keys)?;
     let mut planned = match plan_switchover(topology, &session.observation, &material, to) {
         Ok(planned) => planned,
         Err(refusals) => return Ok(Err(refusals)),
