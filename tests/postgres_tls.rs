@@ -8,8 +8,8 @@
 )]
 
 mod installed;
+mod ports;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -62,7 +62,7 @@ impl Instance {
         }
         let data = at("data");
         run(program("initdb").args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"]).arg(&data));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::own();
         let conf = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{dir}'\nssl = on\nfsync = off\n\
              ssl_ca_file = '{dir}/ca.crt'\nssl_cert_file = '{dir}/server.crt'\nssl_key_file = '{dir}/server.key'\n",
@@ -268,7 +268,7 @@ async fn a_standby_is_seen_from_both_ends() {
     let instance = Instance::start();
     let copy = instance.dir.path().join("copy");
     let (host, port) = (instance.dir.path().display().to_string(), instance.port.to_string());
-    let copied = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let copied = ports::own();
     run(program("pg_basebackup")
         .args(["-h", &host, "-p", &port, "-U", "postgres", "-R", "-c", "fast", "-D"])
         .arg(&copy));

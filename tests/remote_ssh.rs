@@ -7,6 +7,7 @@
     clippy::allow_attributes
 )]
 
+mod ports;
 mod sshd;
 
 use std::io::Read;
@@ -222,7 +223,7 @@ async fn an_unknown_host_key_is_refused_and_not_recorded() {
 async fn reasons_are_told_apart() {
     let sshd = Sshd::start();
     let mut refused = sshd.server("a");
-    refused.ssh.port = Some(sshd::free_port());
+    refused.ssh.port = Some(ports::own());
     assert_eq!(refusal(&sshd, &refused).await.0, ConnectReason::Refused);
     let mut denied = sshd.server("a");
     denied.ssh.identity_file = Some(sshd.dir.path().join("host_key"));
@@ -325,7 +326,7 @@ async fn a_jump_host_is_passed_and_its_failure_explained() {
     assert!(groups(ssh_processes(&sshd)).iter().all(|group| *group != own_group()));
     ssh.close().await;
 
-    server.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, sshd::free_port())];
+    server.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, ports::own())];
     match connector.connect(&server).await.unwrap_err() {
         RemoteError::Connect { reason: ConnectReason::Jump, detail, .. } => {
             assert!(detail.contains("Connection refused"), "{detail}");
@@ -334,7 +335,7 @@ async fn a_jump_host_is_passed_and_its_failure_explained() {
     }
     let mut beyond = sshd.server("a");
     beyond.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, sshd.port)];
-    beyond.ssh.port = Some(sshd::free_port());
+    beyond.ssh.port = Some(ports::own());
     match connector.connect(&beyond).await.unwrap_err() {
         RemoteError::Connect { reason: ConnectReason::Jump, detail, .. } => eprintln!("beyond: {detail}"),
         other => panic!("{other:?}"),

@@ -19,6 +19,7 @@ use crate::event::Events;
 use crate::observe::pairs;
 use crate::observe::probe::Wish;
 use crate::plan::Consent;
+use crate::plan::plan_bootstrap;
 use crate::plan::survey::survey;
 use crate::preflight;
 use crate::preflight::PreflightReport;
@@ -121,11 +122,13 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 /// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
 fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true };
-    let planned = session.keys().and_then(|keys| session.plan(&keys, consent));
+    let topology = &session.inventory.topology;
+    let material = session.keys().and_then(|keys| session.material(&keys));
+    let planned = material.map(|material| plan_bootstrap(topology, &session.observation, &material, consent));
     let (planned, notes) = match planned {
-        Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
+        Ok(Ok(plan)) => (Vec::new(), plan.notes),
         // A plan that is refused has no notes; what was seen of each server is remarked all the same.
-        Ok((Err(refusals), _)) => (refusals, survey(&session.inventory.topology, &session.observation).notes),
+        Ok(Err(refusals)) => (refusals, survey(topology, &session.observation).notes),
         Err(failure) => (failure.diagnostics, Vec::new()),
     };
     // The reason why a server could not be reached says more than that it was not observed.

@@ -38,9 +38,7 @@ use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::pki::StoredSecrets;
-use crate::plan::Consent;
 use crate::plan::Material;
-use crate::plan::Plan;
 use crate::plan::authority;
 use crate::plan::authority::Keys;
 use crate::plan::authority::Standing;
@@ -48,7 +46,6 @@ use crate::plan::failover;
 use crate::plan::failover::Parting;
 use crate::plan::history;
 use crate::plan::network;
-use crate::plan::plan_bootstrap;
 use crate::plan::reseed;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Divergence;
@@ -269,6 +266,13 @@ impl<'a> Session<'a> {
         Err(Failure::all(FailureKind::Unreachable, self.unreachable.clone()))
     }
 
+    /// Ends a command for one server when that one could not be reached: it says why itself, in better words than its absence.
+    pub(super) fn require(&self, server: &str) -> Result<(), Failure> {
+        let is_about = |why: &&Diagnostic| why.server.as_deref() == Some(server);
+        let unreachable: Vec<Diagnostic> = self.unreachable.iter().filter(is_about).cloned().collect();
+        if unreachable.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Unreachable, unreachable)) }
+    }
+
     /// Returns who each connection is.
     pub(super) fn logins(&self) -> BTreeMap<ServerName, Login> {
         let seen = self.observation.servers.iter();
@@ -280,32 +284,15 @@ impl<'a> Session<'a> {
         keys(&self.state, &self.inventory.topology, &self.observation)
     }
 
-    /// Does the same where the operator wishes another CA in the place of one that is lost, and says what that does.
-    pub(super) fn keys_of_new_authority(&self) -> Result<(Keys, Option<Diagnostic>), Failure> {
-        let topology = self.inventory.topology.name();
-        match self.keys()? {
-            Keys::Elsewhere(before) => {
-                Ok((complete(stored(&self.state)?, topology)?, Some(authority::replaced(topology, &before))))
-            }
-            keys @ Keys::Held(_) => Ok((keys, None)),
-        }
+    /// Does the same where the operator wishes another CA in the place of one that is lost.
+    pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
+        complete(stored(&self.state)?, self.inventory.topology.name())
     }
 
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
     pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
         material::prepare(&self.inventory.topology, &self.observation, keys, Timestamp::now())
             .map_err(|error| pki_failure(&error))
-    }
-
-    /// Decides what a bootstrap would do.
-    pub(super) fn plan(
-        &self,
-        keys: &Keys,
-        consent: Consent,
-    ) -> Result<(Result<Plan, Vec<Diagnostic>>, Material), Failure> {
-        let topology = &self.inventory.topology;
-        let material = self.material(keys)?;
-        Ok((plan_bootstrap(topology, &self.observation, &material, consent), material))
     }
 
     /// Returns the sessions to the instances; none is opened yet.

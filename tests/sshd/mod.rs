@@ -8,7 +8,6 @@
     unreachable_pub
 )]
 
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,6 +22,8 @@ use pgstead::model::argv::RootAccess;
 use pgstead::model::topology::Server;
 use pgstead::model::topology::Ssh;
 use pgstead::remote::ConnectOptions;
+
+use crate::ports;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -49,7 +50,7 @@ impl Sshd {
         let key = std::fs::read_to_string(dir.path().join("login_key.pub")).unwrap();
         let authorized = format!("environment=\"HOME={}\" {key}", dir.path().display());
         std::fs::write(dir.path().join("authorized_keys"), authorized).unwrap();
-        let port = free_port();
+        let port = ports::own();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let config = [
             format!("Port {port}\nListenAddress 127.0.0.1\nHostKey {}\n", at("host_key")),
@@ -64,6 +65,9 @@ impl Sshd {
             .arg("-f")
             .arg(dir.path().join("sshd_config"))
             .stdin(Stdio::null())
+            // A session that ends a little later than the test holds nothing of it open.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let sshd = Self { dir, port, user, child };
@@ -136,10 +140,6 @@ impl Drop for Sshd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn keygen(path: &Path) {
