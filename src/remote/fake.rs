@@ -13,6 +13,7 @@ use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::remote::Host;
 use crate::remote::Output;
+use crate::remote::Relay;
 use crate::remote::RemoteError;
 
 /// How a scripted failure looks.
@@ -108,5 +109,11 @@ impl Host for FakeHost {
             target: remote_host.to_owned(),
             detail: "a fake server forwards nothing".to_owned(),
         })
+    }
+
+    async fn relay(&self, command: &Argv, login: &Login) -> Result<Relay, RemoteError> {
+        let (server, line, detail) =
+            (self.name.clone(), command.line(login), "a fake server relays nothing".to_owned());
+        Err(RemoteError::Disconnected { server, line, detail })
     }
 }

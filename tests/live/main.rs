@@ -27,6 +27,7 @@ mod guard_boot;
 mod history;
 mod invariants;
 mod jobs;
+mod laptop;
 mod lease;
 mod left;
 mod networks;
