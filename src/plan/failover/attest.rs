@@ -14,6 +14,7 @@ use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::failover::Request;
+use crate::plan::failover::unseen;
 
 /// What libpq says where nobody answers: nothing else is silence (`fe-connect.c`, and the C library's words for errors).
 const SILENCE: &[&str] = &[
@@ -96,7 +97,8 @@ fn sign_of_life(server: &Server, other: &ServerName, seen: &ServerObservation) -
     }
 }
 
-/// Returns the former primary, where every server that could not be looked at is answered for: each other one is a standby.
+/// Returns the former primary, where every server that could not be looked at is answered for, or is none: each other one is a
+/// standby.
 pub(super) fn former<'a>(
     topology: &'a Topology,
     observation: &Observation,
@@ -104,19 +106,14 @@ pub(super) fn former<'a>(
 ) -> Option<&'a ServerName> {
     let names = || topology.servers().map(|server| &server.name);
     let is_gone = |name: &&ServerName| request.attested.contains(*name);
-    if names().any(|name| observation.server(name).is_none() && !is_gone(&name)) {
+    // Whom a standby follows says more than the wish of the first day; the head of a cascade is none.
+    let followed = |name: &&ServerName| names().any(|other| unseen::follows(topology, observation, other, name));
+    let of_successor = names().filter(is_gone).find(|name| unseen::follows(topology, observation, request.to, name));
+    let is_unseen = |name: &&ServerName| observation.server(name).is_none() && !is_gone(name);
+    let may_be_primary = |name: &ServerName| unseen::may_be_primary(topology, observation, request, of_successor, name);
+    if names().filter(is_unseen).any(may_be_primary) {
         return None;
     }
-    // Whom a standby follows says more than the wish of the first day; the head of a cascade is none.
-    let followed = |name: &&ServerName| {
-        let address = topology.server(name).map(|server| server.address.to_string());
-        let mut instances = names().filter_map(|other| observation.server(other)?.instance.known());
-        instances.any(|instance| {
-            let upstream = instance.settings.get("primary_conninfo").map(|setting| setting.setting.as_str());
-            let host = address.as_ref().map(|address| ["host=", address, " "].concat());
-            upstream.zip(host).is_some_and(|(conninfo, host)| conninfo.contains(&host))
-        })
-    };
     let preferred = topology.preferred_primary();
     names().filter(is_gone).find(followed).or_else(|| Some(preferred).filter(is_gone)).or_else(|| names().find(is_gone))
 }

@@ -10,6 +10,7 @@ use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::failover::elsewhere;
+use crate::plan::failover::unseen;
 use crate::plan::guard;
 use crate::plan::unasked;
 
@@ -185,7 +186,13 @@ pub(super) fn is_fenced(seen: &ServerObservation) -> bool {
 fn not_proven(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<Diagnostic> {
     let seen = |name: &ServerName| observation.servers.get(name).and_then(Observed::known);
     let is_missing = |name: &&ServerName| seen(name).is_none() && !request.attested.contains(*name);
-    let missing: Vec<&ServerName> = topology.servers().map(|server| &server.name).filter(is_missing).collect();
+    let missing = || topology.servers().map(|server| &server.name).filter(is_missing);
+    // Beside the one that the successor follows, those alone that may be a primary themselves have to be answered for.
+    let followed = missing().find(|name| unseen::follows(topology, observation, request.to, name));
+    let counts = |name: &&ServerName| {
+        followed == Some(*name) || unseen::may_be_primary(topology, observation, request, followed, name)
+    };
+    let missing: Vec<&ServerName> = missing().filter(counts).collect();
     if missing.is_empty() {
         return vec![
             Diagnostic::error("primary-missing", "no server has the data of a primary")
@@ -211,10 +218,33 @@ fn not_proven(topology: &Topology, observation: &Observation, request: Request<'
             })
             .collect();
         let why = observation.servers.get(*name).and_then(Observed::unreadable).unwrap_or("It was not looked at.");
-        Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing proves that its instance is dead"))
-            .server(name)
-            .detail(format!("{} {}. Clients may reach it all the same, and two servers would accept writes.", why.trim(), views.join("; ")))
-            .hint(format!("What would prove it: its server answers over SSH and its instance does not run. Bring the server back, or its network, then: pgstead failover --to {}. {}", request.to, attest::hint(request.to, &missing)))
+        let (what, proof) = match observation.hanging.contains(*name) {
+            true => (
+                "answers over SSH and hangs",
+                format!(
+                    "A look at it does not end: a disk may hang there. Nothing can be fenced through it. Where its instance is to be given up, cut its power, or detach it from the network for good, then: pgstead failover --to {}",
+                    request.to
+                ),
+            ),
+            false => (
+                "cannot be reached",
+                format!(
+                    "What would prove it: its server answers over SSH and its instance does not run. Bring the server back, or its network, then: pgstead failover --to {}",
+                    request.to
+                ),
+            ),
+        };
+        Diagnostic::error(
+            "not-fenced",
+            format!("server \"{name}\" {what}, and nothing proves that its instance is dead"),
+        )
+        .server(name)
+        .detail(format!(
+            "{}. {}. Clients may reach it all the same, and two servers would accept writes.",
+            why.trim().trim_end_matches('.'),
+            views.join("; ")
+        ))
+        .hint(format!("{proof}. {}", attest::hint(request.to, &missing)))
     };
     missing.iter().map(of_server).collect()
 }
