@@ -361,6 +361,7 @@ impl<'a> Steps<'a> {
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
+                end: vec![service::ended(*former)],
                 // One that has shut down already was begun by another run, which has run it.
                 before: former.instance.and_then(|_| self.role_change().before()),
                 pause: self.pauses(former.instance.is_some()),
