@@ -34,6 +34,7 @@ use pgstead::plan::Hook;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
+use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
 use pgstead::plan::failover;
 use pgstead::plan::history;
@@ -115,12 +116,15 @@ fn material(replace: BTreeSet<ServerName>) -> Material {
     };
     Material {
         run: "20260101000000abcd".to_owned(),
-        ca_certificate: "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned(),
+        ca_certificate: Some("-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned()),
+        elsewhere: None,
         leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
         certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
-        replication_password: Secret::new("s3cret"),
-        replication_verifier: Secret::new("SCRAM-SHA-256$s3cret"),
-        replication_verifier_sha256: "00".repeat(32),
+        replication: Some(Replication {
+            password: Secret::new("s3cret"),
+            verifier: Secret::new("SCRAM-SHA-256$s3cret"),
+            verifier_sha256: "00".repeat(32),
+        }),
     }
 }
 

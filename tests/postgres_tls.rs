@@ -49,7 +49,7 @@ impl Instance {
         let dir = tempfile::Builder::new().prefix("pgstead-tls-").tempdir_in("/tmp").unwrap();
         let topology: TopologyName = "lab".parse().unwrap();
         let now = Timestamp::now();
-        let ca = pki::create_authority(&topology, now).unwrap();
+        let ca = pki::create_authority(&topology, "ops@laptop", now).unwrap();
         let authority = Authority::open(&topology, &ca).unwrap();
         let server = authority.issue_server(&"a".parse().unwrap(), &["127.0.0.1".parse().unwrap()], now).unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -176,7 +176,7 @@ async fn sessions_are_verified_both_ways() {
         assert!(error.to_string().contains(wrong));
     }
 
-    let other = pki::create_authority(&"lab".parse().unwrap(), Timestamp::now()).unwrap();
+    let other = pki::create_authority(&"lab".parse().unwrap(), "ops@laptop", Timestamp::now()).unwrap();
     let stranger = Tls::new(&other.certificate, &instance.operator()).unwrap();
     let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
     assert_eq!(shown(&stranger), shown(&tls), "a certificate that is refused is remembered, too");
@@ -190,7 +190,7 @@ async fn sessions_are_verified_both_ways() {
     let foreign = Authority::open(&"lab".parse().unwrap(), &other).unwrap().issue_operator(Timestamp::now()).unwrap();
     let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &foreign).unwrap()).await;
     let error = error.unwrap_err();
-    assert!(matches!(error, PostgresError::Connect { .. }), "{error:?}");
+    assert!(matches!(error, PostgresError::NotTrusted { .. }), "{error:?}");
     eprintln!("foreign client certificate: {:?}", error.diagnostic().detail);
     let server = instance.authority.issue_client(&"b".parse().unwrap(), Timestamp::now()).unwrap();
     let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &server).unwrap()).await;
@@ -307,7 +307,7 @@ async fn a_server_that_says_nothing_is_given_up() {
     let path = dir.path().join("mute");
     let _listener = UnixListener::bind(&path).unwrap();
     let topology: TopologyName = "lab".parse().unwrap();
-    let ca = pki::create_authority(&topology, Timestamp::now()).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Timestamp::now()).unwrap();
     let operator = Authority::open(&topology, &ca).unwrap().issue_operator(Timestamp::now()).unwrap();
     let tls = Tls::new(&ca.certificate, &operator).unwrap();
     let mut wish = ConnectWish::new("a".parse().unwrap(), &path, "a");

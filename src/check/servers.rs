@@ -75,6 +75,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
     let State { topology, observation, .. } = *state;
     let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(state);
+    findings.extend(certificates::authority_elsewhere(topology, evidence));
     let seen_primary = state.seen(primary);
     let reference = state.instance(primary);
     let rate = reference.and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));

@@ -16,9 +16,10 @@ use super::session::Session;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::judge;
-use crate::pki::OperatorSecrets;
 use crate::plan::Consent;
 use crate::plan::Plan;
+use crate::plan::authority;
+use crate::plan::authority::Keys;
 use crate::plan::plan_bootstrap;
 use crate::prove;
 use crate::ui::Ui;
@@ -43,6 +44,9 @@ pub(super) struct BootstrapArgs {
     /// Consent to the restart of a primary that serves clients; --yes does not cover it
     #[arg(long)]
     allow_restart: bool,
+    /// Make a new CA although servers use one that this machine does not hold: where that is lost for good
+    #[arg(long)]
+    new_authority: bool,
     /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -50,13 +54,16 @@ pub(super) struct BootstrapArgs {
 
 pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let bootstrap = Bootstrap { is_dry_run: args.dry_run, consent: Consent { allow_restart: args.allow_restart } };
+    let consent = Consent { allow_restart: args.allow_restart };
+    let bootstrap = Bootstrap { is_dry_run: args.dry_run, is_authority_new: args.new_authority, consent };
     Ok(runner::run(&bootstrap, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
 }
 
 /// The servers become as the inventory says.
 pub(super) struct Bootstrap {
     pub(super) is_dry_run: bool,
+    /// Whether a CA is made in the place of one that is lost.
+    pub(super) is_authority_new: bool,
     pub(super) consent: Consent,
 }
 
@@ -68,12 +75,17 @@ impl Operation for Bootstrap {
         self.is_dry_run
     }
 
-    async fn propose(&self, session: &mut Session<'_>, secrets: &OperatorSecrets) -> Result<Proposal<()>, Failure> {
+    fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
+        if self.is_authority_new { session.keys_of_new_authority() } else { session.keys() }
+    }
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<()>, Failure> {
         session.compare_histories().await;
-        let material = session.material(secrets)?;
-        let plan = plan_bootstrap(&session.inventory.topology, &session.observation, &material, self.consent);
-        if !self.is_dry_run && plan.as_ref().is_ok_and(Plan::changes) {
-            session.require_forwarding().await?;
+        let material = session.material(keys)?;
+        let topology = &session.inventory.topology;
+        let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
+        if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.is_authority_new, session.keys()?) {
+            plan.notes.push(authority::replaced(topology.name(), &before));
         }
         Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
     }
@@ -94,10 +106,10 @@ impl Operation for Bootstrap {
     }
 
     /// With nothing to change, the links are still proven: the second and last round trip.
-    async fn confirm(&self, session: &Session<'_>, secrets: &OperatorSecrets) -> Result<(), Failure> {
+    async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
         let topology = &session.inventory.topology;
         let Some(primary) = judge::primary(topology, &session.observation) else { return Ok(()) };
-        let sessions = session.sessions(secrets)?;
+        let sessions = session.sessions(keys)?;
         prove::prove_links(&sessions, primary, &topology.links(primary), prove::OLD_LINK, |_| ())
             .await
             .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))

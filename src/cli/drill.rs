@@ -201,11 +201,11 @@ async fn rehearse(
     ui: &Ui,
 ) -> Result<Evidence, Failure> {
     let topology = &session.inventory.topology;
-    let secrets = session.secrets()?;
+    let keys = session.keys()?;
     let names: Vec<ServerName> = topology.servers().map(|server| server.name.clone()).collect();
     let (started, begun) = (Timestamp::now(), Instant::now());
     let (records, writes) = {
-        let sessions = session.sessions(&secrets)?;
+        let sessions = session.sessions(&keys)?;
         let (ended, n_written) = (Cell::new(false), Cell::new(0));
         let client = prove::write_all_the_time(&sessions, &names, begun, &n_written, || ended.get());
         let staged = async {
@@ -220,7 +220,7 @@ async fn rehearse(
     let servers = topology.servers().map(|server| line(session, server)).collect();
     session.observe(Wish::default()).await;
     let primary = judge::primary(topology, &session.observation).cloned();
-    let sessions = session.sessions(&secrets)?;
+    let sessions = session.sessions(&keys)?;
     let lost = match &primary {
         Some(primary) => prove::missing(&sessions, primary, &writes).await,
         None => Err("no single server accepts writes".to_owned()),

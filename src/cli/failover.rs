@@ -19,8 +19,8 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
-use crate::pki::OperatorSecrets;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::failover;
 use crate::plan::failover::Request;
 use crate::plan::plan_failover;
@@ -117,11 +117,7 @@ impl Operation for Failover {
         Ok(())
     }
 
-    async fn propose(
-        &self,
-        session: &mut Session<'_>,
-        secrets: &OperatorSecrets,
-    ) -> Result<Proposal<Option<View>>, Failure> {
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Option<View>>, Failure> {
         let request = Request { to: &self.to, accept_loss: self.accept_loss, attested: &self.attested };
         let topology = &session.inventory.topology;
         let parting = failover::parting(topology, &session.observation, request);
@@ -130,7 +126,7 @@ impl Operation for Failover {
             Some(parting) => session.lost_by_failover(parting, &self.to).await,
             None => None,
         };
-        let material = session.material(secrets)?;
+        let material = session.material(keys)?;
         let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
         let run = material.run;
         Ok(match planned {

@@ -18,8 +18,8 @@ use crate::check::Verdict;
 use crate::diagnostic::Failure;
 use crate::model::quantity::bytes;
 use crate::observe::probe::Wish;
-use crate::pki::OperatorSecrets;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::forget::Forget;
 use crate::plan::forget::LinkProof;
 use crate::plan::plan_forget;
@@ -83,11 +83,7 @@ impl Operation for ForgetAsideArgs {
     }
 
     /// Proves, and plans.
-    async fn propose(
-        &self,
-        session: &mut Session<'_>,
-        _: &OperatorSecrets,
-    ) -> Result<Proposal<Option<Forgotten>>, Failure> {
+    async fn propose(&self, session: &mut Session<'_>, _: &Keys) -> Result<Proposal<Option<Forgotten>>, Failure> {
         let topology = &session.inventory.topology;
         let report = session.check(Some(&Selection::default())).await?;
         let links: Vec<LinkProof> = report

@@ -30,6 +30,7 @@ mod switchover;
 mod trust;
 mod unlock;
 mod validate;
+mod ways;
 
 use std::ffi::OsString;
 use std::panic;

@@ -123,7 +123,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true };
     let topology = &session.inventory.topology;
-    let material = session.secrets().and_then(|secrets| session.material(&secrets));
+    let material = session.keys().and_then(|keys| session.material(&keys));
     let planned = material.map(|material| plan_bootstrap(topology, &session.observation, &material, consent));
     let (planned, notes) = match planned {
         Ok(Ok(plan)) => (Vec::new(), plan.notes),

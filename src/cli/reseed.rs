@@ -28,8 +28,8 @@ use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::observe::pairs;
-use crate::pki::OperatorSecrets;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::reseed;
 use crate::plan::reseed::Condition;
 use crate::plan::reseed::Diagnosis;
@@ -213,9 +213,9 @@ fn next(session: &Session<'_>, waiting: &[Reseeding<'_>]) -> usize {
 impl Reseeding<'_> {
     /// Plans over open connections, shows, asks, carries out.
     async fn bring_back(&self, session: &mut Session<'_>, ui: &Ui, begun: Instant) -> Result<Told<Found>, Failure> {
-        let secrets = session.secrets()?;
-        let proposal = runner::propose(self, session, &secrets).await?;
-        runner::carry_out(self, session, &secrets, proposal, ui, begun).await
+        let keys = session.keys()?;
+        let proposal = runner::propose(self, session, &keys).await?;
+        runner::carry_out(self, session, &keys, proposal, ui, begun).await
     }
 }
 
@@ -231,10 +231,10 @@ impl Operation for Reseeding<'_> {
         session.require(self.server.as_str())
     }
 
-    async fn propose(&self, session: &mut Session<'_>, secrets: &OperatorSecrets) -> Result<Proposal<Found>, Failure> {
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Found>, Failure> {
         session.look_for_reseed(self.server).await;
         let topology = &session.inventory.topology;
-        let material = session.material(secrets)?;
+        let material = session.material(keys)?;
         let mut request = Request {
             server: self.server,
             method: self.args.method.method(),

@@ -17,6 +17,7 @@ use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
 use super::session::to_plan;
+use super::ways;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
@@ -26,10 +27,10 @@ use crate::diagnostic::FailureKind;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
-use crate::pki::OperatorSecrets;
 use crate::plan::Action;
 use crate::plan::Hook;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -58,6 +59,14 @@ pub(super) trait Operation {
         BTreeMap::new()
     }
 
+    /// What this machine signs with, and logs in with.
+    ///
+    /// # Errors
+    /// What is stored cannot be read.
+    fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
+        session.keys()
+    }
+
     /// Ends it where a server that it needs could not be reached.
     ///
     /// # Errors
@@ -70,11 +79,7 @@ pub(super) trait Operation {
     ///
     /// # Errors
     /// What ended it before there was anything to show. A refusal is no error: it is a part of the proposal.
-    async fn propose(
-        &self,
-        session: &mut Session<'_>,
-        secrets: &OperatorSecrets,
-    ) -> Result<Proposal<Self::Facts>, Failure>;
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Self::Facts>, Failure>;
 
     /// What is shown before the question.
     fn explanation(&self, proposal: &Proposal<Self::Facts>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
@@ -89,8 +94,8 @@ pub(super) trait Operation {
     ///
     /// # Errors
     /// Something is not as it should be all the same.
-    async fn confirm(&self, session: &Session<'_>, secrets: &OperatorSecrets) -> Result<(), Failure> {
-        let (_, _) = (session, secrets);
+    async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let (_, _) = (session, keys);
         Ok(())
     }
 }
@@ -154,10 +159,10 @@ pub(super) fn run<O: Operation>(
 ) -> Result<Told<O::Facts>, Failure> {
     let begun = Instant::now();
     let told = opened(operation, inventory, ui, async |session: &mut Session<'_>, progress: Progress| {
-        let secrets = session.secrets()?;
-        let proposed = propose(operation, session, &secrets).await;
+        let keys = operation.keys(session)?;
+        let proposed = propose(operation, session, &keys).await;
         progress.finish();
-        carry_out(operation, session, &secrets, proposed?, ui, begun).await
+        carry_out(operation, session, &keys, proposed?, ui, begun).await
     })?;
     match (&told.failure, &told.report) {
         (Some(refusal), None) if !operation.is_dry_run() => return Err(refusal.clone()),
@@ -190,20 +195,20 @@ pub(super) fn opened<O: Operation, T>(
 pub(super) async fn propose<O: Operation>(
     operation: &O,
     session: &mut Session<'_>,
-    secrets: &OperatorSecrets,
+    keys: &Keys,
 ) -> Result<Proposal<O::Facts>, Failure> {
     operation.require(session)?;
     if !operation.is_dry_run() {
         lock::refuse_held(&session.observation, &state_identity(&session.state))?;
     }
-    operation.propose(session, secrets).await
+    operation.propose(session, keys).await
 }
 
 /// Shows what was proposed, asks, and does it; nothing of that where it was refused, or is only to be shown.
 pub(super) async fn carry_out<O: Operation>(
     operation: &O,
     session: &Session<'_>,
-    secrets: &OperatorSecrets,
+    keys: &Keys,
     proposal: Proposal<O::Facts>,
     ui: &Ui,
     begun: Instant,
@@ -218,7 +223,7 @@ pub(super) async fn carry_out<O: Operation>(
     }
     if !plan.changes() {
         give_back(session, plan).await;
-        operation.confirm(session, secrets).await?;
+        operation.confirm(session, keys).await?;
         let topology = session.inventory.topology.name();
         told.report = Some(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()));
         return Ok(told);
@@ -227,7 +232,7 @@ pub(super) async fn carry_out<O: Operation>(
         ui.explain(&text);
     }
     ask::consent(ui, &operation.question(plan, &told.proposal.facts))?;
-    let report = apply(operation, session, secrets, &told, plan, ui, begun).await?;
+    let report = apply(operation, session, keys, &told, plan, ui, begun).await?;
     ui.diagnostics(&report.warnings);
     told.failure = report.failure.clone();
     told.report = Some(report);
@@ -238,15 +243,21 @@ pub(super) async fn carry_out<O: Operation>(
 async fn apply<O: Operation>(
     operation: &O,
     session: &Session<'_>,
-    secrets: &OperatorSecrets,
+    keys: &Keys,
     told: &Told<O::Facts>,
     plan: &Plan,
     ui: &Ui,
     begun: Instant,
 ) -> Result<RunReport, Failure> {
+    let sessions = session.sessions(keys)?;
+    ui.diagnostics(&ways::require(&sessions, plan, &session.observation).await?);
     // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
-    session.state.save_secrets(secrets).map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    let sessions = session.sessions(secrets)?;
+    if let Keys::Held(secrets) = keys {
+        session
+            .state
+            .save_secrets(secrets)
+            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+    }
     give_back(session, plan).await;
     let progress = Progress::start(ui);
     let events = progress.events();

@@ -15,9 +15,9 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
-use crate::pki::OperatorSecrets;
 use crate::plan::Action;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::plan_abort;
 use crate::plan::plan_switchover;
 use crate::plan::reseed;
@@ -80,11 +80,7 @@ impl Operation for SwitchoverArgs {
     }
 
     /// Plans, and judges whether what is planned would go through.
-    async fn propose(
-        &self,
-        session: &mut Session<'_>,
-        secrets: &OperatorSecrets,
-    ) -> Result<Proposal<Option<View>>, Failure> {
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Option<View>>, Failure> {
         let topology = &session.inventory.topology;
         let to = match (&self.to, &self.to_site) {
             _ if self.abort => None,
@@ -96,7 +92,7 @@ impl Operation for SwitchoverArgs {
         if let Some(to) = to {
             session.compare_for_switchover(to).await;
         }
-        let material = session.material(secrets)?;
+        let material = session.material(keys)?;
         let planned = match to {
             Some(to) => plan_switchover(topology, &session.observation, &material, to),
             None => plan_abort(topology, &session.observation, &material),

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod argv;
 pub mod aside;
 pub mod beside;
+pub mod bytes;
 pub mod control;
 pub mod hba;
 pub mod health;

@@ -3,6 +3,7 @@
 //! Plain facts, serialisable, so that every decision can be tested with a file. Nothing here decides anything.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -33,6 +34,9 @@ pub struct Observation {
     /// Files that are missing in data directories, in sentences; of servers where they were looked for.
     #[serde(default)]
     pub damage: BTreeMap<ServerName, Observed<Vec<String>>>,
+    /// The unreadable ones that answer over SSH, and where the look itself did not end in time: something there hangs.
+    #[serde(default)]
+    pub hanging: BTreeSet<ServerName>,
 }
 
 impl Observation {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
+use crate::model::bytes;
 use crate::model::control::ControlFile;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
@@ -384,7 +385,7 @@ fn parse_instance(json: &str) -> Observed<Instance> {
 fn text(digits: &str) -> String {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = digits.as_bytes().chunks(2).filter_map(byte).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes::text(&bytes)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::plan::PlanBuilder;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
 use crate::plan::adoption;
+use crate::plan::authority;
 use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
@@ -135,12 +136,14 @@ pub fn plan_bootstrap(
         let behind = pooler::behind(topology, *seen, &install);
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
+    refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
     refusals.extend(tablespaces::refusals(topology));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
         refusals.extend(places::refusals(primary));
         notes.extend(places::notes(primary));
     }
+    notes.extend(authority::notes(topology.name(), material));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     refusals.extend(orphans::refusals(topology, observation, &servers, &links));
@@ -374,10 +377,11 @@ impl Steps<'_> {
         let instance = server.seen.instance;
         let wanted_roles = [roles::REPLICATOR, roles::REWIND, roles::OPERATOR];
         let has_role = |role: &str| instance.is_some_and(|instance| instance.roles.contains_key(role));
-        let verifier = (self.topology.common().replication.authentication == Authentication::ScramSha256
-            && instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref())
-                != Some(&self.material.replication_verifier_sha256))
-        .then(|| self.material.replication_verifier.clone());
+        let is_by_password = self.topology.common().replication.authentication == Authentication::ScramSha256;
+        let there = instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref());
+        let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
+        let verifier =
+            wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
         let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),

@@ -109,7 +109,9 @@ pub fn wanted(
         }
     }
     outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
-    outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, primary, material)));
+    outside.extend(
+        ca_bundle(seen, primary, material).map(|bundle| Entry::text(layout.own("ca.crt"), &root, "0644", bundle)),
+    );
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
     outside.push(guard::peers(topology, seen));
@@ -117,8 +119,10 @@ pub fn wanted(
     outside.extend(at.and_then(|at| pooler::file(topology, seen, at)));
     let role_file = if matches!(role, ConfRole::Primary(_)) { RoleFile::Primary } else { RoleFile::Standby };
     outside.push(Entry::text(layout.role_file(), &root, "0644", role_file.text()));
-    if topology.common().replication.authentication == Authentication::ScramSha256 {
-        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &material.replication_password);
+    if let (Authentication::ScramSha256, Some(replication)) =
+        (topology.common().replication.authentication, &material.replication)
+    {
+        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &replication.password);
         outside.push(Entry::secret(layout.own("passfile"), &group, line));
     }
     outside.extend(certificates(seen, material, &group));
@@ -178,18 +182,20 @@ fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> 
 
 /// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
 /// lost state directory never cuts a link (hazard 80). Where the configuration is the operator's, clients may have
-/// certificates of the operator's CA; every server trusts what the primary does.
-fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> String {
+/// certificates of the operator's CA; every server trusts what the primary does. Where another machine holds the CA, a server trusts
+/// what it does; none where that is nobody.
+fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> Option<String> {
     let own = |seen: Seen<'_>| {
         let fact = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
         fact.and_then(|fact| fact.content.clone())
     };
+    let Some(certificate) = &material.ca_certificate else { return own(seen).or_else(|| own(primary?)) };
     let mut texts: Vec<String> = own(seen).into_iter().collect();
     if let (Configuration::Kept, Some(primary)) = (seen.configuration, primary) {
         texts.extend(own(primary));
         texts.extend(primary.instance.and_then(|instance| instance.authorities.clone()));
     }
-    let mut bundle = material.ca_certificate.clone();
+    let mut bundle = certificate.clone();
     for text in &texts {
         let starts = text.match_indices("-----BEGIN CERTIFICATE-----").map(|(start, _)| &text[start..]);
         for block in starts.filter_map(|rest| Some(&rest[..rest.find(CERTIFICATE_END)? + CERTIFICATE_END.len()])) {
@@ -199,7 +205,7 @@ fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> 
             }
         }
     }
-    bundle
+    Some(bundle)
 }
 
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";

@@ -5,6 +5,7 @@
 
 pub mod adoption;
 pub mod aside;
+pub mod authority;
 pub mod bootstrap;
 pub mod brought;
 pub mod certificates;
@@ -58,6 +59,7 @@ pub use failover::plan_failover;
 pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
+pub use material::Replication;
 pub use reseed::plan_reseed;
 pub use step::Action;
 pub use step::Copying;

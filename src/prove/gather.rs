@@ -59,7 +59,8 @@ pub async fn gather<H: Host>(
             Some(archive::archive_trip(sessions, host, topology, observation, primary).await)
         },
     );
-    Evidence { at, canaries, dialled: false, samples, served, amcheck, archive, ..Evidence::default() }
+    let by_socket = sessions.by_socket();
+    Evidence { at, canaries, samples, served, by_socket, amcheck, archive, ..Evidence::default() }
 }
 
 async fn canaries<H: Host>(

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::quote::sh;
@@ -40,6 +43,24 @@ pub(super) fn between_marks(stdout: Vec<u8>) -> Option<Vec<u8>> {
     let end = find(&stdout[begin..], END, |places| places.last()).map_or(stdout.len(), |at| begin + at);
     Some(stdout[begin..end].to_vec())
 }
+
+/// Reads up to the first mark and not a byte more: what follows is a stream's. Otherwise returns what came instead.
+pub(super) async fn until_begun(reads: &mut (impl AsyncRead + Unpin)) -> Result<(), String> {
+    let mut said: Vec<u8> = Vec::new();
+    while said.len() < SAID_MAX_BYTES {
+        match reads.read_u8().await {
+            Ok(byte) => said.push(byte),
+            Err(_) => break,
+        }
+        if said.ends_with(BEGIN) {
+            return Ok(());
+        }
+    }
+    Err(String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// How much is read in search of the mark: the greeting of a login is shorter.
+const SAID_MAX_BYTES: usize = 64 << 10;
 
 fn find(
     text: &[u8],

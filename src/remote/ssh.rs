@@ -26,7 +26,9 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::remote::Output;
+use crate::remote::Relay;
 use crate::remote::classify;
 use crate::remote::connect::Place;
 use crate::remote::connect::tcp_target;
@@ -48,7 +50,7 @@ const STATUS_NOT_FOUND: i32 = 127;
 #[derive(Debug)]
 pub struct Ssh {
     name: ServerName,
-    session: Session,
+    session: Arc<Session>,
     place: Place,
     sessions: Semaphore,
     forwards: Mutex<HashMap<String, PathBuf>>,
@@ -97,7 +99,7 @@ impl Ssh {
     ) -> Self {
         Self {
             name,
-            session: Session::resume_mux(place.control.clone().into_boxed_path(), None),
+            session: Arc::new(Session::resume_mux(place.control.clone().into_boxed_path(), None)),
             place,
             sessions: Semaphore::new(SESSIONS_MAX),
             forwards: Mutex::default(),
@@ -109,7 +111,10 @@ impl Ssh {
 
     /// Ends the master. A connection that is already gone needs no ending.
     pub async fn close(self) {
-        let _ = self.session.close().await;
+        // While a stream is open, the master ends with that, and with its leash.
+        if let Some(session) = Arc::into_inner(self.session) {
+            let _ = session.close().await;
+        }
     }
 
     /// Says whether the master still answers. It may not know yet that the server is gone.
@@ -304,6 +309,29 @@ impl Host for Ssh {
                 target: tcp_target(remote_host, remote_port),
             }),
             _ => Ok(()),
+        }
+    }
+
+    async fn relay(&self, command: &Argv, login: &Login) -> Result<Relay, RemoteError> {
+        let shown = command.line(login);
+        let remote = script::batch(std::slice::from_ref(command), login)
+            .map_err(|source| RemoteError::Batch { server: self.name.clone(), source })?;
+        self.round_trip(vec![shown.clone()]);
+        let failed =
+            |detail: String| RemoteError::Disconnected { server: self.name.clone(), line: shown.clone(), detail };
+        let mut spoken = self.session.clone().arc_raw_command(script::marked(&remote));
+        spoken.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spoken.spawn().await.map_err(|error| failed(self.transport_words(&error)))?;
+        let (writes, reads, errors) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(writes), Some(mut reads), Some(errors)) = (writes, reads, errors) else {
+            return Err(failed("its standard input and output are not there".to_owned()));
+        };
+        let begun = super::within(&self.name, LOOK, Duration::ZERO, || shown.clone(), async {
+            Ok(script::until_begun(&mut reads).await)
+        });
+        match begun.await? {
+            Ok(()) => Ok(Relay::new(reads, writes, errors, child)),
+            Err(said) => Err(RemoteError::Replaced { server: self.name.clone(), line: shown, said }),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::plan::failover::Request;
+use crate::plan::failover::unseen;
 
 /// What libpq says where nobody answers: nothing else is silence (`fe-connect.c`, and the C library's words for errors).
 const SILENCE: &[&str] = &[
@@ -92,15 +93,18 @@ fn sign_of_life(state: &State<'_>, name: &ServerName, other: &ServerName, seen: 
     }
 }
 
-/// Returns the former primary, where every server that could not be looked at is answered for: each other one is a standby.
+/// Returns the former primary, where every server that could not be looked at is answered for, or is none: each other one is a
+/// standby.
 pub(super) fn former<'a>(state: &State<'a>, request: Request<'_>) -> Option<&'a ServerName> {
     let names = || state.servers().map(|(name, _)| name);
     let is_gone = |name: &&ServerName| request.attested.contains(*name);
-    if names().any(|name| state.seen(name).is_none() && !is_gone(&name)) {
-        return None;
-    }
     // Whom a standby follows says more than the wish of the first day; the head of a cascade is none.
     let followed = |name: &&ServerName| names().any(|other| state.is_to_follow(other, name));
+    let of_successor = names().filter(is_gone).find(|name| state.is_to_follow(request.to, name));
+    let is_unseen = |name: &&ServerName| state.seen(name).is_none() && !is_gone(name);
+    if names().filter(is_unseen).any(|name| unseen::may_be_primary(state, request, of_successor, name)) {
+        return None;
+    }
     let preferred = state.topology.preferred_primary();
     names().filter(is_gone).find(followed).or_else(|| Some(preferred).filter(is_gone)).or_else(|| names().find(is_gone))
 }

@@ -11,6 +11,7 @@ mod bystanders;
 mod elsewhere;
 mod loss;
 mod place;
+mod unseen;
 
 use std::collections::BTreeSet;
 
@@ -147,7 +148,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     let Survey { servers, mut notes, .. } = survey;
     notes.retain(|note| note.code != "primary-elsewhere");
     let foreign = bystanders::foreign(left);
-    for told in unseen(state, request, from) {
+    for told in unseen::told(state, request, from) {
         match (told.severity, place) {
             (Severity::Error, Where::Dead(_)) => refusals.push(told),
             // Somebody is the primary already; what is left to do opens nothing.
@@ -216,25 +217,6 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     notes.extend(bystanders::notes(left, to));
     let plan = Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes };
     Ok(Failover { from: from.cloned(), to: to.clone(), loss, plan })
-}
-
-/// Those that nobody could look at, and nobody answers for. One that streams from a server that was looked at is a standby,
-/// and may have more than the successor; any other may have been promoted itself.
-fn unseen(state: &State<'_>, request: Request<'_>, from: Option<&ServerName>) -> Vec<Diagnostic> {
-    let streams = |name: &ServerName| state.servers().any(|(other, _)| state.sends_to(other, name));
-    let is_unseen = |name: &&ServerName| Some(*name) != from && !request.attested.contains(*name);
-    let told = |name: &ServerName| {
-        match streams(name) {
-        true => Diagnostic::warning("not-looked-at", format!("\"{name}\" could not be looked at"))
-            .detail("It receives WAL, so that it is a standby. Whether it has received more than the successor is not known.")
-            .hint("It follows when it is back: pgstead bootstrap, or pgstead reseed."),
-        false => Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing shows that it is a standby"))
-            .detail("It may have been promoted. Two servers would accept writes.")
-            .hint(format!("Bring it back, and run the same command again. {}", attest::hint(request.to, &[name]))),
-    }
-    };
-    let unseen = state.names(|server| server.seen.is_none());
-    unseen.into_iter().filter(is_unseen).map(|name| told(name).server(name)).collect()
 }
 
 /// Why a server cannot be the successor (hazards 56, 57, 59).

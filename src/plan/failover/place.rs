@@ -8,6 +8,7 @@ use crate::model::role_file::RoleFile;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::failover::elsewhere;
+use crate::plan::failover::unseen;
 use crate::plan::unasked;
 
 /// How things are.
@@ -144,6 +145,9 @@ fn is_replaced(state: &State<'_>, name: &ServerName, by: &ServerName) -> bool {
 fn not_proven(state: &State<'_>, request: Request<'_>) -> Vec<Diagnostic> {
     let mut missing = state.names(|server| server.seen.is_none());
     missing.retain(|name| !request.attested.contains(*name));
+    // Beside the one that the successor follows, those alone that may be a primary themselves have to be answered for.
+    let followed = missing.iter().copied().find(|name| state.is_to_follow(request.to, name));
+    missing.retain(|name| followed == Some(*name) || unseen::may_be_primary(state, request, followed, name));
     if missing.is_empty() {
         return vec![
             Diagnostic::error("primary-missing", "no server has the data of a primary")
@@ -158,11 +162,34 @@ fn not_proven(state: &State<'_>, request: Request<'_>) -> Vec<Diagnostic> {
             false => format!("\"{other}\" receives nothing from it"),
         };
         let views: Vec<String> = state.names(|server| server.seen.is_some()).into_iter().map(view).collect();
-        let why = state.server(name).unreached.unwrap_or_default();
-        Diagnostic::error("not-fenced", format!("server \"{name}\" cannot be reached, and nothing proves that its instance is dead"))
-            .server(name)
-            .detail(format!("{} {}. Clients may reach it all the same, and two servers would accept writes.", why.trim(), views.join("; ")))
-            .hint(format!("What would prove it: its server answers over SSH and its instance does not run. Bring the server back, or its network, then: pgstead failover --to {}. {}", request.to, attest::hint(request.to, &missing)))
+        let why = state.server(name).unreached.unwrap_or("It was not looked at.");
+        let (what, proof) = match state.observation.hanging.contains(*name) {
+            true => (
+                "answers over SSH and hangs",
+                format!(
+                    "A look at it does not end: a disk may hang there. Nothing can be fenced through it. Where its instance is to be given up, cut its power, or detach it from the network for good, then: pgstead failover --to {}",
+                    request.to
+                ),
+            ),
+            false => (
+                "cannot be reached",
+                format!(
+                    "What would prove it: its server answers over SSH and its instance does not run. Bring the server back, or its network, then: pgstead failover --to {}",
+                    request.to
+                ),
+            ),
+        };
+        Diagnostic::error(
+            "not-fenced",
+            format!("server \"{name}\" {what}, and nothing proves that its instance is dead"),
+        )
+        .server(name)
+        .detail(format!(
+            "{}. {}. Clients may reach it all the same, and two servers would accept writes.",
+            why.trim().trim_end_matches('.'),
+            views.join("; ")
+        ))
+        .hint(format!("{proof}. {}", attest::hint(request.to, &missing)))
     };
     missing.iter().map(of_server).collect()
 }

@@ -15,6 +15,7 @@ use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
+use crate::plan::authority;
 use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
@@ -82,6 +83,7 @@ impl<'a> Steps<'a> {
     pub(in crate::plan) fn list(&self) -> Result<Listed, Vec<Diagnostic>> {
         let mut listed = Listed::default();
         let names = self.synchronous().as_ref().map(synchronous_standby_names).unwrap_or_default();
+        listed.notes.extend(authority::notes(self.topology.name(), self.material));
         listed.notes.extend(self.fewer_synchronous());
         let served = self.setting(self.to, "synchronous_standby_names");
         // Turning on comes last, after the proof; turning off comes at once (hazard 49).
@@ -359,6 +361,7 @@ impl<'a> Steps<'a> {
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
+                end: vec![service::ended(*former)],
                 // One that has shut down already was begun by another run, which has run it.
                 before: former.instance.and_then(|_| self.role_change().before()),
                 pause: self.pauses(former.instance.is_some()),
