@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn files_come_as_bytes() {
-        assert_eq!(text("4bfc680a"), "K\u{fffd}h\n");
+        assert_eq!(text("4bfc680a"), "K\u{10fffc}h\n");
         assert_eq!(text(""), "");
     }
 
