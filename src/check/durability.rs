@@ -190,17 +190,17 @@ pub(super) fn check_archiver(
 
 /// L20: a segment went through the archive.
 pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> Vec<Finding> {
-    let finding = match &evidence.archive {
-        None | Some(Observed::Absent) => return Vec::new(),
-        Some(Observed::Unreadable(why)) => Finding::unknown(
+    let finding = match evidence.archive.as_ref().map(Observed::look) {
+        None | Some(Ok(None)) => return Vec::new(),
+        Some(Err(why)) => Finding::unknown(
             Diagnostic::error(
                 "archive-unknown",
                 format!("server \"{primary}\": no segment could be sent through the archive"),
             )
             .server(primary)
-            .detail(why.clone()),
+            .detail(why),
         ),
-        Some(Observed::Known(trip)) if trip.archived_ms.is_none() => Finding::unhealthy(
+        Some(Ok(Some(trip))) if trip.archived_ms.is_none() => Finding::unhealthy(
             Diagnostic::error(
                 "archive-late",
                 format!(
@@ -213,9 +213,9 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
             .detail("pg_stat_archiver names no segment as late as that.")
             .hint("What was committed since the last archived segment exists on the servers alone."),
         ),
-        Some(Observed::Known(trip)) => match &trip.copy_equal {
-            Observed::Known(true) => return Vec::new(),
-            Observed::Known(false) => Finding::unhealthy(
+        Some(Ok(Some(trip))) => match trip.copy_equal.look() {
+            Ok(Some(true)) => return Vec::new(),
+            Ok(Some(false)) => Finding::unhealthy(
                 Diagnostic::error(
                     "archive-differs",
                     format!("server \"{primary}\": the archive's copy of {} is not equal", trip.segment),
@@ -233,7 +233,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 .detail(format!(
                     "The archiver says that it arrived after {} ms. {}",
                     trip.archived_ms.unwrap_or_default(),
-                    other.unreadable().unwrap_or("archive_command does not tell where the copy is.")
+                    other.err().unwrap_or("archive_command does not tell where the copy is.")
                 )),
             ),
         },

@@ -105,9 +105,9 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         findings.extend(guard::check_guard(topology, name, seen, layout));
         let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
         findings.extend(pools.map(Finding::of_topology));
-        let instance = match &seen.instance {
-            Observed::Known(instance) => instance,
-            Observed::Absent => {
+        let instance = match seen.instance.look() {
+            Ok(Some(instance)) => instance,
+            Ok(None) => {
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
                 let mut diagnostic = Diagnostic::error("instance-not-running", message)
                     .server(name)
@@ -121,10 +121,10 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
                 findings.push(Finding::unhealthy(diagnostic));
                 continue;
             }
-            Observed::Unreadable(why) => {
+            Err(why) => {
                 let message = format!("server \"{name}\": the instance does not answer");
                 findings.push(unasked(name, seen).unwrap_or_else(|| {
-                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why.clone()))
+                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why))
                 }));
                 continue;
             }
@@ -464,7 +464,7 @@ fn dials(
                 .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
             ))),
             Observed::Absent => {}
-            Observed::Unreadable(why) if why == "not looked at" => findings.extend(dialled.then(|| {
+            Observed::NotAsked => findings.extend(dialled.then(|| {
                 about(Finding::unknown(
                     Diagnostic::error(
                         "dial-unknown",

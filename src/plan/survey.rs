@@ -157,11 +157,11 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let Observed::Known(layout) = &seen.layout else {
         let version = topology.common().version;
-        if let Observed::Unreadable(why) = &seen.layout {
+        if let Some(why) = seen.layout.unreadable() {
             let message = format!("server \"{name}\": nobody can tell where its instance is and whose");
             refuse(
                 Diagnostic::error("layout-unreadable", message)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("Look where the path of its data directory leads, and to whom that belongs."),
             );
             return;
@@ -235,16 +235,16 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         }
     };
     let data = owned.map(|owned| owned.data);
-    let instance = match (&seen.instance, data) {
-        (Observed::Known(instance), Some(_)) => {
+    let instance = match (seen.instance.look(), data) {
+        (Ok(Some(instance)), Some(_)) => {
             unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
             Some(instance)
         }
-        (Observed::Unreadable(why), Some(_)) => {
+        (Err(why), Some(_)) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
-                .detail(why.clone())
+                .detail(why)
                 .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
             }));
             None
@@ -335,7 +335,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             Some(_) => {}
         }
         if seen.data.is_none()
-            && let Some(Observed::Unreadable(why)) = seen.seen.disks.get(&seen.layout.data_directory)
+            && let Some(why) = seen.seen.disks.get(&seen.layout.data_directory).and_then(Observed::unreadable)
         {
             refusals.push(
                 Diagnostic::error(
@@ -343,7 +343,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                     format!("server \"{name}\": could not see how much is free for {}", seen.layout.data_directory),
                 )
                 .server(name)
-                .detail(why.clone()),
+                .detail(why),
             );
         }
         if seen.data.is_none()

@@ -180,18 +180,18 @@ pub(super) fn case<'a>(
         }
     };
     refusals.extend(foreign_system(&data, of_primary, name));
-    let instance = match (&raw.instance, &data) {
-        (Observed::Unreadable(why), _) => {
+    let instance = match (raw.instance.look(), &data) {
+        (Err(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
                     .server(name)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
             }));
             None
         }
-        (Observed::Known(instance), Data::Ours(_)) => Some(instance),
+        (Ok(Some(instance)), Data::Ours(_)) => Some(instance),
         _ => None,
     };
     if !refusals.is_empty() {

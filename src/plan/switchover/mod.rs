@@ -16,7 +16,6 @@ use crate::judge;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Consent;
@@ -89,13 +88,7 @@ fn nobody_at(site: &str) -> Diagnostic {
 /// that lacks its signal file still.
 fn as_meant<'a>(observation: &'a Observation, stage: Stage<'_>) -> Cow<'a, Observation> {
     let Stage::Promoted { from: Some(from) } = stage else { return Cow::Borrowed(observation) };
-    let mut meant = observation.clone();
-    if let Some(Observed::Known(seen)) = meant.servers.get_mut(from)
-        && let Observed::Known(data) = &mut seen.data_directory
-    {
-        data.standby_signal = true;
-    }
-    Cow::Owned(meant)
+    Cow::Owned(judge::as_standby(observation, from))
 }
 
 /// Returns what must be read of servers that follow nobody, before somebody is the primary that they may follow.
