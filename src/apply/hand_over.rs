@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::argv::RunAs;
+use crate::model::control::ClusterState;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::observe::parse::parse_control;
@@ -43,9 +44,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// How long a promotion may stand still: it replays what was received, ends recovery, and writes little.
 const PROMOTION: Duration = Duration::from_secs(60);
-
-/// The state of a primary that has written its shutdown checkpoint.
-const SHUT_DOWN: &str = "shut down";
 
 /// Where the former primary's WAL ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +98,12 @@ impl<H: Host> Worker<'_, H> {
         };
         let token = match token {
             Ok(token) => token,
-            Err(trouble) => return self.undone(wish, &wish.undo, id, trouble).await,
+            Err(trouble) => return self.taken_back(wish, &successor, id, trouble).await,
         };
         #[cfg(debug_assertions)]
         crash::at(crash::STOPPED);
         if let Err(trouble) = arrived(&successor, wish, token).await {
-            return self.undone(wish, &wish.undo, id, trouble).await;
+            return self.taken_back(wish, &successor, id, trouble).await;
         }
         let end = self.promoted(&successor, to, &wish.promote, token.timeline, "switchover").await;
         if matches!(end, End::Done) {
@@ -223,6 +221,27 @@ impl<H: Host> Worker<'_, H> {
         Err(NotDone::Lost(Box::new(Diagnostic::error("no-connection", message).server(server))))
     }
 
+    /// Takes back what shut the former primary down, unless its successor answers that it accepts writes: somebody promoted it
+    /// meanwhile, past this run. The former primary's start guard asks, too, and may reach nobody; this run is another way to the
+    /// successor. Silence of both stays what it was: the run promoted nobody.
+    async fn taken_back(&self, wish: &HandOver, successor: &Client, id: StepId, why: Diagnostic) -> End {
+        let timeline = match successor.is_closed() {
+            false => timeline_written(successor).await,
+            true => match self.sessions.session(&wish.to).await {
+                Ok(anew) => timeline_written(&anew).await,
+                Err(_) => None,
+            },
+        };
+        match timeline {
+            None => self.undone(wish, &wish.undo, id, why).await,
+            Some(timeline) => {
+                // What hangs in its shutdown would be neither up nor down for whoever comes next.
+                let ended = self.on(&wish.from, &wish.end).await;
+                End::Failed(Box::new(promoted_by_others(wish, timeline, &why, ended.is_ok())))
+            }
+        }
+    }
+
     /// Makes the former primary the primary again, and says why. Where a lease is lost, on either server, another run may have
     /// made somebody the primary: then nothing is taken back.
     async fn undone(&self, wish: &HandOver, undo: &[(ServerName, Vec<Argv>)], id: StepId, why: Diagnostic) -> End {
@@ -297,7 +316,7 @@ fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
         let message = format!("server \"{from}\" does not say where its WAL ends");
         return Err(unclean(message, format!("It said: {}", said.trim())));
     };
-    if control.state != SHUT_DOWN {
+    if control.state != ClusterState::ShutDown {
         let message = format!("server \"{from}\" has ended without a shutdown checkpoint");
         return Err(unclean(message, format!("Its database cluster state is \"{}\".", control.state)));
     }
@@ -333,6 +352,40 @@ fn overtaken(command: &str, to: &ServerName) -> Diagnostic {
     Diagnostic::error("overtaken", "this run has lost its lease: it promoted nobody, and started nobody again")
         .detail("Its machine slept, or it was stopped, or the line stood still, for longer than a lease lives. Another run may have finished or taken back the change of the primary meanwhile; on the servers things are as that one left them.")
         .hint(format!("pgstead status shows who is the primary. Where nobody has come in between, the same command again goes on from there: pgstead {command} --to {to}"))
+}
+
+/// Returns the timeline that a server writes; none where it is a standby, or does not answer.
+async fn timeline_written(server: &Client) -> Option<i64> {
+    match server.in_recovery().await {
+        // What accepts writes does so whatever its timeline.
+        Ok(false) => Some(server.written_timeline().await.map_or(0, i64::from)),
+        Ok(true) | Err(_) => None,
+    }
+}
+
+/// Says why the former primary stays down: its successor was promoted, and not by this run.
+fn promoted_by_others(wish: &HandOver, timeline: i64, why: &Diagnostic, has_ended: bool) -> Diagnostic {
+    let HandOver { from, to, .. } = wish;
+    let message = match timeline {
+        0 => format!("server \"{to}\" is a primary: \"{from}\" stays down"),
+        timeline => format!("server \"{to}\" is a primary, on timeline {timeline}: \"{from}\" stays down"),
+    };
+    let why = [Some(why.message.as_str()), why.detail.as_deref()];
+    let why: Vec<&str> = why.into_iter().flatten().map(|text| text.trim().trim_end_matches('.')).collect();
+    Diagnostic::error("successor-promoted", message)
+        .server(to)
+        .detail(format!(
+            "{}. This run promoted nobody; somebody did so past it. Two servers would accept writes.{}",
+            why.join(". "),
+            if has_ended {
+                String::new()
+            } else {
+                format!(" Whether the instance of \"{from}\" has ended could not be seen.")
+            }
+        ))
+        .hint(format!(
+            "\"{to}\" stays the primary. Whether \"{from}\" has anything more: pgstead reseed {from} --dry-run"
+        ))
 }
 
 /// Tells that it only goes forward.

@@ -151,9 +151,14 @@ fn capital(text: &str) -> String {
 }
 
 /// L20: the archiver of one server does its work.
-pub(super) fn check_archiver(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> Vec<Finding> {
+pub(super) fn check_archiver(
+    name: &ServerName,
+    is_primary: bool,
+    instance: &Instance,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
     let mode = instance.settings.get("archive_mode").map_or("", |setting| setting.setting.as_str());
-    let archives = mode == "always" || (mode == "on" && !instance.in_recovery);
+    let archives = mode == "always" || (mode == "on" && is_primary);
     let Some(archiver) = instance.health.archiver.as_ref().filter(|_| archives) else { return Vec::new() };
     let mut findings = Vec::new();
     let last = archiver.last_archived_wal.as_deref().unwrap_or("none");

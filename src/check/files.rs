@@ -71,7 +71,7 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
             let (code, what) = match fact {
                 Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
                 // Without these it is more than a remark.
-                Observed::Absent if path == layout.own("role") => return None,
+                Observed::Absent if path == layout.role_file() => return None,
                 Observed::Absent => ("file-missing", "is missing"),
                 _ => return None,
             };

@@ -4,6 +4,8 @@
 
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::layout::START_GUARD;
 use crate::model::layout::START_REFUSED;
@@ -14,7 +16,6 @@ use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::guard;
 use crate::plan::guard::PEERS;
-use crate::plan::identity::Identity;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
 
@@ -23,7 +24,7 @@ pub fn check_guard(topology: &Topology, name: &ServerName, seen: &ServerObservat
     if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
         return Vec::new();
     }
-    let unfinished = check_unfinished(topology, name, seen, layout);
+    let unfinished = check_unfinished(topology, name, ServerState::of_seen(seen));
     let marked = check_mark(topology.name(), name, seen, layout);
     let asked = check_asked(topology.name(), name, seen, layout).or_else(|| check_changed(name, seen, layout));
     let past = check_past(name, seen, layout);
@@ -42,13 +43,8 @@ pub fn last_refusal<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<
 }
 
 /// A primary that was about to hand over: whatever it is now, its next start is refused.
-fn check_unfinished(
-    topology: &Topology,
-    name: &ServerName,
-    seen: &ServerObservation,
-    layout: &Layout,
-) -> Option<Finding> {
-    let successor = guard::successor(seen, layout)?;
+fn check_unfinished(topology: &Topology, name: &ServerName, server: ServerState<'_>) -> Option<Finding> {
+    let successor = server.successor()?;
     if !topology.servers().any(|server| server.name.as_str() == successor) {
         let message =
             format!("server \"{name}\" was about to hand over to \"{successor}\", which is not in the inventory");

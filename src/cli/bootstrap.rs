@@ -15,6 +15,7 @@ use super::runner::Told;
 use super::session::Session;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge;
 use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::plan::authority;
@@ -107,7 +108,7 @@ impl Operation for Bootstrap {
     /// With nothing to change, the links are still proven: the second and last round trip.
     async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
         let topology = &session.inventory.topology;
-        let Some(primary) = session.observation.current_primary(topology) else { return Ok(()) };
+        let Some(primary) = judge::primary(topology, &session.observation) else { return Ok(()) };
         let sessions = session.sessions(keys)?;
         prove::prove_links(&sessions, primary, &topology.links(primary), prove::OLD_LINK, |_| ())
             .await

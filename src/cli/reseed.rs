@@ -21,6 +21,7 @@ use crate::apply::RunReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
 use crate::model::method::Space;
@@ -202,7 +203,7 @@ async fn one_after_the_other(
 /// Returns the place of the first server whose upstream does not wait to be brought back itself.
 fn next(session: &Session<'_>, waiting: &[Reseeding<'_>]) -> usize {
     let topology = &session.inventory.topology;
-    let primary = session.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let primary = judge::primary_or_preferred(topology, &session.observation);
     let links = topology.links(primary);
     let is_listed = |name: &ServerName| waiting.iter().any(|one| one.server == name);
     let waits = |one: &Reseeding<'_>| links.iter().any(|link| link.standby == *one.server && is_listed(&link.upstream));

@@ -23,6 +23,7 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
+use crate::judge;
 use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
@@ -171,7 +172,7 @@ impl<'a> Session<'a> {
         let mut meetings = network::meetings(topology, &self.observation);
         if wish.dials {
             // A check judges the links as they are; a plan admits every server to every other.
-            let primary = self.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+            let primary = judge::primary_or_preferred(topology, &self.observation);
             let links = topology.links(primary);
             meetings.retain(|meeting| {
                 links.iter().any(|link| link.standby == meeting.caller && link.upstream == meeting.called)

@@ -145,7 +145,7 @@ impl Argv {
         let mut bytes = Vec::new();
         for piece in &self.stdin {
             match piece {
-                Piece::Text(text) => bytes.extend_from_slice(text.as_bytes()),
+                Piece::Text(text) => bytes.extend(crate::model::bytes::bytes(text)),
                 Piece::Secret(secret) => bytes.extend_from_slice(secret.expose().as_bytes()),
             }
         }

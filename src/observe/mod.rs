@@ -33,6 +33,7 @@ use crate::observe::probe::Wish;
 use crate::observe::records::Records;
 use crate::remote::Host;
 use crate::remote::LOOK;
+use crate::remote::RemoteError;
 use crate::wait;
 use crate::wait::Look;
 
@@ -49,16 +50,31 @@ pub async fn observe<H: Host>(
     let names = topology.servers().map(|server| server.name.clone()).collect();
     events.send(Event::PhaseStarted { phase: PHASE, servers: names });
     let looks = topology.servers().map(async |server| {
+        let mut hangs = false;
         let seen = match hosts.get(&server.name) {
-            Some(Ok(host)) => settled(wish.settle, async || observe_server(topology, server, host, wish).await).await,
+            Some(Ok(host)) => {
+                settled(wish.settle, async || {
+                    let seen = observe_server(topology, server, host, wish).await;
+                    hangs = matches!(seen, Err(RemoteError::TimedOut { .. }));
+                    seen.unwrap_or_else(|error| Observed::Unreadable(error.to_string()))
+                })
+                .await
+            }
             Some(Err(why)) => Observed::Unreadable(why.clone()),
             None => Observed::Unreadable("there is no connection to it".to_owned()),
         };
         let error = seen.unreadable().map(str::to_owned);
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
-        (server.name.clone(), seen)
+        (server.name.clone(), seen, hangs)
     });
-    Observation { servers: join_all(looks).await.into_iter().collect(), ..Observation::default() }
+    let mut observation = Observation::default();
+    for (name, seen, hangs) in join_all(looks).await {
+        if hangs {
+            observation.hanging.insert(name.clone());
+        }
+        observation.servers.insert(name, seen);
+    }
+    observation
 }
 
 /// Looks a second time: at what other servers answer to a fresh connection, and at places that the first look named.
@@ -113,22 +129,19 @@ async fn observe_server<H: Host>(
     server: &Server,
     host: &H,
     wish: Wish,
-) -> Observed<ServerObservation> {
+) -> Result<Observed<ServerObservation>, RemoteError> {
     let sent_ms = Timestamp::now().as_millisecond();
     let answer =
         host.probe_within(patience(wish), probe::script(wish), &probe::arguments(topology, server, wish)).await;
     let asked = Asked { sent_ms, answered_ms: Timestamp::now().as_millisecond() };
-    let output = match answer {
-        Ok(output) => output,
-        Err(error) => return Observed::Unreadable(error.to_string()),
-    };
-    match Records::parse(&output.stdout) {
+    let output = answer?;
+    Ok(match Records::parse(&output.stdout) {
         Ok(records) => Observed::Known(parse::parse_server(&records, &probe::layouts(topology, server), asked)),
         Err(error) => {
             let said = String::from_utf8_lossy(&output.stderr);
             Observed::Unreadable([&error.to_string(), ": ", said.trim()].concat())
         }
-    }
+    })
 }
 
 #[cfg(test)]

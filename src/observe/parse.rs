@@ -7,12 +7,13 @@ use serde::Deserialize;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
+use crate::model::bytes;
+use crate::model::control::ControlFile;
 use crate::model::health::Health;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::ControlFile;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Dial;
 use crate::model::observation::Disk;
@@ -238,7 +239,7 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
     };
     Some(ControlFile {
         system_identifier: field("Database system identifier")?.parse().ok()?,
-        state: field("Database cluster state")?,
+        state: field("Database cluster state")?.into(),
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
@@ -459,7 +460,7 @@ impl From<InstanceJson> for Instance {
 fn text(digits: &str) -> String {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = digits.as_bytes().chunks(2).filter_map(byte).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes::text(&bytes)
 }
 
 #[cfg(test)]
@@ -519,7 +520,7 @@ mod tests {
 
     #[test]
     fn files_come_as_bytes() {
-        assert_eq!(text("4bfc680a"), "K\u{fffd}h\n");
+        assert_eq!(text("4bfc680a"), "K\u{10fffc}h\n");
         assert_eq!(text(""), "");
     }
 

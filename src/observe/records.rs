@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::bytes;
 use crate::model::observed::Observed;
 
 /// Why an answer could not be parsed.
@@ -75,7 +76,7 @@ impl Records {
                         let length = length.ok_or_else(malformed)?;
                         let body = answer.get(offset..offset.saturating_add(length)).ok_or_else(malformed)?;
                         offset += length;
-                        add(name, known(body))?;
+                        add(name, known(name, body))?;
                     }
                     // Behind the bytes stands a line feed, or the lengths are not those of the bytes.
                     if lengths.next().is_some() || answer.get(offset) != Some(&b'\n') {
@@ -117,8 +118,10 @@ fn is_name(name: &str) -> bool {
 /// How long a record may be: nothing that is asked for is near that, and all of it is kept.
 const RECORD_MAX_BYTES: usize = 4 << 20;
 
-fn known(body: &[u8]) -> Observed<String> {
+fn known(name: &str, body: &[u8]) -> Observed<String> {
     match body.len() {
+        // What may be written back is kept to the byte; what is only read and shown is not.
+        ..=RECORD_MAX_BYTES if name.starts_with("content.") => Observed::Known(bytes::text(body)),
         ..=RECORD_MAX_BYTES => Observed::Known(String::from_utf8_lossy(body).into_owned()),
         bytes => Observed::Unreadable(format!("it has {} MB, more than {}", bytes >> 20, RECORD_MAX_BYTES >> 20)),
     }

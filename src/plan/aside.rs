@@ -98,13 +98,6 @@ pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(Strin
     })
 }
 
-/// Says whether the record of a data directory names one that was set aside, and that is in its place: then the disk is
-/// mounted, and the empty place beside it is free. `None` where the record is about something else.
-pub fn recorded_aside(seen: &ServerObservation, layout: &Layout, recorded: &str) -> Option<bool> {
-    let Beside::Aside(_) = aside::read(layout.place(), recorded) else { return None };
-    Some(seen.beside.iter().any(|path| path.strip_suffix(aside::FORGOTTEN).unwrap_or(path) == recorded))
-}
-
 /// Returns why a directory beside a data directory must not be touched; none where nothing speaks against it.
 pub(super) fn in_the_way(fact: &BesideFact) -> Option<(&'static str, String)> {
     use crate::model::beside::BesideKind::*;

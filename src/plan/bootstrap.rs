@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::model::identity::Configuration;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -31,7 +33,6 @@ use crate::plan::effects;
 use crate::plan::files;
 use crate::plan::guard;
 use crate::plan::history;
-use crate::plan::identity::Configuration;
 use crate::plan::job;
 use crate::plan::job::Earlier;
 use crate::plan::network;
@@ -72,7 +73,7 @@ pub fn plan_bootstrap(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
         let seen = seen.known()?;
-        guard::unfinished(name, seen, seen.layout.known()?)
+        guard::unfinished(name, ServerState::of_seen(seen))
     };
     let unfinished: Vec<Diagnostic> = observation.servers.iter().filter_map(is_unfinished).collect();
     if !unfinished.is_empty() {

@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Authentication;
 use crate::model::topology::Topology;
 use crate::plan::Material;
@@ -17,8 +20,6 @@ use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
 use crate::plan::guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::parameters;
@@ -116,8 +117,8 @@ pub fn wanted(
     outside.push(guard::peers(topology, seen));
     let at = primary.map(|primary| primary.server).or_else(|| topology.server(topology.preferred_primary()));
     outside.extend(at.and_then(|at| pooler::file(topology, seen, at)));
-    let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
-    outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
+    let role_file = if matches!(role, ConfRole::Primary(_)) { RoleFile::Primary } else { RoleFile::Standby };
+    outside.push(Entry::text(layout.role_file(), &root, "0644", role_file.text()));
     if let (Authentication::ScramSha256, Some(replication)) =
         (topology.common().replication.authentication, &material.replication)
     {

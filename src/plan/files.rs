@@ -13,6 +13,8 @@ use crate::model::argv::Argv;
 use crate::model::argv::Piece;
 use crate::model::argv::RootAccess;
 use crate::model::argv::RunAs;
+use crate::model::bytes::bytes;
+use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::FileFact;
@@ -21,7 +23,6 @@ use crate::model::observed::Observed;
 use crate::model::secret::Secret;
 use crate::plan::marked;
 use crate::plan::scripts;
-use crate::plan::seed::DATA_DIRECTORY_RECORD;
 use crate::plan::step::Action;
 use crate::plan::step::FileChange;
 use crate::plan::step::Risk;
@@ -132,7 +133,7 @@ fn says_how_to_start(path: &str) -> bool {
 
 /// Returns the SHA-256 of a text, hexadecimal.
 pub fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes(text)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the identity for work that needs root where the login can be root, and the login itself elsewhere.
@@ -486,8 +487,8 @@ pub fn install_argv(
         match entry {
             Entry::Directory { path, owner, mode } => argv.args.extend(words(&["d", path, owner, mode])),
             Entry::File { path, owner, mode, content, .. } => {
-                let bytes = match content {
-                    Piece::Text(text) => text.len(),
+                let length = match content {
+                    Piece::Text(text) => bytes(text).len(),
                     Piece::Secret(secret) => secret.expose().len(),
                 };
                 let word = if layout.guard_drop_in().as_ref() == Some(path) {
@@ -498,7 +499,7 @@ pub fn install_argv(
                 } else {
                     "f"
                 };
-                argv.args.extend(words(&[word, path, owner, mode, &bytes.to_string()]));
+                argv.args.extend(words(&[word, path, owner, mode, &length.to_string()]));
                 argv.stdin.push(content.clone());
             }
             Entry::Link { path, target } => argv.args.extend(words(&["l", path, target])),

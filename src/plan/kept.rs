@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::observation::FileSetting;
 use crate::model::observation::Setting;
@@ -16,7 +17,6 @@ use crate::model::topology::Topology;
 use crate::plan::brought;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
-use crate::plan::identity::Configuration;
 use crate::plan::marked;
 use crate::plan::marked::Marked;
 use crate::plan::parameters;

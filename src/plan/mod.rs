@@ -22,7 +22,6 @@ pub mod forget;
 pub mod guard;
 pub mod history;
 pub mod hooks;
-pub mod identity;
 pub mod job;
 pub mod kept;
 pub mod marked;

@@ -4,12 +4,12 @@
 //! Judges what was seen on the primary, and makes directories; which configuration files are carried is for `kept`.
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::plan::files;
-use crate::plan::identity::Configuration;
 use crate::plan::marked;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;

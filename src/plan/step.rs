@@ -90,6 +90,8 @@ pub struct HandOver {
     pub unmark: Vec<(ServerName, Vec<Argv>)>,
     /// What makes the former primary the primary again, where its successor cannot be promoted.
     pub undo: Vec<(ServerName, Vec<Argv>)>,
+    /// On the former primary: what was told to shut down and hangs has ended behind this, and nothing is started.
+    pub end: Vec<Argv>,
     /// What runs first of all, while clients can still write.
     pub before: Option<Hook>,
     /// What makes clients wait who come through PgBouncer, behind that: commands by server, all at once.

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::argv::RootAccess;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
@@ -16,13 +20,11 @@ use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
-use crate::plan::guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::network;
 use crate::plan::ownership;
 use crate::plan::unasked;
@@ -70,7 +72,7 @@ impl<'a> Seen<'a> {
             layout: seen.layout.known()?,
             data: seen.data_directory.known(),
             instance: None,
-            configuration: identity::configuration(seen),
+            configuration: ServerState::of_seen(seen).configuration(),
             adopted: false,
         })
     }
@@ -81,13 +83,9 @@ impl<'a> Seen<'a> {
         self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
     }
 
-    /// Says whether the data directory would accept writes when started, or accepts them now.
-    pub fn is_primary_like(&self) -> bool {
-        match (self.instance, self.data) {
-            (Some(instance), _) => !instance.in_recovery,
-            (None, Some(data)) => !data.standby_signal && !data.recovery_signal,
-            (None, None) => false,
-        }
+    /// Returns what the server is.
+    pub fn state(&self) -> ServerState<'a> {
+        ServerState::of_seen(self.seen)
     }
 }
 
@@ -116,9 +114,10 @@ pub fn survey_of<'a>(
     is_concerned: impl Fn(&ServerName) -> bool,
 ) -> Survey<'a> {
     let mut survey = Survey::default();
+    let state = State::of(topology, observation);
     for server in topology.servers().filter(|server| is_concerned(&server.name)) {
         match observation.servers.get(&server.name) {
-            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, observation, server, seen),
+            Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
@@ -151,13 +150,8 @@ fn is_in_the_way(taken: &str, wanted: &[IpAddr]) -> bool {
     host.parse::<IpAddr>().map_or(true, |ip| ip.is_unspecified() || wanted.contains(&ip))
 }
 
-fn survey_server<'a>(
-    survey: &mut Survey<'a>,
-    topology: &'a Topology,
-    observation: &'a Observation,
-    server: &'a Server,
-    seen: &'a ServerObservation,
-) {
+fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Server, seen: &'a ServerObservation) {
+    let State { topology, observation, .. } = *state;
     let name = &server.name;
     let before = survey.refusals.len();
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
@@ -232,7 +226,7 @@ fn survey_server<'a>(
         );
     }
     let mut is_foreign = false;
-    let owned = match ownership::judge(topology, observation, server, seen, layout) {
+    let owned = match ownership::owned(state, server, seen, layout) {
         Ok(owned) => owned,
         Err(diagnostic) => {
             is_foreign = true;
@@ -385,20 +379,13 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
 
 /// Says whether a stopped server's role file calls it a standby although no signal file does (hazard 34).
 fn is_fallen_standby(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none()
-        && role.and_then(|fact| fact.content.as_deref()).is_some_and(|role| role.trim() == "standby")
+    let state = seen.state();
+    matches!(state.role, Role::StoppedPrimary(_)) && state.role_file == Some(RoleFile::Standby)
 }
 
 /// Says whether a stopped server is fenced: another one took its place, and nothing starts it.
 fn is_fenced(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none() && role.and_then(|fact| fact.content.as_deref()) == Some(guard::FENCED)
-}
-
-/// Says whether a stopped primary was replaced while it was away, so that nobody could fence it.
-fn is_replaced(seen: &Seen<'_>, by: &Instance) -> bool {
-    seen.instance.is_none() && !is_fallen_standby(seen) && seen.data.is_some_and(|data| guard::is_replaced(data, by))
+    seen.instance.is_none() && seen.state().is_fenced()
 }
 
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
@@ -408,7 +395,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     }
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
-        with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
+        with_data.iter().filter(|seen| seen.state().is_primary_like()).partition(|seen| is_fenced(seen));
     let writers: Vec<(&ServerName, &Instance)> =
         primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
     let fenced = fenced.iter().map(|seen| {
@@ -420,7 +407,9 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     });
     let fenced: Vec<Diagnostic> = fenced.collect();
     let (replaced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) = match writers.as_slice() {
-        [(_, one)] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
+        [(_, one)] => {
+            primaries.into_iter().partition(|seen| !is_fallen_standby(seen) && seen.state().is_replaced_by(one))
+        }
         _ => (Vec::new(), primaries),
     };
     let replaced = replaced.iter().map(|seen| {

@@ -10,6 +10,7 @@ use crate::check::Canaries;
 use crate::check::Evidence;
 use crate::check::Selection;
 use crate::check::canary_limit_ms;
+use crate::judge;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -31,7 +32,7 @@ pub async fn gather<H: Host>(
     selection: &Selection,
     at: Timestamp,
 ) -> Evidence {
-    let primary = observation.current_primary(topology);
+    let primary = judge::primary(topology, observation);
     let links = topology.links(primary.unwrap_or_else(|| topology.preferred_primary()));
     let (canaries, served, samples, amcheck, archive) = tokio::join!(
         async {

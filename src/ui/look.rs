@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::model::bytes::byte;
+
 /// The width assumed where no terminal tells one.
 pub const DEFAULT_WIDTH: usize = 100;
 
@@ -103,6 +105,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         (c.is_control() && c != '\n' && c != '\t')
             // Marks that reorder or hide what is around them.
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || byte(c).is_some()
     };
     if !text.contains(harmful) {
         return Cow::Borrowed(text);
@@ -112,6 +115,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         match c {
             '\r' => out.push_str("\\r"),
+            c if byte(c).is_some() => out.push_str(&format!("\\x{:02x}", byte(c).unwrap_or_default())),
             c if harmful(c) && c.is_ascii() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
             c if harmful(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
             c => out.push(c),

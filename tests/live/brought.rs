@@ -53,6 +53,30 @@ fn what_a_primary_brings_along_acts_on_nobody_on_17() {
     acts_on_nobody(Release::Trixie);
 }
 
+/// Files of the operator's that are in no encoding of today: a word in Latin-1 in each.
+#[test]
+fn files_that_are_not_utf_8_keep_every_byte() {
+    const RELEASE: Release = Release::Trixie;
+    const FILES: [&str; 4] = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "conf.d/tuning.conf"];
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let existing = Existing::on_debian(&lab, RELEASE, true);
+    for file in FILES {
+        lab.run("a", &["sh", "-c", r#"printf '# f\374r alle\n' >>"$1""#, "sh", &existing.path(file)]);
+    }
+    lab.run("a", &["systemctl", "reload", &existing.unit]);
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    lab.settled();
+    there_and_back_again(&lab);
+    for (server, file) in ["a", "b"].into_iter().flat_map(|server| FILES.map(|file| (server, file))) {
+        let path = existing.path(file);
+        let count = r#"LC_ALL=C grep -c "^# f$(printf '\374')r alle$" "$1""#;
+        let lines = lab.run(server, &["sh", "-c", count, "sh", &path]);
+        assert_eq!(lines.trim(), "1", "{path} of {server}");
+    }
+}
+
 fn acts_on_nobody(release: Release) {
     let mut lab = Scenario::boot(release, &["a", "b"]);
     own_wishes_only(&mut lab);

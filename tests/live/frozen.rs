@@ -227,7 +227,7 @@ fn a_successor_that_left_the_inventory_is_not_forgotten() {
 }
 
 /// A disk that hangs: whoever reads this never comes back. SSH works.
-fn hangs(lab: &Scenario, server: &str) {
+pub(crate) fn hangs(lab: &Scenario, server: &str) {
     let job = format!("/var/lib/pgstead/lab/{server}/jobs/hangs");
     lab.run(server, &["sh", "-c", "mkdir -p \"$1\" && : >\"$1/record\" && mkfifo \"$1/status\"", "sh", &job]);
 }

@@ -24,6 +24,7 @@ mod faults;
 mod frozen;
 mod guard;
 mod guard_boot;
+mod hanging;
 mod history;
 mod invariants;
 mod jobs;

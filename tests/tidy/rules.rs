@@ -28,6 +28,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "inventory",
             "render",
             "pki",
+            "judge",
             "plan",
             "check",
             "preflight",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::judge::link::receives_from;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
@@ -37,8 +38,8 @@ pub(super) fn nearer<'a>(
     let near: Vec<&ServerName> = topology.servers().filter(is_near).map(|server| &server.name).collect();
     let Survey { servers, refusals, .. } = survey_of(topology, observation, |one| near.contains(&one));
     let streams = |seen: &Seen<'_>| {
-        let receiver = seen.instance.filter(|instance| instance.in_recovery).and_then(|one| one.receiver.as_ref());
-        receiver.is_some_and(|receiver| receiver.status == "streaming")
+        let standby = seen.state().standby();
+        standby.is_some_and(|instance| receives_from(topology, instance).is_some())
     };
     let is_well = |name: &ServerName| refusals.iter().all(|refusal| refusal.server.as_deref() != Some(name.as_str()));
     servers.into_iter().find(|(name, seen)| is_well(name) && streams(seen)).map(|(_, seen)| seen)

@@ -12,6 +12,8 @@ pub(super) mod steps;
 use std::borrow::Cow;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -62,16 +64,14 @@ pub fn at_site<'a>(
                 .detail(format!("It has {}.", sites.join(", "))),
         ));
     }
-    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let state = State::of(topology, observation);
+    let primary = judge::primary_or_preferred(topology, observation);
     let is_there = |name: &ServerName| topology.server(name).is_some_and(|server| server.site.as_str() == site);
     // It was switched over already, or was about to be.
     if is_there(primary) {
         return topology.server(primary).map(|server| &server.name).ok_or_else(|| Box::new(nobody_at(site)));
     }
-    let replayed = |name: &ServerName| {
-        let instance = observation.server(name).and_then(|seen| seen.instance.known());
-        instance.and_then(|instance| instance.positions.replay)
-    };
+    let replayed = |name: &ServerName| state.instance(name).and_then(|instance| instance.positions.replay);
     let links = topology.links(primary);
     let depth = |name: &ServerName| {
         let upstream = |name: &ServerName| links.iter().find(|link| link.standby == *name).map(|link| &link.upstream);
@@ -100,7 +100,7 @@ fn as_meant<'a>(observation: &'a Observation, stage: Stage<'_>) -> Cow<'a, Obser
 
 /// Returns what must be read of servers that follow nobody, before somebody is the primary that they may follow.
 pub fn questions(topology: &Topology, observation: &Observation, to: &ServerName) -> Vec<WalQuestion> {
-    match stage::stage(topology, observation, to) {
+    match stage::stage(&State::of(topology, observation), to) {
         Ok(stage @ (Stage::Promoted { .. } | Stage::Whole { .. })) => {
             history::questions(topology, &as_meant(observation, stage))
         }
@@ -118,8 +118,9 @@ pub fn plan_switchover(
     material: &Material,
     to: &ServerName,
 ) -> Result<Switchover, Vec<Diagnostic>> {
-    let found = stage::stage(topology, observation, to);
-    let unseen = unseen(topology, observation);
+    let state = State::of(topology, observation);
+    let found = stage::stage(&state, to);
+    let unseen = unseen(&state);
     let stage = match found {
         Ok(stage) if unseen.is_empty() => stage,
         Ok(_) => return Err(unseen),
@@ -156,12 +157,10 @@ pub fn plan_switchover(
 }
 
 /// Every server must have been looked at: one that was not may be another primary.
-fn unseen(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> {
-    let seen = topology.servers().map(|server| (&server.name, observation.servers.get(&server.name)));
-    let unseen = seen.filter(|(_, seen)| seen.and_then(Observed::known).is_none());
+fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
+    let unseen = state.servers().filter_map(|(name, server)| Some((name, server.unreached?)));
     unseen
-        .map(|(name, seen)| {
-            let why = seen.and_then(Observed::unreadable).unwrap_or("It was not looked at.").to_owned();
+        .map(|(name, why)| {
             Diagnostic::error("unreachable", format!("server \"{name}\" could not be observed"))
                 .server(name)
                 .detail(why)

@@ -8,6 +8,7 @@ use crate::model::argv::Piece;
 use crate::model::argv::RunAs;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Link;
 use crate::model::topology::Synchronous;
 use crate::model::topology::Topology;
@@ -278,12 +279,12 @@ impl<'a> Steps<'a> {
         let names = self.setting(from, "synchronous_standby_names");
         let wanted = self.wanted(*seen, ConfRole::Primary(names)).map_err(|diagnostic| vec![diagnostic])?;
         let mut entries: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
-        let role = seen.layout.own("role");
+        let role = seen.layout.role_file();
         for entry in &mut entries {
             if let Entry::File { path, content, .. } = entry
                 && *path == role
             {
-                *content = Piece::Text(guard::demoted(self.to));
+                *content = Piece::Text(RoleFile::Demoted { successor: self.to.as_str() }.text());
             }
         }
         let comparison = files::compare(from, seen.seen, seen.layout, &entries);
@@ -360,6 +361,7 @@ impl<'a> Steps<'a> {
                 patience_s: PATIENCE_SECONDS,
                 unmark,
                 undo,
+                end: vec![service::ended(*former)],
                 // One that has shut down already was begun by another run, which has run it.
                 before: former.instance.and_then(|_| self.role_change().before()),
                 pause: self.pauses(former.instance.is_some()),
@@ -513,7 +515,7 @@ fn stand_down(seen: Seen<'_>) -> Argv {
 
 /// The role file and the manifest that knows of it, and of nothing else that is only about to change.
 fn role_alone(entries: &[Entry], seen: &Seen<'_>) -> Vec<Entry> {
-    let role = seen.layout.own("role");
+    let role = seen.layout.role_file();
     let mut alone: Vec<Entry> = entries.iter().filter(|entry| entry.path() == role).cloned().collect();
     let manifest = files::recorded(seen.seen, seen.layout, &alone);
     alone.extend(manifest.or_else(|| files::manifest(seen.layout, entries)));
