@@ -142,6 +142,7 @@ pub fn check_servers(
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         of_server.extend(access::check_access(name, instance));
+        of_server.extend(access::check_roles(name, instance));
         if let Some(reference) = reference {
             of_server.extend(same_history(name, primary, instance, reference));
             if name != primary {

@@ -8,6 +8,7 @@ use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
@@ -17,6 +18,7 @@ use crate::model::topology::Topology;
 use crate::plan::conninfo;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::scripts;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
@@ -162,6 +164,14 @@ fn with_dashes(layout: &Layout) -> String {
         return String::new();
     }
     ["[Unit]\n# The unit's own assertion takes the dashes of this cluster's name for slashes.\nAssertPathExists=\nAssertPathExists=", &file.replace('%', "%%"), "\n"].concat()
+}
+
+/// Returns the files of the guard that do not depend on the other servers, as this version of pgstead writes them: path and
+/// SHA-256.
+pub fn current(topology: &Topology, name: &ServerName, seen: &ServerObservation) -> Vec<(String, String)> {
+    let Some(seen) = Seen::of_observed(topology, name, seen) else { return Vec::new() };
+    let script = Entry::text(seen.layout.own(START_GUARD), "", "", scripts::START_GUARD);
+    drop_in(seen).iter().chain([&script]).filter_map(files::hash_of).collect()
 }
 
 /// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose
