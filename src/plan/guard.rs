@@ -29,7 +29,7 @@ pub const PEERS: &str = "peers";
 
 /// The name of the file by which a primary starts, within a minute, that gets no answer from the others. Against an answer it
 /// counts for nothing.
-const START_ALONE: &str = "start-alone";
+pub const START_ALONE: &str = "start-alone";
 
 /// How long an instance that starts may take to replay one segment of WAL, in seconds, before its start counts as failed.
 pub const START_SECONDS: u32 = 300;
