@@ -73,8 +73,8 @@ pub(super) fn check_synchronous(
                 format!("server \"{primary}\": {} sessions wait for a synchronous standby", waiting.len()),
             )
             .server(primary)
-            .detail(format!("The longest has waited for {:.1} s (wait event SyncRep).", *longest as f64 / 1000.0))
-            .hint("Their changes are durable on the primary already; cancelling such a session does not undo them."),
+            .detail(format!("The longest has waited for {:.1} s (wait event SyncRep). Their changes are durable on the primary already; cancelling such a session does not undo them.", *longest as f64 / 1000.0))
+            .hint("Bring the synchronous standbys back, or take those that stay away out of replication.synchronous: pgstead bootstrap"),
         ));
     }
     let mut exempt = instance.health.commit_overrides.clone();
@@ -210,8 +210,8 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 ),
             )
             .server(primary)
-            .detail("pg_stat_archiver names no segment as late as that.")
-            .hint("What was committed since the last archived segment exists on the servers alone."),
+            .detail("pg_stat_archiver names no segment as late as that. What was committed since the last archived segment exists on the servers alone.")
+            .hint("Look at archive_command's words in the log, and at its processes."),
         ),
         Some(Ok(Some(trip))) => match trip.copy_equal.look() {
             Ok(Some(true)) => return Vec::new(),
@@ -222,7 +222,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 )
                 .server(primary)
                 .detail("Its SHA-256 is another than that of the file in pg_wal.")
-                .hint("A restore from this archive would fail there. Look at archive_command, and at its disk."),
+                .hint("Look at archive_command, and at its disk: a restore from this archive would fail there."),
             ),
             other => Finding::remark(
                 Diagnostic::note(

@@ -27,6 +27,7 @@ pub fn check_guard(topology: &Topology, name: &ServerName, seen: &ServerObservat
     let unfinished = check_unfinished(topology, name, ServerState::of_seen(seen));
     let marked = check_mark(topology.name(), name, seen, layout);
     let asked = check_asked(topology.name(), name, seen, layout).or_else(|| check_changed(name, seen, layout));
+    let asked = asked.or_else(|| check_outdated(topology, name, seen));
     let past = check_past(name, seen, layout);
     marked.into_iter().chain(asked).chain(unfinished).chain(past).collect()
 }
@@ -127,6 +128,24 @@ fn check_changed(name: &ServerName, seen: &ServerObservation, layout: &Layout) -
             .server(name)
             .detail("The start guard may let an instance start that was replaced, or is not complete.")
             .hint(format!("\"pgstead plan\" shows the difference. To have it as it was: mv {path} {path}.changed on the server, then pgstead bootstrap.")),
+    ))
+}
+
+/// A file of the guard that was installed as it is, by an earlier version of pgstead: what the guard has learned since does not
+/// hold there yet.
+fn check_outdated(topology: &Topology, name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
+    let is_other = |(path, hash): &(String, String)| {
+        seen.files.get(path).and_then(Observed::known).is_some_and(|fact| fact.sha256 != *hash)
+    };
+    let (path, _) = guard::current(topology, name, seen).into_iter().find(is_other)?;
+    Some(Finding::remark(
+        Diagnostic::warning(
+            "start-guard-outdated",
+            format!("server \"{name}\": {path} is not of this version of pgstead"),
+        )
+        .server(name)
+        .detail("Another version installed it. What the start guard has learned since does not hold there yet.")
+        .hint("pgstead bootstrap installs this version's. It restarts nothing for that."),
     ))
 }
 

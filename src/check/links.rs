@@ -389,11 +389,11 @@ fn check_samples(state: &State<'_>, link: &Link, evidence: &Evidence, thresholds
             )
             .server(standby)
             .detail(format!(
-                "reply_time in pg_stat_replication did not move within {:.1} s; the standby replies every {} s.",
+                "reply_time in pg_stat_replication did not move within {:.1} s; the standby replies every {} s. The network lets nothing through, whatever the state says.",
                 last.after_ms as f64 / 1000.0,
                 interval_ms / 1000
             ))
-            .hint("The network lets nothing through, whatever the state says: it is noticed after wal_sender_timeout."),
+            .hint("Look at the network between the two. They notice by themselves after wal_sender_timeout, and connect again."),
         ));
     }
     findings

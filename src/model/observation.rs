@@ -416,6 +416,9 @@ pub struct Role {
     /// Its comment; roles that pgstead made for an adopted primary say so there.
     #[serde(default)]
     pub comment: Option<String>,
+    /// Whether one of pgstead's has the grants and the settings that this version gives it; absent for any other.
+    #[serde(default)]
+    pub complete: Option<bool>,
 }
 
 /// A row of `pg_replication_slots`.

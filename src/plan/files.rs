@@ -136,6 +136,14 @@ pub fn sha256(text: &str) -> String {
     Sha256::digest(bytes(text)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Returns the path of a file that may be shown, and its SHA-256.
+pub fn hash_of(entry: &Entry) -> Option<(String, String)> {
+    match entry {
+        Entry::File { path, content: Piece::Text(text), .. } => Some((path.clone(), sha256(text))),
+        _ => None,
+    }
+}
+
 /// Returns the identity for work that needs root where the login can be root, and the login itself elsewhere.
 pub fn administrator(seen: &ServerObservation) -> RunAs {
     if seen.login.root == RootAccess::None { RunAs::Login } else { RunAs::Root }

@@ -63,7 +63,11 @@ impl<'a> Seen<'a> {
     /// Looks at a server whose instance does not count, such as one that is to be fenced. None where it was not looked at, or
     /// PostgreSQL is not installed.
     pub fn of_stopped(topology: &'a Topology, observation: &'a Observation, name: &ServerName) -> Option<Self> {
-        let seen = observation.server(name)?;
+        Self::of_observed(topology, name, observation.server(name)?)
+    }
+
+    /// The same of what was seen on it.
+    pub fn of_observed(topology: &'a Topology, name: &ServerName, seen: &'a ServerObservation) -> Option<Self> {
         Some(Self {
             topology: topology.name(),
             version: topology.common().version,

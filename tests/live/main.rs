@@ -18,6 +18,7 @@ mod cells;
 mod changes;
 mod doubts;
 mod drill;
+mod earlier;
 mod failover;
 mod failover_cells;
 mod faults;

@@ -358,7 +358,10 @@ pub(super) fn loss(diagnosis: &Diagnosis) -> Option<String> {
             bytes(end.0.saturating_sub(left_at.0)),
             diagnosis.server
         ),
-        None => format!("WAL of timeline {timeline} from {left_at} on is on \"{}\" alone.", diagnosis.server),
+        None => format!(
+            "Where its WAL of timeline {timeline} ends is not known; whatever is in it from {left_at} on is on \"{}\" alone.",
+            diagnosis.server
+        ),
     })
 }
 
