@@ -135,7 +135,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         of_server.extend(access::check_access(name, instance));
-        if matches!(state.server(name).role, Role::Primary(_)) {
+        if matches!(state.role, Role::Primary(_)) {
             of_server.extend(access::check_roles(name, instance));
         }
         if let Some(reference) = reference {
