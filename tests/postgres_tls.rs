@@ -203,6 +203,37 @@ async fn sessions_are_verified_both_ways() {
     assert!(error.diagnostic().detail.unwrap().contains("pg_hba.conf"));
 }
 
+/// Where this machine has no certificate: the host key of SSH proves the server, and its owner lets us in.
+#[tokio::test]
+async fn a_session_through_the_local_socket_has_the_rights_of_role_pgstead() {
+    let instance = Instance::start();
+    let local = async || {
+        tokio::net::UnixStream::connect(instance.dir.path().join(format!(".s.PGSQL.{}", instance.port))).await.unwrap()
+    };
+    let mut wish = instance.wish("a");
+    wish.user = "postgres".to_owned();
+    let limited = Client::connect_locally(&wish, Some("pgstead"), local().await).await.unwrap();
+    limited.write_canary("n1").await.unwrap();
+    instance.sql("REVOKE INSERT ON pgstead.canary FROM pgstead");
+    assert_eq!(limited.write_canary("n2").await.unwrap_err().sqlstate(), Some("42501"), "it works as the superuser");
+    let superuser = Client::connect_locally(&wish, None, local().await).await.unwrap();
+    superuser.write_canary("n3").await.unwrap();
+    let error = Client::connect_locally(&wish, Some("nobody"), local().await).await.unwrap_err();
+    assert!(error.is_invalid_value() && !error.is_not_admitted(), "{error:?}");
+
+    // Who answers can be seen without a certificate, and nobody gets in with none.
+    let bare = Tls::without_certificate(&instance.ca.certificate).unwrap();
+    let wish = instance.wish("a");
+    assert!(!bare.has_certificate() && instance.tls().has_certificate());
+    bare.look(&wish, wish.dial().await.unwrap()).await.unwrap();
+    let shown = pki::parse_certificate(&pki::pem_of(&bare.shown_by(&wish.server).unwrap())).unwrap();
+    assert_eq!(shown.subject_cn, "a");
+    assert!(Client::connect(&wish, &bare).await.is_err());
+    let wrong = instance.wish("b");
+    let error = bare.look(&wrong, wrong.dial().await.unwrap()).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Certificate { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn missing_client_certificate_and_plain_text_are_refused_by_the_server() {
     let instance = Instance::start();

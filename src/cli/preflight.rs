@@ -12,6 +12,7 @@ use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
+use super::ways;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -105,15 +106,14 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
     let measured =
         pairs::measure(topology, &session.observation, &session.hosts, throughput_seconds, &session.events).await;
+    let mut told = told(&session);
+    // Where the keys are wrong that is told already.
+    if let Ok(sessions) = session.keys().and_then(|keys| session.sessions(&keys)) {
+        told.refusals.extend(ways::missing(&sessions, topology).await);
+    }
     let choice = preflight::Choice { only: args.only.iter().copied().collect(), skipped: args.skip.clone() };
-    let report = preflight::preflight(
-        topology,
-        &session.observation,
-        &measured,
-        &told(&session),
-        &choice,
-        &Thresholds::default(),
-    );
+    let report =
+        preflight::preflight(topology, &session.observation, &measured, &told, &choice, &Thresholds::default());
     let all_reached = topology.servers().all(|server| session.observation.server(&server.name).is_some());
     session.close().await;
     Ok((report, all_reached))

@@ -10,6 +10,7 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::topology::Topology;
 use crate::plan::Action;
 use crate::plan::Plan;
 use crate::plan::authority::asked_by_socket;
@@ -32,6 +33,12 @@ pub(super) async fn require<H: Host>(
         [] => Ok(sessions.by_socket().iter().map(|(name, why)| told(name, why)).collect()),
         _ => Err(Failure::all(FailureKind::Refused, refused)),
     }
+}
+
+/// Returns why no session could be had, of every server to which there is no way.
+pub(super) async fn missing<H: Host>(sessions: &Sessions<'_, H>, topology: &Topology) -> Vec<Diagnostic> {
+    let looks = topology.servers().map(async |server| sessions.may_reach(&server.name).await.err());
+    join_all(looks).await.into_iter().flatten().map(|told| *told).collect()
 }
 
 fn told(name: &ServerName, why: &str) -> Diagnostic {

@@ -166,3 +166,59 @@ pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
 pub fn asked_by_socket(server: &ServerName) -> String {
     format!("server \"{server}\" is asked through its local socket over SSH, and not over TLS")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observation::FileFact;
+    use crate::pki::CertificatePair;
+    use crate::plan::files::sha256;
+
+    fn topology() -> Topology {
+        let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
+        crate::inventory::read(&text, "inventory").map_err(|problems| format!("{problems:?}")).unwrap().0
+    }
+
+    /// The servers of a topology with a CA in use, each with a certificate of it.
+    fn observed(used: &[(&str, Option<&CertificatePair>)]) -> Observation {
+        let text = std::fs::read_to_string("tests/plan/base/running.json").unwrap();
+        let mut observation: Observation = serde_json::from_str(&text).unwrap();
+        let now = Timestamp::now();
+        for (name, ca) in used {
+            let name: ServerName = name.parse().unwrap();
+            let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
+            let layout = seen.layout.known().unwrap().clone();
+            let Some(ca) = ca else { continue };
+            let leaf =
+                pki::Authority::open(&"lab".parse().unwrap(), ca).unwrap().issue_server(&name, &[], now).unwrap();
+            for (file, text) in [("ca.crt", &ca.certificate), ("tls/server.crt", &leaf.certificate)] {
+                let (content, sha256) = (Some(text.clone()), sha256(text));
+                let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
+                let fact = FileFact { owner, mode, content, sha256, is_link: false };
+                seen.files.insert(layout.own(file), Observed::Known(fact));
+            }
+        }
+        observation
+    }
+
+    #[test]
+    fn a_ca_is_made_for_a_topology_that_has_none() {
+        let (topology, now) = (topology(), Timestamp::now());
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
+        let at = |used: &[(&str, Option<&CertificatePair>)], own: Option<&CertificatePair>| {
+            standing(&topology, &observed(used), own.map(|own| own.certificate.as_str()))
+        };
+        assert_eq!(at(&[("a", None), ("b", None)], None), Standing::Unmade);
+        assert_eq!(at(&[("a", None)], Some(&first)), Standing::Unmade);
+        assert_eq!(at(&[("a", Some(&first)), ("b", Some(&first))], Some(&first)), Standing::Here);
+        // One server is enough for that it is not made anew.
+        for own in [None, Some(&second)] {
+            let Standing::Elsewhere(held) = at(&[("b", Some(&first))], own) else { panic!("{own:?}") };
+            assert_eq!((held.server.as_str(), held.maker.as_deref()), ("b", Some("ops@laptop1")));
+            assert_eq!(held.certificate.as_deref().map(str::trim), Some(first.certificate.trim()));
+        }
+        // Where the own one is in use beside another, a run was interrupted.
+        assert_eq!(at(&[("a", Some(&second)), ("b", Some(&first))], Some(&first)), Standing::Here);
+    }
+}

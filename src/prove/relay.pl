@@ -6,7 +6,12 @@ my $say = sub { syswrite STDOUT, "$_[0]\n"; exit 0 };
 binmode STDIN;
 binmode STDOUT;
 $SIG{PIPE} = 'IGNORE';
-$say->('connected') unless defined $kind;
+if (!defined $kind) {
+  # It stays for as long as a session would.
+  syswrite STDOUT, "connected\n";
+  1 while sysread STDIN, my $data, 4096;
+  exit 0;
+}
 
 my ($family, $name) = (AF_UNIX, undef);
 if ($kind eq 'unix') {

@@ -21,7 +21,10 @@ def connect(kind, host, port=None):
     return socket.create_connection((host, int(port)))
 
 if len(sys.argv) < 2:
+    # It stays for as long as a session would.
     say("connected")
+    while os.read(0, 4096):
+        pass
 else:
     try:
         instance = connect(*sys.argv[1:])

@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::Instant;
 
+use jiff::Span;
+use jiff::Timestamp;
 use pgstead::lab::hosts::Release;
+use pgstead::model::address::Address;
+use pgstead::model::name::ServerName;
+use pgstead::pki::Authority;
+use pgstead::state::StateDir;
 use serde_json::Value;
 
 use crate::scenario::Scenario;
@@ -19,6 +25,12 @@ const SOON: Duration = Duration::from_secs(60);
 /// The operator changes the laptop: what the first one had is not there.
 fn another_laptop(lab: &Scenario) {
     std::fs::rename(lab.state(), lab.state().with_extension("laptop1")).unwrap();
+}
+
+/// The first laptop is back.
+fn first_laptop(lab: &Scenario) {
+    let _ = std::fs::remove_dir_all(lab.state());
+    std::fs::rename(lab.state().with_extension("laptop1"), lab.state()).unwrap();
 }
 
 /// Everything that a host has of certificates and keys, and what it trusts, by fingerprint.
@@ -42,7 +54,6 @@ fn everywhere(lab: &Scenario, names: &[&str]) -> BTreeMap<String, (String, Strin
     names.iter().map(|name| ((*name).to_owned(), (certificates(lab, name), served(lab, name)))).collect()
 }
 
-/// Sessions of pgstead that came over a local socket, on a host, as its own log of connections shows.
 fn verdict(check: &Value) -> &str {
     check["verdict"].as_str().unwrap()
 }
@@ -73,7 +84,8 @@ fn every_command_works(release: Release) {
     }
     lab.pgstead(&["status"]).expect(0);
     lab.pgstead(&["history", "--servers"]).expect(0);
-    lab.pgstead(&["conninfo"]).expect(0);
+    let conninfo = lab.pgstead(&["conninfo"]).expect(0);
+    assert!(conninfo.stdout.contains("ca.crt of any server"), "{conninfo}");
     lab.pgstead(&["preflight", "--no-throughput"]).expect(0);
     lab.pgstead(&["plan", "--exit-code"]).expect(0);
     let bootstrap = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(0);
@@ -104,8 +116,7 @@ fn every_command_works(release: Release) {
     }
 
     // The first laptop is back.
-    std::fs::remove_dir_all(lab.state()).unwrap();
-    std::fs::rename(lab.state().with_extension("laptop1"), lab.state()).unwrap();
+    first_laptop(&lab);
     lab.bootstrap();
     lab.settled();
 }
@@ -151,4 +162,98 @@ fn replaced(release: Release) {
     until(Instant::now() + SOON, || {
         lab.sql("b", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgstead'") == "0"
     });
+}
+
+/// Gives every server certificates that have expired, and lets its instance serve them.
+fn expire(lab: &Scenario, names: &[&str]) {
+    let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
+    let authority = Authority::open(&"lab".parse().unwrap(), &ca).unwrap();
+    let then = Timestamp::now() - Span::new().hours(24 * 800);
+    for name in names {
+        let server: ServerName = name.parse().unwrap();
+        let address = Address::Ip(lab.host(name).address().into());
+        let of_server = authority.issue_server(&server, &[address], then).unwrap();
+        let of_client = authority.issue_client(&server, then).unwrap();
+        for (file, pair) in [("server", of_server), ("client", of_client)] {
+            let path = |suffix: &str| format!("/var/lib/pgstead/lab/{name}/tls/{file}.{suffix}");
+            lab.host(name).write_file(&path("crt"), pair.certificate.as_bytes()).unwrap();
+            lab.host(name).write_file(&path("key"), pair.key.expose().as_bytes()).unwrap();
+        }
+        lab.sql(name, "SELECT pg_reload_conf()");
+        let look = format!(
+            "openssl s_client -starttls postgres -connect 127.0.0.1:{} </dev/null 2>/dev/null | openssl x509 -noout -checkend 0",
+            lab.port
+        );
+        let has_expired = || lab.host(name).exec(&["sh", "-c", &look]).unwrap().status.code() == Some(1);
+        until(Instant::now() + SOON, has_expired);
+        assert!(has_expired(), "{name} serves another certificate");
+    }
+}
+
+/// All certificates have expired, and then the primary dies: somebody writes again, and there is a way out of it.
+#[test]
+fn an_emergency_does_not_wait_for_certificates() {
+    let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b", "c"]);
+    lab.sql("a", "CREATE TABLE kept AS SELECT 42 AS answer");
+    expire(&lab, &["a", "b", "c"]);
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
+    for code in ["certificate-expired", "asked-by-socket"] {
+        assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
+    }
+    // The rows arrive: what is unhealthy is the certificates.
+    assert!(!check.codes().contains(&"canary-unknown".to_owned()), "{check}");
+    for name in ["b", "c"] {
+        lab.eventually(name, "SELECT answer FROM kept", "42");
+    }
+    another_laptop(&lab);
+    lab.host("a").power_cut().unwrap();
+    let attested =
+        ["--attest-fenced", "a", "--reason", "its power is cut", "--accept-loss", "--yes", "--format", "json"];
+    let command = [&["failover", "--to", "b"][..], &attested].concat();
+    let ran = lab.pgstead(&command);
+    println!("from the laptop without the CA: {ran}");
+    is_primary(&lab, "b", &["c"]);
+    lab.sql("b", "INSERT INTO kept VALUES (43)");
+
+    // Who holds the CA brings the rest in line.
+    first_laptop(&lab);
+    lab.pgstead(&command).expect(0);
+    lab.eventually("c", "SELECT max(answer) FROM kept", "43");
+    lab.host("a").boot().unwrap();
+    lab.pgstead(&["reseed", "a", "--yes", "--accept-divergence", "--format", "json"]).expect(0);
+    lab.eventually("a", "SELECT max(answer) FROM kept", "43");
+    lab.bootstrap();
+    lab.settled();
+}
+
+/// What sshd allows is not always what pgstead would use; with and without the CA.
+#[test]
+fn sshd_allows_little() {
+    let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    let sshd = |host: &str, line: &str| {
+        const SET: &str = "printf '%s\\n' \"$1\" >/etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh";
+        lab.run(host, &["sh", "-c", SET, "sh", line]);
+    };
+    sshd("b", "MaxSessions 1");
+    sshd("a", "DisableForwarding yes");
+    lab.pgstead(&["check"]).expect(0);
+    for to in ["b", "a"] {
+        lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]).expect(0);
+    }
+    another_laptop(&lab);
+    // A session through the local socket of b would hold the only one.
+    let before = lab.sql("a", "SELECT pg_current_wal_lsn() > '0/0'");
+    let ran = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]);
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(ran.stdout.contains("one session at a time") || ran.stderr.contains("one session at a time"), "{ran}");
+    assert_eq!(lab.sql("a", "SELECT pg_current_wal_lsn() > '0/0'"), before, "a is the primary still");
+    let ran = lab.pgstead(&["preflight", "--no-throughput", "--format", "json"]).expect(5);
+    assert!(ran.codes().contains(&"ssh-one-session".to_owned()), "{ran}");
+    sshd("b", "AllowTcpForwarding no");
+    lab.pgstead(&["check"]).expect(0);
+    for to in ["b", "a"] {
+        lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]).expect(0);
+        assert_eq!(lab.sql(to, "SELECT pg_is_in_recovery()"), "f");
+    }
+    lab.pgstead(&["preflight", "--no-throughput"]).expect(0);
 }

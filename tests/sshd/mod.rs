@@ -38,6 +38,11 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines in its configuration.
+    pub fn start_with(more: &str) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: these tests need the package openssh-server");
         let dir = tempfile::Builder::new().prefix("pgstead-sshd-").tempdir().unwrap();
         let user = stdout(Command::new("id").arg("-un"));
@@ -57,6 +62,7 @@ impl Sshd {
             format!("AuthorizedKeysFile {}\nPidFile none\nPermitUserEnvironment yes\n", at("authorized_keys")),
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n".to_owned(),
             "PermitRootLogin yes\nPrintMotd no\nAllowTcpForwarding yes\nMaxStartups 100\n".to_owned(),
+            more.to_owned(),
         ];
         std::fs::write(dir.path().join("sshd_config"), config.concat()).unwrap();
         let child = Command::new(SSHD)
