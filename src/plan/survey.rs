@@ -106,15 +106,27 @@ pub struct Survey<'a> {
     pub notes: Vec<Diagnostic>,
 }
 
+/// What a survey does not say, since whoever asks judges it for itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsaid<'a> {
+    /// That no server is a primary.
+    pub no_primary: bool,
+    /// That the primary is another server than the inventory prefers.
+    pub preference: bool,
+    /// That a server's own disk has no room for new data.
+    pub room_of: Option<&'a ServerName>,
+}
+
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
-    survey_of(topology, observation, |_| true)
+    survey_of(topology, observation, Unsaid::default(), |_| true)
 }
 
 /// Surveys the servers that an operation is about, and no others.
 pub fn survey_of<'a>(
     topology: &'a Topology,
     observation: &'a Observation,
+    unsaid: Unsaid<'_>,
     is_concerned: impl Fn(&ServerName) -> bool,
 ) -> Survey<'a> {
     let mut survey = Survey::default();
@@ -135,8 +147,8 @@ pub fn survey_of<'a>(
             ),
         }
     }
-    compare_servers(&mut survey, observation);
-    find_primary(&mut survey, topology);
+    compare_servers(&mut survey, observation, unsaid);
+    find_primary(&mut survey, topology, unsaid);
     // A new standby is configured as its primary is.
     let kept = survey.primary.as_ref().and_then(|name| survey.servers.get(name)).map(|primary| primary.configuration);
     for seen in survey.servers.values_mut().filter(|seen| seen.data.is_none()) {
@@ -300,7 +312,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.
-fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
+fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: Unsaid<'_>) {
     let mut machines: BTreeMap<&str, &ServerName> = BTreeMap::new();
     for (name, seen) in &observation.servers {
         // A loopback lab runs every server on one machine, which is what its addresses say.
@@ -355,7 +367,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
         {
             // Data and WAL of the source, and a fifth more (hazard 16).
             let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
-            if disk.free_bytes < needed {
+            if disk.free_bytes < needed && unsaid.room_of != Some(name) {
                 let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
@@ -393,7 +405,7 @@ fn is_fenced(seen: &Seen<'_>) -> bool {
 }
 
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
-fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
+fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>) {
     if !survey.refusals.is_empty() {
         return;
     }
@@ -437,6 +449,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     };
     match primaries.as_slice() {
         [] if with_data.is_empty() => survey.primary = Some(topology.preferred_primary().clone()),
+        [] if unsaid.no_primary => {}
         [] => survey.refusals.push(
             Diagnostic::error("primary-missing", "no server is a primary, although standbys exist")
                 .detail(format!(
@@ -447,7 +460,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
         ),
         [one] => {
             survey.primary = Some(one.server.name.clone());
-            if one.server.name != *topology.preferred_primary() {
+            if !unsaid.preference && one.server.name != *topology.preferred_primary() {
                 survey.notes.push(Diagnostic::note(
                     "primary-elsewhere",
                     format!(
