@@ -33,6 +33,21 @@ fn first_laptop(lab: &Scenario) {
     std::fs::rename(lab.state().with_extension("laptop1"), lab.state()).unwrap();
 }
 
+/// Takes away what connects a session with an instance, for as long as something is tried.
+fn without_programs<T>(lab: &Scenario, host: &str, tried: impl FnOnce() -> T) -> T {
+    const HIDE: &str = "for program in perl python3; do [ ! -e /usr/bin/$program ] || mv /usr/bin/$program /usr/bin/$program.away; done";
+    const SHOW: &str = "for program in perl python3; do [ ! -e /usr/bin/$program.away ] || mv /usr/bin/$program.away /usr/bin/$program; done";
+    lab.run(host, &["sh", "-c", HIDE]);
+    let result = tried();
+    lab.run(host, &["sh", "-c", SHOW]);
+    result
+}
+
+/// What was begun on a host, as its audit log tells.
+fn steps_begun(lab: &Scenario, host: &str) -> usize {
+    lab.run(host, &["sh", "-c", "cat /var/lib/pgstead/lab/*/audit.jsonl"]).matches("step_started").count()
+}
+
 /// Everything that a host has of certificates and keys, and what it trusts, by fingerprint.
 fn certificates(lab: &Scenario, host: &str) -> String {
     const LOOK: &str = "cd /var/lib/pgstead/lab/*/ && sha256sum ca.crt tls/server.crt tls/server.key tls/client.crt tls/client.key && readlink tls";
@@ -96,7 +111,14 @@ fn every_command_works(release: Release) {
     let unit = format!("postgresql@{}-main", release.postgres_major());
     lab.run("c", &["systemctl", "stop", &unit]);
     lab.run("c", &["sh", "-c", "mv \"$1\" \"$1\".gone", "sh", &[&data, "/global/pg_control"].concat()]);
-    lab.pgstead(&["reseed", "c", "--yes", "--format", "json"]).expect(0);
+    // What its last step needs is looked at before the first.
+    let begun = steps_begun(&lab, "c");
+    assert!(begun > 0, "the audit log tells no step");
+    let reseed = ["reseed", "c", "--yes", "--format", "json"];
+    let ran = without_programs(&lab, "b", || lab.pgstead(&reseed)).expect(5);
+    assert!(ran.stdout.contains("relay-failed") && ran.stdout.contains("neither perl"), "{ran}");
+    assert_eq!(steps_begun(&lab, "c"), begun, "a step was begun although the proof could not be had");
+    lab.pgstead(&reseed).expect(0);
 
     let ran = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(0);
     assert!(ran.stderr.contains("does not hold the CA"), "{ran}");
@@ -143,7 +165,13 @@ fn replaced(release: Release) {
     lab.host("a").power_cut().unwrap();
 
     let command = ["failover", "--to", "b", "--attest-fenced", "a", "--reason", "its power is cut", "--accept-loss"];
-    lab.pgstead(&[&command[..], &["--yes", "--format", "json"]].concat()).expect(0);
+    let command = [&command[..], &["--yes", "--format", "json"]].concat();
+    // Whoever could not be promoted to the end is not begun with.
+    let begun = steps_begun(&lab, "b");
+    let ran = without_programs(&lab, "b", || lab.pgstead(&command)).expect(5);
+    assert!(ran.stdout.contains("relay-failed"), "{ran}");
+    assert_eq!((lab.sql("b", "SELECT pg_is_in_recovery()"), steps_begun(&lab, "b")), ("t".to_owned(), begun));
+    lab.pgstead(&command).expect(0);
     is_primary(&lab, "b", &["c"]);
     lab.sql("b", "INSERT INTO kept VALUES (43)");
     lab.eventually("c", "SELECT max(answer) FROM kept", "43");
