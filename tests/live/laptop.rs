@@ -12,6 +12,7 @@ use pgstead::lab::hosts::Release;
 use pgstead::model::address::Address;
 use pgstead::model::name::ServerName;
 use pgstead::pki::Authority;
+use pgstead::pki::create_authority;
 use pgstead::state::StateDir;
 use serde_json::Value;
 
@@ -192,30 +193,22 @@ fn replaced(release: Release) {
     });
 }
 
-/// Gives every server certificates that have expired, and lets its instance serve them.
-fn expire(lab: &Scenario, names: &[&str]) {
-    let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
-    let authority = Authority::open(&"lab".parse().unwrap(), &ca).unwrap();
-    let then = Timestamp::now() - Span::new().hours(24 * 800);
-    for name in names {
-        let server: ServerName = name.parse().unwrap();
-        let address = Address::Ip(lab.host(name).address().into());
-        let of_server = authority.issue_server(&server, &[address], then).unwrap();
-        let of_client = authority.issue_client(&server, then).unwrap();
-        for (file, pair) in [("server", of_server), ("client", of_client)] {
-            let path = |suffix: &str| format!("/var/lib/pgstead/lab/{name}/tls/{file}.{suffix}");
-            lab.host(name).write_file(&path("crt"), pair.certificate.as_bytes()).unwrap();
-            lab.host(name).write_file(&path("key"), pair.key.expose().as_bytes()).unwrap();
-        }
-        lab.sql(name, "SELECT pg_reload_conf()");
-        let look = format!(
-            "openssl s_client -starttls postgres -connect 127.0.0.1:{} </dev/null 2>/dev/null | openssl x509 -noout -checkend 0",
-            lab.port
-        );
-        let has_expired = || lab.host(name).exec(&["sh", "-c", &look]).unwrap().status.code() == Some(1);
-        until(Instant::now() + SOON, has_expired);
-        assert!(has_expired(), "{name} serves another certificate");
+/// Gives a server certificates of a CA, made at some time, and lets its instance serve them.
+fn install(lab: &Scenario, name: &str, authority: &Authority, at: Timestamp) {
+    let server: ServerName = name.parse().unwrap();
+    let address = Address::Ip(lab.host(name).address().into());
+    let of_server = authority.issue_server(&server, &[address], at).unwrap();
+    let of_client = authority.issue_client(&server, at).unwrap();
+    for (file, pair) in [("server", of_server), ("client", of_client)] {
+        let path = |suffix: &str| format!("/var/lib/pgstead/lab/{name}/tls/{file}.{suffix}");
+        lab.host(name).write_file(&path("crt"), pair.certificate.as_bytes()).unwrap();
+        lab.host(name).write_file(&path("key"), pair.key.expose().as_bytes()).unwrap();
     }
+    lab.sql(name, "SELECT pg_reload_conf()");
+    let file = format!("/var/lib/pgstead/lab/{name}/tls/server.crt");
+    let wanted = lab.run(name, &["openssl", "x509", "-in", &file, "-noout", "-fingerprint", "-sha256"]);
+    until(Instant::now() + SOON, || served(lab, name) == wanted);
+    assert_eq!(served(lab, name), wanted, "{name} serves another certificate");
 }
 
 /// All certificates have expired, and then the primary dies: somebody writes again, and there is a way out of it.
@@ -223,7 +216,21 @@ fn expire(lab: &Scenario, names: &[&str]) {
 fn an_emergency_does_not_wait_for_certificates() {
     let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b", "c"]);
     lab.sql("a", "CREATE TABLE kept AS SELECT 42 AS answer");
-    expire(&lab, &["a", "b", "c"]);
+    let topology = "lab".parse().unwrap();
+    // Somebody else's certificate is no reason not to ask, and no secret either.
+    let foreign = create_authority(&topology, "somebody@elsewhere", Timestamp::now()).unwrap();
+    install(&lab, "b", &Authority::open(&topology, &foreign).unwrap(), Timestamp::now());
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
+    for code in ["certificate-foreign", "asked-by-socket"] {
+        assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
+    }
+    assert!(!check.codes().contains(&"canary-unknown".to_owned()), "{check}");
+
+    let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
+    let authority = Authority::open(&topology, &ca).unwrap();
+    for name in ["a", "b", "c"] {
+        install(&lab, name, &authority, Timestamp::now() - Span::new().hours(24 * 800));
+    }
     let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
     for code in ["certificate-expired", "asked-by-socket"] {
         assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
