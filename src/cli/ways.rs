@@ -68,7 +68,8 @@ fn needed<'a>(plan: &'a Plan, observation: &Observation) -> Needed<'a> {
     }
     let proven = actions().flat_map(|action| match action {
         Action::ProveLinks { primary, links } => {
-            std::iter::once(primary).chain(links.iter().map(|link| &link.standby)).collect()
+            let of_links = links.iter().flat_map(|link| [&link.upstream, &link.standby]);
+            std::iter::once(primary).chain(of_links).collect()
         }
         _ => Vec::new(),
     });

@@ -141,6 +141,10 @@ impl<'a, H: Host> Sessions<'a, H> {
         if !self.tls.as_ref().is_some_and(Tls::has_certificate) {
             return way::open(host, login, End::Nowhere(Some(layout))).await.map(drop);
         }
+        // Where nobody knows its address, that is told in other words.
+        if door.target.is_none() {
+            return Ok(());
+        }
         let (target, _) = self.wish(name, door, host).await?;
         match host.may_forward(&target, door.port).await {
             Ok(()) => Ok(()),

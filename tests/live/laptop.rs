@@ -12,6 +12,7 @@ use pgstead::lab::hosts::Release;
 use pgstead::model::address::Address;
 use pgstead::model::name::ServerName;
 use pgstead::pki::Authority;
+use pgstead::pki::create_authority;
 use pgstead::state::StateDir;
 use serde_json::Value;
 
@@ -31,6 +32,21 @@ fn another_laptop(lab: &Scenario) {
 fn first_laptop(lab: &Scenario) {
     let _ = std::fs::remove_dir_all(lab.state());
     std::fs::rename(lab.state().with_extension("laptop1"), lab.state()).unwrap();
+}
+
+/// Takes away what connects a session with an instance, for as long as something is tried.
+fn without_programs<T>(lab: &Scenario, host: &str, tried: impl FnOnce() -> T) -> T {
+    const HIDE: &str = "for program in perl python3; do [ ! -e /usr/bin/$program ] || mv /usr/bin/$program /usr/bin/$program.away; done";
+    const SHOW: &str = "for program in perl python3; do [ ! -e /usr/bin/$program.away ] || mv /usr/bin/$program.away /usr/bin/$program; done";
+    lab.run(host, &["sh", "-c", HIDE]);
+    let result = tried();
+    lab.run(host, &["sh", "-c", SHOW]);
+    result
+}
+
+/// What was begun on a host, as its audit log tells.
+fn steps_begun(lab: &Scenario, host: &str) -> usize {
+    lab.run(host, &["sh", "-c", "cat /var/lib/pgstead/lab/*/audit.jsonl"]).matches("step_started").count()
 }
 
 /// Everything that a host has of certificates and keys, and what it trusts, by fingerprint.
@@ -96,7 +112,14 @@ fn every_command_works(release: Release) {
     let unit = format!("postgresql@{}-main", release.postgres_major());
     lab.run("c", &["systemctl", "stop", &unit]);
     lab.run("c", &["sh", "-c", "mv \"$1\" \"$1\".gone", "sh", &[&data, "/global/pg_control"].concat()]);
-    lab.pgstead(&["reseed", "c", "--yes", "--format", "json"]).expect(0);
+    // What its last step needs is looked at before the first.
+    let begun = steps_begun(&lab, "c");
+    assert!(begun > 0, "the audit log tells no step");
+    let reseed = ["reseed", "c", "--yes", "--format", "json"];
+    let ran = without_programs(&lab, "b", || lab.pgstead(&reseed)).expect(5);
+    assert!(ran.stdout.contains("relay-failed") && ran.stdout.contains("neither perl"), "{ran}");
+    assert_eq!(steps_begun(&lab, "c"), begun, "a step was begun although the proof could not be had");
+    lab.pgstead(&reseed).expect(0);
 
     let ran = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(0);
     assert!(ran.stderr.contains("does not hold the CA"), "{ran}");
@@ -143,7 +166,13 @@ fn replaced(release: Release) {
     lab.host("a").power_cut().unwrap();
 
     let command = ["failover", "--to", "b", "--attest-fenced", "a", "--reason", "its power is cut", "--accept-loss"];
-    lab.pgstead(&[&command[..], &["--yes", "--format", "json"]].concat()).expect(0);
+    let command = [&command[..], &["--yes", "--format", "json"]].concat();
+    // Whoever could not be promoted to the end is not begun with.
+    let begun = steps_begun(&lab, "b");
+    let ran = without_programs(&lab, "b", || lab.pgstead(&command)).expect(5);
+    assert!(ran.stdout.contains("relay-failed"), "{ran}");
+    assert_eq!((lab.sql("b", "SELECT pg_is_in_recovery()"), steps_begun(&lab, "b")), ("t".to_owned(), begun));
+    lab.pgstead(&command).expect(0);
     is_primary(&lab, "b", &["c"]);
     lab.sql("b", "INSERT INTO kept VALUES (43)");
     lab.eventually("c", "SELECT max(answer) FROM kept", "43");
@@ -164,30 +193,22 @@ fn replaced(release: Release) {
     });
 }
 
-/// Gives every server certificates that have expired, and lets its instance serve them.
-fn expire(lab: &Scenario, names: &[&str]) {
-    let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
-    let authority = Authority::open(&"lab".parse().unwrap(), &ca).unwrap();
-    let then = Timestamp::now() - Span::new().hours(24 * 800);
-    for name in names {
-        let server: ServerName = name.parse().unwrap();
-        let address = Address::Ip(lab.host(name).address().into());
-        let of_server = authority.issue_server(&server, &[address], then).unwrap();
-        let of_client = authority.issue_client(&server, then).unwrap();
-        for (file, pair) in [("server", of_server), ("client", of_client)] {
-            let path = |suffix: &str| format!("/var/lib/pgstead/lab/{name}/tls/{file}.{suffix}");
-            lab.host(name).write_file(&path("crt"), pair.certificate.as_bytes()).unwrap();
-            lab.host(name).write_file(&path("key"), pair.key.expose().as_bytes()).unwrap();
-        }
-        lab.sql(name, "SELECT pg_reload_conf()");
-        let look = format!(
-            "openssl s_client -starttls postgres -connect 127.0.0.1:{} </dev/null 2>/dev/null | openssl x509 -noout -checkend 0",
-            lab.port
-        );
-        let has_expired = || lab.host(name).exec(&["sh", "-c", &look]).unwrap().status.code() == Some(1);
-        until(Instant::now() + SOON, has_expired);
-        assert!(has_expired(), "{name} serves another certificate");
+/// Gives a server certificates of a CA, made at some time, and lets its instance serve them.
+fn install(lab: &Scenario, name: &str, authority: &Authority, at: Timestamp) {
+    let server: ServerName = name.parse().unwrap();
+    let address = Address::Ip(lab.host(name).address().into());
+    let of_server = authority.issue_server(&server, &[address], at).unwrap();
+    let of_client = authority.issue_client(&server, at).unwrap();
+    for (file, pair) in [("server", of_server), ("client", of_client)] {
+        let path = |suffix: &str| format!("/var/lib/pgstead/lab/{name}/tls/{file}.{suffix}");
+        lab.host(name).write_file(&path("crt"), pair.certificate.as_bytes()).unwrap();
+        lab.host(name).write_file(&path("key"), pair.key.expose().as_bytes()).unwrap();
     }
+    lab.sql(name, "SELECT pg_reload_conf()");
+    let file = format!("/var/lib/pgstead/lab/{name}/tls/server.crt");
+    let wanted = lab.run(name, &["openssl", "x509", "-in", &file, "-noout", "-fingerprint", "-sha256"]);
+    until(Instant::now() + SOON, || served(lab, name) == wanted);
+    assert_eq!(served(lab, name), wanted, "{name} serves another certificate");
 }
 
 /// All certificates have expired, and then the primary dies: somebody writes again, and there is a way out of it.
@@ -195,7 +216,21 @@ fn expire(lab: &Scenario, names: &[&str]) {
 fn an_emergency_does_not_wait_for_certificates() {
     let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b", "c"]);
     lab.sql("a", "CREATE TABLE kept AS SELECT 42 AS answer");
-    expire(&lab, &["a", "b", "c"]);
+    let topology = "lab".parse().unwrap();
+    // Somebody else's certificate is no reason not to ask, and no secret either.
+    let foreign = create_authority(&topology, "somebody@elsewhere", Timestamp::now()).unwrap();
+    install(&lab, "b", &Authority::open(&topology, &foreign).unwrap(), Timestamp::now());
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
+    for code in ["certificate-foreign", "asked-by-socket"] {
+        assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
+    }
+    assert!(!check.codes().contains(&"canary-unknown".to_owned()), "{check}");
+
+    let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
+    let authority = Authority::open(&topology, &ca).unwrap();
+    for name in ["a", "b", "c"] {
+        install(&lab, name, &authority, Timestamp::now() - Span::new().hours(24 * 800));
+    }
     let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
     for code in ["certificate-expired", "asked-by-socket"] {
         assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
