@@ -37,6 +37,7 @@ mod preflight;
 mod proof;
 mod receivers;
 mod refusals;
+mod reported;
 mod reseed;
 mod reseed_cells;
 mod reseed_layouts;
