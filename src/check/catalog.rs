@@ -35,6 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("archive-backlog", "L20"),
     ("archive-copy-not-seen", "L20"),
     ("archive-differs", "L20"),
+    ("archive-directory-missing", "L20"),
     ("archive-failing", "L20"),
     ("archive-late", "L20"),
     ("archive-unknown", "L20"),

@@ -3,8 +3,10 @@
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
+use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::thresholds::Thresholds;
@@ -186,6 +188,27 @@ pub(super) fn check_archiver(
         ));
     }
     findings.into_iter().map(Finding::of_topology).collect()
+}
+
+/// L20: a standby would archive as the primary does, once it is the primary. The command came with the copy; what it writes to
+/// did not.
+pub(super) fn check_archive_directory(
+    name: &ServerName,
+    seen: &ServerObservation,
+    instance: &Instance,
+) -> Option<Finding> {
+    let value = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
+    let directory = copy_directory(value("archive_command")).filter(|_| value("archive_mode") != "off")?;
+    seen.disks.get(directory)?.known().filter(|disk| disk.absent)?;
+    Some(Finding::remark(
+        Diagnostic::warning(
+            "archive-directory-missing",
+            format!("server \"{name}\": archive_command writes to {directory}, which is not there"),
+        )
+        .server(name)
+        .detail("Once it is the primary it archives nothing, and keeps all WAL.")
+        .hint(format!("Mount it there, or make it for the instance's user: {directory}")),
+    ))
 }
 
 /// L20: a segment went through the archive.

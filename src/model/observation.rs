@@ -187,6 +187,9 @@ pub struct Disk {
     pub total_bytes: u64,
     /// Inodes still free; 0 where the file system does not count them.
     pub free_inodes: u64,
+    /// Whether the path that was asked about is not there: then this is the nearest directory above it.
+    #[serde(default)]
+    pub absent: bool,
 }
 
 /// A process that listens on the instance's port.

@@ -248,7 +248,14 @@ fn parse_disks(records: &Records) -> BTreeMap<String, Observed<Disk>> {
         };
         Some((path.to_owned(), disk))
     };
-    records.with_prefix("disk.").filter_map(|(_, value)| parse(value)).collect()
+    let mut disks: BTreeMap<String, Observed<Disk>> =
+        records.with_prefix("disk.").filter_map(|(_, value)| parse(value)).collect();
+    for path in records.with_prefix("absent.").filter_map(|(_, value)| value.known()) {
+        if let Some(Observed::Known(disk)) = disks.get_mut(path) {
+            disk.absent = true;
+        }
+    }
+    disks
 }
 
 /// Puts what a second look found into what the first one saw.
@@ -280,6 +287,7 @@ fn parse_disk(text: &str) -> Option<Disk> {
         free_bytes: free.parse().ok()?,
         total_bytes: size.parse().ok()?,
         free_inodes: inodes.parse().unwrap_or(0),
+        absent: false,
     })
 }
 

@@ -185,8 +185,8 @@ const OF_THE_MACHINE: [&str; 14] = [
 
 /// The same for a directory that another server's instance names, and no inventory: root makes it for the user only where that gives
 /// away nothing of the machine's. Elsewhere the user makes it, or it is there.
-pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str) -> Argv {
-    let mut command = make_directory(seen, layout, path, "0700");
+pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str, mode: &str) -> Argv {
+    let mut command = make_directory(seen, layout, path, mode);
     let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
     if OF_THE_MACHINE.contains(&first) || path.contains("/.") {
         command.run_as = RunAs::User(layout.os_user.clone());

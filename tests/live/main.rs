@@ -38,6 +38,7 @@ mod preflight;
 mod proof;
 mod receivers;
 mod refusals;
+mod reported;
 mod reseed;
 mod reseed_cells;
 mod reseed_layouts;
