@@ -1,6 +1,6 @@
 //! pgstead: PostgreSQL disaster recovery for a team with three servers.
 //!
-//! **observe → plan → lint the plan → apply → check.** From one inventory pgstead goes over SSH, sees what is on the
+//! **observe → judge → plan → apply → check.** From one inventory pgstead goes over SSH, sees what is on the
 //! servers, decides everything, shows it, does it, and proves that every replication link moves data.
 //!
 //! What it cannot know: an SSH exit status of 255 may mean that the connection broke or that the command said 255; a

@@ -56,8 +56,29 @@ fn load(name: &str) -> Case {
     let mut evidence = serde_json::json!({ "at": AT, "dialled": true });
     merge(&mut evidence, &json("evidence.json").unwrap_or_default());
     evidence["canaries"] = json("canaries.json").unwrap();
-    let inventory = serde_saphyr::from_str(&text).unwrap();
-    Case { inventory, observation: json("observation.json").unwrap(), evidence }
+    let inventory: Value = serde_saphyr::from_str(&text).unwrap();
+    let observation = of_this_version(&inventory, json("observation.json").unwrap());
+    Case { inventory, observation, evidence }
+}
+
+/// What was captured from hosts has the start guard of that day; it is taken for the one of today.
+fn of_this_version(inventory: &Value, mut observation: Value) -> Value {
+    let (topology, _) = pgstead::inventory::read(&inventory.to_string(), "inventory.yaml").unwrap();
+    let seen: pgstead::model::observation::Observation = serde_json::from_value(observation.clone()).unwrap();
+    for name in topology.servers().map(|server| &server.name) {
+        let Some(seen) = seen.server(name) else { continue };
+        let files = &mut observation["servers"][name.as_str()]["known"]["files"];
+        for (path, hash) in pgstead::plan::guard::current(&topology, name, seen) {
+            let Some(before) = files[&path]["known"]["sha256"].as_str().map(str::to_owned) else { continue };
+            files[&path]["known"]["sha256"] = Value::String(hash.clone());
+            for manifest in files.as_object_mut().unwrap().values_mut() {
+                if let Some(text) = manifest["known"]["content"].as_str() {
+                    manifest["known"]["content"] = Value::String(text.replace(&before, &hash));
+                }
+            }
+        }
+    }
+    observation
 }
 
 /// Merges as RFC 7396 says, except that a patch which is no object at the top changes nothing.

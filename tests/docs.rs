@@ -45,8 +45,11 @@ fn codes(directory: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(directory)];
     while let Some(next) = open.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
+        let paths = match next.is_dir() {
+            true => std::fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()).collect(),
+            false => vec![next],
+        };
+        for path in paths {
             if path.is_dir() {
                 open.push(path);
                 continue;
@@ -77,7 +80,7 @@ fn same(heading: &str, listed: &BTreeSet<String>, used: &BTreeSet<String>) {
     let stale: Vec<_> = listed.difference(used).collect();
     assert!(
         missing.is_empty() && stale.is_empty(),
-        "docs/operations.md, {heading:?}: rows are missing for {missing:?}; no source knows {stale:?}"
+        "{heading:?}: rows are missing for {missing:?}; no source knows {stale:?}"
     );
 }
 
@@ -94,6 +97,35 @@ fn every_code_has_a_row() {
     let used: BTreeSet<String> =
         ["plan", "role_change", "apply", "prove", "remote", "postgres", "state"].into_iter().flat_map(codes).collect();
     same("## Refusals and ## Failures of a step", &refusals.union(&failures).cloned().collect(), &used);
+}
+
+/// What is refused of a primary to be adopted, and what is told of it: the page lists what the code says, and nothing else.
+#[test]
+fn the_page_about_adoption_lists_what_is_judged() {
+    let document = read("docs/adoption.md");
+    let (refused, told) = (listed(&document, "## What is refused"), listed(&document, "## What is told"));
+    let both: Vec<&String> = refused.intersection(&told).collect();
+    assert!(both.is_empty(), "refused and told: {both:?}");
+    let judged =
+        ["adoption", "brought", "places", "kept"].iter().flat_map(|module| codes(&format!("plan/{module}.rs")));
+    same("the page about adoption", &refused.union(&told).cloned().collect(), &judged.collect());
+    for code in &refused {
+        let errors = |module: &&str| {
+            let text = read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>();
+            text.contains(&format!("Diagnostic::error(\"{code}\""))
+        };
+        assert!(
+            ["adoption", "brought", "places", "kept"].iter().any(|module| errors(&module)),
+            "{code} refuses nothing"
+        );
+    }
+    for code in &told {
+        let text: String = ["adoption", "brought", "places", "kept"]
+            .iter()
+            .map(|module| read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>())
+            .collect();
+        assert!(!text.contains(&format!("Diagnostic::error(\"{code}\"")), "{code} refuses");
+    }
 }
 
 #[test]

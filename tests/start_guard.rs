@@ -171,6 +171,9 @@ fn a_primary_that_was_replaced_does_not_start() {
         "server \"b\" is on timeline 4, and this one's data on timeline 3",
     );
     refuses(SILENT, primary(4), "server \"c\" is a primary, on timeline 4");
+    // Whoever tells of the promotion may only have followed it: the one that accepts writes would have to be stopped.
+    refuses(standby(4, "0/5000000"), primary(4), "stop the instance of \"c\" first");
+    refuses(standby(4, "0/5000000"), SILENT, "stop the instance of the server that was promoted");
     // A twin, and a primary on an earlier timeline: two would accept writes, whoever is right.
     refuses(REFUSED, primary(3), "server \"c\" is a primary, on timeline 3");
     refuses(REFUSED, primary(2), "server \"c\" is a primary, on timeline 2");

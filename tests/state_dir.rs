@@ -14,8 +14,8 @@ use pgstead::state::Holder;
 use pgstead::state::StateDir;
 use pgstead::state::StateError;
 use pgstead::state::journal::Entry;
+use pgstead::state::journal::Outcome;
 use pgstead::state::journal::RunResult;
-use pgstead::state::journal::StepOutcome;
 
 fn secrets() -> OperatorSecrets {
     OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), "ops@laptop", Timestamp::now())
@@ -170,7 +170,7 @@ fn the_journal_survives_a_torn_line() {
             time,
             title: "start the instance".into(),
             server: Some("a".parse().unwrap()),
-            outcome: StepOutcome::Done,
+            outcome: Outcome::Done,
             seconds: 0.5,
             commands: vec!["systemctl start postgresql@15-main".into()],
         }])

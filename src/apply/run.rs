@@ -24,7 +24,6 @@ use crate::apply::lock::Standing;
 use crate::apply::record;
 use crate::apply::record::Journal;
 use crate::apply::record::Recorded;
-use crate::apply::report::Outcome;
 use crate::apply::report::RunReport;
 use crate::apply::report::StepReport;
 use crate::apply::wishes::Wishes;
@@ -45,6 +44,7 @@ use crate::remote::Host;
 use crate::remote::RemoteError;
 use crate::state::StateDir;
 use crate::state::journal::Entry;
+use crate::state::journal::Outcome;
 use crate::state::journal::RunResult;
 
 /// The code of a run that the operator stopped.

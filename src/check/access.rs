@@ -7,6 +7,24 @@ use crate::diagnostic::Diagnostic;
 use crate::model::health::Trusted;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
+use crate::model::observation::Role;
+
+/// Roles of a primary that an earlier version of pgstead made, and that lack what this one relies on. A standby has them of it.
+pub(super) fn check_roles(name: &ServerName, primary: &Instance) -> Option<Finding> {
+    let lacks = |(role, row): (&String, &Role)| (row.complete == Some(false)).then(|| role.clone());
+    let roles: Vec<String> = primary.roles.iter().filter_map(lacks).collect();
+    (!roles.is_empty()).then(|| {
+        Finding::remark(
+            Diagnostic::warning(
+                "role-outdated",
+                format!("server \"{name}\": role {} lacks what this version of pgstead gives it", roles.join(", ")),
+            )
+            .server(name)
+            .detail("Another version made it, or somebody revoked that since.")
+            .hint("pgstead bootstrap grants it. It restarts nothing for that."),
+        )
+    })
+}
 
 /// Whoever connects may say who it is: for replication that is a copy of everything, for all databases everything.
 pub(super) fn check_access(name: &ServerName, instance: &Instance) -> Option<Finding> {

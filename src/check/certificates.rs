@@ -41,20 +41,20 @@ pub(super) fn check_certificates(
     let text = |file: &str| seen.files.get(&layout.own(file)).and_then(Observed::known)?.content.as_deref();
     let (of_server, of_client) = (text("tls/server.crt"), text("tls/client.crt"));
     let on_disk = of_server.and_then(|pem| judge.read("server certificate", pem));
-    let served = match evidence.served.as_ref().and_then(|all| all.get(&server.name)) {
-        Some(Observed::Known(pem)) => judge.read("served certificate", pem),
-        Some(Observed::Unreadable(why)) => {
+    let served = match evidence.served.as_ref().and_then(|all| all.get(&server.name)).map(Observed::look) {
+        Some(Ok(Some(pem))) => judge.read("served certificate", pem),
+        Some(Err(why)) => {
             judge.findings.push(Finding::unknown(
                 Diagnostic::error(
                     "certificate-not-seen",
                     format!("server \"{}\": which certificate it serves could not be seen", server.name),
                 )
                 .server(&server.name)
-                .detail(why.clone()),
+                .detail(why),
             ));
             None
         }
-        Some(Observed::Absent) | None => None,
+        Some(Ok(None)) | None => None,
     };
     if let (Some(served), Some(on_disk)) = (&served, &on_disk)
         && served.fingerprint_sha256 != on_disk.fingerprint_sha256

@@ -3,8 +3,10 @@
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
+use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::thresholds::Thresholds;
@@ -73,8 +75,8 @@ pub(super) fn check_synchronous(
                 format!("server \"{primary}\": {} sessions wait for a synchronous standby", waiting.len()),
             )
             .server(primary)
-            .detail(format!("The longest has waited for {:.1} s (wait event SyncRep).", *longest as f64 / 1000.0))
-            .hint("Their changes are durable on the primary already; cancelling such a session does not undo them."),
+            .detail(format!("The longest has waited for {:.1} s (wait event SyncRep). Their changes are durable on the primary already; cancelling such a session does not undo them.", *longest as f64 / 1000.0))
+            .hint("Bring the synchronous standbys back, or take those that stay away out of replication.synchronous: pgstead bootstrap"),
         ));
     }
     let mut exempt = instance.health.commit_overrides.clone();
@@ -188,19 +190,40 @@ pub(super) fn check_archiver(
     findings.into_iter().map(Finding::of_topology).collect()
 }
 
+/// L20: a standby would archive as the primary does, once it is the primary. The command came with the copy; what it writes to
+/// did not.
+pub(super) fn check_archive_directory(
+    name: &ServerName,
+    seen: &ServerObservation,
+    instance: &Instance,
+) -> Option<Finding> {
+    let value = |name: &str| instance.settings.get(name).map_or("", |setting| setting.setting.as_str());
+    let directory = copy_directory(value("archive_command")).filter(|_| value("archive_mode") != "off")?;
+    seen.disks.get(directory)?.known().filter(|disk| disk.absent)?;
+    Some(Finding::remark(
+        Diagnostic::warning(
+            "archive-directory-missing",
+            format!("server \"{name}\": archive_command writes to {directory}, which is not there"),
+        )
+        .server(name)
+        .detail("Once it is the primary it archives nothing, and keeps all WAL.")
+        .hint(format!("Mount it there, or make it for the instance's user: {directory}")),
+    ))
+}
+
 /// L20: a segment went through the archive.
 pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> Vec<Finding> {
-    let finding = match &evidence.archive {
-        None | Some(Observed::Absent) => return Vec::new(),
-        Some(Observed::Unreadable(why)) => Finding::unknown(
+    let finding = match evidence.archive.as_ref().map(Observed::look) {
+        None | Some(Ok(None)) => return Vec::new(),
+        Some(Err(why)) => Finding::unknown(
             Diagnostic::error(
                 "archive-unknown",
                 format!("server \"{primary}\": no segment could be sent through the archive"),
             )
             .server(primary)
-            .detail(why.clone()),
+            .detail(why),
         ),
-        Some(Observed::Known(trip)) if trip.archived_ms.is_none() => Finding::unhealthy(
+        Some(Ok(Some(trip))) if trip.archived_ms.is_none() => Finding::unhealthy(
             Diagnostic::error(
                 "archive-late",
                 format!(
@@ -210,19 +233,19 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 ),
             )
             .server(primary)
-            .detail("pg_stat_archiver names no segment as late as that.")
-            .hint("What was committed since the last archived segment exists on the servers alone."),
+            .detail("pg_stat_archiver names no segment as late as that. What was committed since the last archived segment exists on the servers alone.")
+            .hint("Look at archive_command's words in the log, and at its processes."),
         ),
-        Some(Observed::Known(trip)) => match &trip.copy_equal {
-            Observed::Known(true) => return Vec::new(),
-            Observed::Known(false) => Finding::unhealthy(
+        Some(Ok(Some(trip))) => match trip.copy_equal.look() {
+            Ok(Some(true)) => return Vec::new(),
+            Ok(Some(false)) => Finding::unhealthy(
                 Diagnostic::error(
                     "archive-differs",
                     format!("server \"{primary}\": the archive's copy of {} is not equal", trip.segment),
                 )
                 .server(primary)
                 .detail("Its SHA-256 is another than that of the file in pg_wal.")
-                .hint("A restore from this archive would fail there. Look at archive_command, and at its disk."),
+                .hint("Look at archive_command, and at its disk: a restore from this archive would fail there."),
             ),
             other => Finding::remark(
                 Diagnostic::note(
@@ -233,7 +256,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 .detail(format!(
                     "The archiver says that it arrived after {} ms. {}",
                     trip.archived_ms.unwrap_or_default(),
-                    other.unreadable().unwrap_or("archive_command does not tell where the copy is.")
+                    other.err().unwrap_or("archive_command does not tell where the copy is.")
                 )),
             ),
         },

@@ -27,6 +27,7 @@ pub fn check_guard(topology: &Topology, name: &ServerName, seen: &ServerObservat
     let unfinished = check_unfinished(topology, name, ServerState::of_seen(seen));
     let marked = check_mark(topology.name(), name, seen, layout);
     let asked = check_asked(topology.name(), name, seen, layout).or_else(|| check_changed(name, seen, layout));
+    let asked = asked.or_else(|| check_outdated(topology, name, seen));
     let past = check_past(name, seen, layout);
     marked.into_iter().chain(asked).chain(unfinished).chain(past).collect()
 }
@@ -80,8 +81,8 @@ fn check_asked(
         Some(Finding::unknown(diagnostic.server(name).detail(why.to_owned())))
     };
     for path in files(layout) {
-        match seen.files.get(&path) {
-            Some(Observed::Absent) if path == layout.own(PEERS) => {
+        match seen.files.get(&path).map(Observed::look) {
+            Some(Ok(None)) if path == layout.own(PEERS) => {
                 let message = format!("server \"{name}\": {path} is not there");
                 let diagnostic = Diagnostic::error("start-guard-missing", message).server(name);
                 return Some(Finding::unhealthy(
@@ -90,26 +91,26 @@ fn check_asked(
                         .hint(MENDS),
                 ));
             }
-            Some(Observed::Absent) => {
+            Some(Ok(None)) => {
                 return missing(
                     format!("{path} is not there"),
                     "Nothing checks what the instance is before it starts.",
                 );
             }
-            Some(Observed::Unreadable(why)) => return unreadable(format!("could not look at {path}"), why),
-            Some(Observed::Known(_)) | None => {}
+            Some(Err(why)) => return unreadable(format!("could not look at {path}"), why),
+            Some(Ok(Some(_))) | None => {}
         }
     }
     let unit = layout.unit.as_deref()?;
-    match &seen.service {
-        Observed::Known(service) => {
+    match seen.service.look() {
+        Ok(Some(service)) => {
             let asked = service.runs_before_start(&layout.start_guard(topology, name))?;
             let message = format!("{unit} does not ask the start guard");
             let why = "The service manager has not read the guard's drop-in, or another file overrides it.";
             if asked { None } else { missing(message, why) }
         }
-        Observed::Unreadable(why) => unreadable(format!("could not see what {unit} does before a start"), why),
-        Observed::Absent => None,
+        Err(why) => unreadable(format!("could not see what {unit} does before a start"), why),
+        Ok(None) => None,
     }
 }
 
@@ -127,6 +128,24 @@ fn check_changed(name: &ServerName, seen: &ServerObservation, layout: &Layout) -
             .server(name)
             .detail("The start guard may let an instance start that was replaced, or is not complete.")
             .hint(format!("\"pgstead plan\" shows the difference. To have it as it was: mv {path} {path}.changed on the server, then pgstead bootstrap.")),
+    ))
+}
+
+/// A file of the guard that was installed as it is, by an earlier version of pgstead: what the guard has learned since does not
+/// hold there yet.
+fn check_outdated(topology: &Topology, name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
+    let is_other = |(path, hash): &(String, String)| {
+        seen.files.get(path).and_then(Observed::known).is_some_and(|fact| fact.sha256 != *hash)
+    };
+    let (path, _) = guard::current(topology, name, seen).into_iter().find(is_other)?;
+    Some(Finding::remark(
+        Diagnostic::warning(
+            "start-guard-outdated",
+            format!("server \"{name}\": {path} is not of this version of pgstead"),
+        )
+        .server(name)
+        .detail("Another version installed it. What the start guard has learned since does not hold there yet.")
+        .hint("pgstead bootstrap installs this version's. It restarts nothing for that."),
     ))
 }
 
@@ -152,10 +171,10 @@ fn check_mark(
     layout: &Layout,
 ) -> Option<Finding> {
     let data = seen.data_directory.known().filter(|data| data.entries > 0)?;
-    let what = match &data.identity {
-        Observed::Absent => "has no mark".to_owned(),
-        Observed::Unreadable(_) => return None,
-        Observed::Known(text) => match Identity::parse(text) {
+    let what = match data.identity.look() {
+        Ok(None) => "has no mark".to_owned(),
+        Err(_) => return None,
+        Ok(Some(text)) => match Identity::parse(text) {
             Some(mark) if mark.topology == topology.as_str() && mark.server == name.as_str() => return None,
             Some(mark) => format!("has the mark of server \"{}\" of topology \"{}\"", mark.server, mark.topology),
             None => "has a mark that nobody understands".to_owned(),

@@ -389,11 +389,11 @@ fn check_samples(state: &State<'_>, link: &Link, evidence: &Evidence, thresholds
             )
             .server(standby)
             .detail(format!(
-                "reply_time in pg_stat_replication did not move within {:.1} s; the standby replies every {} s.",
+                "reply_time in pg_stat_replication did not move within {:.1} s; the standby replies every {} s. The network lets nothing through, whatever the state says.",
                 last.after_ms as f64 / 1000.0,
                 interval_ms / 1000
             ))
-            .hint("The network lets nothing through, whatever the state says: it is noticed after wal_sender_timeout."),
+            .hint("Look at the network between the two. They notice by themselves after wal_sender_timeout, and connect again."),
         ));
     }
     findings
@@ -419,8 +419,8 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             .detail(why.to_owned()),
         )
     };
-    match canaries.get(standby) {
-        Some(Observed::Known(canary)) => {
+    match canaries.get(standby).map(Observed::look) {
+        Some(Ok(Some(canary))) => {
             let mut findings = Vec::new();
             match canary.arrived_ms {
                 None => findings.push(unhealthy(
@@ -451,8 +451,8 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             }
             findings
         }
-        Some(Observed::Unreadable(why)) => vec![unknown(why)],
-        Some(Observed::Absent) | None => {
+        Some(Err(why)) => vec![unknown(why)],
+        Some(Ok(None)) | None => {
             vec![unknown("No row was written: not exactly one server is known to accept writes.")]
         }
     }
@@ -470,9 +470,9 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             Diagnostic::error("canary-chain-unknown", message).server(standby).detail(why.to_owned()).hint(hint),
         )
     };
-    match chain {
-        Observed::Known(Chain::Equal { .. }) => None,
-        Observed::Known(Chain::Differs { seq }) => Some(Finding::unhealthy(
+    match chain.look() {
+        Ok(Some(Chain::Equal { .. })) => None,
+        Ok(Some(Chain::Differs { seq })) => Some(Finding::unhealthy(
             Diagnostic::error(
                 "canary-chain-differs",
                 format!("link {upstream} → {standby}: \"{standby}\" has another history than \"{primary}\": their chains of canaries differ from row {seq} on"),
@@ -481,10 +481,10 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             .detail(format!("pgstead.canary has a row with seq = {seq} on one of them only, or with another hash. However well the link streams now, rows of other tables may differ too."))
             .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: pgstead reseed {standby} --method basebackup. Until then let nobody read from it or promote it.")),
         )),
-        Observed::Absent => Some(unknown(
+        Ok(None) => Some(unknown(
             "The canary table was made by an earlier release: its rows form no chain.",
             "\"pgstead bootstrap\" adds the chain.",
         )),
-        Observed::Unreadable(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
+        Err(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
     }
 }

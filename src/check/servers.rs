@@ -105,9 +105,9 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         findings.extend(guard::check_guard(topology, name, seen, layout));
         let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
         findings.extend(pools.map(Finding::of_topology));
-        let instance = match &seen.instance {
-            Observed::Known(instance) => instance,
-            Observed::Absent => {
+        let instance = match seen.instance.look() {
+            Ok(Some(instance)) => instance,
+            Ok(None) => {
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
                 let mut diagnostic = Diagnostic::error("instance-not-running", message)
                     .server(name)
@@ -121,10 +121,10 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
                 findings.push(Finding::unhealthy(diagnostic));
                 continue;
             }
-            Observed::Unreadable(why) => {
+            Err(why) => {
                 let message = format!("server \"{name}\": the instance does not answer");
                 findings.push(unasked(name, seen).unwrap_or_else(|| {
-                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why.clone()))
+                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why))
                 }));
                 continue;
             }
@@ -135,6 +135,9 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         of_server.extend(access::check_access(name, instance));
+        if matches!(state.role, Role::Primary(_)) {
+            of_server.extend(access::check_roles(name, instance));
+        }
         if let Some(reference) = reference {
             of_server.extend(same_history(name, primary, state, instance, reference));
             if name != primary {
@@ -147,6 +150,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
         of_server.extend(durability::check_archiver(name, state.writes() == Writes::Now, instance, thresholds));
+        of_server.extend(durability::check_archive_directory(name, seen, instance));
         of_server.extend(durability::check_settings(topology, server, instance));
         of_server.extend(room::check_disks(name, seen, rate, thresholds));
         of_server.extend(room::check_slot_cap(name, seen, layout, instance, thresholds));
@@ -164,8 +168,14 @@ fn not_looked_at(name: &ServerName, why: &str) -> Diagnostic {
     let known = key.into_iter().find(|(said, _)| why.starts_with(said));
     let message = format!("server \"{name}\" could not be looked at");
     let message = known.map_or(message.clone(), |(said, _)| [&message, ": ", said].concat());
-    let hint = known.map_or("Unreachable is not dead: nothing is known about its instance.", |(_, hint)| hint);
-    Diagnostic::error("server-unreachable", message).server(name).detail(why.to_owned()).hint(hint)
+    let hint =
+        known.map_or("Bring its server, or the network to it, back; then look again: pgstead check", |(_, hint)| hint);
+    let detail = match known {
+        Some(_) => why.to_owned(),
+        None => [why.trim().trim_end_matches('.'), ". Unreachable is not dead: nothing is known about its instance."]
+            .concat(),
+    };
+    Diagnostic::error("server-unreachable", message).server(name).detail(detail).hint(hint)
 }
 
 /// L1: an instance that runs, and lets nobody ask as pgstead does. What could be asked in another way is known, and yet nothing
@@ -186,7 +196,8 @@ fn one_writer(state: &State<'_>) -> Vec<Finding> {
         [_] => Vec::new(),
         [] if unknown => vec![Finding::unknown(
             Diagnostic::error("no-primary-seen", "no server that could be looked at accepts writes")
-                .hint("The primary may be among those that could not be looked at."),
+                .detail("The primary may be among those that could not be looked at.")
+                .hint("Bring them back, then look again: pgstead check"),
         )],
         [] => vec![Finding::unhealthy(
             Diagnostic::error("no-primary", "no server accepts writes")
@@ -265,8 +276,14 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
                     format!("server \"{name}\": {}{line} has an error", error.file),
                 )
                 .server(name)
-                .detail(error.error.clone())
-                .hint("The instance runs with its old configuration; the next restart may fail."),
+                .detail(
+                    [
+                        error.error.trim_end_matches('.'),
+                        ". The instance runs with its old configuration; the next restart may fail.",
+                    ]
+                    .concat(),
+                )
+                .hint("Correct the file, then: SELECT pg_reload_conf();"),
             )
         })
         .collect();
@@ -464,7 +481,7 @@ fn dials(
                 .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
             ))),
             Observed::Absent => {}
-            Observed::Unreadable(why) if why == "not looked at" => findings.extend(dialled.then(|| {
+            Observed::NotAsked => findings.extend(dialled.then(|| {
                 about(Finding::unknown(
                     Diagnostic::error(
                         "dial-unknown",

@@ -15,6 +15,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 
 pub use server::Role;
@@ -32,6 +33,17 @@ pub fn primary<'a>(topology: &'a Topology, observation: &Observation) -> Option<
 /// Returns the primary, or the server that the inventory prefers where nobody or more than one accepts writes.
 pub fn primary_or_preferred<'a>(topology: &'a Topology, observation: &Observation) -> &'a ServerName {
     primary(topology, observation).unwrap_or_else(|| topology.preferred_primary())
+}
+
+/// Returns the observation as it would be if a server's data directory had its `standby.signal`.
+pub fn as_standby(observation: &Observation, name: &ServerName) -> Observation {
+    let mut meant = observation.clone();
+    if let Some(Observed::Known(seen)) = meant.servers.get_mut(name)
+        && let Observed::Known(data) = &mut seen.data_directory
+    {
+        data.standby_signal = true;
+    }
+    meant
 }
 
 /// What all servers of a topology are, with what it was judged from.

@@ -45,11 +45,11 @@ impl<'a> State<'a> {
         let Some((seen, layout)) = server.seen.and_then(|seen| Some((seen, seen.layout.known()?))) else {
             return Ownership::Unknown(server.unreached.unwrap_or("Where it would be is not known."));
         };
-        let data = match &seen.data_directory {
-            Observed::Unreadable(why) => return Ownership::Unknown(why),
-            Observed::Known(data) if data.entries == 0 && data.is_mount_point => return Ownership::MountPoint,
-            Observed::Known(data) if data.entries > 0 => data,
-            Observed::Known(_) | Observed::Absent => return nothing_there(seen, layout),
+        let data = match seen.data_directory.look() {
+            Err(why) => return Ownership::Unknown(why),
+            Ok(Some(data)) if data.entries == 0 && data.is_mount_point => return Ownership::MountPoint,
+            Ok(Some(data)) if data.entries > 0 => data,
+            Ok(_) => return nothing_there(seen, layout),
         };
         let ours = server.mark.filter(|mark| mark.topology == self.topology.name().as_str());
         match (ours, &data.control) {

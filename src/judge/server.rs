@@ -78,11 +78,11 @@ pub struct ServerState<'a> {
 }
 
 fn role<'a>(seen: &'a ServerObservation, data: Option<&'a DataDirectory>) -> Role<'a> {
-    match (&seen.instance, &seen.data_directory) {
-        (Observed::Known(instance), _) if instance.in_recovery => Role::Standby(instance),
-        (Observed::Known(instance), _) => Role::Primary(instance),
-        (Observed::Unreadable(why), _) | (Observed::Absent, Observed::Unreadable(why)) => Role::Unknown(why),
-        (Observed::Absent, _) => match data.map(|data| (data, starts_as(data))) {
+    match (seen.instance.look(), seen.data_directory.look()) {
+        (Ok(Some(instance)), _) if instance.in_recovery => Role::Standby(instance),
+        (Ok(Some(instance)), _) => Role::Primary(instance),
+        (Err(why), _) | (Ok(None), Err(why)) => Role::Unknown(why),
+        (Ok(None), _) => match data.map(|data| (data, starts_as(data))) {
             Some((data, StartsAs::Primary)) => Role::StoppedPrimary(data),
             Some((data, StartsAs::Standby | StartsAs::Recovery)) => Role::StoppedStandby(data),
             None => Role::None,

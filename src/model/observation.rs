@@ -190,6 +190,9 @@ pub struct Disk {
     pub total_bytes: u64,
     /// Inodes still free; 0 where the file system does not count them.
     pub free_inodes: u64,
+    /// Whether the path that was asked about is not there: then this is the nearest directory above it.
+    #[serde(default)]
+    pub absent: bool,
 }
 
 /// A process that listens on the instance's port.
@@ -419,6 +422,9 @@ pub struct Role {
     /// Its comment; roles that pgstead made for an adopted primary say so there.
     #[serde(default)]
     pub comment: Option<String>,
+    /// Whether one of pgstead's has the grants and the settings that this version gives it; absent for any other.
+    #[serde(default)]
+    pub complete: Option<bool>,
 }
 
 /// A row of `pg_replication_slots`.

@@ -39,7 +39,14 @@ SELECT json_build_object(
       ON f.name = lower(s.name) WHERE context <> 'internal'),
   'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
       'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'),
-      'comment', shobj_description(oid, 'pg_authid')))
+      'comment', shobj_description(oid, 'pg_authid'), 'complete', CASE rolname
+        WHEN 'pgstead' THEN pg_has_role(oid, 'pg_monitor', 'member') AND pg_has_role(oid, 'pg_checkpoint', 'member')
+          AND (current_setting('server_version_num')::int < 170000 OR EXISTS (SELECT FROM pg_db_role_setting
+            WHERE setrole = pg_authid.oid AND setdatabase = 0 AND 'event_triggers=off' = ANY (setconfig)))
+        WHEN 'pgstead_rewind' THEN has_function_privilege(oid, 'pg_ls_dir(text, boolean, boolean)', 'execute')
+          AND has_function_privilege(oid, 'pg_stat_file(text, boolean)', 'execute')
+          AND has_function_privilege(oid, 'pg_read_binary_file(text)', 'execute')
+          AND has_function_privilege(oid, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'execute') END))
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,

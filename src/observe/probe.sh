@@ -220,6 +220,7 @@ disk() { # PATH
   if disk=$(df -B1 --output=target,avail,size,iavail -- "$at" 2>&1); then disk=${disk##*"$lf"}; else disk="! $(printf '%s' "$disk" | tr -s '\n\t' ' ')"; fi
   put "disk.$disks" "$disk
 $1"
+  [ "$at" = "$1" ] || put "absent.$disks" "$1"
 }
 put_dials() {
   for name in $dials; do

@@ -9,6 +9,7 @@ use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
+use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::parameter::is_same_value;
 use crate::model::parameter::is_same_written;
 use crate::model::topology::Authentication;
@@ -36,6 +37,7 @@ pub fn refusals(
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
     let mut refusals = overridden(topology, primary, wanted);
+    refusals.extend(needed_by_standbys(primary, instance, &our_settings(primary, wanted)));
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
@@ -105,6 +107,29 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
     }
     refusals.extend(brought::refusals(topology, seen, &judged));
     refusals
+}
+
+/// What a standby must have at least as much of as its primary, and gets from no file: it would not start (hazard 30).
+fn needed_by_standbys(primary: Seen<'_>, instance: &Instance, ours: &BTreeMap<String, String>) -> Vec<Diagnostic> {
+    let name = &primary.server.name;
+    let of_files = |parameter: &str| {
+        let set = instance.file_settings.iter().rfind(|setting| setting.name == parameter);
+        set.map(|setting| setting.setting.as_str()).or_else(|| instance.settings.get(parameter)?.boot.as_deref())
+    };
+    let judge = |parameter: &&str| {
+        let setting = instance.settings.get(*parameter).filter(|setting| setting.source == "command line")?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        let has = of_files(parameter).and_then(number);
+        let is_enough = has.zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
+        (!is_enough && !ours.contains_key(*parameter)).then(|| {
+            let message = format!("server \"{name}\": {parameter} was set on the command line of the instance");
+            Diagnostic::error("setting-on-command-line", message)
+                .server(name)
+                .detail(format!("It has {}; a standby must have at least as many, and would get {} from the files: it would not start.", setting.setting, has.map_or_else(|| "another value".to_owned(), |has| has.to_string())))
+                .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run.")
+        })
+    };
+    HOT_STANDBY_PARAMETERS.iter().filter_map(judge).collect()
 }
 
 /// What a setting does on a standby, where it does nothing here.

@@ -10,7 +10,6 @@ use crate::model::beside::BesideFact;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::plan::files;
 use crate::plan::scripts;
@@ -109,13 +108,11 @@ pub(super) fn in_the_way(fact: &BesideFact) -> Option<(&'static str, String)> {
         }
         Directory => {}
     }
-    match (&fact.mount, &fact.process) {
-        (Observed::Known(mount), _) => Some(("aside-holds-mount", format!("Something is mounted at {mount}."))),
-        (_, Observed::Known(pid)) => Some(("aside-in-use", format!("Process {pid} works in it."))),
-        (Observed::Unreadable(why), _) | (_, Observed::Unreadable(why)) => {
-            Some(("aside-unreadable", format!("{why}.")))
-        }
-        (Observed::Absent, Observed::Absent) => None,
+    match (fact.mount.look(), fact.process.look()) {
+        (Ok(Some(mount)), _) => Some(("aside-holds-mount", format!("Something is mounted at {mount}."))),
+        (_, Ok(Some(pid))) => Some(("aside-in-use", format!("Process {pid} works in it."))),
+        (Err(why), _) | (_, Err(why)) => Some(("aside-unreadable", format!("{why}."))),
+        (Ok(None), Ok(None)) => None,
     }
 }
 

@@ -377,6 +377,9 @@ impl Steps<'_> {
         let instance = server.seen.instance;
         let wanted_roles = [roles::REPLICATOR, roles::REWIND, roles::OPERATOR];
         let has_role = |role: &str| instance.is_some_and(|instance| instance.roles.contains_key(role));
+        let lacks_grants = |role: &str| {
+            instance.and_then(|instance| instance.roles.get(role)?.complete).is_some_and(|complete| !complete)
+        };
         let is_by_password = self.topology.common().replication.authentication == Authentication::ScramSha256;
         let there = instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref());
         let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
@@ -385,6 +388,7 @@ impl Steps<'_> {
         let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
+            grants: wanted_roles.into_iter().filter(|role| lacks_grants(role)).collect(),
             verifier,
             canary: !instance.is_some_and(|instance| instance.canary),
             comments: server.seen.configuration == Configuration::Kept,
@@ -413,7 +417,11 @@ impl Steps<'_> {
         let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
         // What a stopped instance has, nobody could ask.
         let verb = if server.seen.data.is_some() && instance.is_none() { "make sure of" } else { "create" };
-        let step = Step::run(self.primary, Risk::Reversible, format!("{verb} {}", what.join("; ")), commands);
+        let created = (!what.is_empty()).then(|| format!("{verb} {}", what.join("; ")));
+        let granted =
+            (!missing.grants.is_empty()).then(|| format!("grant what is missing to {}", missing.grants.join(", ")));
+        let title: Vec<String> = created.into_iter().chain(granted).collect();
+        let step = Step::run(self.primary, Risk::Reversible, title.join("; "), commands);
         Some(plan.add(step, ready.get(self.primary).copied()))
     }
 

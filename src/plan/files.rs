@@ -136,6 +136,14 @@ pub fn sha256(text: &str) -> String {
     Sha256::digest(bytes(text)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Returns the path of a file that may be shown, and its SHA-256.
+pub fn hash_of(entry: &Entry) -> Option<(String, String)> {
+    match entry {
+        Entry::File { path, content: Piece::Text(text), .. } => Some((path.clone(), sha256(text))),
+        _ => None,
+    }
+}
+
 /// Returns the identity for work that needs root where the login can be root, and the login itself elsewhere.
 pub fn administrator(seen: &ServerObservation) -> RunAs {
     if seen.login.root == RootAccess::None { RunAs::Login } else { RunAs::Root }
@@ -177,8 +185,8 @@ const OF_THE_MACHINE: [&str; 14] = [
 
 /// The same for a directory that another server's instance names, and no inventory: root makes it for the user only where that gives
 /// away nothing of the machine's. Elsewhere the user makes it, or it is there.
-pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str) -> Argv {
-    let mut command = make_directory(seen, layout, path, "0700");
+pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str, mode: &str) -> Argv {
+    let mut command = make_directory(seen, layout, path, mode);
     let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
     if OF_THE_MACHINE.contains(&first) || path.contains("/.") {
         command.run_as = RunAs::User(layout.os_user.clone());

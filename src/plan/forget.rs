@@ -179,7 +179,7 @@ fn whose(
             None => Err(("aside-not-ours", "Its mark is not understood.".to_owned())),
         };
     }
-    if let Observed::Unreadable(why) = &fact.identity {
+    if let Some(why) = fact.identity.unreadable() {
         return Err(("aside-unreadable", format!("Its mark could not be read: {why}.")));
     }
     // The last thing that a removal takes away is the mark; then nothing is left to lose.
@@ -187,21 +187,21 @@ fn whose(
         return Ok(());
     }
     let ours = seen.instance.known().map(|instance| instance.system_identifier);
-    match (&fact.control, ours) {
-        (Observed::Known(control), Some(ours)) if control.system_identifier == ours => Ok(()),
-        (Observed::Known(control), Some(ours)) => Err((
+    match (fact.control.look(), ours) {
+        (Ok(Some(control)), Some(ours)) if control.system_identifier == ours => Ok(()),
+        (Ok(Some(control)), Some(ours)) => Err((
             "aside-not-ours",
             format!(
                 "It has no mark, and its system identifier is {}; the topology's is {ours}.",
                 control.system_identifier
             ),
         )),
-        (Observed::Known(_), None) => Err((
+        (Ok(Some(_)), None) => Err((
             "aside-not-ours",
             "It has no mark, and no instance runs here whose system identifier it could share.".to_owned(),
         )),
-        (Observed::Absent, _) => Err(("aside-not-ours", "It has neither a mark nor a control file.".to_owned())),
-        (Observed::Unreadable(why), _) => {
+        (Ok(None), _) => Err(("aside-not-ours", "It has neither a mark nor a control file.".to_owned())),
+        (Err(why), _) => {
             Err(("aside-not-ours", format!("It has no mark, and its control file could not be read: {why}.")))
         }
     }

@@ -9,13 +9,16 @@ use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
+use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
+use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
 use crate::plan::conninfo;
 use crate::plan::files;
 use crate::plan::files::Entry;
+use crate::plan::scripts;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
@@ -26,7 +29,7 @@ pub const PEERS: &str = "peers";
 
 /// The name of the file by which a primary starts, within a minute, that gets no answer from the others. Against an answer it
 /// counts for nothing.
-const START_ALONE: &str = "start-alone";
+pub const START_ALONE: &str = "start-alone";
 
 /// How long an instance that starts may take to replay one segment of WAL, in seconds, before its start counts as failed.
 pub const START_SECONDS: u32 = 300;
@@ -132,6 +135,14 @@ fn with_dashes(layout: &Layout) -> String {
         return String::new();
     }
     ["[Unit]\n# The unit's own assertion takes the dashes of this cluster's name for slashes.\nAssertPathExists=\nAssertPathExists=", &file.replace('%', "%%"), "\n"].concat()
+}
+
+/// Returns the files of the guard that do not depend on the other servers, as this version of pgstead writes them: path and
+/// SHA-256.
+pub fn current(topology: &Topology, name: &ServerName, seen: &ServerObservation) -> Vec<(String, String)> {
+    let Some(seen) = Seen::of_observed(topology, name, seen) else { return Vec::new() };
+    let script = Entry::text(seen.layout.own(START_GUARD), "", "", scripts::START_GUARD);
+    drop_in(seen).iter().chain([&script]).filter_map(files::hash_of).collect()
 }
 
 /// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose

@@ -160,7 +160,7 @@ fn judge_timelines(question: &WalQuestion, joining: &WalSeen, upstream: &WalSeen
     let WalQuestion { joining: name, upstream: other, timeline, end, upstream_timeline, .. } = question;
     if timeline > upstream_timeline {
         return Some(Problem::Diverged(format!(
-            "\"{name}\" is on timeline {timeline}, \"{other}\" on timeline {upstream_timeline}: \"{name}\" was promoted."
+            "\"{name}\" is on timeline {timeline}, \"{other}\" on timeline {upstream_timeline}: \"{name}\" was promoted, or has followed a server that was."
         )));
     }
     let history = |server: &ServerName, seen: &WalSeen, timeline: u32| match seen.histories.get(&timeline) {

@@ -159,18 +159,16 @@ fn own_text(source: Seen<'_>, name: &str) -> Result<Own, Diagnostic> {
             .server(server)
             .detail(why.to_owned())
     };
-    match source.seen.files.get(&path) {
-        Some(Observed::Known(fact)) => {
+    match source.seen.files.get(&path).map(Observed::look) {
+        Some(Ok(Some(fact))) => {
             let text = fact.content.as_deref().unwrap_or_default();
             Ok(match marked::parse(text) {
                 Ok(Marked { own, parts }) => Own { own, parts, damaged: false },
                 Err(_) => Own { own: text.to_owned(), parts: Vec::new(), damaged: true },
             })
         }
-        Some(Observed::Absent) if name == "pg_ident.conf" => {
-            Ok(Own { own: String::new(), parts: Vec::new(), damaged: false })
-        }
-        Some(Observed::Unreadable(why)) => Err(unreadable(why)),
+        Some(Ok(None)) if name == "pg_ident.conf" => Ok(Own { own: String::new(), parts: Vec::new(), damaged: false }),
+        Some(Err(why)) => Err(unreadable(why)),
         _ => Err(unreadable("It is not there.")),
     }
 }

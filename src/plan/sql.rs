@@ -28,6 +28,8 @@ pub fn psql(layout: &Layout, server: &Server, text: Sql) -> Argv {
 pub struct Missing {
     /// Roles to create.
     pub roles: Vec<&'static str>,
+    /// Roles that are there and lack what this version gives them.
+    pub grants: Vec<&'static str>,
     /// The verifier that the replication role must have, where it has another or none.
     pub verifier: Option<Secret>,
     /// Whether the canary table is missing.
@@ -72,6 +74,7 @@ impl Missing {
             }
             sql = sql.text("; END IF; END $do$;\n").then(grants(role));
         }
+        sql = self.grants.iter().fold(sql, |sql, role| sql.then(grants(role)));
         if let Some(verifier) = &self.verifier {
             // pg_stat_activity shows no text of a session that tracks none.
             sql = sql.text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(roles::REPLICATOR);

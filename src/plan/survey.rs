@@ -63,7 +63,11 @@ impl<'a> Seen<'a> {
     /// Looks at a server whose instance does not count, such as one that is to be fenced. None where it was not looked at, or
     /// PostgreSQL is not installed.
     pub fn of_stopped(topology: &'a Topology, observation: &'a Observation, name: &ServerName) -> Option<Self> {
-        let seen = observation.server(name)?;
+        Self::of_observed(topology, name, observation.server(name)?)
+    }
+
+    /// The same of what was seen on it.
+    pub fn of_observed(topology: &'a Topology, name: &ServerName, seen: &'a ServerObservation) -> Option<Self> {
         Some(Self {
             topology: topology.name(),
             version: topology.common().version,
@@ -102,15 +106,27 @@ pub struct Survey<'a> {
     pub notes: Vec<Diagnostic>,
 }
 
+/// What a survey does not say, since whoever asks judges it for itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsaid<'a> {
+    /// That no server is a primary.
+    pub no_primary: bool,
+    /// That the primary is another server than the inventory prefers.
+    pub preference: bool,
+    /// That a server's own disk has no room for new data.
+    pub room_of: Option<&'a ServerName>,
+}
+
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
-    survey_of(topology, observation, |_| true)
+    survey_of(topology, observation, Unsaid::default(), |_| true)
 }
 
 /// Surveys the servers that an operation is about, and no others.
 pub fn survey_of<'a>(
     topology: &'a Topology,
     observation: &'a Observation,
+    unsaid: Unsaid<'_>,
     is_concerned: impl Fn(&ServerName) -> bool,
 ) -> Survey<'a> {
     let mut survey = Survey::default();
@@ -131,8 +147,8 @@ pub fn survey_of<'a>(
             ),
         }
     }
-    compare_servers(&mut survey, observation);
-    find_primary(&mut survey, topology);
+    compare_servers(&mut survey, observation, unsaid);
+    find_primary(&mut survey, topology, unsaid);
     // A new standby is configured as its primary is.
     let kept = survey.primary.as_ref().and_then(|name| survey.servers.get(name)).map(|primary| primary.configuration);
     for seen in survey.servers.values_mut().filter(|seen| seen.data.is_none()) {
@@ -157,11 +173,11 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let Observed::Known(layout) = &seen.layout else {
         let version = topology.common().version;
-        if let Observed::Unreadable(why) = &seen.layout {
+        if let Some(why) = seen.layout.unreadable() {
             let message = format!("server \"{name}\": nobody can tell where its instance is and whose");
             refuse(
                 Diagnostic::error("layout-unreadable", message)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("Look where the path of its data directory leads, and to whom that belongs."),
             );
             return;
@@ -242,16 +258,16 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         }
     };
     let data = owned.map(|owned| owned.data);
-    let instance = match (&seen.instance, data) {
-        (Observed::Known(instance), Some(_)) => {
+    let instance = match (seen.instance.look(), data) {
+        (Ok(Some(instance)), Some(_)) => {
             unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
             Some(instance)
         }
-        (Observed::Unreadable(why), Some(_)) => {
+        (Err(why), Some(_)) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
-                .detail(why.clone())
+                .detail(why)
                 .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
             }));
             None
@@ -303,7 +319,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.
-fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
+fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: Unsaid<'_>) {
     let mut machines: BTreeMap<&str, &ServerName> = BTreeMap::new();
     for (name, seen) in &observation.servers {
         // A loopback lab runs every server on one machine, which is what its addresses say.
@@ -342,7 +358,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             Some(_) => {}
         }
         if seen.data.is_none()
-            && let Some(Observed::Unreadable(why)) = seen.seen.disks.get(&seen.layout.data_directory)
+            && let Some(why) = seen.seen.disks.get(&seen.layout.data_directory).and_then(Observed::unreadable)
         {
             refusals.push(
                 Diagnostic::error(
@@ -350,7 +366,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                     format!("server \"{name}\": could not see how much is free for {}", seen.layout.data_directory),
                 )
                 .server(name)
-                .detail(why.clone()),
+                .detail(why),
             );
         }
         if seen.data.is_none()
@@ -358,7 +374,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
         {
             // Data and WAL of the source, and a fifth more (hazard 16).
             let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
-            if disk.free_bytes < needed {
+            if disk.free_bytes < needed && unsaid.room_of != Some(name) {
                 let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
@@ -396,7 +412,7 @@ fn is_fenced(seen: &Seen<'_>) -> bool {
 }
 
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
-fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
+fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>) {
     if !survey.refusals.is_empty() {
         return;
     }
@@ -440,6 +456,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     };
     match primaries.as_slice() {
         [] if with_data.is_empty() => survey.primary = Some(topology.preferred_primary().clone()),
+        [] if unsaid.no_primary => {}
         [] => survey.refusals.push(
             Diagnostic::error("primary-missing", "no server is a primary, although standbys exist")
                 .detail(format!(
@@ -450,7 +467,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
         ),
         [one] => {
             survey.primary = Some(one.server.name.clone());
-            if one.server.name != *topology.preferred_primary() {
+            if !unsaid.preference && one.server.name != *topology.preferred_primary() {
                 survey.notes.push(Diagnostic::note(
                     "primary-elsewhere",
                     format!(

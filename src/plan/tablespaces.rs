@@ -51,7 +51,7 @@ pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
     let directories: BTreeSet<&String> = wished.iter().copied().chain(existing).collect();
     let make = |directory: &String| match wished.contains(directory) {
         true => files::make_directory(seen.seen, seen.layout, directory, "0700"),
-        false => files::make_told_directory(seen.seen, seen.layout, directory),
+        false => files::make_told_directory(seen.seen, seen.layout, directory, "0700"),
     };
     let commands = directories.into_iter().map(make);
     let title = "make the directories of the tablespaces";

@@ -9,7 +9,6 @@ mod classify;
 mod config;
 mod connect;
 mod error;
-pub mod fake;
 mod known_hosts;
 mod private;
 mod relay;

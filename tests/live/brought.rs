@@ -77,6 +77,39 @@ fn files_that_are_not_utf_8_keep_every_byte() {
     }
 }
 
+/// Directories that the primary names, and that no server has by itself: a standby starts, other users reach its socket there,
+/// and that it could archive nothing as the primary is told before it is one.
+#[test]
+fn directories_that_a_primary_names_are_made_or_told() {
+    const RELEASE: Release = Release::Bookworm;
+    const ELSEWHERE: &str = "unix_socket_directories = '/var/run/postgresql, /srv/sockets'\narchive_mode = on\n\
+        archive_command = 'test ! -f /srv/archive/%f && cp %p /srv/archive/%f'\n";
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let existing = Existing::on_debian(&lab, RELEASE, true);
+    lab.run("a", &["install", "-d", "-o", "postgres", "/srv/sockets", "/srv/archive"]);
+    write(&lab, "a", &existing.path("conf.d/elsewhere.conf"), ELSEWHERE);
+    lab.run("a", &["systemctl", "restart", &existing.unit]);
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
+    let notes: Vec<&str> =
+        plan["notes"].as_array().unwrap().iter().filter_map(|note| note["message"].as_str()).collect();
+    for named in ["unix_socket_directories names /srv/sockets", "archive_command names /srv/archive"] {
+        assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
+    }
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    let from_there = ["runuser", "-u", "nobody", "--", "/usr/lib/postgresql/15/bin/pg_isready", "-h", "/srv/sockets"];
+    lab.run("b", &from_there);
+    let missing = |told: bool| {
+        let check = lab.pgstead(&["check", "--format", "json"]).expect(0);
+        assert_eq!(check.codes().contains(&"archive-directory-missing".to_owned()), told, "{check}");
+    };
+    missing(true);
+    lab.run("b", &["install", "-d", "-o", "postgres", "/srv/archive"]);
+    missing(false);
+    lab.settled();
+}
+
 fn acts_on_nobody(release: Release) {
     let mut lab = Scenario::boot(release, &["a", "b"]);
     own_wishes_only(&mut lab);

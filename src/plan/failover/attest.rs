@@ -55,7 +55,11 @@ pub(super) fn contradicted(state: &State<'_>, request: Request<'_>) -> Vec<Diagn
         }
         let was_dialled = |seen: &ServerObservation| {
             let dial = seen.peers.get(name).map(|peer| &peer.dial);
-            dial.is_some_and(|dial| !dial.is_absent() && !dial.unreadable().is_some_and(|why| why.contains(NO_ADDRESS)))
+            dial.is_some_and(|dial| match dial {
+                Observed::Known(_) => true,
+                Observed::Unreadable(why) => !why.contains(NO_ADDRESS),
+                Observed::Absent | Observed::NotAsked => false,
+            })
         };
         (!others().any(|(_, seen)| was_dialled(seen))).then(|| {
             contradicts(name, "and no other server has looked for it")
@@ -84,7 +88,8 @@ fn sign_of_life(state: &State<'_>, name: &ServerName, other: &ServerName, seen: 
         Observed::Unreadable(why) if !SILENCE.iter().any(|words| why.contains(words)) => {
             Some(format!("something answers \"{other}\" there: {}", why.trim()))
         }
-        Observed::Unreadable(_) | Observed::Absent => None,
+        // Who was not made to dial has not looked.
+        Observed::Unreadable(_) | Observed::Absent | Observed::NotAsked => None,
     }
 }
 

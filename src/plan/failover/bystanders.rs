@@ -21,6 +21,7 @@ use crate::plan::failover::Request;
 use crate::plan::failover::place;
 use crate::plan::history;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 
 /// Bystanders that stay as they are, with what is doubtful about each.
@@ -57,9 +58,9 @@ pub(super) fn sort<'a>(
     loop {
         let is_there =
             |name: &ServerName| observation.server(name).is_some() && Some(name) != from && !left.contains_key(name);
-        let mut survey = survey_of(topology, observation, is_there);
         // That none of them is the primary is why this is done.
-        survey.refusals.retain(|refusal| refusal.code != "primary-missing");
+        let unsaid = Unsaid { no_primary: true, preference: true, room_of: None };
+        let mut survey = survey_of(topology, observation, unsaid, is_there);
         let links = links(topology, request, from, left);
         let mut refusals = std::mem::take(&mut survey.refusals);
         let empty = survey.servers.iter().filter(|(name, seen)| seen.data.is_none() && *name != request.to);

@@ -6,7 +6,6 @@ use crate::judge::State;
 use crate::judge::link::Upstream;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
 
 /// How a server says that it exists: PostgreSQL's own word, in any language but a few.
 const SERVER_SPEAKS: &str = "FATAL:";
@@ -65,11 +64,11 @@ fn receives_from_elsewhere(state: &State<'_>, name: &ServerName) -> Option<Strin
 
 /// Another server can log in to the instance, or is turned away by it.
 fn is_answered(name: &ServerName, seen: &ServerObservation, from: &ServerName) -> Option<String> {
-    match &seen.peers.get(from)?.dial {
-        Observed::Known(_) => Some(format!("\"{name}\" can log in to it")),
-        Observed::Unreadable(why) if why.contains(SERVER_SPEAKS) => {
+    match seen.peers.get(from)?.dial.look() {
+        Ok(Some(_)) => Some(format!("\"{name}\" can log in to it")),
+        Err(why) if why.contains(SERVER_SPEAKS) => {
             Some(format!("an instance answers \"{name}\" there: {}", why.trim()))
         }
-        Observed::Unreadable(_) | Observed::Absent => None,
+        Err(_) | Ok(None) => None,
     }
 }

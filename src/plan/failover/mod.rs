@@ -146,7 +146,6 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     let (to, from) = (request.to, place.former());
     let Sorted { survey, links, mut refusals } = sort(state, request, from, left, true);
     let Survey { servers, mut notes, .. } = survey;
-    notes.retain(|note| note.code != "primary-elsewhere");
     let foreign = bystanders::foreign(left);
     for told in unseen::told(state, request, from) {
         match (told.severity, place) {

@@ -9,6 +9,7 @@ use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::failover::elsewhere;
 use crate::plan::failover::unseen;
+use crate::plan::guard;
 use crate::plan::unasked;
 
 /// How things are.
@@ -72,11 +73,12 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
     if let (true, Some(unclear)) = (writers.is_empty(), unclear.first()) {
         let layout = state.seen(unclear).and_then(|seen| seen.layout.known());
         let role = layout.map_or_else(|| "its role file".to_owned(), |layout| layout.role_file());
+        let alone = layout.map_or_else(|| guard::START_ALONE.to_owned(), |layout| layout.own(guard::START_ALONE));
         return Err(vec![
             Diagnostic::error("former-primary-unknown", format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
                 .server(unclear)
                 .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
-                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; then: pgstead failover --to {to}. One that was promoted has the data that count: on its server, echo primary >{role}, and start its instance, which its start guard refuses while another primary runs; then: pgstead failover --to {unclear}")),
+                .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; then: pgstead failover --to {to}. One that was promoted has the data that count: on its server, echo primary >{role}, and start its instance, which its start guard refuses while another primary runs, and which waits while nobody answers (touch {alone} lets it start alone, once, within a minute); then: pgstead failover --to {unclear}")),
         ]);
     }
     match (writers.as_slice(), former.as_slice()) {
@@ -98,9 +100,15 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
         },
         ([], several) => {
             let all: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+            let words: Vec<String> = several
+                .iter()
+                .filter_map(|name| Some((name, state.seen(name)?.layout.known()?)))
+                .map(|(name, layout)| format!("on \"{name}\", touch {}", layout.own(guard::START_ALONE)))
+                .collect();
             Err(vec![
                 Diagnostic::error("former-primary-unknown", format!("{} were all primaries, as far as their data say", all.join(" and ")))
-                    .hint("Find out which one has the data that counts, and set the data directories of the others aside."),
+                    .detail("None of them runs.")
+                    .hint(format!("Find out which one has the data that counts, and start its instance. Its start guard lets it start when another server answers that it was not replaced; where none can answer, this lets it start alone, once, within a minute: {}. Then bring the others back: pgstead reseed SERVER", words.join("; or "))),
             ])
         }
     }

@@ -30,11 +30,9 @@ use crate::plan::ownership::Owned;
 use crate::plan::reseed::source;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 use crate::plan::unasked;
-
-/// A refusal of an inventory's survey that speaks of room on the server's own disk: each method judges that for itself.
-const ROOM: &str = "disk-too-small";
 
 /// What stands in the place of the server's data directory.
 #[derive(Debug, Clone, Copy)]
@@ -163,8 +161,9 @@ pub(super) fn case<'a>(
     let link = topology.links(primary).into_iter().find(|link| link.standby == *name);
     let Some(link) = link else { return Err(vec![is_the_primary(name, "It is the only server that accepts writes.")]) };
     let is_concerned = |one: &ServerName| [name, primary, &link.upstream].contains(&one);
-    let Survey { servers, mut refusals, notes, .. } = survey_of(topology, bare, is_concerned);
-    refusals.retain(|refusal| refusal.code != ROOM || refusal.server.as_deref() != Some(name.as_str()));
+    // Each method judges the room for itself.
+    let unsaid = Unsaid { room_of: Some(name), ..Unsaid::default() };
+    let Survey { servers, mut refusals, notes, .. } = survey_of(topology, bare, unsaid, is_concerned);
     refusals.extend(orphans::refusals(topology, bare, &servers, std::slice::from_ref(&link)));
     let parts = (servers.get(name), servers.get(primary), servers.get(&link.upstream));
     let (Some(of_server), Some(of_primary), Some(of_upstream)) = parts else { return Err(refusals) };
@@ -180,18 +179,18 @@ pub(super) fn case<'a>(
         }
     };
     refusals.extend(foreign_system(&data, of_primary, name));
-    let instance = match (&raw.instance, &data) {
-        (Observed::Unreadable(why), _) => {
+    let instance = match (raw.instance.look(), &data) {
+        (Err(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
                     .server(name)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
             }));
             None
         }
-        (Observed::Known(instance), Data::Ours(_)) => Some(instance),
+        (Ok(Some(instance)), Data::Ours(_)) => Some(instance),
         _ => None,
     };
     if !refusals.is_empty() {
@@ -229,7 +228,8 @@ fn followers<'a>(
 ) -> Vec<Seen<'a>> {
     let links = topology.links(primary);
     let follows = |one: &ServerName| links.iter().any(|link| link.upstream == *server && link.standby == *one);
-    let Survey { servers, .. } = survey_of(topology, observation, |one| one == primary || follows(one));
+    let Survey { servers, .. } =
+        survey_of(topology, observation, Unsaid::default(), |one| one == primary || follows(one));
     let runs = |seen: &Seen<'_>| seen.state().standby().is_some();
     servers.into_iter().filter(|(name, seen)| follows(name) && runs(seen)).map(|(_, seen)| seen).collect()
 }

@@ -149,9 +149,9 @@ pub(super) fn diagnose(case: &Case<'_>) -> Diagnosis {
             evidence.push(format!("Its control file cannot be read: {}", sentence(why)));
             Condition::Damaged
         }
-        Data::Ours(owned) => {
+        Data::Ours(_) => {
             evidence.push(told(case.state()));
-            of_ours(case, owned.data, &mut evidence, &mut divergence)
+            of_ours(case, &mut evidence, &mut divergence)
         }
     };
     evidence.extend(slot(case));
@@ -176,12 +176,7 @@ pub(super) fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
 }
 
-fn of_ours(
-    case: &Case<'_>,
-    data: &DataDirectory,
-    evidence: &mut Vec<String>,
-    divergence: &mut Option<Divergence>,
-) -> Condition {
+fn of_ours(case: &Case<'_>, evidence: &mut Vec<String>, divergence: &mut Option<Divergence>) -> Condition {
     let failures = case.instance.map(|instance| &instance.health.checksum_failures);
     if let Some(failed) = failures.and_then(|failures| failures.first()) {
         evidence
@@ -206,7 +201,7 @@ fn of_ours(
     }
     let (own_timeline, end) = match case.instance {
         Some(instance) => (instance.timeline, wal::position(instance)),
-        None => (data.control.known().map_or(0, |control| control.timeline), own_end(case)),
+        None => (case.state().timeline().unwrap_or_default(), own_end(case)),
     };
     let was_not_shut_down = matches!(case.state().role, Role::StoppedPrimary(_)) && own_end(case).is_none();
     let fork = fork(case, own_timeline);
@@ -296,7 +291,7 @@ fn own_end(case: &Case<'_>) -> Option<Lsn> {
 }
 
 fn told(server: ServerState<'_>) -> String {
-    let timeline = server.control.map_or(0, |control| control.timeline);
+    let timeline = server.timeline().unwrap_or_default();
     match server.role {
         Role::Primary(instance) => format!("It runs, and accepts writes on timeline {}.", instance.timeline),
         Role::Standby(instance) => match &instance.receiver {
@@ -363,7 +358,10 @@ pub(super) fn loss(diagnosis: &Diagnosis) -> Option<String> {
             bytes(end.0.saturating_sub(left_at.0)),
             diagnosis.server
         ),
-        None => format!("WAL of timeline {timeline} from {left_at} on is on \"{}\" alone.", diagnosis.server),
+        None => format!(
+            "Where its WAL of timeline {timeline} ends is not known; whatever is in it from {left_at} on is on \"{}\" alone.",
+            diagnosis.server
+        ),
     })
 }
 

@@ -158,16 +158,21 @@ pub fn plan_reseed(
         let loss = diagnosis::loss(&diagnosis)
             .unwrap_or_else(|| format!("What \"{name}\" wrote on its own is on \"{name}\" alone."));
         let kept = match request.space {
-            Space::Keep => "its old data directory is set aside whole, and they can be read there.",
-            Space::Reuse => "with --space reuse no old data directory stays, and its WAL alone tells what they were.",
+            Space::Keep => "its old data directory is set aside whole, and can be read there.",
+            Space::Reuse => "with --space reuse no old data directory stays, and its WAL alone tells what it was.",
+        };
+        // How far its WAL goes is known, or that it goes on somewhere; what is in it may be nothing that anybody committed.
+        let has = match diagnosis.divergence.as_ref().map(|divergence| divergence.end) {
+            Some(Some(_)) | None => "has WAL of its own",
+            Some(None) => "may have WAL of its own",
         };
         refusals.push(
             Diagnostic::error(
                 "divergence-needs-consent",
-                format!("server \"{name}\" holds writes that \"{}\" does not have", case.link.upstream),
+                format!("server \"{name}\" {has}, which \"{}\" does not have", case.link.upstream),
             )
             .server(name)
-            .detail(format!("{loss} They will not be among its data afterwards; {kept}"))
+            .detail(format!("{loss} What was written there will not be among its data afterwards; {kept}"))
             .hint(format!(
                 "Look whether they matter. When they may go: pgstead reseed {name}{} --accept-divergence",
                 if request.space == Space::Reuse { " --space reuse" } else { "" }

@@ -11,6 +11,7 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 
 /// Returns the standby at a server's site that sends a base backup instead of its upstream, where there is one: it streams,
@@ -36,7 +37,8 @@ pub(super) fn nearer<'a>(
         site(name) == site(&link.standby) && *name != link.standby && upstreams.contains_key(name) && !follows(name)
     };
     let near: Vec<&ServerName> = topology.servers().filter(is_near).map(|server| &server.name).collect();
-    let Survey { servers, refusals, .. } = survey_of(topology, observation, |one| near.contains(&one));
+    let Survey { servers, refusals, .. } =
+        survey_of(topology, observation, Unsaid::default(), |one| near.contains(&one));
     let streams = |seen: &Seen<'_>| {
         let standby = seen.state().standby();
         standby.is_some_and(|instance| receives_from(topology, instance).is_some())

@@ -12,7 +12,7 @@ fail() { printf '%s\n' "$1" >&2; exit 1; }
 pid=$(head -n 1 -- "$data/postmaster.pid" 2>/dev/null) || :
 case $pid in '' | *[!0-9]*) ;; *) [ ! "/proc/$pid/cwd" -ef "$data" ] || fail "process $pid runs in $data" ;; esac
 # A link in the copy would lead to what the original uses.
-other=$(find "$data" -xdev ! -type f ! -type d ! -path "$data/pg_tblspc/*" -print -quit) || fail "could not look through $data"
+other=$(find "$data" -xdev ! -type f ! -type d ! -path "$data/pg_tblspc/*" ! \( -type l -path "$data/postgresql.auto.conf" \) -print -quit) || fail "could not look through $data"
 [ -z "$other" ] || fail "$other is neither a file nor a directory: a copy of $data would share it, and pg_rewind would change it in both"
 # What pg_rewind makes of a tablespace that only one of the two has is a link to the place itself.
 locations=$(find "$data/pg_tblspc" -mindepth 1 -maxdepth 1 -printf '%l\n' | sort) || exit 1
@@ -74,6 +74,10 @@ else
     [ ! -d "$slot" ] || { rm -f -- "$slot/state" "$slot"/*.tmp && rmdir -- "$slot"; } || exit 1
   done
 fi
+# Where nobody shall use ALTER SYSTEM, its file may be a link to nowhere, which pg_rewind refuses; and it writes to every file,
+# whoever made one read-only. What the two have in these comes from the source.
+if [ -L "$seed/postgresql.auto.conf" ]; then rm -f -- "$seed/postgresql.auto.conf"; fi
+find "$seed" -xdev ! -type l ! -perm -u+w -exec chmod u+w -- {} + || fail "could not make the files of $seed writable"
 [ "$config" != - ] || config=$seed/postgresql.conf
 case $(say "$seed" 'Database cluster state') in
   'shut down' | 'shut down in recovery') ;;

@@ -174,6 +174,13 @@ END
   while [ -n "$names" ]; do
     is_answered=0 silent=''
     answers=$(ask_all | sort)
+    # Whoever says that another one was promoted may follow that one: it is the primary that would have to be stopped.
+    promoted='the server that was promoted, which pgstead status shows,'
+    while read -r name of_system at position hot later; do
+      if [ "$of_system" = "$system" ] && [ "$hot" = off ]; then promoted="\"$name\""; fi
+    done <<END
+$answers
+END
     while read -r name of_system rest; do
       case $of_system in
         '') continue ;;
@@ -190,7 +197,7 @@ $rest
 END_OF_ANSWER
       what=''
       how="On the operator's machine: pgstead status shows who is the primary; pgstead reseed $server lets this one follow it.
-If this one is to be the primary, stop the instance of \"$name\" first, then: touch $word; $start"
+If this one is to be the primary, stop the instance of $promoted first, then: touch $word; $start"
       if [ "$hot" = off ]; then
         what="server \"$name\" is a primary, on timeline $at; this one's data are on timeline $timeline. Two servers would accept writes."
       elif [ "$at" -gt "$timeline" ]; then

@@ -16,7 +16,6 @@ use crate::judge;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Consent;
@@ -28,7 +27,9 @@ use crate::plan::slots;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey;
+use crate::plan::survey::survey_of;
 use stage::Stage;
 
 pub use abort::plan_abort;
@@ -89,13 +90,7 @@ fn nobody_at(site: &str) -> Diagnostic {
 /// that lacks its signal file still.
 fn as_meant<'a>(observation: &'a Observation, stage: Stage<'_>) -> Cow<'a, Observation> {
     let Stage::Promoted { from: Some(from) } = stage else { return Cow::Borrowed(observation) };
-    let mut meant = observation.clone();
-    if let Some(Observed::Known(seen)) = meant.servers.get_mut(from)
-        && let Observed::Known(data) = &mut seen.data_directory
-    {
-        data.standby_signal = true;
-    }
-    Cow::Owned(meant)
+    Cow::Owned(judge::as_standby(observation, from))
 }
 
 /// Returns what must be read of servers that follow nobody, before somebody is the primary that they may follow.
@@ -131,7 +126,9 @@ pub fn plan_switchover(
         nothing_pending(topology, observation, material)?;
     }
     let meant = as_meant(observation, stage);
-    let Survey { servers, mut refusals, mut notes, .. } = survey(topology, &meant);
+    // Whom the inventory prefers is no matter of a change that is asked for.
+    let unsaid = Unsaid { preference: true, ..Unsaid::default() };
+    let Survey { servers, mut refusals, mut notes, .. } = survey_of(topology, &meant, unsaid, |_| true);
     let links = topology.links(to);
     if let Stage::Promoted { .. } = stage {
         refusals.extend(history::refusals(topology, &meant, &servers, &links));
@@ -143,7 +140,6 @@ pub fn plan_switchover(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    notes.retain(|note| note.code != "primary-elsewhere");
     let (observation, servers, links, opening) = (&*meant, &servers, links.as_slice(), Vec::new());
     let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed: None };
     let steps::Listed { plan, notes: told } = steps.list()?;
