@@ -144,6 +144,9 @@ pub struct Os {
     pub clock_error_ms: i64,
     /// Whether the OS user that should own the instance exists.
     pub os_user_exists: bool,
+    /// What sudo said where it let the login do nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_refused: Option<String>,
 }
 
 /// A data directory.

@@ -204,6 +204,16 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         );
     }
     if seen.login.root == RootAccess::None && layout.kind != LayoutKind::Plain {
+        let user = &seen.login.user;
+        let said = seen.os.sudo_refused.as_deref().map_or("", str::trim);
+        // Its words are told as they are; only what it is about decides the way out (sudoers, requiretty).
+        let hint = match said.contains("tty") {
+            true => format!(
+                "sudo wants a terminal there. Take that away for this login, in /etc/sudoers.d/pgstead: Defaults:{user} !requiretty"
+            ),
+            false => format!("Allow it, for example in /etc/sudoers.d/pgstead: {user} ALL=(ALL) NOPASSWD: ALL"),
+        };
+        let said = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
         refuse(
             Diagnostic::error(
                 "no-root",
@@ -212,11 +222,8 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
                     seen.login.user
                 ),
             )
-            .detail(format!("Configuration below {} and the service need root.", layout.config_home()))
-            .hint(format!(
-                "Allow it, for example in /etc/sudoers.d/pgstead: {} ALL=(ALL) NOPASSWD: ALL",
-                seen.login.user
-            )),
+            .detail(format!("Configuration below {} and the service need root.{said}", layout.config_home()))
+            .hint(hint),
         );
         return;
     }

@@ -14,10 +14,10 @@ use crate::quote::sh;
 
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
 ///
-/// A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
+/// What sudo said where it let nothing be done is in `pgstead_sudo`. A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
 const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec timeout -k 2 \"$@\"; \
-    elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- timeout -k 2 \"$@\"; \
-    else exec timeout -k 2 \"$@\"; fi";
+    elif pgstead_sudo=$(sudo -n true </dev/null 2>&1); then exec sudo -n -- timeout -k 2 \"$@\"; \
+    else export pgstead_sudo; exec timeout -k 2 \"$@\"; fi";
 
 /// Says on standard error which command failed. `$?` is still that of the command when the function begins.
 const ON_FAILURE: &str =
