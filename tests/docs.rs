@@ -110,12 +110,12 @@ fn the_page_about_adoption_lists_what_is_judged() {
         ["adoption", "brought", "places", "kept"].iter().flat_map(|module| codes(&format!("plan/{module}.rs")));
     same("the page about adoption", &refused.union(&told).cloned().collect(), &judged.collect());
     for code in &refused {
-        let errors = |module: &&str| {
+        let errors = |module: &str| {
             let text = read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>();
             text.contains(&format!("Diagnostic::error(\"{code}\""))
         };
         assert!(
-            ["adoption", "brought", "places", "kept"].iter().any(|module| errors(&module)),
+            ["adoption", "brought", "places", "kept"].iter().any(|module| errors(module)),
             "{code} refuses nothing"
         );
     }
