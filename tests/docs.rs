@@ -110,7 +110,7 @@ fn the_page_about_adoption_lists_what_is_judged() {
         ["adoption", "brought", "places", "kept"].iter().flat_map(|module| codes(&format!("plan/{module}.rs")));
     same("the page about adoption", &refused.union(&told).cloned().collect(), &judged.collect());
     for code in &refused {
-        let errors = |module: &&str| {
+        let errors = |module: &str| {
             let text = read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>();
             text.contains(&format!("Diagnostic::error(\"{code}\""))
         };

@@ -124,3 +124,58 @@ fn a_server_that_has_more_connections_by_its_command_line() {
     lab.streams("a", &["b"]);
     assert_eq!(lab.sql("b", "SHOW max_connections"), "300");
 }
+
+#[test]
+fn a_busy_server_whose_places_are_taken_elsewhere() {
+    const RELEASE: Release = Release::Bookworm;
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let home = made_by_debian(&lab, RELEASE);
+    // sorintlab/stolon 476, EnterpriseDB/repmgr 86 and 129, pgmoneta/pgmoneta 253: WAL is recycled before a standby asks for it.
+    let settings = "listen_addresses = '*'\nmin_wal_size = 32MB\nmax_wal_size = 32MB\nwal_keep_size = 0\n";
+    append(&lab, "a", &format!("{home}/postgresql.conf"), settings);
+    // hapostgres/pg_auto_failover 844, patroni/patroni 671, bitnami/containers 21548: something stands where a tablespace is to be.
+    lab.run("a", &["install", "-d", "-o", "postgres", "/srv/tblspc"]);
+    start(&lab, RELEASE);
+    lab.sql("a", "CREATE TABLESPACE app LOCATION '/srv/tblspc'");
+    lab.sql("a", "CREATE TABLE load (filler text) TABLESPACE app");
+    lab.run("b", &["sh", "-c", "install -d -o postgres /srv/tblspc && touch /srv/tblspc/what-is-this"]);
+    let preflight = lab.pgstead(&["preflight", "--format", "json"]);
+    assert!(preflight.codes().contains(&"tablespace-undeclared".to_owned()), "{preflight}");
+    let bootstrap = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
+    const BUSY: &str = "while [ ! -e /run/enough ]; do runuser -u postgres -- psql -Xqc \"INSERT INTO load SELECT repeat(md5(random()::text), 100) \
+        FROM generate_series(1, 3000); CHECKPOINT\"; done";
+    let mut busy = lab.host("a").command(&["sh", "-c", BUSY]).unwrap().spawn().unwrap();
+    let ran = lab.pgstead(&bootstrap);
+    lab.run("a", &["touch", "/run/enough"]);
+    busy.wait().unwrap();
+    assert_eq!(ran.code, 0, "{ran}");
+    lab.streams("a", &["b"]);
+    let rows = lab.sql("a", "SELECT count(*) FROM load");
+    lab.eventually("b", "SELECT count(*) FROM load", &rows);
+    // What somebody else keeps there besides stays.
+    lab.run("b", &["test", "-e", "/srv/tblspc/what-is-this"]);
+    lab.settled();
+}
+
+/// pgmoneta/pgmoneta 58, pgbouncer/pgbouncer 835: whoever looks for the socket at its usual place finds none.
+#[test]
+fn a_server_whose_socket_is_in_tmp() {
+    const RELEASE: Release = Release::Trixie;
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let home = made_by_debian(&lab, RELEASE);
+    append(&lab, "a", &format!("{home}/postgresql.conf"), "listen_addresses = '*'\nunix_socket_directories = '/tmp'\n");
+    start(&lab, RELEASE);
+    lab.pgstead(&["bootstrap", "--allow-restart", "--yes", "--format", "json"]).expect(0);
+    let ask = |server: &str, sql: &str| {
+        lab.run(server, &["runuser", "-u", "postgres", "--", "psql", "-h", "/tmp", "-XAtc", sql]).trim().to_owned()
+    };
+    assert_eq!(
+        ask("a", "SELECT string_agg(application_name, ' ') FROM pg_stat_replication WHERE state = 'streaming'"),
+        "b"
+    );
+    lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(0);
+    assert_eq!(ask("b", "SELECT pg_is_in_recovery()") + &ask("a", "SELECT pg_is_in_recovery()"), "ft");
+    lab.pgstead(&["check", "--format", "json"]).expect(0);
+}

@@ -184,3 +184,45 @@ fn a_synchronous_standby() {
     assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
     lab.settled();
 }
+
+/// Whoever logs in, or is the instance's user, may make files that nobody else reads: what pgstead makes is as the distribution
+/// makes it all the same, and the tools of other users find the instance.
+#[test]
+fn modes_are_the_distributions_whatever_the_umask_is() {
+    let lab = Scenario::boot(Release::Trixie, &["a", "b"]);
+    const UMASK: &str = "for file in /root/.bashrc /root/.profile /var/lib/postgresql/.bashrc /var/lib/postgresql/.profile; do \
+        [ ! -e \"$file\" ] || cp \"$file\" \"$file.before\"; { echo 'umask 077'; cat \"$file.before\" 2>/dev/null || :; } >\"$file\"; done; \
+        sed -i 's/^UMASK.*/UMASK 077/; s/^USERGROUPS_ENAB.*/USERGROUPS_ENAB no/' /etc/login.defs; \
+        for file in sshd runuser runuser-l sudo; do [ ! -e /etc/pam.d/$file ] || echo 'session optional pam_umask.so umask=0077' >>/etc/pam.d/$file; done";
+    for server in ["a", "b"] {
+        lab.run(server, &["sh", "-c", UMASK]);
+        // Both whom pgstead is and as whom it acts; where a user has a group of its own, that may do what the user may.
+        let umask = lab.run(server, &["runuser", "-u", "postgres", "--", "sh", "-c", "umask"]);
+        assert!(["0077", "0007"].contains(&umask.trim()), "{umask}");
+        let option = |name: &str, key: &str| format!("{name}={}", lab.inventory["ssh"][key].as_str().unwrap());
+        let login = format!("root@{}", lab.host(server).address());
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", &option("UserKnownHostsFile", "known_hosts")]);
+        let said = ssh.args(["-o", &option("IdentityFile", "identity_file"), &login, "umask"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "0077", "{said:?}");
+    }
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    for server in ["a", "b"] {
+        for (mode, path) in [
+            ("755", "/etc/postgresql"),
+            ("755", "/etc/postgresql/17"),
+            ("755", "/etc/postgresql/17/main"),
+            ("644", "/etc/postgresql/17/main/postgresql.conf"),
+            ("640", "/etc/postgresql/17/main/pg_hba.conf"),
+            ("640", "/etc/postgresql/17/main/pg_ident.conf"),
+            ("755", "/var/lib/postgresql/17"),
+            ("700", "/var/lib/postgresql/17/main"),
+        ] {
+            assert_eq!(lab.run(server, &["stat", "-c", "%a", path]).trim(), mode, "{path} of {server}");
+        }
+        let clusters = lab.run(server, &["runuser", "-u", "nobody", "--", "pg_lsclusters", "--no-header"]);
+        assert!(clusters.contains("17 main") && clusters.contains("online"), "{server}: {clusters}");
+    }
+    lab.settled();
+}
