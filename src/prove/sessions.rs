@@ -180,7 +180,7 @@ impl<'a, H: Host> Sessions<'a, H> {
         let Some(login) = &door.login else { return Err(Shut::Otherwise(told)) };
         let stream = way::open(host, login, End::Address(&target, door.port)).await;
         // That the instance does not run is no matter of the way; a relay that cannot work is.
-        let stream = stream.map_err(|failed| Shut::Otherwise(failed))?;
+        let stream = stream.map_err(Shut::Otherwise)?;
         Client::connect_over(&wish, tls, stream).await.map_err(judged)
     }
 
