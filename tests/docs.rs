@@ -115,7 +115,7 @@ fn the_page_about_adoption_lists_what_is_judged() {
             text.contains(&format!("Diagnostic::error(\"{code}\""))
         };
         assert!(
-            ["adoption", "brought", "places", "kept"].iter().any(|module| errors(&module)),
+            ["adoption", "brought", "places", "kept"].iter().any(|module| errors(module)),
             "{code} refuses nothing"
         );
     }
