@@ -5,6 +5,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
+use crate::judge::StartsAs;
 use crate::judge::State;
 use crate::model::control::ClusterState;
 use crate::model::name::ServerName;
@@ -57,7 +58,14 @@ fn promoted_and_stopped<'a>(state: &State<'a>, former: Option<&ServerName>) -> V
 pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>, Box<Diagnostic>> {
     let demoted = demoted(state);
     let mut writers = state.writers();
-    let died = promoted_and_stopped(state, demoted.first().copied());
+    let mut died = promoted_and_stopped(state, demoted.first().copied());
+    // A standby that stopped behind the promotion is on the later timeline, too: it has followed the one that was promoted.
+    let has_followed = |server: ServerState<'_>| {
+        let writes =
+            |timeline| writers.iter().any(|name| state.instance(name).is_some_and(|one| one.timeline >= timeline));
+        server.starts_as == Some(StartsAs::Standby) && server.control.is_some_and(|control| writes(control.timeline))
+    };
+    died.retain(|name| !has_followed(state.server(name)));
     match (demoted.as_slice(), died.as_slice()) {
         // Where nobody is marked any more, it counts only as the one that was asked for, beside standbys alone.
         ([], [one]) if writers.is_empty() && *one == to => writers.push(one),
