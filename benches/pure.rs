@@ -29,6 +29,7 @@ use pgstead::observe::probe;
 use pgstead::observe::records::Records;
 use pgstead::pki::OperatorSecrets;
 use pgstead::plan::Consent;
+use pgstead::plan::authority::Keys;
 use pgstead::plan::plan_bootstrap;
 use pgstead::state::StateDir;
 use pgstead::ui::look::Look;
@@ -85,9 +86,10 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
     Observation { servers, ..Observation::default() }
 }
 
-fn secrets(topology: &Topology, directory: &Path) -> OperatorSecrets {
+fn keys(topology: &Topology, directory: &Path) -> Keys {
     let stored = StateDir::at(directory).load_secrets().unwrap();
-    OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap().0
+    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap();
+    Keys::Held(Box::new(secrets))
 }
 
 fn pure(criterion: &mut Criterion) {
@@ -106,8 +108,8 @@ fn pure(criterion: &mut Criterion) {
     for servers in [3, 50] {
         let topology = topology(servers);
         let fresh = observation(&topology, FRESH, FRESH);
-        let secrets = secrets(&topology, nowhere.path());
-        let prepare = || material::prepare(&topology, &fresh, &secrets, Timestamp::now()).unwrap();
+        let keys = keys(&topology, nowhere.path());
+        let prepare = || material::prepare(&topology, &fresh, &keys, Timestamp::now()).unwrap();
         let material = prepare();
         let plan =
             || plan_bootstrap(&topology, &fresh, &material, Consent::default()).unwrap_or_else(|no| panic!("{no:#?}"));

@@ -1,6 +1,6 @@
 //! pgstead: PostgreSQL disaster recovery for a team with three servers.
 //!
-//! **observe → plan → lint the plan → apply → check.** From one inventory pgstead goes over SSH, sees what is on the
+//! **observe → judge → plan → apply → check.** From one inventory pgstead goes over SSH, sees what is on the
 //! servers, decides everything, shows it, does it, and proves that every replication link moves data.
 //!
 //! What it cannot know: an SSH exit status of 255 may mean that the connection broke or that the command said 255; a
@@ -10,7 +10,7 @@
 //! The modules, in reading order (imports go downward only; `tests/tidy.rs` enforces it):
 //!
 //! - layer 0: [`model`] the words, [`quote`] the grammars
-//! - layer 1: [`inventory`], [`render`], [`pki`], [`plan`], [`check`], [`preflight`], [`role_change`], [`drill`]: pure; [`diagnostic`] and [`event`]
+//! - layer 1: [`inventory`], [`render`], [`pki`], [`judge`], [`plan`], [`check`], [`preflight`], [`role_change`], [`drill`]: pure; [`diagnostic`] and [`event`]
 //! - layer 2: [`remote`] SSH, [`postgres`] SQL over TLS; [`wait`] looks again until a deadline
 //! - layer 3: [`observe`], [`prove`] and [`apply`], the only code that touches servers; [`state`] the operator's own
 //!   files; [`lab`] makes servers to touch
@@ -25,6 +25,7 @@ pub mod diagnostic;
 pub mod drill;
 pub mod event;
 pub mod inventory;
+pub mod judge;
 pub mod lab;
 pub mod model;
 pub mod observe;

@@ -52,6 +52,23 @@ pub async fn while_it_moves<T>(
     }
 }
 
+/// Tries until `attempt` yields something, at least once; none where the time is up. What it awaits may move between threads.
+#[expect(clippy::disallowed_methods, reason = "this is the wait helper that everybody else is sent to")]
+pub async fn until_some<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    every: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match attempt().await {
+            Some(found) => return Some(found),
+            None if Instant::now() >= deadline => return None,
+            None => tokio::time::sleep(every).await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ fn addresses() -> Vec<Address> {
 
 fn set(topology: &str, now: Timestamp) -> Set {
     let topology: TopologyName = topology.parse().unwrap();
-    let ca = pki::create_authority(&topology, now).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", now).unwrap();
     let authority = Authority::open(&topology, &ca).unwrap();
     Set {
         server: authority.issue_server(&"db-a".parse().unwrap(), &addresses(), now).unwrap(),
@@ -125,7 +125,7 @@ fn signatures_and_keys_are_told_apart() {
 fn odd_names_still_give_valid_certificates() {
     let long = "x".repeat(63);
     let topology: TopologyName = long.parse().unwrap();
-    let ca = pki::create_authority(&topology, Timestamp::now()).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Timestamp::now()).unwrap();
     let authority = Authority::open(&topology, &ca).unwrap();
     let pair = authority.issue_server(&"Db_1".parse().unwrap(), &[], Timestamp::now()).unwrap();
     assert!(pki::parse_certificate(&pair.certificate).unwrap().dns_names.is_empty());

@@ -34,7 +34,9 @@ use pgstead::plan::Hook;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
+use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
+use pgstead::plan::authority::Authority;
 use pgstead::plan::failover;
 use pgstead::plan::history;
 use pgstead::plan::network;
@@ -115,12 +117,34 @@ fn material(replace: BTreeSet<ServerName>) -> Material {
     };
     Material {
         run: "20260101000000abcd".to_owned(),
-        ca_certificate: "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned(),
+        ca_certificate: Some("-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned()),
+        elsewhere: None,
         leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
         certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
-        replication_password: Secret::new("s3cret"),
-        replication_verifier: Secret::new("SCRAM-SHA-256$s3cret"),
-        replication_verifier_sha256: "00".repeat(32),
+        replication: Some(Replication {
+            password: Secret::new("s3cret"),
+            verifier: Secret::new("SCRAM-SHA-256$s3cret"),
+            verifier_sha256: "00".repeat(32),
+        }),
+    }
+}
+
+/// The material of a machine that does not hold the CA: it issues nothing, and servers that need something are named.
+fn held_elsewhere(material: Material, needs: &serde_json::Map<String, Value>) -> Material {
+    let needs = needs.iter().map(|(name, why)| (name.parse().unwrap(), why.as_str().unwrap().to_owned()));
+    let elsewhere = Authority {
+        server: "a".parse().unwrap(),
+        certificate: None,
+        maker: Some("ops@laptop1".to_owned()),
+        since: Some("2026-05-03T10:00:00Z".parse().unwrap()),
+    };
+    Material {
+        ca_certificate: None,
+        elsewhere: Some(elsewhere),
+        leaves: BTreeMap::new(),
+        certificates_to_replace: needs.collect(),
+        replication: None,
+        ..material
     }
 }
 
@@ -300,6 +324,10 @@ fn run(case: &Value) -> String {
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
     let consent = Consent { allow_restart: case["allow_restart"] == true };
     let topology = topology(&inventory);
+    let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
+        Some(needs) => held_elsewhere(material(replace), needs),
+        None => material(replace),
+    };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
     }

@@ -8,8 +8,8 @@
 )]
 
 mod installed;
+mod ports;
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -49,7 +49,7 @@ impl Instance {
         let dir = tempfile::Builder::new().prefix("pgstead-tls-").tempdir_in("/tmp").unwrap();
         let topology: TopologyName = "lab".parse().unwrap();
         let now = Timestamp::now();
-        let ca = pki::create_authority(&topology, now).unwrap();
+        let ca = pki::create_authority(&topology, "ops@laptop", now).unwrap();
         let authority = Authority::open(&topology, &ca).unwrap();
         let server = authority.issue_server(&"a".parse().unwrap(), &["127.0.0.1".parse().unwrap()], now).unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -62,7 +62,7 @@ impl Instance {
         }
         let data = at("data");
         run(program("initdb").args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"]).arg(&data));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::own();
         let conf = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{dir}'\nssl = on\nfsync = off\n\
              ssl_ca_file = '{dir}/ca.crt'\nssl_cert_file = '{dir}/server.crt'\nssl_key_file = '{dir}/server.key'\n",
@@ -176,7 +176,7 @@ async fn sessions_are_verified_both_ways() {
         assert!(error.to_string().contains(wrong));
     }
 
-    let other = pki::create_authority(&"lab".parse().unwrap(), Timestamp::now()).unwrap();
+    let other = pki::create_authority(&"lab".parse().unwrap(), "ops@laptop", Timestamp::now()).unwrap();
     let stranger = Tls::new(&other.certificate, &instance.operator()).unwrap();
     let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
     assert_eq!(shown(&stranger), shown(&tls), "a certificate that is refused is remembered, too");
@@ -190,7 +190,7 @@ async fn sessions_are_verified_both_ways() {
     let foreign = Authority::open(&"lab".parse().unwrap(), &other).unwrap().issue_operator(Timestamp::now()).unwrap();
     let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &foreign).unwrap()).await;
     let error = error.unwrap_err();
-    assert!(matches!(error, PostgresError::Connect { .. }), "{error:?}");
+    assert!(matches!(error, PostgresError::NotTrusted { .. }), "{error:?}");
     eprintln!("foreign client certificate: {:?}", error.diagnostic().detail);
     let server = instance.authority.issue_client(&"b".parse().unwrap(), Timestamp::now()).unwrap();
     let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &server).unwrap()).await;
@@ -201,6 +201,37 @@ async fn sessions_are_verified_both_ways() {
     let error = Client::connect(&nobody, &tls).await.unwrap_err();
     assert_eq!(error.sqlstate(), Some("28000"), "{error:?}");
     assert!(error.diagnostic().detail.unwrap().contains("pg_hba.conf"));
+}
+
+/// Where this machine has no certificate: the host key of SSH proves the server, and its owner lets us in.
+#[tokio::test]
+async fn a_session_through_the_local_socket_has_the_rights_of_role_pgstead() {
+    let instance = Instance::start();
+    let local = async || {
+        tokio::net::UnixStream::connect(instance.dir.path().join(format!(".s.PGSQL.{}", instance.port))).await.unwrap()
+    };
+    let mut wish = instance.wish("a");
+    wish.user = "postgres".to_owned();
+    let limited = Client::connect_locally(&wish, Some("pgstead"), local().await).await.unwrap();
+    limited.write_canary("n1").await.unwrap();
+    instance.sql("REVOKE INSERT ON pgstead.canary FROM pgstead");
+    assert_eq!(limited.write_canary("n2").await.unwrap_err().sqlstate(), Some("42501"), "it works as the superuser");
+    let superuser = Client::connect_locally(&wish, None, local().await).await.unwrap();
+    superuser.write_canary("n3").await.unwrap();
+    let error = Client::connect_locally(&wish, Some("nobody"), local().await).await.unwrap_err();
+    assert!(error.is_invalid_value() && !error.is_not_admitted(), "{error:?}");
+
+    // Who answers can be seen without a certificate, and nobody gets in with none.
+    let bare = Tls::without_certificate(&instance.ca.certificate).unwrap();
+    let wish = instance.wish("a");
+    assert!(!bare.has_certificate() && instance.tls().has_certificate());
+    bare.look(&wish, wish.dial().await.unwrap()).await.unwrap();
+    let shown = pki::parse_certificate(&pki::pem_of(&bare.shown_by(&wish.server).unwrap())).unwrap();
+    assert_eq!(shown.subject_cn, "a");
+    assert!(Client::connect(&wish, &bare).await.is_err());
+    let wrong = instance.wish("b");
+    let error = bare.look(&wrong, wrong.dial().await.unwrap()).await.unwrap_err();
+    assert!(matches!(error, PostgresError::Certificate { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -268,7 +299,7 @@ async fn a_standby_is_seen_from_both_ends() {
     let instance = Instance::start();
     let copy = instance.dir.path().join("copy");
     let (host, port) = (instance.dir.path().display().to_string(), instance.port.to_string());
-    let copied = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let copied = ports::own();
     run(program("pg_basebackup")
         .args(["-h", &host, "-p", &port, "-U", "postgres", "-R", "-c", "fast", "-D"])
         .arg(&copy));
@@ -307,7 +338,7 @@ async fn a_server_that_says_nothing_is_given_up() {
     let path = dir.path().join("mute");
     let _listener = UnixListener::bind(&path).unwrap();
     let topology: TopologyName = "lab".parse().unwrap();
-    let ca = pki::create_authority(&topology, Timestamp::now()).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Timestamp::now()).unwrap();
     let operator = Authority::open(&topology, &ca).unwrap().issue_operator(Timestamp::now()).unwrap();
     let tls = Tls::new(&ca.certificate, &operator).unwrap();
     let mut wish = ConnectWish::new("a".parse().unwrap(), &path, "a");

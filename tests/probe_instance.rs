@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod installed;
+mod ports;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ impl Server {
         if is_root() {
             assert!(Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap().success());
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = ports::own();
         let instance = Self { dir, port: free.to_string() };
         let arguments = ["--no-sync", "-A", "trust", "-U", "postgres", "-D"];
         assert!(
@@ -66,7 +67,7 @@ impl Server {
         if is_root() {
             assert!(Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap().success());
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = ports::own();
         let instance = Self { dir, port: free.to_string() };
         let mut copy = program("pg_basebackup");
         copy.args(["-U", "postgres", "-c", "fast", "-R", "-p", &upstream.port, "-h"]).arg(upstream.dir.path());

@@ -7,12 +7,16 @@
     clippy::allow_attributes
 )]
 
+mod ports;
 mod sshd;
 
 use std::io::Read;
 use std::io::Write;
 use std::time::Duration;
 use std::time::Instant;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 
 use pgstead::event::Event;
 use pgstead::event::Events;
@@ -47,6 +51,52 @@ async fn refusal(sshd: &Sshd, server: &Server) -> (ConnectReason, RemoteError) {
         Err(error @ RemoteError::Connect { reason, .. }) => (reason, error),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_command_and_the_command_with_it() {
+    let sshd = Sshd::start();
+    let ssh = connect(&sshd).await;
+    let mut relay = ssh.relay(&sh("echo $$; exec cat"), &sshd.login()).await.unwrap();
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        line.push(relay.read_u8().await.unwrap());
+    }
+    let process = std::path::PathBuf::from(format!("/proc/{}", String::from_utf8(line).unwrap().trim()));
+    // Every byte, marks of ours among them.
+    let sent = b"\x00\xffpgstead-begin\npgstead-end\n";
+    relay.write_all(sent).await.unwrap();
+    let mut got = vec![0; sent.len()];
+    relay.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, sent);
+    assert!(process.exists());
+    drop(relay);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while process.exists() {
+        assert!(Instant::now() < deadline, "it runs on although nobody holds the stream");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let mut relay = ssh.relay(&sh("echo why >&2; exit 3"), &sshd.login()).await.unwrap();
+    assert!(relay.read_u8().await.is_err());
+    assert_eq!(relay.last_words().await, "why");
+    ssh.close().await;
+}
+
+#[tokio::test]
+async fn one_session_at_a_time_is_enough() {
+    let sshd = Sshd::start_with("MaxSessions 1\n");
+    let ssh = connect(&sshd).await;
+    let login = sshd.login();
+    let runs = (0..8).map(async |number| ssh.run(&[sh(&format!("sleep 0.05; echo {number}"))], &login).await);
+    for (number, ran) in futures_util::future::join_all(runs).await.into_iter().enumerate() {
+        assert_eq!(ran.unwrap().text(), format!("{number}\n"));
+    }
+    // A stream would hold the only one.
+    let error = ssh.relay(&sh("exec cat"), &login).await.unwrap_err();
+    assert!(matches!(error, RemoteError::OneSession { .. }), "{error:?}");
+    assert_eq!(ssh.run(&[sh("echo free")], &login).await.unwrap().text(), "free\n");
+    ssh.close().await;
 }
 
 #[tokio::test]
@@ -222,7 +272,7 @@ async fn an_unknown_host_key_is_refused_and_not_recorded() {
 async fn reasons_are_told_apart() {
     let sshd = Sshd::start();
     let mut refused = sshd.server("a");
-    refused.ssh.port = Some(sshd::free_port());
+    refused.ssh.port = Some(ports::own());
     assert_eq!(refusal(&sshd, &refused).await.0, ConnectReason::Refused);
     let mut denied = sshd.server("a");
     denied.ssh.identity_file = Some(sshd.dir.path().join("host_key"));
@@ -325,7 +375,7 @@ async fn a_jump_host_is_passed_and_its_failure_explained() {
     assert!(groups(ssh_processes(&sshd)).iter().all(|group| *group != own_group()));
     ssh.close().await;
 
-    server.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, sshd::free_port())];
+    server.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, ports::own())];
     match connector.connect(&server).await.unwrap_err() {
         RemoteError::Connect { reason: ConnectReason::Jump, detail, .. } => {
             assert!(detail.contains("Connection refused"), "{detail}");
@@ -334,7 +384,7 @@ async fn a_jump_host_is_passed_and_its_failure_explained() {
     }
     let mut beyond = sshd.server("a");
     beyond.ssh.jump = vec![format!("{}@localhost:{}", sshd.user, sshd.port)];
-    beyond.ssh.port = Some(sshd::free_port());
+    beyond.ssh.port = Some(ports::own());
     match connector.connect(&beyond).await.unwrap_err() {
         RemoteError::Connect { reason: ConnectReason::Jump, detail, .. } => eprintln!("beyond: {detail}"),
         other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! `trust` against a real sshd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::allow_attributes)]
 
+mod ports;
 mod sshd;
 
 use std::process::Command;
@@ -58,7 +59,7 @@ async fn a_changed_key_is_told_and_a_dead_server_is_no_key() {
     sshd.trust_impostor();
     assert_eq!(only_key(&scan(&sshd, &[sshd.server("a")]).await).state, KeyState::Changed);
     let mut dead = sshd.server("b");
-    dead.ssh.port = Some(sshd::free_port());
+    dead.ssh.port = Some(ports::own());
     let scans = scan(&sshd, &[sshd.server("a"), dead]).await;
     assert_eq!(scans.len(), 2);
     match &scans[1].keys {

@@ -195,6 +195,10 @@ fn a_primary_that_nobody_replaced_starts() {
     let promoted = Primary::new(standby(10, "0/5000000"), REFUSED);
     promoted.write("data/pg_wal/0000000A.history", "3\t0/3000000\tno recovery target specified\n");
     assert_eq!(starts(&promoted), "");
+    // Of its role file the first line counts, as for everybody who reads it.
+    let noted = Primary::new(standby(3, "0/5000000"), standby(2, "0/3000000"));
+    noted.write("own/role", "primary\nsince the move\n");
+    assert_eq!(starts(&noted), "");
     // A standby asks nobody, and needs nothing for that.
     let follows = Primary::new(standby(4, "0/5000000"), REFUSED);
     follows.write("own/role", "standby\n");

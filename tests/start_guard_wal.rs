@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod installed;
+mod ports;
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -37,11 +38,7 @@ impl Pair {
         if is_root() {
             assert!(Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap().success());
         }
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners = [free(), free()];
-        let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
-        drop(listeners);
-        let pair = Self { dir, ports };
+        let pair = Self { dir, ports: [ports::own(), ports::own()] };
         let done = |command: &mut Command| assert!(command.stdout(Stdio::null()).status().unwrap().success());
         done(program("initdb").args(INITDB).arg(pair.path("a")));
         let socket = pair.dir.path().display();

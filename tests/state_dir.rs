@@ -14,11 +14,13 @@ use pgstead::state::Holder;
 use pgstead::state::StateDir;
 use pgstead::state::StateError;
 use pgstead::state::journal::Entry;
+use pgstead::state::journal::Outcome;
 use pgstead::state::journal::RunResult;
-use pgstead::state::journal::StepOutcome;
 
 fn secrets() -> OperatorSecrets {
-    OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), Timestamp::now()).unwrap().0
+    OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), "ops@laptop", Timestamp::now())
+        .unwrap()
+        .0
 }
 
 fn mode(path: &Path) -> u32 {
@@ -40,8 +42,13 @@ fn secrets_come_back_and_nothing_is_written_before_saving() {
         fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
     };
     let before = inodes();
-    let (again, made) =
-        OperatorSecrets::complete(state.load_secrets().unwrap(), &"lab".parse().unwrap(), Timestamp::now()).unwrap();
+    let (again, made) = OperatorSecrets::complete(
+        state.load_secrets().unwrap(),
+        &"lab".parse().unwrap(),
+        "ops@laptop",
+        Timestamp::now(),
+    )
+    .unwrap();
     assert_eq!((&again, made.any()), (&secrets, false));
     state.save_secrets(&again).unwrap();
     assert_eq!(inodes(), before);
@@ -163,7 +170,7 @@ fn the_journal_survives_a_torn_line() {
             time,
             title: "start the instance".into(),
             server: Some("a".parse().unwrap()),
-            outcome: StepOutcome::Done,
+            outcome: Outcome::Done,
             seconds: 0.5,
             commands: vec!["systemctl start postgresql@15-main".into()],
         }])

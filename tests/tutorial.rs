@@ -42,8 +42,14 @@ fn shape(lines: &[String]) -> Vec<String> {
     let number = regex_lite::Regex::new(r"[0-9][0-9A-Fa-f:./-]*( ?([kMGT]?B|ms|s|min)\b)?").unwrap();
     let who = regex_lite::Regex::new(r"\S+@\S+").unwrap();
     let wide = regex_lite::Regex::new(r"[─ ]+").unwrap();
+    // A primary that is killed may have committed what no standby has got, or not: that is chance, and either is told.
+    let loss = regex_lite::Regex::new(
+        r"^(NOTE|WARNING) \[failover-loss\].*|^DETAIL: (Nothing is lost:|On the former primary alone:).*|^Recovery point: .*",
+    )
+    .unwrap();
     let shaped = lines.iter().map(|line| {
-        let line = who.replace_all(line, "WHO");
+        let line = loss.replace(line.trim(), "what is lost");
+        let line = who.replace_all(&line, "WHO");
         let line = number.replace_all(&line, "N");
         wide.replace_all(&line, " ").trim().to_owned()
     });

@@ -13,7 +13,6 @@ use futures_util::future::select;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
-use crate::apply::report::Outcome;
 use crate::apply::report::StepReport;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -24,6 +23,7 @@ use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Step;
 use crate::plan::StepId;
+use crate::state::journal::Outcome;
 
 /// How the work on a step came to an end.
 #[derive(Debug)]
@@ -38,6 +38,19 @@ pub enum End {
     Failed(Box<Diagnostic>),
     /// The connection broke while it ran: it may be done, or not, or go on (hazard 92).
     Unknown(Box<Diagnostic>),
+}
+
+impl End {
+    /// Returns it as it is told and written down.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            End::Done => Outcome::Done,
+            End::LeftRunning => Outcome::LeftRunning,
+            End::NotBegun(_) => Outcome::NotStarted,
+            End::Failed(_) => Outcome::Failed,
+            End::Unknown(_) => Outcome::Unknown,
+        }
+    }
 }
 
 /// Becomes true when the operator asks to stop.
@@ -108,30 +121,15 @@ pub async fn run_steps<W: Work>(
         };
         running.remove(&id);
         events.send(Event::StepFinished { id: id.0, ok: matches!(result, End::Done), seconds });
-        let outcome = match result {
-            End::Done => {
-                done.insert(id);
-                Outcome::Done
-            }
-            End::LeftRunning => {
-                detached
-                    .extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step)));
-                Outcome::LeftRunning
-            }
-            End::NotBegun(diagnostic) => {
+        ended.insert(id, (result.outcome(), seconds));
+        match result {
+            End::Done => _ = done.insert(id),
+            End::LeftRunning => detached
+                .extend(plan.steps.iter().filter(|planned| planned.id == id).map(|planned| titled(&planned.step))),
+            End::NotBegun(diagnostic) | End::Failed(diagnostic) | End::Unknown(diagnostic) => {
                 diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
-                Outcome::NotStarted
             }
-            End::Failed(diagnostic) => {
-                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
-                Outcome::Failed
-            }
-            End::Unknown(diagnostic) => {
-                diagnostics.push(in_step(*diagnostic, id, plan.steps.len()));
-                Outcome::Unknown
-            }
-        };
-        ended.insert(id, (outcome, seconds));
+        }
     }
     let reports = plan
         .steps

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::argv::RunAs;
+use crate::model::control::ClusterState;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::observe::parse::parse_control;
@@ -43,9 +44,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// How long a promotion may stand still: it replays what was received, ends recovery, and writes little.
 const PROMOTION: Duration = Duration::from_secs(60);
-
-/// The state of a primary that has written its shutdown checkpoint.
-const SHUT_DOWN: &str = "shut down";
 
 /// Where the former primary's WAL ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -318,7 +316,7 @@ fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
         let message = format!("server \"{from}\" does not say where its WAL ends");
         return Err(unclean(message, format!("It said: {}", said.trim())));
     };
-    if control.state != SHUT_DOWN {
+    if control.state != ClusterState::ShutDown {
         let message = format!("server \"{from}\" has ended without a shutdown checkpoint");
         return Err(unclean(message, format!("Its database cluster state is \"{}\".", control.state)));
     }

@@ -8,13 +8,17 @@ use jiff::Timestamp;
 use crate::model::address::Address;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::topology::Authentication;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::pki;
 use crate::pki::Authority;
-use crate::pki::OperatorSecrets;
 use crate::pki::PkiError;
 use crate::plan::Leaf;
 use crate::plan::Material;
+use crate::plan::Replication;
+use crate::plan::authority::Authority as Elsewhere;
+use crate::plan::authority::Keys;
 use crate::plan::certificates;
 use crate::plan::network;
 
@@ -25,24 +29,56 @@ use crate::plan::network;
 pub fn prepare(
     topology: &Topology,
     observation: &Observation,
-    secrets: &OperatorSecrets,
+    keys: &Keys,
     now: Timestamp,
 ) -> Result<Material, PkiError> {
+    let secrets = match keys {
+        Keys::Held(secrets) => secrets,
+        Keys::Elsewhere(authority) => return Ok(without_keys(topology, observation, authority, now)),
+    };
     let authority = Authority::open(topology.name(), &secrets.ca)?;
-    let to_replace = certificates::to_replace(topology, observation, &secrets.ca.certificate, now);
+    let (ca, days) = (&secrets.ca.certificate, pki::RENEW_BEFORE_DAYS);
+    let to_replace = certificates::to_replace(topology, observation, ca, days, now);
     let mut leaves: BTreeMap<ServerName, Leaf> = BTreeMap::new();
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
         leaves.insert(server.name.clone(), issue(&authority, topology, observation, server, now)?);
     }
     Ok(Material {
         run: run_name(now),
-        ca_certificate: secrets.ca.certificate.clone(),
+        ca_certificate: Some(secrets.ca.certificate.clone()),
+        elsewhere: None,
         leaves,
         certificates_to_replace: to_replace,
-        replication_password: secrets.replication.password.clone(),
-        replication_verifier: secrets.replication.verifier.clone(),
-        replication_verifier_sha256: secrets.replication.verifier_sha256(),
+        replication: Some(Replication {
+            password: secrets.replication.password.clone(),
+            verifier: secrets.replication.verifier.clone(),
+            verifier_sha256: secrets.replication.verifier_sha256(),
+        }),
     })
+}
+
+/// The material where another machine holds the CA: servers keep their certificates and passwords, as long as they serve at all.
+fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Elsewhere, now: Timestamp) -> Material {
+    let ca = elsewhere.certificate.as_deref().unwrap_or_default();
+    let mut needs = certificates::to_replace(topology, observation, ca, 0, now);
+    if topology.common().replication.authentication == Authentication::ScramSha256 {
+        let has_password = |server: &Server| {
+            let seen = observation.server(&server.name)?;
+            seen.files.get(&seen.layout.known()?.own("passfile"))?.known()
+        };
+        for server in topology.servers().filter(|server| has_password(server).is_none()) {
+            let reason = "the password of role replicator is not there".to_owned();
+            needs.entry(server.name.clone()).or_insert(reason);
+        }
+    }
+    Material {
+        run: run_name(now),
+        ca_certificate: None,
+        elsewhere: Some(elsewhere.clone()),
+        leaves: BTreeMap::new(),
+        certificates_to_replace: needs,
+        replication: None,
+    }
 }
 
 fn issue(

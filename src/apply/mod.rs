@@ -16,7 +16,6 @@ pub mod run;
 mod wishes;
 pub mod worker;
 
-pub use report::Outcome;
 pub use report::RunReport;
 pub use report::StepReport;
 pub use run::Run;

@@ -24,7 +24,6 @@ use crate::state::StateError;
 use crate::state::journal::Entry;
 use crate::state::journal::JournalFile;
 use crate::state::journal::RunResult;
-use crate::state::journal::StepOutcome;
 
 /// The operator's journal of one run. That it cannot be written is told once, and stops nothing.
 #[derive(Debug, Default)]
@@ -108,13 +107,7 @@ impl<W: Work, H: Host> Work for Recorded<'_, W, H> {
             false,
         );
         let end = self.work.work(id, step, leave).await;
-        let outcome = match &end {
-            End::Done => StepOutcome::Done,
-            End::LeftRunning => StepOutcome::LeftRunning,
-            End::NotBegun(_) => StepOutcome::NotStarted,
-            End::Failed(_) => StepOutcome::Failed,
-            End::Unknown(_) => StepOutcome::Unknown,
-        };
+        let outcome = end.outcome();
         let commands = match step.server.as_ref().and_then(|name| self.logins.get(name)) {
             Some(login) => step.commands().iter().map(|argv| argv.line(login)).collect(),
             None => Vec::new(),

@@ -9,22 +9,7 @@ use crate::diagnostic::Failure;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::plan::StepId;
-
-/// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It did its work.
-    Done,
-    /// It failed.
-    Failed,
-    /// The connection broke while it ran: whether it did its work is not known (hazard 92).
-    Unknown,
-    /// It goes on, on the server, without this run.
-    LeftRunning,
-    /// It was not started, since a step before it failed or the operator stopped the run.
-    NotStarted,
-}
+use crate::state::journal::Outcome;
 
 /// One step's result.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -24,7 +24,6 @@ use crate::apply::lock::Standing;
 use crate::apply::record;
 use crate::apply::record::Journal;
 use crate::apply::record::Recorded;
-use crate::apply::report::Outcome;
 use crate::apply::report::RunReport;
 use crate::apply::report::StepReport;
 use crate::apply::wishes::Wishes;
@@ -45,6 +44,7 @@ use crate::remote::Host;
 use crate::remote::RemoteError;
 use crate::state::StateDir;
 use crate::state::journal::Entry;
+use crate::state::journal::Outcome;
 use crate::state::journal::RunResult;
 
 /// The code of a run that the operator stopped.
@@ -284,6 +284,7 @@ pub(super) mod tests {
     use crate::plan::offline;
     use crate::postgres::Tls;
     use crate::remote::Output;
+    use crate::remote::Relay;
     use crate::ui::samples;
 
     /// A server whose commands run here; its batches are counted.
@@ -331,6 +332,11 @@ pub(super) mod tests {
         async fn forward(&self, target: &str, _: u16) -> Result<std::path::PathBuf, RemoteError> {
             let (server, target) = (self.name.clone(), target.to_owned());
             Err(RemoteError::Forward { server, target, detail: String::new() })
+        }
+
+        async fn relay(&self, command: &Argv, login: &Login) -> Result<Relay, RemoteError> {
+            let (server, line) = (self.name.clone(), command.line(login));
+            Err(RemoteError::Disconnected { server, line, detail: String::new() })
         }
     }
 
@@ -518,7 +524,10 @@ pub(super) mod tests {
         }
         let topology = samples::topology();
         let plan = Plan { topology: topology.name().clone(), steps: builder.finish(), settings: vec![], notes: vec![] };
-        let secrets = OperatorSecrets::complete(StoredSecrets::default(), topology.name(), Timestamp::now()).unwrap().0;
+        let secrets =
+            OperatorSecrets::complete(StoredSecrets::default(), topology.name(), "ops@laptop", Timestamp::now())
+                .unwrap()
+                .0;
         let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
         let logins = BTreeMap::from([(name, Login { user: "ops".into(), root: RootAccess::None })]);
         let run = Run {
@@ -526,7 +535,7 @@ pub(super) mod tests {
             observation: &place.observation,
             hosts: &place.hosts,
             logins: &logins,
-            sessions: &Sessions::new(&topology, &place.observation, &place.hosts, tls),
+            sessions: &Sessions::new(&topology, &place.observation, &place.hosts, Some(tls)),
             state: &StateDir::at(place.dir.path().join("state")),
             holder: holder("r1", "s1"),
             attested: vec![],

@@ -9,11 +9,11 @@ use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observation::Role;
 
-/// Roles that an earlier version of pgstead made, and that lack what this one relies on. A standby has them of its primary.
-pub(super) fn check_roles(name: &ServerName, instance: &Instance) -> Option<Finding> {
+/// Roles of a primary that an earlier version of pgstead made, and that lack what this one relies on. A standby has them of it.
+pub(super) fn check_roles(name: &ServerName, primary: &Instance) -> Option<Finding> {
     let lacks = |(role, row): (&String, &Role)| (row.complete == Some(false)).then(|| role.clone());
-    let roles: Vec<String> = instance.roles.iter().filter_map(lacks).collect();
-    (!instance.in_recovery && !roles.is_empty()).then(|| {
+    let roles: Vec<String> = primary.roles.iter().filter_map(lacks).collect();
+    (!roles.is_empty()).then(|| {
         Finding::remark(
             Diagnostic::warning(
                 "role-outdated",

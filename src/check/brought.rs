@@ -3,13 +3,14 @@
 
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::judge::Writes;
+use crate::model::identity::Configuration;
 use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::brought::TABLE;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::parameters;
 
 /// L14: nothing ends, delays or leads astray the replay of one server, now or once it is a standby.
@@ -20,7 +21,9 @@ pub(super) fn check_brought(
     instance: &Instance,
 ) -> Vec<Finding> {
     let name = &server.name;
-    let is_kept = identity::configuration(seen) == Configuration::Kept;
+    let state = ServerState::of_seen(seen);
+    let is_kept = state.configuration() == Configuration::Kept;
+    let is_primary = state.writes() == Writes::Now;
     let wanted = parameters::of_inventory(topology, server);
     let mut findings = Vec::new();
     // Whom a standby dials, and by which slot, is judged with its link.
@@ -31,8 +34,7 @@ pub(super) fn check_brought(
         };
         let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
         // The operator's own files may say so: our file takes it back as soon as this is a standby.
-        let is_undone =
-            is_kept && !instance.in_recovery && !from.ends_with("/postgresql.auto.conf") && from != "command line";
+        let is_undone = is_kept && is_primary && !from.ends_with("/postgresql.auto.conf") && from != "command line";
         let stops = one.ends_recovery || one.name == "recovery_target_timeline";
         let message = if one.name == "recovery_target_timeline" {
             format!("server \"{name}\": recovery_target_timeline is not latest")

@@ -14,10 +14,19 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Server;
+use crate::model::topology::Topology;
 use crate::pki;
 use crate::pki::CertificateFacts;
+use crate::plan::authority;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
+
+/// Tells where another machine holds the CA. What servers serve is judged by the CA's certificate, which they have.
+pub(super) fn authority_elsewhere(topology: &Topology, evidence: &Evidence) -> Option<Finding> {
+    let [message, facts, help] = evidence.elsewhere.as_ref()?.told(topology.name());
+    let diagnostic = Diagnostic::note("authority-elsewhere", message).detail(facts).hint(help);
+    Some(Finding::remark(diagnostic).of_topology())
+}
 
 /// Judges the certificates of one server.
 pub(super) fn check_certificates(
@@ -32,20 +41,20 @@ pub(super) fn check_certificates(
     let text = |file: &str| seen.files.get(&layout.own(file)).and_then(Observed::known)?.content.as_deref();
     let (of_server, of_client) = (text("tls/server.crt"), text("tls/client.crt"));
     let on_disk = of_server.and_then(|pem| judge.read("server certificate", pem));
-    let served = match evidence.served.as_ref().and_then(|all| all.get(&server.name)) {
-        Some(Observed::Known(pem)) => judge.read("served certificate", pem),
-        Some(Observed::Unreadable(why)) => {
+    let served = match evidence.served.as_ref().and_then(|all| all.get(&server.name)).map(Observed::look) {
+        Some(Ok(Some(pem))) => judge.read("served certificate", pem),
+        Some(Err(why)) => {
             judge.findings.push(Finding::unknown(
                 Diagnostic::error(
                     "certificate-not-seen",
                     format!("server \"{}\": which certificate it serves could not be seen", server.name),
                 )
                 .server(&server.name)
-                .detail(why.clone()),
+                .detail(why),
             ));
             None
         }
-        Some(Observed::Absent) | None => None,
+        Some(Ok(None)) | None => None,
     };
     if let (Some(served), Some(on_disk)) = (&served, &on_disk)
         && served.fingerprint_sha256 != on_disk.fingerprint_sha256
@@ -63,6 +72,26 @@ pub(super) fn check_certificates(
             ),
             "Reload the instance: SELECT pg_reload_conf();",
         );
+    }
+    let shown = evidence.served.as_ref().and_then(|all| all.get(&server.name)).and_then(Observed::known);
+    if let (Some(shown), Some(authority), Some(served)) = (shown, &evidence.authority, &served)
+        && pki::verify_signed_by(shown, authority).is_err()
+    {
+        judge.wrong(
+            "certificate-foreign",
+            "it serves a certificate that the CA of this topology has not signed",
+            format!(
+                "It is for \"{}\", signed by \"{}\", SHA-256 {}…. Whoever verifies the server refuses it.",
+                served.subject_cn,
+                served.issuer_cn,
+                &served.fingerprint_sha256[..16]
+            ),
+            "Find out who answers there, and who installed it: pgstead history --servers. \"pgstead plan\" shows what would be installed.",
+        );
+    }
+    if let Some(why) = evidence.by_socket.get(&server.name) {
+        let diagnostic = Diagnostic::warning("asked-by-socket", authority::asked_by_socket(&server.name));
+        judge.findings.push(Finding::remark(diagnostic.server(&server.name).detail(why.clone())));
     }
     if let Some(facts) = served.as_ref().or(on_disk.as_ref()) {
         judge.lasts("server certificate", facts, "Standbys and clients that connect anew refuse it.");

@@ -153,9 +153,14 @@ fn capital(text: &str) -> String {
 }
 
 /// L20: the archiver of one server does its work.
-pub(super) fn check_archiver(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> Vec<Finding> {
+pub(super) fn check_archiver(
+    name: &ServerName,
+    is_primary: bool,
+    instance: &Instance,
+    thresholds: &Thresholds,
+) -> Vec<Finding> {
     let mode = instance.settings.get("archive_mode").map_or("", |setting| setting.setting.as_str());
-    let archives = mode == "always" || (mode == "on" && !instance.in_recovery);
+    let archives = mode == "always" || (mode == "on" && is_primary);
     let Some(archiver) = instance.health.archiver.as_ref().filter(|_| archives) else { return Vec::new() };
     let mut findings = Vec::new();
     let last = archiver.last_archived_wal.as_deref().unwrap_or("none");
@@ -208,17 +213,17 @@ pub(super) fn check_archive_directory(
 
 /// L20: a segment went through the archive.
 pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> Vec<Finding> {
-    let finding = match &evidence.archive {
-        None | Some(Observed::Absent) => return Vec::new(),
-        Some(Observed::Unreadable(why)) => Finding::unknown(
+    let finding = match evidence.archive.as_ref().map(Observed::look) {
+        None | Some(Ok(None)) => return Vec::new(),
+        Some(Err(why)) => Finding::unknown(
             Diagnostic::error(
                 "archive-unknown",
                 format!("server \"{primary}\": no segment could be sent through the archive"),
             )
             .server(primary)
-            .detail(why.clone()),
+            .detail(why),
         ),
-        Some(Observed::Known(trip)) if trip.archived_ms.is_none() => Finding::unhealthy(
+        Some(Ok(Some(trip))) if trip.archived_ms.is_none() => Finding::unhealthy(
             Diagnostic::error(
                 "archive-late",
                 format!(
@@ -231,9 +236,9 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
             .detail("pg_stat_archiver names no segment as late as that. What was committed since the last archived segment exists on the servers alone.")
             .hint("Look at archive_command's words in the log, and at its processes."),
         ),
-        Some(Observed::Known(trip)) => match &trip.copy_equal {
-            Observed::Known(true) => return Vec::new(),
-            Observed::Known(false) => Finding::unhealthy(
+        Some(Ok(Some(trip))) => match trip.copy_equal.look() {
+            Ok(Some(true)) => return Vec::new(),
+            Ok(Some(false)) => Finding::unhealthy(
                 Diagnostic::error(
                     "archive-differs",
                     format!("server \"{primary}\": the archive's copy of {} is not equal", trip.segment),
@@ -251,7 +256,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
                 .detail(format!(
                     "The archiver says that it arrived after {} ms. {}",
                     trip.archived_ms.unwrap_or_default(),
-                    other.unreadable().unwrap_or("archive_command does not tell where the copy is.")
+                    other.err().unwrap_or("archive_command does not tell where the copy is.")
                 )),
             ),
         },

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::check::Canaries;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::plan::authority::Authority;
 
 /// What was tried and sampled. What is none was not tried.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,6 +25,12 @@ pub struct Evidence {
     pub samples: BTreeMap<ServerName, Observed<Vec<Sample>>>,
     /// The certificate that each server serves, as PEM (L16).
     pub served: Option<BTreeMap<ServerName, Observed<String>>>,
+    /// The certificate of the topology's CA, PEM: this machine's, or what the servers show where another machine holds it.
+    pub authority: Option<String>,
+    /// Who holds the CA, where this machine does not.
+    pub elsewhere: Option<Authority>,
+    /// The servers that were asked through their local sockets although this machine has a certificate, and why.
+    pub by_socket: BTreeMap<ServerName, String>,
     /// What `pg_amcheck` said, by standby (L12).
     pub amcheck: Option<BTreeMap<ServerName, Observed<Vec<Amcheck>>>>,
     /// A segment's way into the archive (L20).

@@ -23,24 +23,24 @@ pub fn check_files(name: &ServerName, seen: &ServerObservation, layout: &Layout)
 /// A key that others may read, or that is gone: what runs goes on, and the next restart or reconnect fails.
 fn check_key(name: &ServerName, seen: &ServerObservation, path: &str) -> Option<Finding> {
     let mends = "\"pgstead bootstrap\" replaces key and certificate.";
-    match seen.files.get(path)? {
-        Observed::Known(fact) if fact.mode == "600" => None,
-        Observed::Known(fact) => Some(Finding::unhealthy(
+    match seen.files.get(path)?.look() {
+        Ok(Some(fact)) if fact.mode == "600" => None,
+        Ok(Some(fact)) => Some(Finding::unhealthy(
             Diagnostic::error("key-exposed", format!("server \"{name}\": {path} has mode {}, not 600", fact.mode))
                 .server(name)
                 .detail("PostgreSQL uses no private key that others may read: the next restart or reconnect fails.")
                 .hint(mends),
         )),
-        Observed::Absent => Some(Finding::unhealthy(
+        Ok(None) => Some(Finding::unhealthy(
             Diagnostic::error("key-missing", format!("server \"{name}\": {path} is not there"))
                 .server(name)
                 .detail("The next restart or reconnect fails.")
                 .hint(mends),
         )),
-        Observed::Unreadable(why) => Some(Finding::unknown(
+        Err(why) => Some(Finding::unknown(
             Diagnostic::error("key-unreadable", format!("server \"{name}\": could not look at {path}"))
                 .server(name)
-                .detail(why.clone()),
+                .detail(why),
         )),
     }
 }
@@ -71,7 +71,7 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
             let (code, what) = match fact {
                 Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
                 // Without these it is more than a remark.
-                Observed::Absent if path == layout.own("role") => return None,
+                Observed::Absent if path == layout.role_file() => return None,
                 Observed::Absent => ("file-missing", "is missing"),
                 _ => return None,
             };

@@ -4,6 +4,8 @@
 
 use crate::check::Finding;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::layout::START_GUARD;
 use crate::model::layout::START_REFUSED;
@@ -14,7 +16,6 @@ use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::guard;
 use crate::plan::guard::PEERS;
-use crate::plan::identity::Identity;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
 
@@ -23,7 +24,7 @@ pub fn check_guard(topology: &Topology, name: &ServerName, seen: &ServerObservat
     if seen.files.get(&layout.own("manifest")).and_then(Observed::known).is_none() {
         return Vec::new();
     }
-    let unfinished = check_unfinished(topology, name, seen, layout);
+    let unfinished = check_unfinished(topology, name, ServerState::of_seen(seen));
     let marked = check_mark(topology.name(), name, seen, layout);
     let asked = check_asked(topology.name(), name, seen, layout).or_else(|| check_changed(name, seen, layout));
     let asked = asked.or_else(|| check_outdated(topology, name, seen));
@@ -43,13 +44,8 @@ pub fn last_refusal<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<
 }
 
 /// A primary that was about to hand over: whatever it is now, its next start is refused.
-fn check_unfinished(
-    topology: &Topology,
-    name: &ServerName,
-    seen: &ServerObservation,
-    layout: &Layout,
-) -> Option<Finding> {
-    let successor = guard::successor(seen, layout)?;
+fn check_unfinished(topology: &Topology, name: &ServerName, server: ServerState<'_>) -> Option<Finding> {
+    let successor = server.successor()?;
     if !topology.servers().any(|server| server.name.as_str() == successor) {
         let message =
             format!("server \"{name}\" was about to hand over to \"{successor}\", which is not in the inventory");
@@ -85,8 +81,8 @@ fn check_asked(
         Some(Finding::unknown(diagnostic.server(name).detail(why.to_owned())))
     };
     for path in files(layout) {
-        match seen.files.get(&path) {
-            Some(Observed::Absent) if path == layout.own(PEERS) => {
+        match seen.files.get(&path).map(Observed::look) {
+            Some(Ok(None)) if path == layout.own(PEERS) => {
                 let message = format!("server \"{name}\": {path} is not there");
                 let diagnostic = Diagnostic::error("start-guard-missing", message).server(name);
                 return Some(Finding::unhealthy(
@@ -95,26 +91,26 @@ fn check_asked(
                         .hint(MENDS),
                 ));
             }
-            Some(Observed::Absent) => {
+            Some(Ok(None)) => {
                 return missing(
                     format!("{path} is not there"),
                     "Nothing checks what the instance is before it starts.",
                 );
             }
-            Some(Observed::Unreadable(why)) => return unreadable(format!("could not look at {path}"), why),
-            Some(Observed::Known(_)) | None => {}
+            Some(Err(why)) => return unreadable(format!("could not look at {path}"), why),
+            Some(Ok(Some(_))) | None => {}
         }
     }
     let unit = layout.unit.as_deref()?;
-    match &seen.service {
-        Observed::Known(service) => {
+    match seen.service.look() {
+        Ok(Some(service)) => {
             let asked = service.runs_before_start(&layout.start_guard(topology, name))?;
             let message = format!("{unit} does not ask the start guard");
             let why = "The service manager has not read the guard's drop-in, or another file overrides it.";
             if asked { None } else { missing(message, why) }
         }
-        Observed::Unreadable(why) => unreadable(format!("could not see what {unit} does before a start"), why),
-        Observed::Absent => None,
+        Err(why) => unreadable(format!("could not see what {unit} does before a start"), why),
+        Ok(None) => None,
     }
 }
 
@@ -175,10 +171,10 @@ fn check_mark(
     layout: &Layout,
 ) -> Option<Finding> {
     let data = seen.data_directory.known().filter(|data| data.entries > 0)?;
-    let what = match &data.identity {
-        Observed::Absent => "has no mark".to_owned(),
-        Observed::Unreadable(_) => return None,
-        Observed::Known(text) => match Identity::parse(text) {
+    let what = match data.identity.look() {
+        Ok(None) => "has no mark".to_owned(),
+        Err(_) => return None,
+        Ok(Some(text)) => match Identity::parse(text) {
             Some(mark) if mark.topology == topology.as_str() && mark.server == name.as_str() => return None,
             Some(mark) => format!("has the mark of server \"{}\" of topology \"{}\"", mark.server, mark.topology),
             None => "has a mark that nobody understands".to_owned(),

@@ -9,50 +9,53 @@ use crate::check::Verdict;
 use crate::check::log;
 use crate::check::slots;
 use crate::diagnostic::Diagnostic;
-use crate::model::lsn::Lsn;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
+use crate::judge::link::Receiving;
+use crate::judge::link::Sending;
+use crate::judge::link::Upstream;
+use crate::judge::link::behind_bytes;
+use crate::judge::link::connected;
+use crate::judge::link::is_receiving;
+use crate::judge::link::is_streaming;
+use crate::judge::wal::received;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
 use crate::plan::network;
 use crate::render::hba::roles;
 
-fn instance<'a>(observation: &'a Observation, name: &ServerName) -> Option<&'a Instance> {
-    observation.server(name)?.instance.known()
-}
-
 /// Says why an instance could not be asked.
-fn why_not_seen(observation: &Observation, name: &ServerName) -> String {
-    let of_server = observation.servers.get(name);
-    let of_instance = of_server.and_then(Observed::known).map(|seen| &seen.instance);
-    if matches!(of_instance, Some(Observed::Absent)) {
-        return "No instance runs there.".to_owned();
+fn why_not_seen(server: ServerState<'_>) -> String {
+    match server.role {
+        _ if server.is_stopped() => "No instance runs there.".to_owned(),
+        Role::Unknown(why) => why.to_owned(),
+        _ => String::new(),
     }
-    let why = of_server.and_then(Observed::unreadable).or(of_instance.and_then(Observed::unreadable));
-    why.unwrap_or("It was not observed.").to_owned()
 }
 
-/// The walsender of a link: of a name there must be one, and `pg_basebackup` is not one (L4).
-fn senders<'a>(upstream: &'a Instance, link: &Link) -> Vec<&'a Sender> {
-    upstream.senders.iter().filter(|sender| sender.application_name == link.standby.as_str()).collect()
+/// The walsender of a link, the first of several.
+fn sender<'a>(state: &State<'a>, link: &Link) -> Option<&'a Sender> {
+    match state.link(link).sending {
+        Sending::One(sender) | Sending::Several(sender, _) => Some(sender),
+        Sending::Unknown | Sending::Nobody => None,
+    }
 }
 
 /// Returns what the report says of one link.
 pub fn report(
-    observation: &Observation,
+    state: &State<'_>,
     primary: &ServerName,
     link: &Link,
     evidence: &Evidence,
     findings: &[Finding],
 ) -> LinkReport {
-    let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
-    let position = instance(observation, primary).and_then(|instance| instance.positions.current);
-    let replayed = instance(observation, &link.standby).and_then(|instance| instance.positions.replay);
+    let sender = sender(state, link);
+    let behind = state.instance(primary).zip(state.instance(&link.standby));
     LinkReport {
         upstream: link.upstream.clone(),
         standby: link.standby.clone(),
@@ -66,8 +69,7 @@ pub fn report(
             .and_then(|canaries| canaries.get(&link.standby))
             .and_then(Observed::known)
             .and_then(|canary| canary.arrived_ms),
-        // The two positions are read at slightly different moments; a standby seen later may look ahead.
-        lag_bytes: position.zip(replayed).map(|(position, replayed)| position.bytes_ahead_of(replayed).max(0)),
+        lag_bytes: behind.and_then(|(primary, standby)| behind_bytes(primary, standby)).map(|bytes| bytes.max(0)),
         verdict: findings
             .iter()
             .filter(|finding| finding.decides(link))
@@ -78,30 +80,24 @@ pub fn report(
 }
 
 /// Judges all links.
-pub fn check_links(
-    topology: &Topology,
-    observation: &Observation,
-    primary: &ServerName,
-    links: &[Link],
-    evidence: &Evidence,
-) -> Vec<Finding> {
-    let thresholds = &topology.common().thresholds;
-    let rate = instance(observation, primary)
-        .and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
+pub fn check_links(state: &State<'_>, primary: &ServerName, links: &[Link], evidence: &Evidence) -> Vec<Finding> {
+    let thresholds = &state.topology.common().thresholds;
+    let rate =
+        state.instance(primary).and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
     let mut findings = Vec::new();
     for link in links {
         let mut of_link = Vec::new();
-        of_link.extend(check_sender(topology, observation, link, evidence));
-        of_link.extend(instance(observation, &link.upstream).into_iter().flat_map(|upstream| {
-            let sender = match senders(upstream, link).as_slice() {
-                [one] => Some(*one),
+        of_link.extend(check_sender(state, link, evidence));
+        of_link.extend(state.instance(&link.upstream).into_iter().flat_map(|upstream| {
+            let sender = match state.link(link).sending {
+                Sending::One(sender) => Some(sender),
                 _ => None,
             };
             slots::check_own_slot(upstream, link, sender, rate, thresholds)
         }));
-        of_link.extend(check_receiver(topology, observation, link));
-        of_link.extend(check_replay(observation, primary, link, thresholds));
-        of_link.extend(check_samples(observation, link, evidence, thresholds));
+        of_link.extend(check_receiver(state, link));
+        of_link.extend(check_replay(state, primary, link, thresholds));
+        of_link.extend(check_samples(state, link, evidence, thresholds));
         let canaries = evidence.canaries.as_ref();
         of_link.extend(canaries.map(|canaries| check_canary(link, primary, canaries)).unwrap_or_default());
         findings.extend(of_link.into_iter().map(|finding| finding.on(link)));
@@ -110,44 +106,40 @@ pub fn check_links(
 }
 
 /// L4: the upstream's view.
-fn check_sender(topology: &Topology, observation: &Observation, link: &Link, evidence: &Evidence) -> Vec<Finding> {
+fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Finding> {
     let Link { upstream, standby } = link;
-    let Some(seen) = instance(observation, upstream) else {
-        return vec![Finding::unknown(
-            Diagnostic::error(
-                "upstream-not-seen",
-                format!("link {upstream} → {standby}: \"{upstream}\" could not be asked"),
-            )
-            .server(upstream)
-            .detail(why_not_seen(observation, upstream)),
-        )];
-    };
-    let mut findings = Vec::new();
     let slot = standby.slot_name();
-    let sender = match senders(seen, link).as_slice() {
-        [one] => *one,
-        [] => {
-            findings.push(Finding::unhealthy(not_connected(observation, link, evidence)));
-            return findings;
+    let sender = match state.link(link).sending {
+        Sending::One(sender) => sender,
+        Sending::Unknown => {
+            return vec![Finding::unknown(
+                Diagnostic::error(
+                    "upstream-not-seen",
+                    format!("link {upstream} → {standby}: \"{upstream}\" could not be asked"),
+                )
+                .server(upstream)
+                .detail(why_not_seen(state.server(upstream))),
+            )];
         }
-        several => {
-            findings.push(Finding::unhealthy(
+        Sending::Nobody => return vec![Finding::unhealthy(not_connected(state, link, evidence))],
+        Sending::Several(_, several) => {
+            return vec![Finding::unhealthy(
                 Diagnostic::error(
                     "several-senders",
-                    format!("link {upstream} → {standby}: {} connections call themselves \"{standby}\"", several.len()),
+                    format!("link {upstream} → {standby}: {several} connections call themselves \"{standby}\""),
                 )
                 .server(upstream)
                 .hint("A name must be unique, or synchronous replication counts the wrong server."),
-            ));
-            return findings;
+            )];
         }
     };
+    let mut findings = Vec::new();
     let mut wrong = |code, what: String| {
         let message = format!("link {upstream} → {standby}: {what}");
         let diagnostic = Diagnostic::error(code, message).server(upstream);
         findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_replication on \"{upstream}\" says so."))));
     };
-    if sender.state != "streaming" {
+    if !is_streaming(sender) {
         wrong("not-streaming", format!("its state is {}", sender.state));
     }
     if sender.usename != roles::REPLICATOR {
@@ -177,9 +169,10 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link, evi
             format!("its client certificate is {}", sender.client_dn.as_deref().unwrap_or("none")),
         );
     }
+    let State { topology, observation, .. } = *state;
     let known = topology.server(standby).map(|server| network::sources(topology, observation, server));
     if let (Some(known), Some(Ok(found))) = (known, sender.client_addr.as_ref().map(|text| text.parse()))
-        && observation.server(standby).is_some()
+        && state.seen(standby).is_some()
         && !known.contains(&found)
     {
         wrong("wrong-address", format!("it comes from {found}, which is not an address of \"{standby}\""));
@@ -188,11 +181,11 @@ fn check_sender(topology: &Topology, observation: &Observation, link: &Link, evi
 }
 
 /// Says that a standby is not connected, and why, by its own log.
-fn not_connected(observation: &Observation, link: &Link, evidence: &Evidence) -> Diagnostic {
+fn not_connected(state: &State<'_>, link: &Link, evidence: &Evidence) -> Diagnostic {
     let Link { upstream, standby } = link;
     let message = format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\"");
     let diagnostic = Diagnostic::error("no-sender", message).server(upstream);
-    if observation.server(standby).is_some_and(|seen| seen.instance.is_absent()) {
+    if state.server(standby).is_stopped() {
         return diagnostic.hint(format!("It connects by itself once the instance on \"{standby}\" runs."));
     }
     let log = evidence.logs.get(standby).and_then(Observed::known);
@@ -208,50 +201,43 @@ fn not_connected(observation: &Observation, link: &Link, evidence: &Evidence) ->
 }
 
 /// L5: the standby's own view.
-fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -> Vec<Finding> {
+fn check_receiver(state: &State<'_>, link: &Link) -> Vec<Finding> {
     let Link { upstream, standby } = link;
-    let Some(seen) = instance(observation, standby) else {
+    let receiving = state.link(link).receiving;
+    if receiving == Receiving::Unknown {
         return vec![Finding::unknown(
             Diagnostic::error(
                 "standby-not-seen",
                 format!("link {upstream} → {standby}: \"{standby}\" could not be asked"),
             )
             .server(standby)
-            .detail(why_not_seen(observation, standby)),
+            .detail(why_not_seen(state.server(standby))),
         )];
-    };
+    }
     let mut findings = Vec::new();
     let mut wrong = |code, what: String| {
         let message = format!("link {upstream} → {standby}: {what}");
         let diagnostic = Diagnostic::error(code, message).server(standby);
         findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_wal_receiver on \"{standby}\" says so."))));
     };
-    let Some(receiver) = &seen.receiver else {
+    let Receiving::From(receiver, from) = receiving else {
         wrong("no-receiver", format!("\"{standby}\" receives no WAL"));
         return findings;
     };
-    if receiver.status != "streaming" {
+    if !is_receiving(receiver) {
         wrong("receiver-not-streaming", format!("the WAL receiver's status is {}", receiver.status));
     }
-    if let Some(server) = topology.server(upstream) {
-        let host = server.address.to_string();
-        if receiver.sender_host.as_ref() != Some(&host) || receiver.sender_port != Some(server.port) {
-            let found = receiver.sender_host.as_deref().unwrap_or("none");
-            let port = receiver.sender_port.map_or(String::new(), |port| format!(" port {port}"));
-            let is_ours = |other: &Server| receiver.sender_host.as_deref() == Some(&*other.address.to_string());
-            if receiver.sender_host.is_some() && !topology.servers().any(is_ours) {
-                wrong(
-                    "upstream-outside",
-                    format!(
-                        "the WAL receiver is connected to {found}{port}, which is no server of the inventory: it may be a second primary"
-                    ),
-                );
-            } else {
-                wrong(
-                    "wrong-upstream",
-                    format!("the WAL receiver is connected to {found}{port}, not to {host} port {}", server.port),
-                );
-            }
+    if let Some(server) = state.topology.server(upstream).filter(|_| from != Upstream::Server(upstream)) {
+        let found = connected(receiver);
+        let wanted = format!("{} port {}", server.address, server.port);
+        match from {
+            Upstream::Elsewhere(Some(_)) => wrong(
+                "upstream-outside",
+                format!(
+                    "the WAL receiver is connected to {found}, which is no server of the inventory: it may be a second primary"
+                ),
+            ),
+            _ => wrong("wrong-upstream", format!("the WAL receiver is connected to {found}, not to {wanted}")),
         }
     }
     if !receiver.conninfo.contains("sslmode=verify-full") {
@@ -260,7 +246,7 @@ fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -
             "the WAL receiver does not verify its upstream's certificate (sslmode is not verify-full)".to_owned(),
         );
     }
-    let authority = observation.server(standby).and_then(|seen| seen.layout.known()).map(|layout| layout.own("ca.crt"));
+    let authority = state.seen(standby).and_then(|seen| seen.layout.known()).map(|layout| layout.own("ca.crt"));
     let found = receiver.conninfo.split_once("sslrootcert=").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
     if let Some(authority) = authority
         && found != Some(authority.as_str())
@@ -279,29 +265,29 @@ fn check_receiver(topology: &Topology, observation: &Observation, link: &Link) -
 }
 
 /// L8 and L9: replay goes on, and is near.
-fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, thresholds: &Thresholds) -> Vec<Finding> {
+fn check_replay(state: &State<'_>, primary: &ServerName, link: &Link, thresholds: &Thresholds) -> Vec<Finding> {
     let Link { upstream, standby } = link;
-    let Some(seen) = instance(observation, standby) else { return Vec::new() };
+    let Some(seen) = state.instance(standby) else { return Vec::new() };
     let mut findings = Vec::new();
-    if let Some(state) = seen.replay_pause_state.as_deref().filter(|state| *state != "not paused") {
+    if let Some(paused) = seen.replay_pause_state.as_deref().filter(|paused| *paused != "not paused") {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
                 "replay-paused",
-                format!("link {upstream} → {standby}: replay on \"{standby}\" is {state}"),
+                format!("link {upstream} → {standby}: replay on \"{standby}\" is {paused}"),
             )
             .server(standby)
             .hint("SELECT pg_wal_replay_resume(); there, once it is known why it was paused."),
         ));
     }
-    findings.extend(check_ahead(observation, primary, link, seen));
-    let position = instance(observation, primary).and_then(|instance| instance.positions.current);
-    if let Some((position, replayed)) = position.zip(seen.positions.replay) {
-        let behind = u64::try_from(position.bytes_ahead_of(replayed)).unwrap_or(0);
+    findings.extend(check_ahead(state, primary, link, seen));
+    let reference = state.instance(primary);
+    if let Some((primary, bytes)) = reference.and_then(|primary| Some((primary, behind_bytes(primary, seen)?))) {
+        let behind = u64::try_from(bytes).unwrap_or(0);
         let message = format!("link {upstream} → {standby}: \"{standby}\" is {} MB behind", behind >> 20);
         let lag = |diagnostic: Diagnostic| {
             diagnostic
                 .server(standby)
-                .detail(stages(observation, link, position, seen))
+                .detail(stages(primary, sender(state, link), seen))
                 .hint("Waiting for replay: look for long queries there. Not arrived: look at the network.")
         };
         if behind >= thresholds.lag_error_bytes {
@@ -316,10 +302,10 @@ fn check_replay(observation: &Observation, primary: &ServerName, link: &Link, th
 /// A standby has nothing that its primary lacks, unless the primary was put back to an older state. One that receives WAL is
 /// looked at at another moment than the primary, and may have more by then: but no more than its upstream last said there is.
 /// Such a one may stream all the same, from the beginning of the segment, and nobody notices that it does not get on.
-fn check_ahead(observation: &Observation, primary: &ServerName, link: &Link, seen: &Instance) -> Option<Finding> {
+fn check_ahead(state: &State<'_>, primary: &ServerName, link: &Link, seen: &Instance) -> Option<Finding> {
     let Link { upstream, standby } = link;
-    let reference = instance(observation, primary)?;
-    let (current, has) = (reference.positions.current?, seen.positions.receive.max(seen.positions.replay)?);
+    let reference = state.instance(primary)?;
+    let (current, has) = (reference.positions.current?, received(seen)?);
     let end = match &seen.receiver {
         Some(receiver) => current.max(receiver.latest_end_lsn?),
         None => current,
@@ -343,12 +329,11 @@ fn check_ahead(observation: &Observation, primary: &ServerName, link: &Link, see
 }
 
 /// Says in which stage the bytes are that a standby is behind: not sent, on the way, or waiting for replay (L8).
-fn stages(observation: &Observation, link: &Link, position: Lsn, seen: &Instance) -> String {
-    let sender = instance(observation, &link.upstream).and_then(|upstream| senders(upstream, link).first().copied());
+fn stages(primary: &Instance, sender: Option<&Sender>, seen: &Instance) -> String {
     let sent = sender.and_then(|sender| sender.sent_lsn);
     let flushed = sender.and_then(|sender| sender.flush_lsn).or(seen.positions.receive);
     let stages = [
-        (Some(position), sent, "not sent"),
+        (primary.positions.current, sent, "not sent"),
         (sent, flushed, "sent and not on its disk"),
         (flushed, seen.positions.replay, "on its disk and wait for replay"),
     ];
@@ -360,7 +345,7 @@ fn stages(observation: &Observation, link: &Link, position: Lsn, seen: &Instance
 }
 
 /// L6 and L8 over time: the upstream hears from the standby, which falls behind no further.
-fn check_samples(observation: &Observation, link: &Link, evidence: &Evidence, thresholds: &Thresholds) -> Vec<Finding> {
+fn check_samples(state: &State<'_>, link: &Link, evidence: &Evidence, thresholds: &Thresholds) -> Vec<Finding> {
     let Link { upstream, standby } = link;
     let Some(Observed::Known(samples)) = evidence.samples.get(standby) else { return Vec::new() };
     let mut findings = Vec::new();
@@ -385,7 +370,8 @@ fn check_samples(observation: &Observation, link: &Link, evidence: &Evidence, th
             .hint("WAL is written faster than it is sent or replayed. Look again when the load is over."),
         ));
     }
-    let interval_ms = instance(observation, standby)
+    let interval_ms = state
+        .instance(standby)
         .and_then(|seen| seen.settings.get("wal_receiver_status_interval"))
         .and_then(|setting| setting.setting.parse::<u64>().ok())
         .unwrap_or(10)
@@ -433,8 +419,8 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             .detail(why.to_owned()),
         )
     };
-    match canaries.get(standby) {
-        Some(Observed::Known(canary)) => {
+    match canaries.get(standby).map(Observed::look) {
+        Some(Ok(Some(canary))) => {
             let mut findings = Vec::new();
             match canary.arrived_ms {
                 None => findings.push(unhealthy(
@@ -465,8 +451,8 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             }
             findings
         }
-        Some(Observed::Unreadable(why)) => vec![unknown(why)],
-        Some(Observed::Absent) | None => {
+        Some(Err(why)) => vec![unknown(why)],
+        Some(Ok(None)) | None => {
             vec![unknown("No row was written: not exactly one server is known to accept writes.")]
         }
     }
@@ -484,9 +470,9 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             Diagnostic::error("canary-chain-unknown", message).server(standby).detail(why.to_owned()).hint(hint),
         )
     };
-    match chain {
-        Observed::Known(Chain::Equal { .. }) => None,
-        Observed::Known(Chain::Differs { seq }) => Some(Finding::unhealthy(
+    match chain.look() {
+        Ok(Some(Chain::Equal { .. })) => None,
+        Ok(Some(Chain::Differs { seq })) => Some(Finding::unhealthy(
             Diagnostic::error(
                 "canary-chain-differs",
                 format!("link {upstream} → {standby}: \"{standby}\" has another history than \"{primary}\": their chains of canaries differ from row {seq} on"),
@@ -495,10 +481,10 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             .detail(format!("pgstead.canary has a row with seq = {seq} on one of them only, or with another hash. However well the link streams now, rows of other tables may differ too."))
             .hint(format!("\"{standby}\" was written to, or followed someone else, around that row: pgstead reseed {standby} --method basebackup. Until then let nobody read from it or promote it.")),
         )),
-        Observed::Absent => Some(unknown(
+        Ok(None) => Some(unknown(
             "The canary table was made by an earlier release: its rows form no chain.",
             "\"pgstead bootstrap\" adds the chain.",
         )),
-        Observed::Unreadable(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
+        Err(why) => Some(unknown(why, "Run check again; if it stays, look at the log of both servers.")),
     }
 }

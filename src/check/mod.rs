@@ -27,10 +27,10 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
-use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
 pub use canary::Canaries;
@@ -130,20 +130,21 @@ pub fn check(
     evidence: &Evidence,
     selection: &Selection,
 ) -> CheckReport {
-    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let state = &State::of(topology, observation);
+    let primary = state.primary().unwrap_or_else(|| topology.preferred_primary());
     let links = topology.links(primary);
-    let mut findings = servers::check_servers(topology, observation, primary, &links, evidence);
-    findings.extend(links::check_links(topology, observation, primary, &links, evidence));
+    let mut findings = servers::check_servers(state, primary, &links, evidence);
+    findings.extend(links::check_links(state, primary, &links, evidence));
     findings.retain(|finding| selection.keeps(finding.diagnostic.code));
     let findings = cause::group(findings, &links, primary);
     let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Healthy);
     CheckReport {
         topology: topology.name().clone(),
         verdict,
-        servers: servers::report(topology, observation),
-        links: links.iter().map(|link| links::report(observation, primary, link, evidence, &findings)).collect(),
+        servers: servers::report(state),
+        links: links.iter().map(|link| links::report(state, primary, link, evidence, &findings)).collect(),
         checked_at: evidence.at,
-        checks: checks(topology, observation, primary, evidence, selection, &findings),
+        checks: checks(state, primary, evidence, selection, &findings),
         findings,
     }
 }
@@ -160,18 +161,18 @@ pub fn logs_wanted(report: &CheckReport) -> BTreeSet<ServerName> {
 
 /// Returns what came of every check. Where an instance could not be asked, no check is healthy.
 fn checks(
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'_>,
     primary: &ServerName,
     evidence: &Evidence,
     selection: &Selection,
     findings: &[Finding],
 ) -> Vec<CheckEntry> {
-    let asked = |server: &Server| {
-        let seen = observation.server(&server.name);
-        seen.is_some_and(|seen| seen.instance.known().is_some())
+    let State { topology, observation, .. } = *state;
+    let at_best = if state.servers().all(|(_, server)| server.instance().is_some()) {
+        Verdict::Healthy
+    } else {
+        Verdict::Unknown
     };
-    let at_best = if topology.servers().all(asked) { Verdict::Healthy } else { Verdict::Unknown };
     let entry = |(id, title): (&'static str, &'static str)| {
         let worst = findings.iter().filter(|finding| finding.check() == id).map(|finding| finding.verdict).max();
         let floor = if id == CHECKS[0].0 { Verdict::Healthy } else { at_best };

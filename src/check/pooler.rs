@@ -5,7 +5,6 @@ use crate::diagnostic::Diagnostic;
 use crate::model::layout::POOLER;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 
@@ -17,9 +16,9 @@ pub fn check_pooler(
     primary: &Server,
 ) -> Vec<Finding> {
     let Some(pooler) = &topology.common().pooler else { return Vec::new() };
-    let pools = match &seen.pooler {
-        Observed::Known(pools) => pools,
-        Observed::Absent => {
+    let pools = match seen.pooler.look() {
+        Ok(Some(pools)) => pools,
+        Ok(None) => {
             return vec![Finding::remark(
                 Diagnostic::warning("pooler-absent", format!("server \"{name}\": PgBouncer does not run"))
                     .server(name)
@@ -27,7 +26,7 @@ pub fn check_pooler(
                     .hint("Start it. It reads which server is the primary by itself."),
             )];
         }
-        Observed::Unreadable(why) => {
+        Err(why) => {
             return vec![Finding::unknown(
                 Diagnostic::error("pooler-unknown", format!("server \"{name}\": PgBouncer's console does not answer"))
                     .server(name)

@@ -22,17 +22,17 @@ pub(super) fn check_disks(
     let mut findings = Vec::new();
     let mut mounts = BTreeSet::new();
     for (path, disk) in &seen.disks {
-        let disk = match disk {
-            Observed::Known(disk) => disk,
-            Observed::Absent => continue,
-            Observed::Unreadable(why) => {
+        let disk = match disk.look() {
+            Ok(Some(disk)) => disk,
+            Ok(None) => continue,
+            Err(why) => {
                 findings.push(Finding::unknown(
                     Diagnostic::error(
                         "disk-unreadable",
                         format!("server \"{name}\": the room at {path} could not be looked at"),
                     )
                     .server(name)
-                    .detail(why.clone()),
+                    .detail(why),
                 ));
                 continue;
             }

@@ -15,20 +15,22 @@ use crate::check::room;
 use crate::check::slots;
 use crate::check::soundness;
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::StartsAs;
+use crate::judge::State;
+use crate::judge::Writes;
 use crate::model::host_key;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
+use crate::model::role_file::RoleFile;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::plan::guard as plan_guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::unasked;
@@ -54,49 +56,40 @@ const MANAGED: [&str; 15] = [
 ];
 
 /// Returns what the report says of every server.
-pub fn report(topology: &Topology, observation: &Observation) -> Vec<ServerReport> {
-    topology
-        .servers()
-        .map(|server| {
-            let instance = observation.server(&server.name).and_then(|seen| seen.instance.known());
-            ServerReport {
-                name: server.name.clone(),
-                reachable: observation.server(&server.name).is_some(),
-                in_recovery: instance.map(|instance| instance.in_recovery),
-                timeline: instance.map(|instance| instance.timeline),
-                system_identifier: instance.map(|instance| instance.system_identifier.to_string()),
-            }
-        })
-        .collect()
+pub fn report(state: &State<'_>) -> Vec<ServerReport> {
+    let report = |(name, server): (&ServerName, ServerState<'_>)| {
+        let instance = server.instance();
+        ServerReport {
+            name: name.clone(),
+            reachable: server.seen.is_some(),
+            in_recovery: instance.map(|_| server.standby().is_some()),
+            timeline: instance.map(|instance| instance.timeline),
+            system_identifier: instance.map(|instance| instance.system_identifier.to_string()),
+        }
+    };
+    state.servers().map(report).collect()
 }
 
 /// Judges all servers.
-pub fn check_servers(
-    topology: &Topology,
-    observation: &Observation,
-    primary: &ServerName,
-    links: &[Link],
-    evidence: &Evidence,
-) -> Vec<Finding> {
+pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], evidence: &Evidence) -> Vec<Finding> {
+    let State { topology, observation, .. } = *state;
     let thresholds = &topology.common().thresholds;
-    let mut findings = one_writer(topology, observation);
-    let seen_primary = observation.server(primary);
-    let reference = seen_primary.and_then(|seen| seen.instance.known());
+    let mut findings = one_writer(state);
+    findings.extend(certificates::authority_elsewhere(topology, evidence));
+    let seen_primary = state.seen(primary);
+    let reference = state.instance(primary);
     let rate = reference.and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
-    if let Some(reference) = reference.filter(|instance| !instance.in_recovery) {
+    if let Role::Primary(reference) = state.server(primary).role {
         findings.extend(durability::check_synchronous(topology, primary, reference, thresholds));
         findings.extend(durability::check_archive_trip(primary, evidence));
         findings.extend(slots::check_failover_slots(topology, observation, primary, reference));
     }
     for server in topology.servers() {
         let name = &server.name;
-        let seen = match observation.servers.get(name) {
-            Some(Observed::Known(seen)) => seen,
-            other => {
-                let why = other.and_then(Observed::unreadable).unwrap_or("not observed");
-                findings.push(Finding::unknown(not_looked_at(name, why)));
-                continue;
-            }
+        let state = state.server(name);
+        let Some(seen) = state.seen else {
+            findings.push(Finding::unknown(not_looked_at(name, state.unreached.unwrap_or_default())));
+            continue;
         };
         let Observed::Known(layout) = &seen.layout else {
             findings.push(Finding::unhealthy(
@@ -112,9 +105,9 @@ pub fn check_servers(
         findings.extend(guard::check_guard(topology, name, seen, layout));
         let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
         findings.extend(pools.map(Finding::of_topology));
-        let instance = match &seen.instance {
-            Observed::Known(instance) => instance,
-            Observed::Absent => {
+        let instance = match seen.instance.look() {
+            Ok(Some(instance)) => instance,
+            Ok(None) => {
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
                 let mut diagnostic = Diagnostic::error("instance-not-running", message)
                     .server(name)
@@ -128,23 +121,25 @@ pub fn check_servers(
                 findings.push(Finding::unhealthy(diagnostic));
                 continue;
             }
-            Observed::Unreadable(why) => {
+            Err(why) => {
                 let message = format!("server \"{name}\": the instance does not answer");
                 findings.push(unasked(name, seen).unwrap_or_else(|| {
-                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why.clone()))
+                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why))
                 }));
                 continue;
             }
         };
         findings.extend(unasked(name, seen));
-        let mut of_server = configuration(name, seen, layout, instance);
-        of_server.extend(role_survives_restart(name, name == primary, seen, layout, instance));
+        let mut of_server = configuration(name, state, layout, instance);
+        of_server.extend(role_survives_restart(name, name == primary, state, seen, layout));
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         of_server.extend(access::check_access(name, instance));
-        of_server.extend(access::check_roles(name, instance));
+        if matches!(state.role, Role::Primary(_)) {
+            of_server.extend(access::check_roles(name, instance));
+        }
         if let Some(reference) = reference {
-            of_server.extend(same_history(name, primary, instance, reference));
+            of_server.extend(same_history(name, primary, state, instance, reference));
             if name != primary {
                 of_server.extend(hot_standby_parameters(name, primary, instance, reference));
             }
@@ -154,7 +149,7 @@ pub fn check_servers(
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
-        of_server.extend(durability::check_archiver(name, instance, thresholds));
+        of_server.extend(durability::check_archiver(name, state.writes() == Writes::Now, instance, thresholds));
         of_server.extend(durability::check_archive_directory(name, seen, instance));
         of_server.extend(durability::check_settings(topology, server, instance));
         of_server.extend(room::check_disks(name, seen, rate, thresholds));
@@ -194,16 +189,9 @@ fn unasked(name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
 }
 
 /// L1: exactly one server accepts writes.
-fn one_writer(topology: &Topology, observation: &Observation) -> Vec<Finding> {
-    let mut writers = Vec::new();
-    let mut unknown = false;
-    for server in topology.servers() {
-        match observation.server(&server.name).map(|seen| &seen.instance) {
-            Some(Observed::Known(instance)) if !instance.in_recovery => writers.push(&server.name),
-            Some(Observed::Known(_) | Observed::Absent) => {}
-            _ => unknown = true,
-        }
-    }
+fn one_writer(state: &State<'_>) -> Vec<Finding> {
+    let writers = state.writers();
+    let unknown = state.servers().any(|(_, server)| matches!(server.writes(), Writes::Unknown(_)));
     match writers.as_slice() {
         [_] => Vec::new(),
         [] if unknown => vec![Finding::unknown(
@@ -229,7 +217,13 @@ fn one_writer(topology: &Topology, observation: &Observation) -> Vec<Finding> {
 }
 
 /// L2 and L3: the same system identifier, the same timeline, the same history text.
-fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, reference: &Instance) -> Vec<Finding> {
+fn same_history(
+    name: &ServerName,
+    primary: &ServerName,
+    state: ServerState<'_>,
+    instance: &Instance,
+    reference: &Instance,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if instance.system_identifier != reference.system_identifier {
         findings.push(Finding::unhealthy(
@@ -250,7 +244,7 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
                 ),
             )
             .server(name)
-            .detail(if instance.in_recovery {
+            .detail(if state.standby().is_some() {
                 "It follows a server that was promoted, or it did not follow the promotion of the primary."
             } else {
                 "It accepts writes itself: it was promoted."
@@ -270,7 +264,7 @@ fn same_history(name: &ServerName, primary: &ServerName, instance: &Instance, re
 }
 
 /// L13: the configuration files are free of errors, nothing waits for a restart, and ours decide.
-fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, instance: &Instance) -> Vec<Finding> {
+fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, instance: &Instance) -> Vec<Finding> {
     let mut findings: Vec<Finding> = instance
         .file_errors
         .iter()
@@ -293,12 +287,7 @@ fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, i
             )
         })
         .collect();
-    let pending: Vec<&str> = instance
-        .settings
-        .iter()
-        .filter(|(_, setting)| setting.pending_restart)
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let pending = state.waits_for_restart();
     if !pending.is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
@@ -309,18 +298,22 @@ fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, i
             .hint("\"pgstead bootstrap\" restarts servers in the safe order."),
         ));
     }
-    if !instance.stale_files.is_empty() {
+    if !state.waits_for_reload().is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
-                .detail(format!("{}.", instance.stale_files.join(", ")))
+                .detail(format!("{}.", state.waits_for_reload().join(", ")))
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
         ));
     }
     // Where the configuration is the operator's, ours is what our included file sets.
-    let keeper = identity::configuration(seen);
+    let keeper = state.configuration();
     let ours = kept::settings_file(layout, keeper);
-    let text = seen.files.get(&ours).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
+    let text = state
+        .seen
+        .and_then(|seen| seen.files.get(&ours))
+        .and_then(Observed::known)
+        .and_then(|fact| fact.content.as_deref());
     let included = parse_settings(text.unwrap_or_default());
     if !instance.health.unserved.is_empty() {
         findings.push(Finding::unhealthy(
@@ -351,53 +344,49 @@ fn configuration(name: &ServerName, seen: &ServerObservation, layout: &Layout, i
 fn role_survives_restart(
     name: &ServerName,
     is_primary: bool,
+    state: ServerState<'_>,
     seen: &ServerObservation,
     layout: &Layout,
-    instance: &Instance,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut wrong = |code, message: String, hint: &str| {
         findings.push(Finding::unhealthy(Diagnostic::error(code, message).server(name).hint(hint)));
     };
-    if let Observed::Known(data) = &seen.data_directory {
-        if instance.in_recovery && !data.standby_signal {
-            wrong(
-                "standby-signal-missing",
-                format!("server \"{name}\" is a standby without standby.signal"),
-                "The next restart would make it a second primary. Create the file now, owned by the instance's OS user.",
-            );
-        }
-        if !instance.in_recovery && data.standby_signal {
-            wrong(
-                "standby-signal-stale",
-                format!("server \"{name}\" is the primary and has a standby.signal"),
-                "The next restart would make it a standby.",
-            );
-        }
-        if data.recovery_signal {
-            wrong(
-                "recovery-signal",
-                format!("server \"{name}\" has a recovery.signal"),
-                "Remove it: a restart would begin an archive recovery.",
-            );
-        }
+    match (state.role, state.starts_as) {
+        (Role::Standby(_), Some(StartsAs::Primary | StartsAs::Recovery)) => wrong(
+            "standby-signal-missing",
+            format!("server \"{name}\" is a standby without standby.signal"),
+            "The next restart would make it a second primary. Create the file now, owned by the instance's OS user.",
+        ),
+        (Role::Primary(_), Some(StartsAs::Standby)) => wrong(
+            "standby-signal-stale",
+            format!("server \"{name}\" is the primary and has a standby.signal"),
+            "The next restart would make it a standby.",
+        ),
+        _ => {}
     }
-    let role = seen.files.get(&layout.own("role")).and_then(Observed::known).and_then(|fact| fact.content.as_deref());
-    let expected = if is_primary { "primary" } else { "standby" };
-    // Of one that was about to hand over, the guard's own finding says more.
-    let is_unfinished = plan_guard::successor(seen, layout).is_some();
-    if role.is_some_and(|role| role.trim() != expected) && !is_unfinished {
-        let hint = format!(
-            "The next start will be refused. If it is to stay a {expected}: echo {expected} >{}; \"pgstead plan\" shows what would change.",
-            layout.own("role")
-        );
+    if state.has_recovery_signal() {
         wrong(
-            "role-file",
-            format!("server \"{name}\" is a {expected} and its role file says {}", role.unwrap_or_default().trim()),
-            &hint,
+            "recovery-signal",
+            format!("server \"{name}\" has a recovery.signal"),
+            "Remove it: a restart would begin an archive recovery.",
         );
     }
-    if seen.files.get(&layout.own("role")).is_some_and(Observed::is_absent) {
+    let path = layout.role_file();
+    let (expected, word) = if is_primary { (RoleFile::Primary, "primary") } else { (RoleFile::Standby, "standby") };
+    match state.role_file {
+        // Of one that was about to hand over, the guard's own finding says more.
+        None | Some(RoleFile::Demoted { .. }) => {}
+        Some(role) if role == expected => {}
+        Some(role) => wrong(
+            "role-file",
+            format!("server \"{name}\" is a {word} and its role file says {}", role.word()),
+            &format!(
+                "The next start will be refused. If it is to stay a {word}: echo {word} >{path}; \"pgstead plan\" shows what would change."
+            ),
+        ),
+    }
+    if state.lacks_role_file {
         wrong(
             "role-file",
             format!("server \"{name}\" has no role file"),
@@ -492,7 +481,7 @@ fn dials(
                 .detail(format!("It answers with system identifier {}.", dial.system_identifier)),
             ))),
             Observed::Absent => {}
-            Observed::Unreadable(why) if why == "not looked at" => findings.extend(dialled.then(|| {
+            Observed::NotAsked => findings.extend(dialled.then(|| {
                 about(Finding::unknown(
                     Diagnostic::error(
                         "dial-unknown",

@@ -43,8 +43,8 @@ pub(super) fn check_pages(
                 .hint("pg_checksums --enable, on a stopped instance; then on every other."),
         ));
     }
-    match evidence.amcheck.as_ref().and_then(|all| all.get(name)) {
-        Some(Observed::Known(databases)) => {
+    match evidence.amcheck.as_ref().and_then(|all| all.get(name)).map(Observed::look) {
+        Some(Ok(Some(databases))) => {
             let missing: Vec<&str> = databases
                 .iter()
                 .filter(|run| run.outcome == AmcheckOutcome::NotInstalled)
@@ -75,8 +75,8 @@ pub(super) fn check_pages(
                 }
             }
         }
-        Some(Observed::Unreadable(why)) => findings.push(failed(name, "every database", why)),
-        Some(Observed::Absent) | None => {}
+        Some(Err(why)) => findings.push(failed(name, "every database", why)),
+        Some(Ok(None)) | None => {}
     }
     findings
 }

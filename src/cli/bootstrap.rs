@@ -1,44 +1,34 @@
 //! `bootstrap`: observe, plan, show, ask, apply.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::block_on;
-use super::carry_out::Agreed;
-use super::carry_out::carry_out;
-use super::carry_out::end;
-use super::carry_out::give_back;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::plan;
-use super::plan::Planned;
+use super::plan::tell_plan;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
+use super::runner::Told;
 use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use super::session::to_plan;
-use crate::apply::RunReport;
-use crate::apply::lock;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
-use crate::model::name::TopologyName;
+use crate::judge;
 use crate::plan::Consent;
 use crate::plan::Plan;
+use crate::plan::authority;
+use crate::plan::authority::Keys;
+use crate::plan::plan_bootstrap;
 use crate::prove;
-use crate::prove::Sessions;
-use crate::remote::Ssh;
-use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::json::RunDocument;
+use crate::ui::plan;
 use crate::ui::plan::PlanView;
 use crate::ui::report;
-
-/// The name of this operation in locks and journal.
-const OPERATION: &str = "bootstrap";
 
 /// Make the servers as the inventory says
 ///
@@ -54,6 +44,9 @@ pub(super) struct BootstrapArgs {
     /// Consent to the restart of a primary that serves clients; --yes does not cover it
     #[arg(long)]
     allow_restart: bool,
+    /// Make a new CA although servers use one that this machine does not hold: where that is lost for good
+    #[arg(long)]
+    new_authority: bool,
     /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -61,93 +54,72 @@ pub(super) struct BootstrapArgs {
 
 pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let begun = Instant::now();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, to_plan(), events.clone()).await?;
-        session.compare_histories().await;
-        let result = over(&session, args, ui, progress, begun).await;
-        session.close().await;
-        drop(local);
-        result
-    })
+    let consent = Consent { allow_restart: args.allow_restart };
+    let bootstrap = Bootstrap { is_dry_run: args.dry_run, is_authority_new: args.new_authority, consent };
+    Ok(runner::run(&bootstrap, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
 }
 
-/// Plans over open connections, shows, asks, carries out.
-async fn over(
-    session: &Session<'_>,
-    args: &BootstrapArgs,
-    ui: &Ui,
-    progress: Progress,
-    begun: Instant,
-) -> Result<Exit, Failure> {
-    progress.finish();
-    session.require_all()?;
-    if !args.dry_run {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+/// The servers become as the inventory says.
+pub(super) struct Bootstrap {
+    pub(super) is_dry_run: bool,
+    /// Whether a CA is made in the place of one that is lost.
+    pub(super) is_authority_new: bool,
+    pub(super) consent: Consent,
+}
+
+impl Operation for Bootstrap {
+    const NAME: &'static str = "bootstrap";
+    type Facts = ();
+
+    fn is_dry_run(&self) -> bool {
+        self.is_dry_run
     }
-    let secrets = session.secrets()?;
-    let (plan, material) = session.plan(&secrets, Consent { allow_restart: args.allow_restart })?;
-    let planned = Planned { plan, logins: session.logins() };
-    let topology = session.inventory.topology.name();
-    if args.dry_run {
-        plan::show(topology, &planned, ui)?;
-        return Ok(plan::exit_of(&planned, false));
+
+    fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
+        if self.is_authority_new { session.keys_of_new_authority() } else { session.keys() }
     }
-    let plan = match &planned.plan {
-        Ok(plan) => plan,
-        Err(refusals) => return Err(plan::refused(refusals)),
-    };
-    ui.diagnostics(&plan.notes);
-    let report = if plan.changes() {
-        let view = PlanView { topology, plan: Ok(plan), logins: &planned.logins };
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<()>, Failure> {
+        session.compare_histories().await;
+        let material = session.material(keys)?;
+        let topology = &session.inventory.topology;
+        let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
+        if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.is_authority_new, session.keys()?) {
+            plan.notes.push(authority::replaced(topology.name(), &before));
+        }
+        Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
+    }
+
+    fn explanation(&self, _: &Proposal<()>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
         // With --yes the progress names every step, and "plan" has shown the rest.
         match (ui.options.yes, ui.can_ask) {
-            (true, _) if !ui.err.whole => {}
-            (false, false) if !ui.err.whole => ui.explain(&crate::ui::plan::render_steps(&view, ui.err)),
-            _ => ui.explain(&crate::ui::plan::render(&view, ui.err)),
+            (true, _) if !ui.err.whole => None,
+            (false, false) if !ui.err.whole => Some(plan::render_steps(view, ui.err)),
+            _ => Some(plan::render(view, ui.err)),
         }
-        session.require_forwarding().await?;
-        ask::consent(ui, &question(plan))?;
-        let agreed = Agreed {
-            operation: OPERATION,
-            run: &material.run,
-            plan,
-            logins: &planned.logins,
-            secrets: &secrets,
-            attested: Vec::new(),
-            begun,
-        };
-        carry_out(session, agreed, ui).await?
-    } else {
-        give_back(session, plan).await;
-        let sessions = session.sessions(&secrets)?;
-        prove_unchanged(session, &sessions, topology, begun).await?
-    };
-    ui.answer(|look| report::render_run(&report, look), || RunDocument::new(&report))?;
-    Ok(end(report.failure.as_ref(), ui))
-}
-
-/// With nothing to change, the links are still proven: the second and last round trip.
-async fn prove_unchanged(
-    session: &Session<'_>,
-    sessions: &Sessions<'_, Ssh>,
-    topology: &TopologyName,
-    begun: Instant,
-) -> Result<RunReport, Failure> {
-    if let Some(primary) = session.observation.current_primary(&session.inventory.topology) {
-        let links = session.inventory.topology.links(primary);
-        prove::prove_links(sessions, primary, &links, prove::OLD_LINK, |_| ())
-            .await
-            .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))?;
     }
-    Ok(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()))
+
+    fn question(&self, plan: &Plan, (): &()) -> Question {
+        let servers: BTreeSet<_> = plan.steps.iter().filter_map(|p| p.step.server.as_ref()).collect();
+        let change = format!("Carry out {} steps on {} servers", plan.steps.len(), servers.len());
+        Question { gravity: Gravity::of(plan), change }
+    }
+
+    /// With nothing to change, the links are still proven: the second and last round trip.
+    async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let topology = &session.inventory.topology;
+        let Some(primary) = judge::primary(topology, &session.observation) else { return Ok(()) };
+        let sessions = session.sessions(keys)?;
+        prove::prove_links(&sessions, primary, &topology.links(primary), prove::OLD_LINK, |_| ())
+            .await
+            .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))
+            .map(drop)
+    }
 }
 
-fn question(plan: &Plan) -> Question {
-    let servers: std::collections::BTreeSet<_> = plan.steps.iter().filter_map(|p| p.step.server.as_ref()).collect();
-    let change = format!("Carry out {} steps on {} servers", plan.steps.len(), servers.len());
-    Question { gravity: Gravity::of(plan), change }
+fn tell(view: &PlanView<'_>, told: &Told<()>, ui: &Ui) -> Result<(), Failure> {
+    match &told.report {
+        None => tell_plan(view, ui),
+        Some(report) => ui.answer(|look| report::render_run(report, look), || RunDocument::new(report)).map(drop),
+    }
 }

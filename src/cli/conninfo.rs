@@ -50,8 +50,9 @@ pub(super) fn run(globals: &Globals, args: &ConninfoArgs, ui: &Ui) -> Result<Exi
     let client = Client { user: args.user.as_deref(), sslrootcert: args.sslrootcert.as_deref() };
     let strings = clients::strings(topology, &databases, client);
     let authority = StateDir::at(&inventory.state_dir).authority();
+    let has_authority = authority.exists();
     ui.answer(
-        |look| conninfo::render(&strings, args.sslrootcert.is_none().then_some(&authority), look),
+        |look| conninfo::render(&strings, args.sslrootcert.is_none().then_some((&authority, has_authority)), look),
         || ConninfoDocument::new(topology.name(), &strings),
     )?;
     Ok(exit::DONE)

@@ -40,6 +40,9 @@ use crate::drill::evidence;
 use crate::drill::evidence::StageRecord;
 use crate::drill::measure;
 use crate::drill::schedule;
+use crate::judge;
+use crate::judge::Role;
+use crate::judge::ServerState;
 use crate::model::name::ServerName;
 use crate::model::quantity::count;
 use crate::model::topology::Purpose;
@@ -134,7 +137,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
         let result = async {
             session.require_all()?;
             lock::refuse_held(&session.observation, &state_identity(&session.state))?;
-            let primary = session.observation.current_primary(topology).cloned().ok_or_else(|| {
+            let primary = judge::primary(topology, &session.observation).cloned().ok_or_else(|| {
                 let diagnostic = Diagnostic::error("primary-missing", "there is no single primary to begin with")
                     .hint("Find out what is wrong first: pgstead check.");
                 Failure::one(FailureKind::Refused, diagnostic)
@@ -198,11 +201,11 @@ async fn rehearse(
     ui: &Ui,
 ) -> Result<Evidence, Failure> {
     let topology = &session.inventory.topology;
-    let secrets = session.secrets()?;
+    let keys = session.keys()?;
     let names: Vec<ServerName> = topology.servers().map(|server| server.name.clone()).collect();
     let (started, begun) = (Timestamp::now(), Instant::now());
     let (records, writes) = {
-        let sessions = session.sessions(&secrets)?;
+        let sessions = session.sessions(&keys)?;
         let (ended, n_written) = (Cell::new(false), Cell::new(0));
         let client = prove::write_all_the_time(&sessions, &names, begun, &n_written, || ended.get());
         let staged = async {
@@ -216,8 +219,8 @@ async fn rehearse(
     let end_ms = begun.elapsed().as_secs_f64() * 1000.0;
     let servers = topology.servers().map(|server| line(session, server)).collect();
     session.observe(Wish::default()).await;
-    let primary = session.observation.current_primary(topology).cloned();
-    let sessions = session.sessions(&secrets)?;
+    let primary = judge::primary(topology, &session.observation).cloned();
+    let sessions = session.sessions(&keys)?;
     let lost = match &primary {
         Some(primary) => prove::missing(&sessions, primary, &writes).await,
         None => Err("no single server accepts writes".to_owned()),
@@ -252,12 +255,15 @@ async fn rehearse(
 
 fn line(session: &Session<'_>, server: &crate::model::topology::Server) -> evidence::Server {
     let seen = session.observation.server(&server.name);
-    let instance = seen.and_then(|seen| seen.instance.known());
     evidence::Server {
         name: server.name.clone(),
         site: server.site.to_string(),
         address: server.address.to_string(),
-        role: instance.map(|instance| if instance.in_recovery { "standby" } else { "primary" }),
+        role: match seen.map(|seen| ServerState::of_seen(seen).role) {
+            Some(Role::Primary(_)) => Some("primary"),
+            Some(Role::Standby(_)) => Some("standby"),
+            _ => None,
+        },
         postgres: seen.and_then(|seen| seen.version.known()).map(ToString::to_string),
     }
 }

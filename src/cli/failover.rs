@@ -1,32 +1,30 @@
 //! `failover`: look, fence, ask, promote.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use std::time::Instant;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::block_on;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::role_change::How;
-use super::role_change::RoleChange;
-use super::role_change::carry_out;
+use super::role_change;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
 use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use crate::apply::lock;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
+use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::failover;
-use crate::plan::failover::Failover;
 use crate::plan::failover::Request;
 use crate::plan::plan_failover;
 use crate::plan::reseed;
-use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
@@ -35,9 +33,6 @@ use crate::ui::role_change::View;
 /// How long an instance that starts or stops is waited for, as after an interrupted run. Not long: clients wait, and a former
 /// primary that is still about to come up is ended by the fence in any case.
 const SETTLE: Duration = Duration::from_secs(1);
-
-/// The name of this operation in locks and journal.
-const OPERATION: &str = "failover";
 
 /// Make a standby the primary whose primary is dead
 ///
@@ -74,61 +69,81 @@ pub(super) struct FailoverArgs {
 
 pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let find = |name: &str| {
-        reseed::find(&inventory.topology, name).map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))
+    let find = |name: &String| {
+        let found = reseed::find(&inventory.topology, name).cloned();
+        found.map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))
     };
-    let to = find(&args.to)?;
-    let attested = args.attest_fenced.iter().map(|name| find(name).cloned()).collect::<Result<BTreeSet<_>, _>>()?;
-    let request = Request { to, accept_loss: args.accept_loss, attested: &attested };
-    // What others see of a server that is dead, or is said to be off, is looked at before that is believed.
-    let wish = Wish { dials: true, settle: SETTLE, ..Wish::default() };
-    let begun = Instant::now();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open_despite(&inventory, wish, events.clone(), &attested).await?;
-        progress.finish();
-        let result = over(&mut session, request, args, ui, begun).await;
-        session.close().await;
-        drop(local);
-        result
-    })
+    let failover = Failover {
+        to: find(&args.to)?,
+        accept_loss: args.accept_loss,
+        attested: args.attest_fenced.iter().map(find).collect::<Result<_, _>>()?,
+        reason: args.reason.clone().unwrap_or_default(),
+        is_dry_run: args.dry_run,
+    };
+    let told = runner::run(&failover, &inventory, ui, |view, told| role_change::tell(view, told, ui))?;
+    Ok(told.exit())
 }
 
-/// Plans over open connections, and carries out. A server that cannot be reached is a fact to be judged.
-async fn over(
-    session: &mut Session<'_>,
-    request: Request<'_>,
-    args: &FailoverArgs,
-    ui: &Ui,
-    begun: Instant,
-) -> Result<Exit, Failure> {
-    if !args.dry_run {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+/// Somebody takes the place of a dead primary.
+struct Failover {
+    to: ServerName,
+    accept_loss: bool,
+    /// The servers for which the operator answers that they are off.
+    attested: BTreeSet<ServerName>,
+    /// How the operator knows.
+    reason: String,
+    is_dry_run: bool,
+}
+
+impl Operation for Failover {
+    const NAME: &'static str = "failover";
+    type Facts = Option<View>;
+
+    fn is_dry_run(&self) -> bool {
+        self.is_dry_run
     }
-    let topology = &session.inventory.topology;
-    let parting = failover::parting(topology, &session.observation, request);
-    session.compare_for_failover(request).await;
-    let lost = match &parting {
-        Some(parting) => session.lost_by_failover(parting, request.to).await,
-        None => None,
-    };
-    let secrets = session.secrets()?;
-    let material = session.material(&secrets)?;
-    let attested = request.attested;
-    let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
-    let planned = planned.map(|Failover { from, to, loss, plan }| {
-        let change = match &from {
-            Some(from) if attested.contains(from) => format!("Promote \"{to}\" in place of \"{from}\""),
+
+    /// What others see of a server that is dead, or is said to be off, is looked at before that is believed.
+    fn wish(&self) -> Wish {
+        Wish { dials: true, settle: SETTLE, ..Wish::default() }
+    }
+
+    fn attested(&self) -> BTreeMap<ServerName, String> {
+        self.attested.iter().map(|name| (name.clone(), self.reason.clone())).collect()
+    }
+
+    /// A server that cannot be reached is a fact to be judged.
+    fn require(&self, _: &Session<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Option<View>>, Failure> {
+        let request = Request { to: &self.to, accept_loss: self.accept_loss, attested: &self.attested };
+        let topology = &session.inventory.topology;
+        let parting = failover::parting(topology, &session.observation, request);
+        session.compare_for_failover(request).await;
+        let lost = match &parting {
+            Some(parting) => session.lost_by_failover(parting, &self.to).await,
+            None => None,
+        };
+        let material = session.material(keys)?;
+        let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
+        let run = material.run;
+        Ok(match planned {
+            Ok(failover::Failover { from, to, loss, plan }) => {
+                Proposal { plan: Ok(plan), facts: Some(View { from, to, lost: loss }), run }
+            }
+            Err(refusals) => Proposal { plan: Err(runner::refused(refusals)), facts: None, run },
+        })
+    }
+
+    fn question(&self, plan: &Plan, view: &Option<View>) -> Question {
+        let to = &self.to;
+        let change = match view.as_ref().and_then(|view| view.from.as_ref()) {
+            Some(from) if self.attested.contains(from) => format!("Promote \"{to}\" in place of \"{from}\""),
             Some(from) => format!("Fence \"{from}\" and promote \"{to}\""),
             None => format!("Finish the failover to \"{to}\""),
         };
-        let question = Question { gravity: Gravity::of(&plan), change };
-        RoleChange { view: View { from, to, lost: loss }, plan, material, question }
-    });
-    let reason = args.reason.clone().unwrap_or_default();
-    let attested = attested.iter().map(|name| (name.clone(), reason.clone())).collect();
-    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun, attested };
-    carry_out(session, &secrets, planned, how, ui).await
+        Question { gravity: Gravity::of(plan), change }
+    }
 }

@@ -1,46 +1,35 @@
 //! `forget-aside`: removes one directory that was set aside, after proof that its successor streams.
 
-use std::time::Instant;
-
 use clap::Args;
 use jiff::Timestamp;
 
-use super::block_on;
-use super::carry_out::Agreed;
-use super::carry_out::carry_out;
-use super::carry_out::end;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::plan;
-use super::plan::Planned;
+use super::plan::tell_plan;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
+use super::runner::Told;
 use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use crate::apply::lock;
 use crate::apply::material::run_name;
 use crate::check::Selection;
 use crate::check::Verdict;
-use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
 use crate::model::quantity::bytes;
 use crate::observe::probe::Wish;
+use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::forget::Forget;
 use crate::plan::forget::LinkProof;
 use crate::plan::plan_forget;
-use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::json::ForgetDocument;
+use crate::ui::plan;
 use crate::ui::plan::PlanView;
 use crate::ui::report;
-
-/// The name of this operation in locks and journal.
-const OPERATION: &str = "forget-aside";
 
 /// Remove a data directory that was set aside, after proof that its successor streams
 ///
@@ -63,95 +52,85 @@ pub(super) struct ForgetAsideArgs {
 
 pub(super) fn run(globals: &Globals, args: &ForgetAsideArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let begun = Instant::now();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let session = Session::open(&inventory, Wish { beside_size: true, ..Wish::default() }, events.clone()).await?;
-        let result = over(&session, args, ui, progress, begun).await;
-        session.close().await;
-        drop(local);
-        result
-    })
+    Ok(runner::run(args, &inventory, ui, |view, told| tell(view, told, args, ui))?.exit())
 }
 
-/// Proves, plans, shows, asks, carries out.
-async fn over(
-    session: &Session<'_>,
-    args: &ForgetAsideArgs,
-    ui: &Ui,
-    progress: Progress,
-    begun: Instant,
-) -> Result<Exit, Failure> {
-    let topology = &session.inventory.topology;
-    if !args.dry_run {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+/// The directory that is removed.
+#[derive(Debug)]
+pub(super) struct Forgotten {
+    /// Its own name.
+    name: String,
+    /// What it occupies; none where that could not be counted.
+    bytes: Option<u64>,
+    /// Directories of tablespaces and WAL elsewhere, which stay.
+    leads_to: Vec<String>,
+}
+
+impl Operation for ForgetAsideArgs {
+    const NAME: &'static str = "forget-aside";
+    type Facts = Option<Forgotten>;
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
-    // A server that could not be reached says why itself, in better words than its absence.
-    let unreachable: Vec<Diagnostic> = session.unreachable.iter().filter(|why| is_about(why, args)).cloned().collect();
-    if !unreachable.is_empty() {
-        return Err(Failure::all(FailureKind::Unreachable, unreachable));
+
+    fn wish(&self) -> Wish {
+        Wish { beside_size: true, ..Wish::default() }
     }
-    let report = session.check(Some(&Selection::default())).await?;
-    progress.finish();
-    let links: Vec<LinkProof> = report
-        .links
-        .iter()
-        .map(|link| LinkProof {
-            standby: link.standby.clone(),
-            is_proven: link.verdict == Verdict::Healthy && link.canary_ms.is_some(),
-            verdict: match link.verdict {
-                Verdict::Healthy => "healthy, but no row was seen to arrive".to_owned(),
-                other => report::verdict_word(other).to_owned(),
-            },
+
+    fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
+        session.require(&self.server)
+    }
+
+    /// Proves, and plans.
+    async fn propose(&self, session: &mut Session<'_>, _: &Keys) -> Result<Proposal<Option<Forgotten>>, Failure> {
+        let topology = &session.inventory.topology;
+        let report = session.check(Some(&Selection::default())).await?;
+        let links: Vec<LinkProof> = report
+            .links
+            .iter()
+            .map(|link| LinkProof {
+                standby: link.standby.clone(),
+                is_proven: link.verdict == Verdict::Healthy && link.canary_ms.is_some(),
+                verdict: match link.verdict {
+                    Verdict::Healthy => "healthy, but no row was seen to arrive".to_owned(),
+                    other => report::verdict_word(other).to_owned(),
+                },
+            })
+            .collect();
+        let run = run_name(Timestamp::now());
+        let planned = plan_forget(topology, &session.observation, &links, &self.server, &self.name, &run);
+        Ok(match planned {
+            Ok(Forget { plan, name, bytes, leads_to }) => {
+                Proposal { plan: Ok(plan), facts: Some(Forgotten { name, bytes, leads_to }), run }
+            }
+            Err(refusals) => Proposal { plan: Err(runner::refused(refusals)), facts: None, run },
         })
-        .collect();
-    let run = run_name(Timestamp::now());
-    let forget = plan_forget(topology, &session.observation, &links, &args.server, &args.name, &run);
-    let Forget { plan, name, bytes: size, leads_to } = match forget {
-        Ok(forget) => forget,
-        Err(refusals) if args.dry_run => {
-            let planned = Planned { plan: Err(refusals), logins: session.logins() };
-            plan::show(topology.name(), &planned, ui)?;
-            return Ok(plan::exit_of(&planned, false));
-        }
-        Err(refusals) => return Err(plan::refused(&refusals)),
-    };
-    let planned = Planned { plan: Ok(plan), logins: session.logins() };
-    if args.dry_run {
-        plan::show(topology.name(), &planned, ui)?;
-        return Ok(plan::exit_of(&planned, false));
     }
-    let Ok(plan) = &planned.plan else { return Ok(exit::BUG) };
-    let secrets = session.secrets()?;
-    let view = PlanView { topology: topology.name(), plan: Ok(plan), logins: &planned.logins };
-    if !ui.options.yes || ui.err.whole {
-        ui.explain(&crate::ui::plan::render_steps(&view, ui.err));
+
+    fn explanation(&self, proposal: &Proposal<Option<Forgotten>>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
+        let steps = (!ui.options.yes || ui.err.whole).then(|| plan::render_steps(view, ui.err));
+        let leads_to = proposal.facts.as_ref().map_or(&[][..], |forgotten| &forgotten.leads_to);
+        let stays =
+            (!leads_to.is_empty()).then(|| format!("Not removed, although it leads there: {}\n", leads_to.join(", ")));
+        (steps.is_some() || stays.is_some()).then(|| [steps, stays].into_iter().flatten().collect())
     }
-    if !leads_to.is_empty() {
-        ui.explain(&format!("Not removed, although it leads there: {}\n", leads_to.join(", ")));
+
+    fn question(&self, _: &Plan, forgotten: &Option<Forgotten>) -> Question {
+        let size = forgotten.as_ref().and_then(|forgotten| forgotten.bytes);
+        let holds = size.map_or(String::new(), |size| format!(", {}", bytes(size)));
+        let change = format!("Remove {} of server \"{}\"{holds}", self.name, self.server);
+        Question { gravity: Gravity::Irreversible, change }
     }
-    let holds = size.map_or(String::new(), |size| format!(", {}", bytes(size)));
-    let change = format!("Remove {name} of server \"{}\"{holds}", args.server);
-    ask::consent(ui, &Question { gravity: Gravity::Irreversible, change })?;
-    let agreed = Agreed {
-        operation: OPERATION,
-        run: &run,
-        plan,
-        logins: &planned.logins,
-        secrets: &secrets,
-        attested: Vec::new(),
-        begun,
-    };
-    let report = carry_out(session, agreed, ui).await?;
-    ui.answer(
-        |look| report::render_forget(&report, &name, size, &leads_to, look),
-        || ForgetDocument::new(&report, &args.server, &name, size, &leads_to),
-    )?;
-    Ok(end(report.failure.as_ref(), ui))
 }
 
-fn is_about(diagnostic: &Diagnostic, args: &ForgetAsideArgs) -> bool {
-    diagnostic.server.as_deref() == Some(args.server.as_str())
+fn tell(view: &PlanView<'_>, told: &Told<Option<Forgotten>>, args: &ForgetAsideArgs, ui: &Ui) -> Result<(), Failure> {
+    let (Some(report), Some(Forgotten { name, bytes, leads_to })) = (&told.report, &told.proposal.facts) else {
+        return tell_plan(view, ui);
+    };
+    let delivered = ui.answer(
+        |look| report::render_forget(report, name, *bytes, leads_to, look),
+        || ForgetDocument::new(report, &args.server, name, *bytes, leads_to),
+    );
+    delivered.map(drop)
 }

@@ -4,7 +4,6 @@
 //! has no logic about servers of its own. `clap` is used nowhere else.
 
 mod bootstrap;
-mod carry_out;
 mod check;
 mod completions;
 mod conninfo;
@@ -24,12 +23,14 @@ mod preflight;
 mod render;
 mod reseed;
 mod role_change;
+mod runner;
 mod session;
 mod status;
 mod switchover;
 mod trust;
 mod unlock;
 mod validate;
+mod ways;
 
 use std::ffi::OsString;
 use std::panic;

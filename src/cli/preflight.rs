@@ -12,6 +12,7 @@ use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
+use super::ways;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -19,6 +20,7 @@ use crate::event::Events;
 use crate::observe::pairs;
 use crate::observe::probe::Wish;
 use crate::plan::Consent;
+use crate::plan::plan_bootstrap;
 use crate::plan::survey::survey;
 use crate::preflight;
 use crate::preflight::PreflightReport;
@@ -104,15 +106,14 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
     let measured =
         pairs::measure(topology, &session.observation, &session.hosts, throughput_seconds, &session.events).await;
+    let mut told = told(&session);
+    // Where the keys are wrong that is told already.
+    if let Ok(sessions) = session.keys().and_then(|keys| session.sessions(&keys)) {
+        told.refusals.extend(ways::missing(&sessions, topology).await);
+    }
     let choice = preflight::Choice { only: args.only.iter().copied().collect(), skipped: args.skip.clone() };
-    let report = preflight::preflight(
-        topology,
-        &session.observation,
-        &measured,
-        &told(&session),
-        &choice,
-        &Thresholds::default(),
-    );
+    let report =
+        preflight::preflight(topology, &session.observation, &measured, &told, &choice, &Thresholds::default());
     let all_reached = topology.servers().all(|server| session.observation.server(&server.name).is_some());
     session.close().await;
     Ok((report, all_reached))
@@ -121,11 +122,13 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 /// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
 fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true };
-    let planned = session.secrets().and_then(|secrets| session.plan(&secrets, consent));
+    let topology = &session.inventory.topology;
+    let material = session.keys().and_then(|keys| session.material(&keys));
+    let planned = material.map(|material| plan_bootstrap(topology, &session.observation, &material, consent));
     let (planned, notes) = match planned {
-        Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
+        Ok(Ok(plan)) => (Vec::new(), plan.notes),
         // A plan that is refused has no notes; what was seen of each server is remarked all the same.
-        Ok((Err(refusals), _)) => (refusals, survey(&session.inventory.topology, &session.observation).notes),
+        Ok(Err(refusals)) => (refusals, survey(topology, &session.observation).notes),
         Err(failure) => (failure.diagnostics, Vec::new()),
     };
     // The reason why a server could not be reached says more than that it was not observed.

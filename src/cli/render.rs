@@ -14,6 +14,7 @@ use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
+use super::session::keys;
 use crate::apply::material;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -21,7 +22,6 @@ use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::observe::probe::Wish;
-use crate::pki::OperatorSecrets;
 use crate::plan::FileChange;
 use crate::plan::offline;
 use crate::plan::rendering;
@@ -141,11 +141,9 @@ fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
 fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(ServerName, FileChange)>, Failure> {
     let topology = &inventory.topology;
     let failed = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
-    let stored = StateDir::at(&inventory.state_dir).load_secrets().map_err(|error| failed(error.diagnostic()))?;
     let pki = |error: crate::pki::PkiError| failed(Diagnostic::error("certificates", error.to_string()));
-    let now = Timestamp::now();
-    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), now).map_err(pki)?;
-    let mut material = material::prepare(topology, observation, &secrets, now).map_err(pki)?;
+    let keys = keys(&StateDir::at(&inventory.state_dir), topology, observation)?;
+    let mut material = material::prepare(topology, observation, &keys, Timestamp::now()).map_err(pki)?;
     // Certificates are issued by a bootstrap; a picture of the files does without.
     material.certificates_to_replace.clear();
     rendering::rendered(topology, observation, &material).map_err(failed)

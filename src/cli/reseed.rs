@@ -1,39 +1,38 @@
 //! `reseed`: diagnose, choose, show, ask, bring one server back.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
 use clap::ValueEnum;
 use jiff::Timestamp;
 
-use super::block_on;
-use super::carry_out::Agreed;
-use super::carry_out::carry_out;
-use super::carry_out::end;
+use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::plan::refused;
+use super::inventory::Inventory;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
+use super::runner::Told;
 use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
 use super::session::to_plan;
 use crate::apply::RunReport;
-use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
-use crate::model::argv::Login;
+use crate::judge;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
 use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
-use crate::model::topology::Topology;
 use crate::observe::pairs;
+use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::reseed;
 use crate::plan::reseed::Condition;
+use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Refused;
 use crate::plan::reseed::Request;
 use crate::plan::reseed::Reseed;
@@ -41,7 +40,6 @@ use crate::plan::reseed::Rung;
 use crate::ui::Format;
 use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::json::ReseedDocument;
@@ -51,9 +49,6 @@ use crate::ui::plan::PlanView;
 use crate::ui::reseed::ReseedView;
 use crate::ui::reseed::render;
 use crate::ui::reseed::render_done;
-
-/// The name of this operation in locks and journal.
-const OPERATION: &str = "reseed";
 
 /// Bring a failed server back as a standby, by the cheapest safe way
 ///
@@ -136,84 +131,63 @@ fn max_rate(text: &str) -> Result<String, String> {
 
 pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let mut names: Vec<&ServerName> = Vec::new();
+    let mut waiting: Vec<Reseeding<'_>> = Vec::new();
     for word in &args.servers {
         let name = reseed::find(&inventory.topology, word)
             .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
-        if !names.contains(&name) {
-            names.push(name);
+        if !waiting.iter().any(|one| one.server == name) {
+            waiting.push(Reseeding { server: name, args });
         }
     }
     let begun = Instant::now();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, to_plan(), events.clone()).await?;
+    let Some(first) = waiting.first().copied() else { return Ok(exit::DONE) };
+    let all = runner::opened(&first, &inventory, ui, async |session: &mut Session<'_>, progress: Progress| {
         progress.finish();
-        let result = one_after_the_other(&mut session, names, args, ui, begun).await;
-        session.close().await;
-        drop(local);
-        tell(&inventory.topology, &result?, args.dry_run, begun, ui)
-    })
+        one_after_the_other(session, waiting, ui, begun).await
+    })?;
+    tell_all(&inventory, &all, args.dry_run, begun, ui)
 }
 
-/// What became of one server.
-struct Told {
-    planned: Result<Reseed, Box<Refused>>,
+/// One server comes back.
+#[derive(Debug, Clone, Copy)]
+struct Reseeding<'a> {
+    server: &'a ServerName,
+    args: &'a ReseedArgs,
+}
+
+/// What was found out about a server.
+#[derive(Debug, Default)]
+struct Found {
+    /// None where it could not be looked at.
+    diagnosis: Option<Diagnosis>,
+    rungs: Vec<Rung>,
+    /// How it is brought back; none where that is refused, or nothing has to be done.
+    method: Option<Method>,
+    set_aside: Option<String>,
     lost: Option<Observed<Lost>>,
+    /// Bytes a second over the line, where that was measured.
     rate: Option<u64>,
-    logins: BTreeMap<ServerName, Login>,
-    /// None where nothing was begun: it was refused, or only to be shown.
-    report: Option<RunReport>,
-    /// Why it was not brought back.
-    failure: Option<Failure>,
-}
-
-impl Told {
-    fn view<'a>(&'a self, topology: &'a Topology) -> ReseedView<'a> {
-        let plan = match &self.planned {
-            Ok(planned) => Ok(&planned.plan),
-            Err(refused) => Err(refused.refusals.as_slice()),
-        };
-        let plan = PlanView { topology: topology.name(), plan, logins: &self.logins };
-        let (lost, rate) = (self.lost.as_ref(), self.rate);
-        match &self.planned {
-            Ok(Reseed { diagnosis, rungs, method, set_aside, .. }) => {
-                let (diagnosis, set_aside) = (Some(diagnosis), set_aside.as_deref());
-                ReseedView { diagnosis, lost, rungs, method: *method, set_aside, rate, plan }
-            }
-            Err(refused) => {
-                let (diagnosis, rungs) = (refused.diagnosis.as_ref(), refused.rungs.as_slice());
-                ReseedView { diagnosis, lost, rungs, method: None, set_aside: None, rate, plan }
-            }
-        }
-    }
 }
 
 /// Brings the servers back, each behind its upstream, and ends with the first that cannot be.
 async fn one_after_the_other(
     session: &mut Session<'_>,
-    mut names: Vec<&ServerName>,
-    args: &ReseedArgs,
+    mut waiting: Vec<Reseeding<'_>>,
     ui: &Ui,
     begun: Instant,
-) -> Result<Vec<Told>, Failure> {
-    let mut all: Vec<Told> = Vec::new();
-    while !names.is_empty() {
+) -> Result<Vec<Told<Found>>, Failure> {
+    let mut all: Vec<Told<Found>> = Vec::new();
+    while !waiting.is_empty() {
         if !all.is_empty() {
             session.observe(to_plan()).await;
         }
-        let name = names.remove(next(session, &names));
-        session.look_for_reseed(name).await;
-        let told = match one(session, name, args, ui, begun).await {
+        let one = waiting.remove(next(session, &waiting));
+        let told = match one.bring_back(session, ui, begun).await {
             Ok(told) => told,
             // What was done before it is told all the same.
             Err(failure) if !all.is_empty() => {
-                let refused = Refused { diagnosis: None, rungs: Vec::new(), refusals: failure.diagnostics.clone() };
-                let planned = Err(Box::new(refused));
-                let (logins, failure) = (session.logins(), Some(failure));
-                Told { planned, lost: None, rate: None, logins, report: None, failure }
+                let proposal = Proposal { plan: Err(failure.clone()), facts: Found::default(), run: String::new() };
+                Told { proposal, logins: session.logins(), report: None, failure: Some(failure) }
             }
             Err(failure) => return Err(failure),
         };
@@ -227,110 +201,129 @@ async fn one_after_the_other(
 }
 
 /// Returns the place of the first server whose upstream does not wait to be brought back itself.
-fn next(session: &Session<'_>, names: &[&ServerName]) -> usize {
+fn next(session: &Session<'_>, waiting: &[Reseeding<'_>]) -> usize {
     let topology = &session.inventory.topology;
-    let primary = session.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let primary = judge::primary_or_preferred(topology, &session.observation);
     let links = topology.links(primary);
-    let waits = |name: &ServerName| links.iter().any(|link| link.standby == *name && names.contains(&&link.upstream));
-    names.iter().position(|name| !waits(name)).unwrap_or_default()
+    let is_listed = |name: &ServerName| waiting.iter().any(|one| one.server == name);
+    let waits = |one: &Reseeding<'_>| links.iter().any(|link| link.standby == *one.server && is_listed(&link.upstream));
+    waiting.iter().position(|one| !waits(one)).unwrap_or_default()
 }
 
-/// Plans for one server over open connections, shows, asks, carries out.
-async fn one(
-    session: &Session<'_>,
-    name: &ServerName,
-    args: &ReseedArgs,
-    ui: &Ui,
-    begun: Instant,
-) -> Result<Told, Failure> {
-    let topology = &session.inventory.topology;
-    let (own, others): (Vec<_>, Vec<_>) =
-        session.unreachable.iter().cloned().partition(|why| why.server.as_deref() == Some(name.as_str()));
-    // A server that could not be reached says why itself, in better words than its absence.
-    if !own.is_empty() {
-        return Err(Failure::all(FailureKind::Unreachable, own));
+impl Reseeding<'_> {
+    /// Plans over open connections, shows, asks, carries out.
+    async fn bring_back(&self, session: &mut Session<'_>, ui: &Ui, begun: Instant) -> Result<Told<Found>, Failure> {
+        let keys = session.keys()?;
+        let proposal = runner::propose(self, session, &keys).await?;
+        runner::carry_out(self, session, &keys, proposal, ui, begun).await
     }
-    if !args.dry_run {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+}
+
+impl Operation for Reseeding<'_> {
+    const NAME: &'static str = "reseed";
+    type Facts = Found;
+
+    fn is_dry_run(&self) -> bool {
+        self.args.dry_run
     }
-    let secrets = session.secrets()?;
-    let material = session.material(&secrets)?;
-    let mut request = Request {
-        server: name,
-        method: args.method.method(),
-        space: match args.space {
-            Room::Keep => Space::Keep,
-            Room::Reuse => Space::Reuse,
-        },
-        accept_divergence: args.accept_divergence,
-        rate: None,
-        max_rate: args.max_rate.as_deref(),
-        now: Timestamp::now(),
-    };
-    let mut planned = reseed::plan_reseed(topology, &session.observation, &material, request);
-    // What takes long is worth half a second more, to know how long, and whether compressing pays.
-    let is_decided = matches!(request.method, Some(Method::Replay | Method::Rewind));
-    if let Some(from) = worth_measuring(&planned).filter(|_| !is_decided) {
-        let (hosts, events) = (&session.hosts, &session.events);
-        let rate = pairs::measure_rate(topology, &session.observation, hosts, [&from, name], events).await;
-        request.rate = rate.map(|rate| rate as u64);
-        planned = reseed::plan_reseed(topology, &session.observation, &material, request);
+
+    fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
+        session.require(self.server.as_str())
     }
-    let diagnosis = match &planned {
-        Ok(planned) => Some(&planned.diagnosis),
-        Err(refused) => refused.diagnosis.as_ref(),
-    };
-    let lost = match diagnosis {
-        Some(diagnosis) => session.only_on(diagnosis).await,
-        None => None,
-    };
-    let failure = planned.as_ref().err().map(|refused| refusal(&refused.refusals, others));
-    let mut told = Told { planned, lost, rate: request.rate, logins: session.logins(), report: None, failure };
-    let (Ok(planned), false) = (&told.planned, args.dry_run) else { return Ok(told) };
-    let plan = &planned.plan;
-    ui.diagnostics(&plan.notes);
-    if !plan.changes() {
-        told.report = Some(RunReport::unchanged(topology.name(), begun.elapsed().as_secs_f64()));
-        return Ok(told);
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Found>, Failure> {
+        session.look_for_reseed(self.server).await;
+        let topology = &session.inventory.topology;
+        let material = session.material(keys)?;
+        let mut request = Request {
+            server: self.server,
+            method: self.args.method.method(),
+            space: match self.args.space {
+                Room::Keep => Space::Keep,
+                Room::Reuse => Space::Reuse,
+            },
+            accept_divergence: self.args.accept_divergence,
+            rate: None,
+            max_rate: self.args.max_rate.as_deref(),
+            now: Timestamp::now(),
+        };
+        let mut planned = reseed::plan_reseed(topology, &session.observation, &material, request);
+        // What takes long is worth half a second more, to know how long, and whether compressing pays.
+        let is_decided = matches!(request.method, Some(Method::Replay | Method::Rewind));
+        if let Some(from) = worth_measuring(&planned).filter(|_| !is_decided) {
+            let (hosts, events) = (&session.hosts, &session.events);
+            let rate = pairs::measure_rate(topology, &session.observation, hosts, [&from, self.server], events).await;
+            request.rate = rate.map(|rate| rate as u64);
+            planned = reseed::plan_reseed(topology, &session.observation, &material, request);
+        }
+        let (plan, mut found) = match planned {
+            Ok(Reseed { diagnosis, rungs, method, set_aside, plan }) => {
+                (Ok(plan), Found { diagnosis: Some(diagnosis), rungs, method, set_aside, ..Found::default() })
+            }
+            Err(refused) => {
+                let Refused { diagnosis, rungs, refusals } = *refused;
+                (Err(refusal(refusals, &session.unreachable)), Found { diagnosis, rungs, ..Found::default() })
+            }
+        };
+        found.rate = request.rate;
+        if let Some(diagnosis) = &found.diagnosis {
+            found.lost = session.only_on(diagnosis).await;
+        }
+        Ok(Proposal { plan, facts: found, run: material.run })
     }
-    if !ui.options.yes || ui.err.whole {
-        ui.explain(&render(&told.view(topology), ui.err));
+
+    fn explanation(&self, proposal: &Proposal<Found>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
+        (!ui.options.yes || ui.err.whole).then(|| render(&reseed_view(&proposal.facts, *view), ui.err))
     }
-    ask::consent(ui, &question(planned))?;
-    let agreed = Agreed {
-        operation: OPERATION,
-        run: &material.run,
+
+    fn question(&self, plan: &Plan, found: &Found) -> Question {
+        let server = self.server;
+        let how = found.method.map_or("replay", Method::word);
+        let change = match &found.set_aside {
+            Some(_) => format!("Re-seed \"{server}\" by {how} and set its old data directory aside"),
+            None => format!("Re-seed \"{server}\" by {how}"),
+        };
+        Question { gravity: Gravity::of(plan), change }
+    }
+}
+
+fn reseed_view<'a>(found: &'a Found, plan: PlanView<'a>) -> ReseedView<'a> {
+    let Found { diagnosis, rungs, method, set_aside, lost, rate } = found;
+    ReseedView {
+        diagnosis: diagnosis.as_ref(),
+        lost: lost.as_ref(),
+        rungs,
+        method: *method,
+        set_aside: set_aside.as_deref(),
+        rate: *rate,
         plan,
-        logins: &told.logins,
-        secrets: &secrets,
-        attested: Vec::new(),
-        begun,
-    };
-    let report = carry_out(session, agreed, ui).await?;
-    told.failure = report.failure.clone();
-    told.report = Some(report);
-    Ok(told)
+    }
 }
 
 /// Returns the end that refusals mean. That nobody is the primary may be due to a server out of reach.
-fn refusal(refusals: &[Diagnostic], unreachable: Vec<Diagnostic>) -> Failure {
-    let mut failure = refused(refusals);
-    if refusals.iter().any(|refusal| refusal.code == "primary-missing") && !unreachable.is_empty() {
+fn refusal(refusals: Vec<Diagnostic>, unreachable: &[Diagnostic]) -> Failure {
+    let is_missing = refusals.iter().any(|refusal| refusal.code == "primary-missing");
+    let mut failure = runner::refused(refusals);
+    if is_missing && !unreachable.is_empty() {
         failure.kind = FailureKind::Unreachable;
-        failure.diagnostics.extend(unreachable);
+        failure.diagnostics.extend(unreachable.iter().cloned());
     }
     failure
 }
 
 /// Tells what became of every server: one document, or a text for each. What was found out about one that was refused is
 /// shown as well: at three in the morning that is what helps.
-fn tell(topology: &Topology, all: &[Told], is_dry_run: bool, begun: Instant, ui: &Ui) -> Result<Exit, Failure> {
-    let views: Vec<ReseedView<'_>> = all.iter().map(|told| told.view(topology)).collect();
+fn tell_all(
+    inventory: &Inventory,
+    all: &[Told<Found>],
+    is_dry_run: bool,
+    begun: Instant,
+    ui: &Ui,
+) -> Result<Exit, Failure> {
+    let views: Vec<ReseedView<'_>> =
+        all.iter().map(|told| reseed_view(&told.proposal.facts, told.view(inventory))).collect();
     let reports: Vec<Option<&RunReport>> = all.iter().map(|told| told.report.as_ref()).collect();
-    let failure = all.iter().find_map(|told| told.failure.as_ref());
-    for report in reports.iter().flatten() {
-        ui.diagnostics(&report.warnings);
-    }
+    let failed = all.iter().find(|told| told.failure.is_some());
     let text = |look| {
         let one = |(view, report): (&ReseedView<'_>, &Option<&RunReport>)| match report {
             Some(report) => render_done(report, view, look),
@@ -345,10 +338,15 @@ fn tell(topology: &Topology, all: &[Told], is_dry_run: bool, begun: Instant, ui:
         ([view], [None]) => _ = ui.answer(text, || ReseedPlanDocument::new(view))?,
         _ => {
             let seconds = begun.elapsed().as_secs_f64();
-            _ = ui.answer(text, || ReseedsDocument::new(topology.name(), &views, &reports, failure, seconds))?;
+            let failure = failed.and_then(|told| told.failure.as_ref());
+            let topology = inventory.topology.name();
+            _ = ui.answer(text, || ReseedsDocument::new(topology, &views, &reports, failure, seconds))?;
         }
     }
-    Ok(end(failure, ui))
+    Ok(failed.map_or(exit::DONE, |told| {
+        told.tell_failure(ui);
+        told.exit()
+    }))
 }
 
 /// Bytes over the line from which on its rate decides.
@@ -364,14 +362,4 @@ fn worth_measuring(planned: &Result<Reseed, Box<Refused>>) -> Option<ServerName>
     let is_copied =
         method != Some(Method::Replay) && diagnosis.is_some_and(|one| one.condition != Condition::Streaming);
     (is_copied && rungs.iter().any(is_long)).then(|| diagnosis.map(|diagnosis| diagnosis.upstream.clone())).flatten()
-}
-
-fn question(planned: &Reseed) -> Question {
-    let server = &planned.diagnosis.server;
-    let how = planned.method.map_or("replay", Method::word);
-    let change = match &planned.set_aside {
-        Some(_) => format!("Re-seed \"{server}\" by {how} and set its old data directory aside"),
-        None => format!("Re-seed \"{server}\" by {how}"),
-    };
-    Question { gravity: Gravity::of(&planned.plan), change }
 }

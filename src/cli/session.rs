@@ -23,26 +23,30 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
+use crate::judge;
 use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
 use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
+use crate::model::topology::Topology;
 use crate::observe;
 use crate::observe::log::LogEnd;
 use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
-use crate::plan::Consent;
+use crate::pki::StoredSecrets;
 use crate::plan::Material;
-use crate::plan::Plan;
+use crate::plan::authority;
+use crate::plan::authority::Keys;
+use crate::plan::authority::Standing;
 use crate::plan::failover;
 use crate::plan::failover::Parting;
 use crate::plan::history;
 use crate::plan::network;
-use crate::plan::plan_bootstrap;
 use crate::plan::reseed;
 use crate::plan::reseed::Diagnosis;
 use crate::plan::reseed::Divergence;
@@ -52,7 +56,6 @@ use crate::prove;
 use crate::prove::Sessions;
 use crate::remote::ConnectOptions;
 use crate::remote::Connector;
-use crate::remote::Host;
 use crate::remote::RemoteError;
 use crate::remote::Ssh;
 use crate::remote::close_all;
@@ -169,7 +172,7 @@ impl<'a> Session<'a> {
         let mut meetings = network::meetings(topology, &self.observation);
         if wish.dials {
             // A check judges the links as they are; a plan admits every server to every other.
-            let primary = self.observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+            let primary = judge::primary_or_preferred(topology, &self.observation);
             let links = topology.links(primary);
             meetings.retain(|meeting| {
                 links.iter().any(|link| link.standby == meeting.caller && link.upstream == meeting.called)
@@ -264,16 +267,11 @@ impl<'a> Session<'a> {
         Err(Failure::all(FailureKind::Unreachable, self.unreachable.clone()))
     }
 
-    /// Refuses where a server forwards nothing: links are proven through a forwarded port, at the end of a run.
-    pub(super) async fn require_forwarding(&self) -> Result<(), Failure> {
-        let topology = &self.inventory.topology;
-        let looks = topology.servers().map(async |server| {
-            let host = self.hosts.get(&server.name)?.as_ref().ok()?;
-            let target = network::forward_target(topology, &self.observation, &server.name)?;
-            host.may_forward(&target.to_string(), server.port).await.err().map(|error| error.diagnostic())
-        });
-        let refused: Vec<Diagnostic> = join_all(looks).await.into_iter().flatten().collect();
-        if refused.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Refused, refused)) }
+    /// Ends a command for one server when that one could not be reached: it says why itself, in better words than its absence.
+    pub(super) fn require(&self, server: &str) -> Result<(), Failure> {
+        let is_about = |why: &&Diagnostic| why.server.as_deref() == Some(server);
+        let unreachable: Vec<Diagnostic> = self.unreachable.iter().filter(is_about).cloned().collect();
+        if unreachable.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Unreachable, unreachable)) }
     }
 
     /// Returns who each connection is.
@@ -282,36 +280,29 @@ impl<'a> Session<'a> {
         seen.filter_map(|(name, seen)| Some((name.clone(), seen.known()?.login.clone()))).collect()
     }
 
-    /// Loads the operator's secrets and makes in memory what is missing.
-    pub(super) fn secrets(&self) -> Result<OperatorSecrets, Failure> {
-        let stored =
-            self.state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
-        let (secrets, _) = OperatorSecrets::complete(stored, self.inventory.topology.name(), Timestamp::now())
-            .map_err(|error| pki_failure(&error))?;
-        Ok(secrets)
+    /// Loads the operator's secrets and makes in memory what is missing; but no CA beside one that servers use already.
+    pub(super) fn keys(&self) -> Result<Keys, Failure> {
+        keys(&self.state, &self.inventory.topology, &self.observation)
+    }
+
+    /// Does the same where the operator wishes another CA in the place of one that is lost.
+    pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
+        complete(stored(&self.state)?, self.inventory.topology.name())
     }
 
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
-    pub(super) fn material(&self, secrets: &OperatorSecrets) -> Result<Material, Failure> {
-        material::prepare(&self.inventory.topology, &self.observation, secrets, Timestamp::now())
+    pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
+        material::prepare(&self.inventory.topology, &self.observation, keys, Timestamp::now())
             .map_err(|error| pki_failure(&error))
     }
 
-    /// Decides what a bootstrap would do.
-    pub(super) fn plan(
-        &self,
-        secrets: &OperatorSecrets,
-        consent: Consent,
-    ) -> Result<(Result<Plan, Vec<Diagnostic>>, Material), Failure> {
-        let topology = &self.inventory.topology;
-        let material = self.material(secrets)?;
-        Ok((plan_bootstrap(topology, &self.observation, &material, consent), material))
-    }
-
     /// Returns the sessions to the instances; none is opened yet.
-    pub(super) fn sessions(&self, secrets: &OperatorSecrets) -> Result<Sessions<'_, Ssh>, Failure> {
-        let tls = Tls::new(&secrets.ca.certificate, &secrets.operator)
-            .map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
+    pub(super) fn sessions(&self, keys: &Keys) -> Result<Sessions<'_, Ssh>, Failure> {
+        let tls = match keys {
+            Keys::Held(secrets) => Some(Tls::new(&secrets.ca.certificate, &secrets.operator)),
+            Keys::Elsewhere(authority) => authority.certificate.as_deref().map(Tls::without_certificate),
+        };
+        let tls = tls.transpose().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
         Ok(Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls))
     }
 
@@ -324,8 +315,8 @@ impl<'a> Session<'a> {
             let evidence = Evidence { at, ..Evidence::default() };
             return Ok(check::check(topology, &self.observation, &evidence, &Selection::default()));
         };
-        let secrets = self.secrets()?;
-        let sessions = self.sessions(&secrets)?;
+        let keys = self.keys()?;
+        let sessions = self.sessions(&keys)?;
         let dials = async {
             match selection.wants("L15") {
                 true => Some(observe::look_again(topology, &self.hosts, &self.observation).await),
@@ -334,6 +325,10 @@ impl<'a> Session<'a> {
         };
         let (mut evidence, dials) =
             tokio::join!(prove::gather(&sessions, &self.hosts, topology, &self.observation, selection, at), dials);
+        (evidence.authority, evidence.elsewhere) = match &keys {
+            Keys::Held(secrets) => (Some(secrets.ca.certificate.clone()), None),
+            Keys::Elsewhere(authority) => (authority.certificate.clone(), Some(authority.clone())),
+        };
         let mut observation = self.observation.clone();
         evidence.dialled = dials.is_some();
         for (name, records) in dials.into_iter().flatten() {
@@ -364,6 +359,26 @@ impl<'a> Session<'a> {
     pub(super) async fn close(self) {
         close_all(self.hosts.into_values().filter_map(Result::ok)).await;
     }
+}
+
+/// Loads the operator's secrets and makes in memory what is missing; but no CA beside one that servers use already.
+pub(super) fn keys(state: &StateDir, topology: &Topology, observation: &Observation) -> Result<Keys, Failure> {
+    let stored = stored(state)?;
+    let own = stored.ca.as_ref().map(|ca| ca.certificate.as_str());
+    match authority::standing(topology, observation, own) {
+        Standing::Elsewhere(authority) => Ok(Keys::Elsewhere(authority)),
+        Standing::Here | Standing::Unmade => complete(stored, topology.name()),
+    }
+}
+
+fn stored(state: &StateDir) -> Result<StoredSecrets, Failure> {
+    state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))
+}
+
+fn complete(stored: StoredSecrets, topology: &TopologyName) -> Result<Keys, Failure> {
+    let (secrets, _) = OperatorSecrets::complete(stored, topology, &operator(), Timestamp::now())
+        .map_err(|error| pki_failure(&error))?;
+    Ok(Keys::Held(Box::new(secrets)))
 }
 
 async fn connect<'a>(

@@ -19,6 +19,8 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Events;
+use crate::judge::Role;
+use crate::judge::ServerState;
 use crate::model::aside;
 use crate::model::aside::Beside;
 use crate::model::observation::ServerObservation;
@@ -26,7 +28,6 @@ use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe::probe::Wish;
 use crate::plan;
-use crate::plan::guard;
 use crate::ui::Delivery;
 use crate::ui::Ui;
 use crate::ui::beside::BesideView;
@@ -163,24 +164,24 @@ fn server_view(server: &Server, seen: Option<&Observed<ServerObservation>>) -> S
         let word = if lock.is_living() { "locked by " } else { "expired lock of " };
         [word, lock.owner.as_deref().unwrap_or("unknown")].concat()
     }));
-    let successor = seen.layout.known().and_then(|layout| guard::successor(seen, layout));
-    view.notes.extend(successor.map(|name| ["about to hand over to ", name].concat()));
-    view.role = match (&seen.instance, &seen.data_directory) {
-        (Observed::Known(instance), _) => {
-            view.timeline = Some(instance.timeline);
-            view.lsn = instance.positions.current.or(instance.positions.replay);
-            if instance.settings.values().any(|setting| setting.pending_restart) {
-                view.notes.push("restart pending".to_owned());
-            }
-            if instance.in_recovery { RoleView::Standby } else { RoleView::Primary }
+    let state = ServerState::of_seen(seen);
+    view.notes.extend(state.successor().map(|name| ["about to hand over to ", name].concat()));
+    if let Some(instance) = state.instance() {
+        view.timeline = Some(instance.timeline);
+        view.lsn = instance.positions.current.or(instance.positions.replay);
+        if !state.waits_for_restart().is_empty() {
+            view.notes.push("restart pending".to_owned());
         }
-        (Observed::Unreadable(why), _) => RoleView::Unknown(match seen.unasked() {
-            Some(why) => ["runs, and cannot be asked: ", why].concat(),
-            None => why.clone(),
-        }),
-        (Observed::Absent, Observed::Known(data)) if data.entries > 0 => RoleView::NotRunning,
-        (Observed::Absent, Observed::Unreadable(why)) => RoleView::Unknown(why.clone()),
-        (Observed::Absent, _) => RoleView::NoInstance,
+    }
+    view.role = match state.role {
+        Role::Primary(_) => RoleView::Primary,
+        Role::Standby(_) => RoleView::Standby,
+        Role::StoppedPrimary(_) | Role::StoppedStandby(_) => RoleView::NotRunning,
+        Role::None => RoleView::NoInstance,
+        Role::Unknown(_) if seen.unasked().is_some() => {
+            RoleView::Unknown(["runs, and cannot be asked: ", seen.unasked().unwrap_or_default()].concat())
+        }
+        Role::Unknown(why) => RoleView::Unknown(why.to_owned()),
     };
     view
 }

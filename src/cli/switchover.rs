@@ -1,31 +1,23 @@
 //! `switchover`: look, judge, show, ask, hand over; or take it back.
 
-use std::time::Instant;
-
 use clap::ArgGroup;
 use clap::Args;
 
-use super::block_on;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
-use super::role_change::How;
-use super::role_change::RoleChange;
-use super::role_change::carry_out;
+use super::role_change;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
 use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use super::session::to_plan;
-use crate::apply::lock;
-use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
-use crate::pki::OperatorSecrets;
 use crate::plan::Action;
-use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::authority::Keys;
 use crate::plan::plan_abort;
 use crate::plan::plan_switchover;
 use crate::plan::reseed;
@@ -33,14 +25,10 @@ use crate::plan::switchover;
 use crate::plan::switchover::Switchover;
 use crate::role_change::judge;
 use crate::role_change::selection;
-use crate::ui::Progress;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::role_change::View;
-
-/// The name of this operation in locks and journal.
-const OPERATION: &str = "switchover";
 
 /// Make a standby the primary, and the primary a standby, with nothing lost
 ///
@@ -78,94 +66,75 @@ pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<E
         reseed::find(&inventory.topology, word)
             .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
     }
-    let begun = Instant::now();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let events = progress.events();
-        let local = hold(&inventory, OPERATION, args.dry_run)?;
-        let mut session = Session::open(&inventory, to_plan(), events.clone()).await?;
-        let result = over(&mut session, args, ui, progress, begun).await;
-        session.close().await;
-        drop(local);
-        result
-    })
+    let told = runner::run(args, &inventory, ui, |view, told| role_change::tell(view, told, ui))?;
+    Ok(told.exit())
 }
 
-/// Plans over open connections, shows, asks, carries out.
-async fn over(
-    session: &mut Session<'_>,
-    args: &SwitchoverArgs,
-    ui: &Ui,
-    progress: Progress,
-    begun: Instant,
-) -> Result<Exit, Failure> {
-    // A planned change needs every server: one that was not looked at may be a second primary.
-    session.require_all()?;
-    if !args.dry_run {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+/// A planned change needs every server: one that was not looked at may be a second primary.
+impl Operation for SwitchoverArgs {
+    const NAME: &'static str = "switchover";
+    type Facts = Option<View>;
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
-    let secrets = session.secrets()?;
-    let planned = planned(session, &secrets, args).await?;
-    progress.finish();
-    let planned = planned.map(|(Switchover { from, to, plan }, material)| {
+
+    /// Plans, and judges whether what is planned would go through.
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Option<View>>, Failure> {
+        let topology = &session.inventory.topology;
+        let to = match (&self.to, &self.to_site) {
+            _ if self.abort => None,
+            (_, Some(site)) => Some(switchover::at_site(topology, &session.observation, site)),
+            (word, None) => Some(reseed::find(topology, word.as_deref().unwrap_or_default())),
+        };
+        let to: Option<&ServerName> =
+            to.transpose().map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+        if let Some(to) = to {
+            session.compare_for_switchover(to).await;
+        }
+        let material = session.material(keys)?;
+        let planned = match to {
+            Some(to) => plan_switchover(topology, &session.observation, &material, to),
+            None => plan_abort(topology, &session.observation, &material),
+        };
+        let run = material.run;
+        let Switchover { from, to, mut plan } = match planned {
+            Ok(planned) => planned,
+            Err(refusals) => return Ok(Proposal { plan: Err(runner::refused(refusals)), facts: None, run }),
+        };
         let view = View { from, to, lost: None };
-        RoleChange { question: question(&view, &plan, args.abort), view, plan, material }
-    });
-    let how = How { operation: OPERATION, is_dry_run: args.dry_run, begun, attested: Vec::new() };
-    carry_out(session, &secrets, planned, how, ui).await
+        if let (Some(from), false) = (&view.from, self.abort || !begins(session, &plan)) {
+            let report = session.check(Some(&selection(self.dry_run))).await?;
+            let mut told = judge(report.findings, &session.observation, from, &view.to);
+            // An earlier run marked the primary; this one goes on from there.
+            told.retain(|diagnostic| diagnostic.code != "switchover-unfinished");
+            if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+                return Ok(Proposal { plan: Err(runner::refused(told)), facts: None, run });
+            }
+            plan.notes.extend(told);
+        }
+        Ok(Proposal { plan: Ok(plan), facts: Some(view), run })
+    }
+
+    fn question(&self, plan: &Plan, view: &Option<View>) -> Question {
+        let change = match view {
+            Some(View { from: Some(_), to, .. }) if self.abort => {
+                format!("Take the switchover back and leave \"{to}\" the primary")
+            }
+            Some(View { from: Some(from), to, .. }) => format!("Hand over from \"{from}\" to \"{to}\""),
+            Some(View { from: None, to, .. }) => format!("Finish the switchover to \"{to}\""),
+            None => String::new(),
+        };
+        Question { gravity: Gravity::of(plan), change }
+    }
 }
 
-/// What may be done, with the material that it takes; or every reason against it.
-type Planned = Result<(Switchover, Material), Vec<Diagnostic>>;
-
-/// Plans, and judges whether what is planned would go through.
-async fn planned(
-    session: &mut Session<'_>,
-    secrets: &OperatorSecrets,
-    args: &SwitchoverArgs,
-) -> Result<Planned, Failure> {
-    let topology = &session.inventory.topology;
-    if args.abort {
-        let material = session.material(secrets)?;
-        let planned = plan_abort(topology, &session.observation, &material);
-        return Ok(planned.map(|planned| (planned, material)));
-    }
-    let to = match (&args.to, &args.to_site) {
-        (_, Some(site)) => switchover::at_site(topology, &session.observation, site),
-        (word, None) => reseed::find(topology, word.as_deref().unwrap_or_default()),
-    };
-    let to: &ServerName = to.map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
-    session.compare_for_switchover(to).await;
-    let material = session.material(secrets)?;
-    let mut planned = match plan_switchover(topology, &session.observation, &material, to) {
-        Ok(planned) => planned,
-        Err(refusals) => return Ok(Err(refusals)),
-    };
-    let begins = planned.plan.steps.iter().any(|planned| match &planned.step.action {
+/// Says whether a plan begins with the primary that serves, and does not finish what was begun before.
+fn begins(session: &Session<'_>, plan: &Plan) -> bool {
+    plan.steps.iter().any(|planned| match &planned.step.action {
         Action::HandOver(hand_over) => {
             session.observation.server(&hand_over.from).is_some_and(|seen| seen.instance.known().is_some())
         }
         _ => false,
-    });
-    if let (Some(from), true) = (&planned.from, begins) {
-        let report = session.check(Some(&selection(args.dry_run))).await?;
-        let mut told = judge(report.findings, &session.observation, from, to);
-        // An earlier run marked the primary; this one goes on from there.
-        told.retain(|diagnostic| diagnostic.code != "switchover-unfinished");
-        if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-            return Ok(Err(told));
-        }
-        planned.plan.notes.extend(told);
-    }
-    Ok(Ok((planned, material)))
-}
-
-fn question(view: &View, plan: &Plan, is_abort: bool) -> Question {
-    let to = &view.to;
-    let change = match &view.from {
-        Some(_) if is_abort => format!("Take the switchover back and leave \"{to}\" the primary"),
-        Some(from) => format!("Hand over from \"{from}\" to \"{to}\""),
-        None => format!("Finish the switchover to \"{to}\""),
-    };
-    Question { gravity: Gravity::of(plan), change }
+    })
 }

@@ -6,10 +6,13 @@
 //! [`Backend`] is the vocabulary of all labs, and each of the other modules one way to make servers.
 
 pub mod backend;
+mod command;
 pub mod docker;
 mod error;
+mod failure;
 pub mod fault;
 pub mod hosts;
+mod key;
 pub mod local;
 pub mod ssh;
 pub mod vagrant;
@@ -21,5 +24,6 @@ pub use backend::LabServer;
 pub use backend::LabStatus;
 pub use backend::Wish;
 pub use error::LabError;
+pub use failure::Failure;
 pub use fault::Fault;
 pub use fault::FaultKind;

@@ -5,27 +5,50 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use super::Failure;
+
 /// How long to pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// One look.
 #[derive(Debug)]
-pub(crate) enum Look<T> {
+pub(super) enum Look<T> {
     /// What was waited for is there.
     Ready(T),
-    /// It is not there yet.
-    NotYet,
+    /// It is not; this was seen instead.
+    NotYet(String),
 }
 
-/// Looks until `look` finds what is waited for. Returns nothing when the time is up.
+/// Looks until `look` finds what is waited for.
+///
+/// # Errors
+/// The look failed, or the time is up: the last observation is told.
 #[expect(clippy::disallowed_methods, reason = "this is the wait helper that everybody else is sent to")]
-pub(crate) fn until<T, E>(limit: Duration, mut look: impl FnMut() -> Result<Look<T>, E>) -> Result<Option<T>, E> {
+pub(super) fn until<T, E: From<Failure>>(
+    awaited: &'static str,
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Look<T>, E>,
+) -> Result<T, E> {
     let deadline = Instant::now() + limit;
     loop {
         match look()? {
-            Look::Ready(found) => return Ok(Some(found)),
-            Look::NotYet if Instant::now() >= deadline => return Ok(None),
-            Look::NotYet => std::thread::sleep(LOOK_AGAIN),
+            Look::Ready(found) => return Ok(found),
+            Look::NotYet(last) if Instant::now() >= deadline => {
+                return Err(Failure::Deadline { seconds: limit.as_secs(), awaited, last }.into());
+            }
+            Look::NotYet(_) => std::thread::sleep(LOOK_AGAIN),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_runs_out_tells_the_last_observation() {
+        let ended: Result<(), Failure> = until("rain", Duration::ZERO, || Ok(Look::NotYet("sun".to_owned())));
+        let text = ended.map_or_else(|failure| failure.to_string(), |()| String::new());
+        assert_eq!(text, "waited 0 s for rain; last seen: sun");
     }
 }

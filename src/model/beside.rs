@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::model::observation::ControlFile;
+use crate::model::control::ControlFile;
 use crate::model::observed::Observed;
 
 /// Something that stands beside a data directory (`….seed.RUN`, `….aside.…`).

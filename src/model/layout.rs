@@ -20,6 +20,9 @@ const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 /// The drop-in by which a unit asks the start guard. Not `pgstead.conf`: that is a file of the instance.
 const GUARD_DROP_IN: &str = "pgstead-start-guard.conf";
 
+/// The file in pgstead's own directory that says: here was a complete data directory.
+pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
+
 /// The name of the start guard in pgstead's own directory.
 pub const START_GUARD: &str = "start-guard";
 
@@ -171,6 +174,11 @@ impl Layout {
         format!("{}/{name}", self.pgstead_directory)
     }
 
+    /// Returns the file that says what the start guard lets the instance start as.
+    pub fn role_file(&self) -> String {
+        self.own("role")
+    }
+
     /// Returns the file by which the unit asks the start guard before every start, where a unit runs the instance.
     pub fn guard_drop_in(&self) -> Option<String> {
         let unit = self.unit.as_deref()?;
@@ -185,7 +193,7 @@ impl Layout {
             "/bin/sh".to_owned(),
             self.own(START_GUARD),
             self.data_directory.clone(),
-            self.own("role"),
+            self.role_file(),
             topology.to_string(),
             server.to_string(),
         ];

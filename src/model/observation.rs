@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::model::argv::Login;
 use crate::model::beside::BesideFact;
+use crate::model::control::ControlFile;
 use crate::model::health::Health;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
@@ -19,7 +20,6 @@ use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::pooler::Pools;
 use crate::model::readiness::Readiness;
-use crate::model::topology::Topology;
 use crate::model::version::ServerVersion;
 use crate::model::wal::WalComparison;
 
@@ -43,19 +43,6 @@ impl Observation {
     /// Returns what was seen on a server, where it was reached.
     pub fn server(&self, name: &ServerName) -> Option<&ServerObservation> {
         self.servers.get(name).and_then(Observed::known)
-    }
-}
-
-impl Observation {
-    /// Returns the server that accepts writes, where exactly one reachable server does.
-    pub fn current_primary<'a>(&self, topology: &'a Topology) -> Option<&'a ServerName> {
-        let accepts_writes = |name: &&ServerName| {
-            let instance = self.server(name).and_then(|seen| seen.instance.known());
-            instance.is_some_and(|instance| !instance.in_recovery)
-        };
-        let mut writers = topology.servers().map(|server| &server.name).filter(accepts_writes);
-        let first = writers.next()?;
-        writers.next().is_none().then_some(first)
     }
 }
 
@@ -157,6 +144,9 @@ pub struct Os {
     pub clock_error_ms: i64,
     /// Whether the OS user that should own the instance exists.
     pub os_user_exists: bool,
+    /// What sudo said where it let the login do nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_refused: Option<String>,
 }
 
 /// A data directory.
@@ -187,53 +177,6 @@ pub struct DataDirectory {
     /// The highest timeline of which there is a history file in `pg_wal`.
     #[serde(default)]
     pub newest_history: Option<u32>,
-}
-
-impl DataDirectory {
-    /// Says whether a stopped instance was the primary, as far as its files say: it has no signal file, and either its control
-    /// file says so, or it had begun a timeline that the control file does not know yet. One that only lost its signal file
-    /// shows neither (hazards 34, 58).
-    pub fn is_of_a_primary(&self) -> bool {
-        let Some(control) = self.control.known() else { return false };
-        let known = control.minimum_recovery_timeline.unwrap_or_default().max(control.timeline);
-        let began_another = self.newest_history.is_some_and(|history| history > known);
-        !self.standby_signal && !self.recovery_signal && (control.is_of_a_primary() || began_another)
-    }
-}
-
-/// The control file, as far as decisions need it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ControlFile {
-    /// The database system identifier.
-    pub system_identifier: u64,
-    /// The database cluster state, such as `in production` or `in archive recovery`.
-    pub state: String,
-    /// The timeline of the latest checkpoint.
-    pub timeline: u32,
-    /// Where the latest checkpoint lies.
-    pub checkpoint: Lsn,
-    /// The data page checksum version; 0 is off (hazard 12).
-    pub checksum_version: u32,
-    /// Whether changes of hint bits alone are in the WAL (`wal_log_hints`), where the file says it.
-    #[serde(default)]
-    pub logs_hints: bool,
-    /// What recovery must replay to before the data are consistent; none outside recovery.
-    #[serde(default)]
-    pub minimum_recovery_end: Option<Lsn>,
-    /// The timeline of that position.
-    #[serde(default)]
-    pub minimum_recovery_timeline: Option<u32>,
-    /// Bytes of a WAL segment.
-    #[serde(default)]
-    pub segment_bytes: Option<u64>,
-}
-
-impl ControlFile {
-    /// Says whether the instance was a primary when it last wrote this: of a standby the state is one of recovery
-    /// (`pg_control.h`, `DBState`).
-    fn is_of_a_primary(&self) -> bool {
-        matches!(self.state.as_str(), "in production" | "shutting down" | "shut down" | "in crash recovery")
-    }
 }
 
 /// Free space of a file system.

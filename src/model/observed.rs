@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// The result of looking for one fact. "Could not look" and "is not there" differ, always.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Observed<T> {
     /// The fact, as seen.
@@ -13,13 +13,13 @@ pub enum Observed<T> {
     Absent,
     /// Could not look, and why.
     Unreadable(String),
+    /// Nobody looked.
+    #[default]
+    NotAsked,
 }
 
-impl<T> Default for Observed<T> {
-    fn default() -> Self {
-        Observed::Unreadable("not looked at".to_owned())
-    }
-}
+/// Why nothing is known of what nobody looked at.
+const NOT_ASKED: &str = "not looked at";
 
 impl<T> Observed<T> {
     /// Returns the fact where it is known.
@@ -35,20 +35,36 @@ impl<T> Observed<T> {
         matches!(self, Observed::Absent)
     }
 
-    /// Returns why it could not be looked at.
-    pub fn unreadable(&self) -> Option<&str> {
+    /// Returns what came of looking: the fact, or nothing where it is not there.
+    ///
+    /// # Errors
+    /// Could not look, or nobody did; why.
+    pub fn look(&self) -> Result<Option<&T>, &str> {
         match self {
-            Observed::Unreadable(why) => Some(why),
-            _ => None,
+            Observed::Known(value) => Ok(Some(value)),
+            Observed::Absent => Ok(None),
+            Observed::Unreadable(why) => Err(why),
+            Observed::NotAsked => Err(NOT_ASKED),
         }
     }
 
-    /// Applies a function to a known fact and keeps the other two answers.
+    /// Returns why it is not known whether it is there.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.look().err()
+    }
+
+    /// Applies a function to a known fact and keeps every other answer.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {
+        self.and_then(|value| Observed::Known(f(value)))
+    }
+
+    /// Applies a function that may find out nothing to a known fact, and keeps every other answer.
+    pub fn and_then<U>(self, f: impl FnOnce(T) -> Observed<U>) -> Observed<U> {
         match self {
-            Observed::Known(value) => Observed::Known(f(value)),
+            Observed::Known(value) => f(value),
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
+            Observed::NotAsked => Observed::NotAsked,
         }
     }
 }

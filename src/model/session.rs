@@ -70,6 +70,24 @@ pub fn options(version: Option<Major>) -> String {
     words
 }
 
+/// Returns the `options` of a superuser's session that works as another role from its first statement on; none leaves it as it is.
+/// No trigger of somebody else's runs at its login (17 and later).
+pub fn options_as(version: Option<Major>, role: Option<&str>) -> String {
+    let mut words = options(version);
+    let mut add = |more: &[(&str, &str)]| {
+        words.push(' ');
+        words.push_str(&join(more));
+    };
+    if version.is_some_and(|version| version.number() >= 17) {
+        add(&OF_SUPERUSER_SINCE_17);
+    }
+    // Of two, the later wins.
+    if let Some(role) = role {
+        add(&[("role", role)]);
+    }
+    words
+}
+
 /// Writes settings as `options` reads them: words are separated by blanks, and a backslash makes a blank a part of one.
 fn join(settings: &[(&str, &str)]) -> String {
     let word = |(name, value): &(&str, &str)| {

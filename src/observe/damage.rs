@@ -39,13 +39,7 @@ pub async fn look<H: Host>(host: &H, server: &Server, layout: &Layout, is_runnin
 }
 
 fn lines(found: Observed<String>) -> Observed<Vec<String>> {
-    match found {
-        Observed::Known(text) => {
-            Observed::Known(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
-        }
-        Observed::Absent => Observed::Absent,
-        Observed::Unreadable(why) => Observed::Unreadable(why),
-    }
+    found.map(|text| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn hashes(records: &Records, prefix: &str) -> Observed<BTreeMap<String, String>>
             Observed::Known(hash) if hash.len() == 64 => drop(known.insert(file.to_owned(), hash.clone())),
             Observed::Known(other) => unreadable = Some(other.clone()),
             Observed::Unreadable(why) => unreadable = Some(why.clone()),
-            Observed::Absent => {}
+            Observed::Absent | Observed::NotAsked => {}
         }
     }
     match unreadable {

@@ -35,13 +35,7 @@ pub async fn look<H: Host>(host: &H, layout: &Layout, before: Option<&LogEnd>) -
 }
 
 fn read(records: &Records) -> Observed<LogEnd> {
-    match records.get("file") {
-        Observed::Known(file) => {
-            Observed::Known(LogEnd { file, position: records.text("position"), text: records.text("text") })
-        }
-        Observed::Absent => Observed::Absent,
-        Observed::Unreadable(why) => Observed::Unreadable(why),
-    }
+    records.get("file").map(|file| LogEnd { file, position: records.text("position"), text: records.text("text") })
 }
 
 #[cfg(test)]

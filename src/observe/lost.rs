@@ -63,10 +63,9 @@ async fn ask<H: Host>(host: &H, words: &[String]) -> Result<Records, String> {
 /// Returns what was lost without its tables, and the records of each relation by `OID/FILENODE`.
 fn parse(records: &Records) -> Result<(Lost, BTreeMap<String, u64>), String> {
     let text = |name: &str| records.get(&["lost.", name].concat());
-    let transactions = match text("transactions") {
-        Observed::Known(text) => text.trim().parse().map_err(|_| "pg_waldump could not be understood".to_owned())?,
-        Observed::Unreadable(why) => return Err(why),
-        Observed::Absent => return Err("pg_waldump said nothing".to_owned()),
+    let transactions = match text("transactions").look()? {
+        Some(text) => text.trim().parse().map_err(|_| "pg_waldump could not be understood".to_owned())?,
+        None => return Err("pg_waldump said nothing".to_owned()),
     };
     let word = |name: &str| text(name).known().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let relation = |line: &str| {

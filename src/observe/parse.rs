@@ -3,36 +3,28 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::model::argv::Login;
 use crate::model::argv::RootAccess;
 use crate::model::bytes;
-use crate::model::health::Health;
+use crate::model::control::ControlFile;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::ControlFile;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Dial;
 use crate::model::observation::Disk;
-use crate::model::observation::FileError;
 use crate::model::observation::FileFact;
-use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Listener;
 use crate::model::observation::Os;
 use crate::model::observation::Peer;
-use crate::model::observation::Positions;
-use crate::model::observation::Receiver;
-use crate::model::observation::Role;
 use crate::model::observation::Route;
-use crate::model::observation::Sender;
 use crate::model::observation::ServerObservation;
 use crate::model::observation::Service;
-use crate::model::observation::Setting;
-use crate::model::observation::Slot;
 use crate::model::observed::Observed;
 use crate::model::version::ServerVersion;
 use crate::observe::probe;
@@ -52,12 +44,12 @@ pub struct Asked {
 /// `layouts` are the candidates that the probe was given.
 pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> ServerObservation {
     let kind = records.text("layout");
-    let layout = match records.get("layout") {
+    let layout = records.get("layout").and_then(|_| {
         // PostgreSQL never runs as root: somebody led the look to a directory of root's, and would have root act as the owner.
-        Observed::Known(_) if records.text("instance_user") == "root" => {
-            Observed::Unreadable("Its data directory belongs to root, as whom no instance runs.".to_owned())
+        if records.text("instance_user") == "root" {
+            return Observed::Unreadable("Its data directory belongs to root, as whom no instance runs.".to_owned());
         }
-        Observed::Known(_) => match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
+        match layouts.iter().find(|layout| probe::kind_word(layout) == kind) {
             Some(layout) => Observed::Known(Layout {
                 os_user: records.text("instance_user"),
                 socket_directory: records.text("socket"),
@@ -65,10 +57,8 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
                 ..layout.clone()
             }),
             None => Observed::Unreadable(["The probe named layout ", &kind, "."].concat()),
-        },
-        Observed::Absent => Observed::Absent,
-        Observed::Unreadable(why) => Observed::Unreadable(why),
-    };
+        }
+    });
     let beside_facts = crate::observe::beside::parse_beside(records);
     ServerObservation {
         login: parse_login(&records.text("login"), &records.text("user")),
@@ -113,14 +103,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         generation: records.text("generation").trim().parse().unwrap_or(0),
         addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
         peers: parse_peers(records),
-        instance: match records.get("instance") {
-            Observed::Known(text) => match serde_json::from_str::<InstanceJson>(&text) {
-                Ok(instance) => Observed::Known(instance.into()),
-                Err(error) => Observed::Unreadable(error.to_string()),
-            },
-            Observed::Absent => Observed::Absent,
-            Observed::Unreadable(why) => Observed::Unreadable(why),
-        },
+        instance: records.get("instance").and_then(|text| parse_instance(&text)),
         starts_or_stops: records.text("starts_or_stops") == "1",
         answers: records.text("answers") == "1",
         asked_otherwise: records.get("asked_otherwise").known().map(|why| why.trim().to_owned()),
@@ -158,6 +141,7 @@ impl MapParsed for Observed<String> {
             },
             Observed::Absent => Observed::Absent,
             Observed::Unreadable(why) => Observed::Unreadable(why),
+            Observed::NotAsked => Observed::NotAsked,
         }
     }
 }
@@ -197,6 +181,7 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         clock_skew_ms,
         clock_error_ms: (answered_ms - asked.sent_ms) / 2,
         os_user_exists: records.text("os_user") == "1",
+        sudo_refused: records.text("sudo").lines().next().map(|said| said.trim().to_owned()),
     }
 }
 
@@ -239,7 +224,7 @@ pub fn parse_control(text: &str) -> Option<ControlFile> {
     };
     Some(ControlFile {
         system_identifier: field("Database system identifier")?.parse().ok()?,
-        state: field("Database cluster state")?,
+        state: field("Database cluster state")?.into(),
         timeline: field("Latest checkpoint's TimeLineID")?.parse().ok()?,
         checkpoint: field("Latest checkpoint location")?.parse().ok()?,
         checksum_version: field("Data page checksum version")?.parse().ok()?,
@@ -309,12 +294,10 @@ fn parse_disk(text: &str) -> Option<Disk> {
 
 /// Parses the lines of `ss -Hltnp`.
 fn parse_listener(records: &Records) -> Observed<Listener> {
-    let text = match records.get("listener") {
-        Observed::Known(text) if text.trim().is_empty() => return Observed::Absent,
-        Observed::Known(text) => text,
-        Observed::Absent => return Observed::Absent,
-        Observed::Unreadable(why) => return Observed::Unreadable(why),
-    };
+    records.get("listener").and_then(|text| if text.trim().is_empty() { Observed::Absent } else { listener(&text) })
+}
+
+fn listener(text: &str) -> Observed<Listener> {
     let process = text.split_once("((\"").and_then(|(_, rest)| rest.split_once('"')).map_or("", |(name, _)| name);
     let pid = text
         .split_once("pid=")
@@ -373,7 +356,7 @@ fn parse_peers(records: &Records) -> BTreeMap<ServerName, Peer> {
             let routes = records.text(&["routes.", name.as_str()].concat());
             let routes = lines(&routes).iter().filter_map(|line| parse_route(line)).collect();
             let source = source.trim().parse().ok();
-            Some((name, Peer { resolved, source, routes, seen_as: Observed::default(), dial }))
+            Some((name, Peer { resolved, source, routes, seen_as: Observed::NotAsked, dial }))
         })
         .collect()
 }
@@ -385,83 +368,26 @@ fn parse_route(line: &str) -> Option<Route> {
     Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
-/// The JSON that `instance.sql` returns.
-#[derive(Deserialize)]
-struct InstanceJson {
-    in_recovery: bool,
-    system_identifier: u64,
-    timeline: u32,
-    replayed_timeline: Option<u32>,
-    history: Option<String>,
-    current: Option<Lsn>,
-    receive: Option<Lsn>,
-    replay: Option<Lsn>,
-    replayed_commit: Option<String>,
-    replay_pause_state: Option<String>,
-    settings: BTreeMap<String, Setting>,
-    roles: BTreeMap<String, Role>,
-    databases: Vec<String>,
-    slots: BTreeMap<String, Slot>,
-    senders: Vec<Sender>,
-    receiver: Option<Receiver>,
-    file_errors: Vec<FileError>,
-    stale_files: Vec<String>,
-    database_bytes: u64,
-    wal_directory_bytes: Option<u64>,
-    wal_timeline: Option<u32>,
-    canary: bool,
-    canary_chain: bool,
-    tablespaces: BTreeMap<String, String>,
-    #[serde(default)]
-    tablespace_bytes: BTreeMap<String, u64>,
-    file_settings: Vec<FileSetting>,
-    included_files: BTreeMap<String, Option<String>>,
-    certificate: Option<String>,
-    authorities: Option<String>,
-    health: Health,
-}
-
-impl From<InstanceJson> for Instance {
-    fn from(json: InstanceJson) -> Self {
-        Instance {
-            in_recovery: json.in_recovery,
-            system_identifier: json.system_identifier,
-            timeline: json.timeline,
-            replayed_timeline: json.replayed_timeline,
-            history: json.history.map_or(Observed::Absent, |history| Observed::Known(text(&history))),
-            positions: Positions {
-                current: json.current,
-                receive: json.receive,
-                replay: json.replay,
-                replayed_commit: json.replayed_commit,
-            },
-            replay_pause_state: json.replay_pause_state,
-            settings: json.settings,
-            roles: json.roles,
-            databases: json.databases,
-            slots: json.slots,
-            senders: json.senders,
-            receiver: json.receiver,
-            file_errors: json.file_errors,
-            stale_files: json.stale_files,
-            database_bytes: json.database_bytes,
-            wal_directory_bytes: json.wal_directory_bytes,
-            wal_timeline: json.wal_timeline,
-            canary: json.canary,
-            canary_chain: json.canary_chain,
-            tablespaces: json.tablespaces,
-            tablespace_bytes: json.tablespace_bytes,
-            file_settings: json.file_settings,
-            included_files: json
-                .included_files
-                .into_iter()
-                .filter_map(|(path, file)| Some((path, text(&file?))))
-                .collect(),
-            certificate: json.certificate.as_deref().map(text),
-            authorities: json.authorities.as_deref().map(text),
-            health: Health { crl: json.health.crl.as_deref().map(text), ..json.health },
+/// Parses the JSON that `instance.sql` returns: an [`Instance`] whose positions lie open, and whose files are hexadecimal digits.
+fn parse_instance(json: &str) -> Observed<Instance> {
+    let parsed = serde_json::from_str::<Value>(json).and_then(|mut value| {
+        value["history"] = match value["history"].take() {
+            Value::String(digits) => json!({ "known": text(&digits) }),
+            _ => json!("absent"),
+        };
+        let positions = ["current", "receive", "replay", "replayed_commit"];
+        value["positions"] = positions.map(|name| (name.to_owned(), value[name].take())).into_iter().collect();
+        if let Some(files) = value["included_files"].as_object_mut() {
+            files.retain(|_, file| file.is_string());
         }
-    }
+        let mut instance: Instance = serde_json::from_value(value)?;
+        instance.included_files.values_mut().for_each(|file| *file = text(file));
+        for file in [&mut instance.certificate, &mut instance.authorities, &mut instance.health.crl] {
+            *file = file.as_deref().map(text);
+        }
+        Ok(instance)
+    });
+    parsed.map_or_else(|error| Observed::Unreadable(error.to_string()), Observed::Known)
 }
 
 /// Returns a file that came as hexadecimal digits: no server takes bytes for a text that are none in its encoding.
@@ -528,8 +454,7 @@ mod tests {
 
     #[test]
     fn files_come_as_bytes() {
-        // Latin-1, and every byte of it comes back.
-        assert_eq!(bytes::bytes(&text("4bfc680a")), b"K\xfch\n");
+        assert_eq!(text("4bfc680a"), "K\u{10fffc}h\n");
         assert_eq!(text(""), "");
     }
 

@@ -39,6 +39,7 @@ if [ "$second_look" = 0 ]; then
 login=${SUDO_USER:-$me}
 put user "$me"
 put login "$login"
+if [ -n "${pgstead_sudo:-}" ]; then put sudo "$pgstead_sudo"; fi
 put os_name "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
 put kernel "$(uname -m) $(uname -n)"
 # A file that is empty, or says so, holds none yet (machine-id(5)): images of containers and of virtual machines have such.

@@ -14,6 +14,7 @@ use crate::model::readiness::Machine;
 use crate::model::readiness::Mount;
 use crate::model::readiness::Place;
 use crate::model::readiness::Readiness;
+use crate::observe::parse::MapParsed;
 use crate::observe::records::Records;
 
 /// Turns one server's records into facts; unreadable where the probe was not asked for them.
@@ -74,14 +75,7 @@ fn parse_machine(records: &Records) -> Machine {
             .and_then(|(_, rest)| rest.split_once(']'))
             .map(|(word, _)| word.to_owned()),
         huge_page_bytes: field("HugePages_Total") * (field("Hugepagesize") << 10),
-        open_files: match records.get("r.open_files") {
-            Observed::Known(text) => match text.trim().parse() {
-                Ok(limit) => Observed::Known(limit),
-                Err(_) => Observed::Unreadable(["not understood: ", text.trim()].concat()),
-            },
-            Observed::Absent => Observed::Absent,
-            Observed::Unreadable(why) => Observed::Unreadable(why),
-        },
+        open_files: records.get("r.open_files").map_parsed(|text| text.trim().parse().ok()),
         removes_ipc: records.text("r.removes_ipc").trim() == "1",
         automatic_restarts: lines(&records.text("r.automatic_restarts")),
         selinux: trimmed(records, "r.selinux"),
@@ -195,13 +189,12 @@ struct DatabaseJson {
 }
 
 fn parse_instance(records: &Records) -> Observed<InstanceReadiness> {
-    let text = match records.get("r.instance") {
-        Observed::Known(text) => text,
-        Observed::Absent => return Observed::Absent,
-        // Without a layout the probe ends before it asks.
-        Observed::Unreadable(why) => return Observed::Unreadable(why),
-    };
-    let json: InstanceJson = match serde_json::from_str(&text) {
+    // Without a layout the probe ends before it asks.
+    records.get("r.instance").and_then(|text| instance(records, &text))
+}
+
+fn instance(records: &Records, text: &str) -> Observed<InstanceReadiness> {
+    let json: InstanceJson = match serde_json::from_str(text) {
         Ok(json) => json,
         Err(error) => return Observed::Unreadable(error.to_string()),
     };

@@ -14,6 +14,7 @@ use x509_parser::x509::X509Name;
 
 use crate::model::secret::Secret;
 use crate::pki::PkiError;
+use crate::pki::issue::MADE_BY;
 use crate::pki::issue::read_key;
 
 /// What a certificate says.
@@ -31,6 +32,8 @@ pub struct CertificateFacts {
     pub not_before: Timestamp,
     /// Until when it is valid.
     pub not_after: Timestamp,
+    /// Who made it, `user@host`; only a CA says that, and one of an earlier release does not.
+    pub maker: Option<String>,
     /// Whether it may sign certificates.
     pub is_ca: bool,
     /// Whether it names itself as its issuer: nobody else vouches for it.
@@ -62,6 +65,7 @@ pub fn parse_certificate(pem: &str) -> Result<CertificateFacts, PkiError> {
         ip_addresses: Vec::new(),
         not_before: timestamp(certificate.validity().not_before)?,
         not_after: timestamp(certificate.validity().not_after)?,
+        maker: maker(certificate.subject()),
         is_ca: certificate.is_ca(),
         is_self_issued: certificate.issuer().as_raw() == certificate.subject().as_raw(),
         fingerprint_sha256: hex(&Sha256::digest(&pem.contents)),
@@ -180,6 +184,11 @@ fn unreadable(error: &impl ToString) -> PkiError {
 
 fn common_name(name: &X509Name<'_>) -> String {
     name.iter_common_name().next().and_then(|cn| cn.as_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn maker(name: &X509Name<'_>) -> Option<String> {
+    let units = name.iter_organizational_unit().filter_map(|unit| unit.as_str().ok());
+    units.filter_map(|unit| unit.strip_prefix(MADE_BY)).map(str::to_owned).next()
 }
 
 fn timestamp(time: ASN1Time) -> Result<Timestamp, PkiError> {

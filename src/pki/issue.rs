@@ -33,15 +33,24 @@ use crate::pki::PkiError;
 /// The longest common name that X.509 allows (RFC 5280, A.1, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
 
-/// Makes the CA of a topology. It can sign certificates, and no other CA.
+/// The longest organizational unit that X.509 allows (RFC 5280, A.1, ub-organizational-unit-name).
+const ORGANIZATIONAL_UNIT_MAX: usize = 64;
+
+/// What stands before the name of whoever made a CA.
+pub(super) const MADE_BY: &str = "made by ";
+
+/// Makes the CA of a topology. It can sign certificates, and no other CA. Who made it stands in its name: every server that trusts it
+/// tells who holds its key.
 ///
 /// # Errors
 /// The operating system gives no randomness.
-pub fn create_authority(topology: &TopologyName, now: Timestamp) -> Result<CertificatePair, PkiError> {
+pub fn create_authority(topology: &TopologyName, maker: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
     let key = generate_key()?;
     let mut name = ["pgstead CA ", topology.as_str()].concat();
     name.truncate(COMMON_NAME_MAX); // Names are ASCII.
     let mut params = params(&name, None, now, CA_VALID_DAYS);
+    let maker: String = [MADE_BY, maker].concat().chars().take(ORGANIZATIONAL_UNIT_MAX).collect();
+    params.distinguished_name.push(DnType::OrganizationalUnitName, maker);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key).map_err(|source| PkiError::Issue { whose: name, source })?;

@@ -99,18 +99,23 @@ impl Made {
 
 impl OperatorSecrets {
     /// Completes what is stored: makes what is missing, and renews the operator's certificate where it is not the CA's,
-    /// not its key's, or near its end.
+    /// not its key's, or near its end. `maker` is who makes a CA, `user@host`.
     ///
     /// A CA whose key is damaged, or does not belong to its certificate, is an error: replacing it in silence would cut
     /// every server off.
     ///
     /// # Errors
     /// What is stored cannot be read, or the operating system gives no randomness.
-    pub fn complete(stored: StoredSecrets, topology: &TopologyName, now: Timestamp) -> Result<(Self, Made), PkiError> {
+    pub fn complete(
+        stored: StoredSecrets,
+        topology: &TopologyName,
+        maker: &str,
+        now: Timestamp,
+    ) -> Result<(Self, Made), PkiError> {
         let mut made = Made { ca: stored.ca.is_none(), replication: stored.replication.is_none(), operator: false };
         let ca = match stored.ca {
             Some(ca) => ca,
-            None => crate::pki::create_authority(topology, now)?,
+            None => crate::pki::create_authority(topology, maker, now)?,
         };
         if !key_matches(&ca.certificate, &ca.key)? {
             return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
@@ -146,28 +151,34 @@ mod tests {
     #[test]
     fn what_is_there_is_kept_and_what_is_missing_is_made() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-        let (first, made) = OperatorSecrets::complete(StoredSecrets::default(), &topology(), now).unwrap();
+        let (first, made) =
+            OperatorSecrets::complete(StoredSecrets::default(), &topology(), "ops@laptop1", now).unwrap();
         assert_eq!(made, Made { ca: true, operator: true, replication: true });
+        let maker = parse_certificate(&first.ca.certificate).unwrap().maker;
+        assert_eq!(maker.as_deref(), Some("ops@laptop1"));
         let stored = |secrets: &OperatorSecrets| StoredSecrets {
             ca: Some(secrets.ca.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
         };
-        let (again, made) = OperatorSecrets::complete(stored(&first), &topology(), now).unwrap();
+        let (again, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", now).unwrap();
         assert_eq!((again, made.any()), (first.clone(), false));
 
         let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
-        let (renewed, made) = OperatorSecrets::complete(stored(&first), &topology(), later).unwrap();
+        let (renewed, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", later).unwrap();
         assert_eq!(made, Made { ca: false, operator: true, replication: false });
         assert_eq!(renewed.ca, first.ca);
 
         let lost = StoredSecrets { ca: None, ..stored(&first) };
-        assert!(OperatorSecrets::complete(lost, &topology(), now).unwrap().1.operator);
+        assert!(OperatorSecrets::complete(lost, &topology(), "ops@laptop1", now).unwrap().1.operator);
 
-        let other = crate::pki::create_authority(&topology(), now).unwrap();
+        let other = crate::pki::create_authority(&topology(), "ops@laptop1", now).unwrap();
         let mixed = CertificatePair { key: other.key, ..first.ca.clone() };
         let mixed = StoredSecrets { ca: Some(mixed), ..stored(&first) };
-        assert!(matches!(OperatorSecrets::complete(mixed, &topology(), now), Err(PkiError::ForeignKey { .. })));
+        assert!(matches!(
+            OperatorSecrets::complete(mixed, &topology(), "ops@laptop1", now),
+            Err(PkiError::ForeignKey { .. })
+        ));
     }
 
     #[test]

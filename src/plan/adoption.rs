@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
@@ -17,7 +18,6 @@ use crate::pki;
 use crate::plan::brought;
 use crate::plan::desired::Wanted;
 use crate::plan::files::Entry;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::survey::Seen;
 use crate::render::hba::roles;
@@ -41,7 +41,7 @@ pub fn refusals(
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
-    refusals.extend(not_in_force(instance));
+    refusals.extend(not_in_force(primary));
     for standby in servers.values().filter(|seen| seen.data.is_none()) {
         refusals
             .extend(missing_libraries(instance, *standby).map(|diagnostic| diagnostic.server(&standby.server.name)));
@@ -188,8 +188,8 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
 }
 
 /// Edits that the instance has not read: the reload of an adoption would put them into force.
-fn not_in_force(instance: &Instance) -> Option<Diagnostic> {
-    let files = instance.stale_files.join(", ");
+fn not_in_force(primary: Seen<'_>) -> Option<Diagnostic> {
+    let files = primary.state().waits_for_reload().join(", ");
     (!files.is_empty()).then(|| {
         Diagnostic::error("edit-not-in-force", "configuration files were changed after they were last read")
             .detail(format!("{files}. The reload of the adoption would put these changes into force."))
@@ -301,8 +301,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
         );
     }
     notes.extend(brought::notes(primary, instance));
-    let waiting = instance.settings.iter().filter(|(_, setting)| setting.pending_restart);
-    let waiting: Vec<&str> = waiting.map(|(name, _)| name.as_str()).collect();
+    let waiting = primary.state().waits_for_restart();
     if !waiting.is_empty() {
         notes.push(
             Diagnostic::warning("restart-waits", format!("server \"{name}\": settings of its own wait for a restart"))

@@ -10,7 +10,6 @@ use crate::model::beside::BesideFact;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::plan::files;
 use crate::plan::scripts;
@@ -98,13 +97,6 @@ pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(Strin
     })
 }
 
-/// Says whether the record of a data directory names one that was set aside, and that is in its place: then the disk is
-/// mounted, and the empty place beside it is free. `None` where the record is about something else.
-pub fn recorded_aside(seen: &ServerObservation, layout: &Layout, recorded: &str) -> Option<bool> {
-    let Beside::Aside(_) = aside::read(layout.place(), recorded) else { return None };
-    Some(seen.beside.iter().any(|path| path.strip_suffix(aside::FORGOTTEN).unwrap_or(path) == recorded))
-}
-
 /// Returns why a directory beside a data directory must not be touched; none where nothing speaks against it.
 pub(super) fn in_the_way(fact: &BesideFact) -> Option<(&'static str, String)> {
     use crate::model::beside::BesideKind::*;
@@ -116,13 +108,11 @@ pub(super) fn in_the_way(fact: &BesideFact) -> Option<(&'static str, String)> {
         }
         Directory => {}
     }
-    match (&fact.mount, &fact.process) {
-        (Observed::Known(mount), _) => Some(("aside-holds-mount", format!("Something is mounted at {mount}."))),
-        (_, Observed::Known(pid)) => Some(("aside-in-use", format!("Process {pid} works in it."))),
-        (Observed::Unreadable(why), _) | (_, Observed::Unreadable(why)) => {
-            Some(("aside-unreadable", format!("{why}.")))
-        }
-        (Observed::Absent, Observed::Absent) => None,
+    match (fact.mount.look(), fact.process.look()) {
+        (Ok(Some(mount)), _) => Some(("aside-holds-mount", format!("Something is mounted at {mount}."))),
+        (_, Ok(Some(pid))) => Some(("aside-in-use", format!("Process {pid} works in it."))),
+        (Err(why), _) | (_, Err(why)) => Some(("aside-unreadable", format!("{why}."))),
+        (Ok(None), Ok(None)) => None,
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::model::identity::Configuration;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -21,6 +23,7 @@ use crate::plan::PlanBuilder;
 use crate::plan::SettingChange;
 use crate::plan::StepId;
 use crate::plan::adoption;
+use crate::plan::authority;
 use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
@@ -30,7 +33,6 @@ use crate::plan::effects;
 use crate::plan::files;
 use crate::plan::guard;
 use crate::plan::history;
-use crate::plan::identity::Configuration;
 use crate::plan::job;
 use crate::plan::job::Earlier;
 use crate::plan::network;
@@ -71,7 +73,7 @@ pub fn plan_bootstrap(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
         let seen = seen.known()?;
-        guard::unfinished(name, seen, seen.layout.known()?)
+        guard::unfinished(name, ServerState::of_seen(seen))
     };
     let unfinished: Vec<Diagnostic> = observation.servers.iter().filter_map(is_unfinished).collect();
     if !unfinished.is_empty() {
@@ -134,12 +136,14 @@ pub fn plan_bootstrap(
         let behind = pooler::behind(topology, *seen, &install);
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
+    refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
     refusals.extend(tablespaces::refusals(topology));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
         refusals.extend(places::refusals(primary));
         notes.extend(places::notes(primary));
     }
+    notes.extend(authority::notes(topology.name(), material));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     refusals.extend(orphans::refusals(topology, observation, &servers, &links));
@@ -376,10 +380,11 @@ impl Steps<'_> {
         let lacks_grants = |role: &str| {
             instance.and_then(|instance| instance.roles.get(role)?.complete).is_some_and(|complete| !complete)
         };
-        let verifier = (self.topology.common().replication.authentication == Authentication::ScramSha256
-            && instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref())
-                != Some(&self.material.replication_verifier_sha256))
-        .then(|| self.material.replication_verifier.clone());
+        let is_by_password = self.topology.common().replication.authentication == Authentication::ScramSha256;
+        let there = instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref());
+        let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
+        let verifier =
+            wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
         let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
 use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Setting;
@@ -142,7 +143,7 @@ pub(super) fn travels(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<Str
 /// Returns what wins over every file on a primary and would act on its copies, or on itself once it is a standby. `judged` is
 /// what was refused already.
 pub(super) fn refusals(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<String>) -> Vec<Diagnostic> {
-    let Some(instance) = seen.instance.filter(|instance| !instance.in_recovery) else { return Vec::new() };
+    let Role::Primary(instance) = seen.state().role else { return Vec::new() };
     let name = &seen.server.name;
     let wanted = parameters::of_inventory(topology, seen.server);
     let mut refusals = travels(topology, seen, judged);

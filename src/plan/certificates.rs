@@ -18,11 +18,13 @@ use crate::model::topology::Topology;
 use crate::pki;
 use crate::plan::network;
 
-/// Returns the servers whose certificates do not serve, each with the reason.
+/// Returns the servers whose certificates do not serve, each with the reason; one does not that is valid for fewer than
+/// `renew_before_days`.
 pub fn to_replace(
     topology: &Topology,
     observation: &Observation,
     ca_certificate: &str,
+    renew_before_days: u32,
     now: Timestamp,
 ) -> BTreeMap<ServerName, String> {
     let mut reasons = BTreeMap::new();
@@ -30,8 +32,10 @@ pub fn to_replace(
         let Some(seen) = observation.server(&server.name) else { continue };
         let Observed::Known(layout) = &seen.layout else { continue };
         let addresses = network::dialled(topology, observation, server);
-        let server_reason = reason(seen, layout, "server", server, &addresses, ca_certificate, now);
-        let client_reason = reason(seen, layout, "client", server, &BTreeSet::new(), ca_certificate, now);
+        let of = |kind, addresses: &BTreeSet<IpAddr>| {
+            reason(seen, layout, kind, server, addresses, ca_certificate, renew_before_days, now)
+        };
+        let (server_reason, client_reason) = (of("server", &addresses), of("client", &BTreeSet::new()));
         if let Some(reason) = server_reason.or(client_reason) {
             reasons.insert(server.name.clone(), reason);
         }
@@ -39,6 +43,7 @@ pub fn to_replace(
     reasons
 }
 
+#[expect(clippy::too_many_arguments, reason = "one question, asked of two files")]
 fn reason(
     seen: &ServerObservation,
     layout: &Layout,
@@ -46,6 +51,7 @@ fn reason(
     server: &Server,
     addresses: &BTreeSet<IpAddr>,
     ca_certificate: &str,
+    renew_before_days: u32,
     now: Timestamp,
 ) -> Option<String> {
     let file = |suffix: &str| seen.files.get(&layout.own(&["tls/", kind, suffix].concat()));
@@ -70,7 +76,7 @@ fn reason(
     if facts.subject_cn != server.name.as_str() {
         return Some(format!("the {kind} certificate is for \"{}\"", facts.subject_cn));
     }
-    if facts.days_left(now) < i64::from(pki::RENEW_BEFORE_DAYS) {
+    if facts.days_left(now) < i64::from(renew_before_days) {
         return Some(format!("the {kind} certificate expires in {} days", facts.days_left(now)));
     }
     if let Some(missing) = addresses.iter().find(|ip| !facts.ip_addresses.contains(ip)) {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Setting;
 use crate::model::observed::Observed;
@@ -21,7 +22,6 @@ use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::decided::Direction;
 use crate::plan::files::Entry;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::service;
 use crate::plan::step::Action;
@@ -63,8 +63,9 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
     let observed = parse_settings(observed.unwrap_or_default());
     // When the operator's own settings come into force is the operator's business.
     let is_ours = |name: &String| seen.configuration == Configuration::Written || observed.contains_key(name);
+    let waiting = seen.state().waits_for_restart();
     for (name, setting) in instance.settings.iter().filter(|_| !edited.contains(&path)) {
-        if setting.pending_restart && is_ours(name) && !restart.iter().any(|(known, _)| known == name) {
+        if waiting.contains(&name.as_str()) && is_ours(name) && !restart.iter().any(|(known, _)| known == name) {
             restart.push((name.clone(), direction(name, setting, observed.get(name))));
         }
     }
@@ -77,7 +78,7 @@ pub fn decide(seen: &Seen<'_>, install: &[Entry], edited: &BTreeSet<String>) -> 
     };
     if !restart.is_empty() {
         Change::Restart { parameters: restart }
-    } else if install.iter().any(is_read) || instance.stale_files.iter().any(|file| !edited.contains(file)) {
+    } else if install.iter().any(is_read) || seen.state().waits_for_reload().iter().any(|file| !edited.contains(file)) {
         Change::Reload
     } else {
         Change::None

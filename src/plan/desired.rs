@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Authentication;
 use crate::model::topology::Topology;
 use crate::plan::Material;
@@ -17,8 +20,6 @@ use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
 use crate::plan::guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::parameters;
@@ -108,16 +109,20 @@ pub fn wanted(
         }
     }
     outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
-    outside.push(Entry::text(layout.own("ca.crt"), &root, "0644", ca_bundle(seen, primary, material)));
+    outside.extend(
+        ca_bundle(seen, primary, material).map(|bundle| Entry::text(layout.own("ca.crt"), &root, "0644", bundle)),
+    );
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
     outside.push(guard::peers(topology, seen));
     let at = primary.map(|primary| primary.server).or_else(|| topology.server(topology.preferred_primary()));
     outside.extend(at.and_then(|at| pooler::file(topology, seen, at)));
-    let role_word = if matches!(role, ConfRole::Primary(_)) { "primary\n" } else { "standby\n" };
-    outside.push(Entry::text(layout.own("role"), &root, "0644", role_word));
-    if topology.common().replication.authentication == Authentication::ScramSha256 {
-        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &material.replication_password);
+    let role_file = if matches!(role, ConfRole::Primary(_)) { RoleFile::Primary } else { RoleFile::Standby };
+    outside.push(Entry::text(layout.role_file(), &root, "0644", role_file.text()));
+    if let (Authentication::ScramSha256, Some(replication)) =
+        (topology.common().replication.authentication, &material.replication)
+    {
+        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &replication.password);
         outside.push(Entry::secret(layout.own("passfile"), &group, line));
     }
     outside.extend(certificates(seen, material, &group));
@@ -177,18 +182,20 @@ fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> 
 
 /// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
 /// lost state directory never cuts a link (hazard 80). Where the configuration is the operator's, clients may have
-/// certificates of the operator's CA; every server trusts what the primary does.
-fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> String {
+/// certificates of the operator's CA; every server trusts what the primary does. Where another machine holds the CA, a server trusts
+/// what it does; none where that is nobody.
+fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> Option<String> {
     let own = |seen: Seen<'_>| {
         let fact = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
         fact.and_then(|fact| fact.content.clone())
     };
+    let Some(certificate) = &material.ca_certificate else { return own(seen).or_else(|| own(primary?)) };
     let mut texts: Vec<String> = own(seen).into_iter().collect();
     if let (Configuration::Kept, Some(primary)) = (seen.configuration, primary) {
         texts.extend(own(primary));
         texts.extend(primary.instance.and_then(|instance| instance.authorities.clone()));
     }
-    let mut bundle = material.ca_certificate.clone();
+    let mut bundle = certificate.clone();
     for text in &texts {
         let starts = text.match_indices("-----BEGIN CERTIFICATE-----").map(|(start, _)| &text[start..]);
         for block in starts.filter_map(|rest| Some(&rest[..rest.find(CERTIFICATE_END)? + CERTIFICATE_END.len()])) {
@@ -198,7 +205,7 @@ fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> 
             }
         }
     }
-    bundle
+    Some(bundle)
 }
 
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";

@@ -4,12 +4,16 @@
 //! reasons to refuse come at once (docs/adr/0009-what-is-ever-removed.md).
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
+use crate::judge::ServerState;
 use crate::model::argv::Argv;
 use crate::model::aside;
 use crate::model::aside::Aside;
 use crate::model::aside::Beside;
 use crate::model::beside::BesideFact;
 use crate::model::beside::BesideKind;
+use crate::model::identity;
+use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -21,8 +25,6 @@ use crate::plan::Plan;
 use crate::plan::PlanBuilder;
 use crate::plan::aside::in_the_way;
 use crate::plan::files;
-use crate::plan::identity;
-use crate::plan::identity::Identity;
 use crate::plan::scripts;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
@@ -99,7 +101,7 @@ pub fn plan_forget(
     {
         refusals.push(refuse(code, "is not of this topology, as far as can be seen").detail(why));
     }
-    let primary = observation.current_primary(topology);
+    let primary = judge::primary(topology, observation);
     match (primary, successor(topology, seen, primary, links, server)) {
         (Some(primary), Ok(())) if refusals.is_empty() => {
             let plan = plan(topology, (server, seen, layout), primary, (fact, &path), run);
@@ -177,7 +179,7 @@ fn whose(
             None => Err(("aside-not-ours", "Its mark is not understood.".to_owned())),
         };
     }
-    if let Observed::Unreadable(why) = &fact.identity {
+    if let Some(why) = fact.identity.unreadable() {
         return Err(("aside-unreadable", format!("Its mark could not be read: {why}.")));
     }
     // The last thing that a removal takes away is the mark; then nothing is left to lose.
@@ -185,21 +187,21 @@ fn whose(
         return Ok(());
     }
     let ours = seen.instance.known().map(|instance| instance.system_identifier);
-    match (&fact.control, ours) {
-        (Observed::Known(control), Some(ours)) if control.system_identifier == ours => Ok(()),
-        (Observed::Known(control), Some(ours)) => Err((
+    match (fact.control.look(), ours) {
+        (Ok(Some(control)), Some(ours)) if control.system_identifier == ours => Ok(()),
+        (Ok(Some(control)), Some(ours)) => Err((
             "aside-not-ours",
             format!(
                 "It has no mark, and its system identifier is {}; the topology's is {ours}.",
                 control.system_identifier
             ),
         )),
-        (Observed::Known(_), None) => Err((
+        (Ok(Some(_)), None) => Err((
             "aside-not-ours",
             "It has no mark, and no instance runs here whose system identifier it could share.".to_owned(),
         )),
-        (Observed::Absent, _) => Err(("aside-not-ours", "It has neither a mark nor a control file.".to_owned())),
-        (Observed::Unreadable(why), _) => {
+        (Ok(None), _) => Err(("aside-not-ours", "It has neither a mark nor a control file.".to_owned())),
+        (Err(why), _) => {
             Err(("aside-not-ours", format!("It has no mark, and its control file could not be read: {why}.")))
         }
     }
@@ -227,17 +229,17 @@ fn successor(
     let Some(primary) = primary else {
         return Err("No server, or more than one, was seen to accept writes.".to_owned());
     };
-    let Observed::Known(instance) = &seen.instance else {
+    let state = ServerState::of_seen(seen);
+    if state.instance().is_none() {
         return Err("Its instance does not run, or does not answer.".to_owned());
-    };
-    let data = seen.data_directory.known().and_then(|data| data.identity.known());
-    let mark = data.and_then(|text| Identity::parse(text));
+    }
+    let mark = state.mark;
     if mark.is_none_or(|mark| mark.topology != topology.name().as_str() || mark.server != server.as_str()) {
         return Err("The data directory in its place has no mark of this server.".to_owned());
     }
     let concerned: Vec<&LinkProof> = match primary == server {
         true => links.iter().collect(),
-        false => links.iter().filter(|link| link.standby == *server && instance.in_recovery).collect(),
+        false => links.iter().filter(|link| link.standby == *server && state.standby().is_some()).collect(),
     };
     if concerned.is_empty() {
         return Err("There is no link by which it could be proven.".to_owned());
@@ -259,7 +261,7 @@ fn plan(
     let mut links = topology.links(primary);
     links.retain(|link| primary == server || link.standby == *server);
     let proof = Step::prove(primary, links);
-    let mark = identity::text(topology.name(), server, identity::configuration(seen));
+    let mark = identity::text(topology.name(), server, ServerState::of_seen(seen).configuration());
     let command = Argv::new(files::administrator(seen), "sh")
         .args(["-c", scripts::FORGET_ASIDE, "pgstead-forget-aside", path, layout.place()])
         .args([&layout.pgstead_directory, run, &mark, &layout.os_user]);

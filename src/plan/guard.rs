@@ -4,16 +4,16 @@
 //! guard themselves.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
 use crate::plan::conninfo;
 use crate::plan::files;
@@ -34,49 +34,20 @@ pub const START_ALONE: &str = "start-alone";
 /// How long an instance that starts may take to replay one segment of WAL, in seconds, before its start counts as failed.
 pub const START_SECONDS: u32 = 300;
 
-/// The role of a server that nothing may start.
-pub const FENCED: &str = "fenced\n";
-
 /// Returns the step that fences a server: nothing starts its instance from then on, after a reboot either (hazard 55).
 pub fn fence(seen: Seen<'_>) -> Step {
     let owner = files::own_directory_owner(seen.seen, seen.layout);
-    let mut entries = vec![Entry::text(seen.layout.own("role"), &owner, "0644", FENCED)];
+    let mut entries = vec![Entry::text(seen.layout.role_file(), &owner, "0644", RoleFile::Fenced.text())];
     entries.extend(files::recorded(seen.seen, seen.layout, &entries));
     let title = "fence it: nothing starts it from now on";
     files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None)
 }
 
-/// Says whether the data of a primary that does not run are of a timeline that another server has left: it was promoted while
-/// this one was away.
-pub fn is_replaced(data: &DataDirectory, by: &Instance) -> bool {
-    data.control.known().is_some_and(|control| {
-        let left = |line: &str| line.split_once('\t').is_some_and(|(id, _)| id.parse() == Ok(control.timeline));
-        control.system_identifier == by.system_identifier
-            && by.history.known().is_some_and(|history| history.lines().any(left))
-    })
-}
-
-/// The first word of the role of a primary that is about to hand over; its successor's name follows.
-const DEMOTED: &str = "demoted";
-
-/// Returns the role of a primary that is about to hand over to another server: it does not start, whoever asks (hazards 34, 55).
-pub fn demoted(successor: &ServerName) -> String {
-    [DEMOTED, "\n", successor.as_str(), "\n"].concat()
-}
-
-/// Returns the successor that a server's role file names, where the server was about to hand over to one: a switchover was
-/// begun, and its end is not written down yet.
-pub fn successor<'a>(seen: &'a ServerObservation, layout: &Layout) -> Option<&'a str> {
-    let role = seen.files.get(&layout.own("role")).and_then(Observed::known)?;
-    let mut lines = role.content.as_deref()?.lines();
-    (lines.next()? == DEMOTED).then(|| lines.next().unwrap_or_default())
-}
-
 /// Says that a server was about to hand over, where it was, and what to do about that.
-pub fn unfinished(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Option<Diagnostic> {
-    let successor = successor(seen, layout)?;
-    let what = match seen.instance {
-        Observed::Known(_) => "It runs, and nothing would start it again.",
+pub fn unfinished(name: &ServerName, state: ServerState<'_>) -> Option<Diagnostic> {
+    let successor = state.successor()?;
+    let what = match state.instance() {
+        Some(_) => "It runs, and nothing would start it again.",
         _ => "It does not run, and nothing starts it.",
     };
     Some(

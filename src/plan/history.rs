@@ -8,10 +8,13 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::Writes;
+use crate::judge::link::streams_from;
+use crate::judge::wal::End;
+use crate::judge::wal::NoEnd;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Link;
@@ -24,12 +27,6 @@ use crate::model::wal::parse_history;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey;
-
-/// The head of a WAL record, which holds the checksum of the rest: it is never split over pages (`xlogrecord.h`).
-const RECORD_HEAD_BYTES: u64 = 24;
-
-/// Where a server's WAL surely reaches: timeline and position; or why nobody can tell.
-type End = Result<(u32, Lsn), String>;
 
 /// Returns what must be read of servers and their upstreams before a bootstrap can be planned. Where the survey
 /// refuses, nothing will be attached and nothing is asked.
@@ -85,11 +82,10 @@ fn unknown_to_stopped<'a>(
     link: &Link,
     question: &WalQuestion,
 ) -> Option<&'a ServerName> {
-    let upstream = servers.get(&link.upstream)?;
-    let follows = servers.get(&link.standby)?.instance.is_some_and(|instance| instance.in_recovery);
-    let is_stopped_standby = upstream.instance.is_none() && upstream.data.is_some_and(|data| data.standby_signal);
-    let is_asked = follows && is_stopped_standby && question.timeline > question.upstream_timeline;
-    let writer = |seen: &&Seen<'_>| seen.instance.is_some_and(|instance| !instance.in_recovery);
+    let [upstream, standby] = [&link.upstream, &link.standby].map(|name| servers.get(name).map(Seen::state));
+    let is_stopped_standby = matches!(upstream?.role, Role::StoppedStandby(_));
+    let is_asked = standby?.standby().is_some() && is_stopped_standby && question.timeline > question.upstream_timeline;
+    let writer = |seen: &&Seen<'_>| seen.state().writes() == Writes::Now;
     servers.values().find(writer).map(|seen| &seen.server.name).filter(|_| is_asked)
 }
 
@@ -99,23 +95,19 @@ pub(super) fn question_about(
     link: &Link,
 ) -> Option<Result<WalQuestion, String>> {
     let (joining, upstream) = (servers.get(&link.standby)?, servers.get(&link.upstream)?);
-    let data = joining.data?;
+    joining.data?;
     // An upstream that is yet to be copied has the history of its own upstream; its standby is judged in the next run.
-    let upstream_data = upstream.data?;
-    let upstream_timeline = match upstream.instance {
-        Some(instance) => instance.timeline,
-        None => end_of_stopped(upstream_data).map_or(upstream_data.control.known()?.timeline, |(timeline, _)| timeline),
-    };
-    let end = match joining.instance {
-        Some(instance) if instance.timeline == upstream_timeline => end_of_running(instance, data),
-        // It said itself what it replayed last, or has no WAL of a later timeline: all that it replayed is of its own.
-        Some(instance) if instance.replayed_timeline == Some(instance.timeline) => end_of_running(instance, data),
-        Some(instance) if instance.wal_timeline == Some(instance.timeline) => end_of_running(instance, data),
-        // A standby that lost its upstream may have replayed another timeline than the last that it wrote down.
-        _ => end_of_stopped(data),
-    };
-    let segment_bytes = data.control.known().and_then(|control| control.segment_bytes);
-    Some(end.map(|(timeline, end)| WalQuestion {
+    upstream.data?;
+    let (joining, upstream) = (joining.state(), upstream.state());
+    let upstream_timeline = upstream.timeline()?;
+    let end = joining.end_below(upstream_timeline).map_err(|why| match why {
+        NoEnd::NoControlFile => "Its control file could not be read.".to_owned(),
+        NoEnd::NotShutDown(state) => format!(
+            "Its database cluster state is \"{state}\": it accepted writes and was not shut down, so its control file does not say how far its WAL reaches."
+        ),
+    });
+    let segment_bytes = joining.control.and_then(|control| control.segment_bytes);
+    Some(end.map(|End { timeline, at: end }| WalQuestion {
         joining: link.standby.clone(),
         upstream: link.upstream.clone(),
         timeline,
@@ -125,44 +117,9 @@ pub(super) fn question_about(
     }))
 }
 
-/// Says whether a running standby receives from the upstream that it should have. One that has diverged may say so, too, for a
-/// moment: it is sent its old timeline up to where that ended, again and again.
-pub(super) fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName) -> bool {
-    let Some((receiver, server)) = instance.receiver.as_ref().zip(topology.server(upstream)) else { return false };
-    receiver.status == "streaming"
-        && receiver.sender_host.as_deref() == Some(server.address.to_string().as_str())
-        && receiver.sender_port == Some(server.port)
-}
-
-/// The control file tells less than there is, never more: a killed standby has received WAL that it does not know of.
-pub(super) fn end_of_stopped(data: &DataDirectory) -> End {
-    let Observed::Known(control) = &data.control else { return Err("Its control file could not be read.".to_owned()) };
-    let checkpoint = (control.timeline, Lsn(control.checkpoint.0 + RECORD_HEAD_BYTES));
-    match control.state.as_str() {
-        // A base backup that was never started: its control file is the upstream's, and its WAL reaches that far.
-        _ if data.backup_label => Ok(checkpoint),
-        "shut down" => Ok(checkpoint),
-        "shut down in recovery" | "in archive recovery" => Ok(match control.minimum_recovery_end {
-            Some(end) if end > checkpoint.1 => (control.minimum_recovery_timeline.unwrap_or(control.timeline), end),
-            _ => checkpoint,
-        }),
-        state => Err(format!(
-            "Its database cluster state is \"{state}\": it accepted writes and was not shut down, so its control file does not say how far its WAL reaches."
-        )),
-    }
-}
-
-fn end_of_running(instance: &Instance, data: &DataDirectory) -> End {
-    match instance.positions.replay.max(instance.positions.receive) {
-        Some(end) => Ok((instance.timeline, end)),
-        None => end_of_stopped(data),
-    }
-}
-
 /// Returns how far the upstream's WAL reaches, where it runs and says so.
 pub(super) fn position(servers: &BTreeMap<ServerName, Seen<'_>>, link: &Link) -> Option<Lsn> {
-    let positions = &servers.get(&link.upstream)?.instance?.positions;
-    positions.current.or(positions.replay.max(positions.receive))
+    servers.get(&link.upstream)?.state().position()
 }
 
 /// Why a server must not follow another.

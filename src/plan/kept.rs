@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::observation::FileSetting;
 use crate::model::observation::Setting;
@@ -16,7 +17,6 @@ use crate::model::topology::Topology;
 use crate::plan::brought;
 use crate::plan::files::Entry;
 use crate::plan::files::Keeper;
-use crate::plan::identity::Configuration;
 use crate::plan::marked;
 use crate::plan::marked::Marked;
 use crate::plan::parameters;
@@ -159,18 +159,16 @@ fn own_text(source: Seen<'_>, name: &str) -> Result<Own, Diagnostic> {
             .server(server)
             .detail(why.to_owned())
     };
-    match source.seen.files.get(&path) {
-        Some(Observed::Known(fact)) => {
+    match source.seen.files.get(&path).map(Observed::look) {
+        Some(Ok(Some(fact))) => {
             let text = fact.content.as_deref().unwrap_or_default();
             Ok(match marked::parse(text) {
                 Ok(Marked { own, parts }) => Own { own, parts, damaged: false },
                 Err(_) => Own { own: text.to_owned(), parts: Vec::new(), damaged: true },
             })
         }
-        Some(Observed::Absent) if name == "pg_ident.conf" => {
-            Ok(Own { own: String::new(), parts: Vec::new(), damaged: false })
-        }
-        Some(Observed::Unreadable(why)) => Err(unreadable(why)),
+        Some(Ok(None)) if name == "pg_ident.conf" => Ok(Own { own: String::new(), parts: Vec::new(), damaged: false }),
+        Some(Err(why)) => Err(unreadable(why)),
         _ => Err(unreadable("It is not there.")),
     }
 }

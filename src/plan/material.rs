@@ -6,24 +6,34 @@ use std::collections::BTreeMap;
 
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
+use crate::plan::authority::Authority;
 
 /// The material of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Material {
     /// A short unique name of the run: letters and digits.
     pub run: String,
-    /// The certificate of the topology's CA, PEM.
-    pub ca_certificate: String,
+    /// The certificate of the topology's CA, PEM; none where another machine holds that CA: then nobody's trust is changed.
+    pub ca_certificate: Option<String>,
+    /// The CA that another machine holds, where one does: this run issues no certificate.
+    pub elsewhere: Option<Authority>,
     /// Certificates and keys issued for this run. A plan uses those of servers whose own are missing, foreign or old.
     pub leaves: BTreeMap<ServerName, Leaf>,
     /// The servers whose observed certificates do not serve: missing, of another CA, about to expire, for other addresses.
     pub certificates_to_replace: BTreeMap<ServerName, String>,
-    /// The password of the replication role.
-    pub replication_password: Secret,
+    /// The password of the replication role; none where another machine holds it: servers keep what they have.
+    pub replication: Option<Replication>,
+}
+
+/// The password of the replication role, as far as a plan needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replication {
+    /// The password.
+    pub password: Secret,
     /// Its SCRAM verifier, which is what a server receives.
-    pub replication_verifier: Secret,
+    pub verifier: Secret,
     /// The SHA-256 of that verifier's text, hexadecimal.
-    pub replication_verifier_sha256: String,
+    pub verifier_sha256: String,
 }
 
 /// The certificates of one server.

@@ -5,6 +5,7 @@
 
 pub mod adoption;
 pub mod aside;
+pub mod authority;
 pub mod bootstrap;
 pub mod brought;
 pub mod certificates;
@@ -21,7 +22,6 @@ pub mod forget;
 pub mod guard;
 pub mod history;
 pub mod hooks;
-pub mod identity;
 pub mod job;
 pub mod kept;
 pub mod marked;
@@ -59,6 +59,7 @@ pub use failover::plan_failover;
 pub use forget::plan_forget;
 pub use material::Leaf;
 pub use material::Material;
+pub use material::Replication;
 pub use reseed::plan_reseed;
 pub use step::Action;
 pub use step::Copying;

@@ -75,7 +75,7 @@ pub fn meetings(topology: &Topology, observation: &Observation) -> BTreeSet<Meet
         for (called, peer) in &seen.peers {
             let is_there = observation.server(called).is_some_and(|seen| seen.layout.known().is_some());
             let is_known = is_direct(topology, observation, caller, called) && !is_missing(observation, caller, called);
-            if is_there && peer.seen_as == Observed::default() && !is_known {
+            if is_there && peer.seen_as == Observed::NotAsked && !is_known {
                 meetings.insert(Meeting { caller: caller.name.clone(), called: called.clone() });
             }
         }

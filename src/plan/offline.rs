@@ -42,6 +42,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
             clock_skew_ms: 0,
             clock_error_ms: 0,
             os_user_exists: true,
+            sudo_refused: None,
         },
         layout,
         other_installations: Vec::new(),

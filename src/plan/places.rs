@@ -5,12 +5,12 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::archive::copy_directory;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::plan::files;
-use crate::plan::identity::Configuration;
 use crate::plan::marked;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;

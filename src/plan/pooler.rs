@@ -8,11 +8,11 @@ use crate::model::argv::RunAs;
 use crate::model::layout::POOLER;
 use crate::model::name::ServerName;
 use crate::model::pooler::Pooler;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::files;
 use crate::plan::files::Entry;
-use crate::plan::guard;
 use crate::plan::scripts;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
@@ -90,7 +90,7 @@ pub fn point_fenced(topology: &Topology, seen: Seen<'_>, primary: &Server) -> Op
         return None;
     }
     let owner = files::own_directory_owner(seen.seen, seen.layout);
-    let role = Entry::text(seen.layout.own("role"), &owner, "0644", guard::FENCED);
+    let role = Entry::text(seen.layout.role_file(), &owner, "0644", RoleFile::Fenced.text());
     led(topology, seen, primary, file, &[role])
 }
 

@@ -1,6 +1,9 @@
 //! Every file that a finished topology has, for `render`. Secret files are named and not shown.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
+use crate::judge::ServerState;
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -8,8 +11,6 @@ use crate::plan::FileChange;
 use crate::plan::Material;
 use crate::plan::desired;
 use crate::plan::files;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::parameters::ConfRole;
 use crate::plan::parameters::synchronous_standby_names;
 use crate::plan::survey::Seen;
@@ -23,12 +24,12 @@ pub fn rendered(
     observation: &Observation,
     material: &Material,
 ) -> Result<Vec<(ServerName, FileChange)>, Diagnostic> {
-    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let primary = judge::primary_or_preferred(topology, observation);
     let links = topology.links(primary);
     let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     let look = |server| {
         let seen = observation.server(&topology.server(server)?.name)?;
-        let configuration = identity::configuration(seen);
+        let configuration = ServerState::of_seen(seen).configuration();
         Some(Seen {
             topology: topology.name(),
             version: topology.common().version,

@@ -8,6 +8,7 @@ use crate::model::argv::RunAs;
 use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
+use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::observation::Instance;
@@ -39,9 +40,6 @@ const ROOM_FLOOR_PERCENT: u64 = 5;
 
 /// The compression that pays on a slow line: the upstream's zstd at its quickest level.
 pub const ZSTD: &str = "server-zstd:1";
-
-/// The file in pgstead's own directory that says: here was a complete data directory.
-pub const DATA_DIRECTORY_RECORD: &str = "data-directory";
 
 /// How a base backup is to come.
 #[derive(Debug, Clone, Copy, Default)]

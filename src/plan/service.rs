@@ -2,6 +2,7 @@
 //! one, and through `pg_ctl` where there is none.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Writes;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::layout::LayoutKind;
@@ -204,7 +205,7 @@ pub fn reload(seen: Seen<'_>) -> Step {
 
 /// Returns the step that stops an instance and starts it again.
 pub fn restart(seen: Seen<'_>) -> Step {
-    let is_primary = seen.instance.is_some_and(|instance| !instance.in_recovery);
+    let is_primary = seen.state().writes() == Writes::Now;
     let word = is_primary.then(|| guard::may_start_alone(seen));
     // What would refuse the start refuses while the instance still runs.
     let mut commands: Vec<Argv> =

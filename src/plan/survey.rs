@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::argv::RootAccess;
+use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
@@ -16,13 +20,11 @@ use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::model::version::Major;
 use crate::plan::aside;
-use crate::plan::guard;
-use crate::plan::identity;
-use crate::plan::identity::Configuration;
 use crate::plan::network;
 use crate::plan::ownership;
 use crate::plan::unasked;
@@ -74,7 +76,7 @@ impl<'a> Seen<'a> {
             layout: seen.layout.known()?,
             data: seen.data_directory.known(),
             instance: None,
-            configuration: identity::configuration(seen),
+            configuration: ServerState::of_seen(seen).configuration(),
             adopted: false,
         })
     }
@@ -85,13 +87,9 @@ impl<'a> Seen<'a> {
         self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
     }
 
-    /// Says whether the data directory would accept writes when started, or accepts them now.
-    pub fn is_primary_like(&self) -> bool {
-        match (self.instance, self.data) {
-            (Some(instance), _) => !instance.in_recovery,
-            (None, Some(data)) => !data.standby_signal && !data.recovery_signal,
-            (None, None) => false,
-        }
+    /// Returns what the server is.
+    pub fn state(&self) -> ServerState<'a> {
+        ServerState::of_seen(self.seen)
     }
 }
 
@@ -108,21 +106,34 @@ pub struct Survey<'a> {
     pub notes: Vec<Diagnostic>,
 }
 
+/// What a survey does not say, since whoever asks judges it for itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsaid<'a> {
+    /// That no server is a primary.
+    pub no_primary: bool,
+    /// That the primary is another server than the inventory prefers.
+    pub preference: bool,
+    /// That a server's own disk has no room for new data.
+    pub room_of: Option<&'a ServerName>,
+}
+
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
-    survey_of(topology, observation, |_| true)
+    survey_of(topology, observation, Unsaid::default(), |_| true)
 }
 
 /// Surveys the servers that an operation is about, and no others.
 pub fn survey_of<'a>(
     topology: &'a Topology,
     observation: &'a Observation,
+    unsaid: Unsaid<'_>,
     is_concerned: impl Fn(&ServerName) -> bool,
 ) -> Survey<'a> {
     let mut survey = Survey::default();
+    let state = State::of(topology, observation);
     for server in topology.servers().filter(|server| is_concerned(&server.name)) {
         match observation.servers.get(&server.name) {
-            Some(Observed::Known(seen)) => survey_server(&mut survey, topology, observation, server, seen),
+            Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
@@ -136,8 +147,8 @@ pub fn survey_of<'a>(
             ),
         }
     }
-    compare_servers(&mut survey, observation);
-    find_primary(&mut survey, topology);
+    compare_servers(&mut survey, observation, unsaid);
+    find_primary(&mut survey, topology, unsaid);
     // A new standby is configured as its primary is.
     let kept = survey.primary.as_ref().and_then(|name| survey.servers.get(name)).map(|primary| primary.configuration);
     for seen in survey.servers.values_mut().filter(|seen| seen.data.is_none()) {
@@ -155,23 +166,18 @@ fn is_in_the_way(taken: &str, wanted: &[IpAddr]) -> bool {
     host.parse::<IpAddr>().map_or(true, |ip| ip.is_unspecified() || wanted.contains(&ip))
 }
 
-fn survey_server<'a>(
-    survey: &mut Survey<'a>,
-    topology: &'a Topology,
-    observation: &'a Observation,
-    server: &'a Server,
-    seen: &'a ServerObservation,
-) {
+fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Server, seen: &'a ServerObservation) {
+    let State { topology, observation, .. } = *state;
     let name = &server.name;
     let before = survey.refusals.len();
     let mut refuse = |diagnostic: Diagnostic| survey.refusals.push(diagnostic.server(name));
     let Observed::Known(layout) = &seen.layout else {
         let version = topology.common().version;
-        if let Observed::Unreadable(why) = &seen.layout {
+        if let Some(why) = seen.layout.unreadable() {
             let message = format!("server \"{name}\": nobody can tell where its instance is and whose");
             refuse(
                 Diagnostic::error("layout-unreadable", message)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("Look where the path of its data directory leads, and to whom that belongs."),
             );
             return;
@@ -198,6 +204,16 @@ fn survey_server<'a>(
         );
     }
     if seen.login.root == RootAccess::None && layout.kind != LayoutKind::Plain {
+        let user = &seen.login.user;
+        let said = seen.os.sudo_refused.as_deref().map_or("", str::trim);
+        // Its words are told as they are; only what it is about decides the way out (sudoers, requiretty).
+        let hint = match said.contains("tty") {
+            true => format!(
+                "sudo wants a terminal there. Take that away for this login, in /etc/sudoers.d/pgstead: Defaults:{user} !requiretty"
+            ),
+            false => format!("Allow it, for example in /etc/sudoers.d/pgstead: {user} ALL=(ALL) NOPASSWD: ALL"),
+        };
+        let said = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
         refuse(
             Diagnostic::error(
                 "no-root",
@@ -206,11 +222,8 @@ fn survey_server<'a>(
                     seen.login.user
                 ),
             )
-            .detail(format!("Configuration below {} and the service need root.", layout.config_home()))
-            .hint(format!(
-                "Allow it, for example in /etc/sudoers.d/pgstead: {} ALL=(ALL) NOPASSWD: ALL",
-                seen.login.user
-            )),
+            .detail(format!("Configuration below {} and the service need root.{said}", layout.config_home()))
+            .hint(hint),
         );
         return;
     }
@@ -236,7 +249,7 @@ fn survey_server<'a>(
         );
     }
     let mut is_foreign = false;
-    let owned = match ownership::judge(topology, observation, server, seen, layout) {
+    let owned = match ownership::owned(state, server, seen, layout) {
         Ok(owned) => owned,
         Err(diagnostic) => {
             is_foreign = true;
@@ -245,16 +258,16 @@ fn survey_server<'a>(
         }
     };
     let data = owned.map(|owned| owned.data);
-    let instance = match (&seen.instance, data) {
-        (Observed::Known(instance), Some(_)) => {
+    let instance = match (seen.instance.look(), data) {
+        (Ok(Some(instance)), Some(_)) => {
             unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
             Some(instance)
         }
-        (Observed::Unreadable(why), Some(_)) => {
+        (Err(why), Some(_)) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
-                .detail(why.clone())
+                .detail(why)
                 .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
             }));
             None
@@ -306,7 +319,7 @@ fn survey_server<'a>(
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.
-fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
+fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: Unsaid<'_>) {
     let mut machines: BTreeMap<&str, &ServerName> = BTreeMap::new();
     for (name, seen) in &observation.servers {
         // A loopback lab runs every server on one machine, which is what its addresses say.
@@ -345,7 +358,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
             Some(_) => {}
         }
         if seen.data.is_none()
-            && let Some(Observed::Unreadable(why)) = seen.seen.disks.get(&seen.layout.data_directory)
+            && let Some(why) = seen.seen.disks.get(&seen.layout.data_directory).and_then(Observed::unreadable)
         {
             refusals.push(
                 Diagnostic::error(
@@ -353,7 +366,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
                     format!("server \"{name}\": could not see how much is free for {}", seen.layout.data_directory),
                 )
                 .server(name)
-                .detail(why.clone()),
+                .detail(why),
             );
         }
         if seen.data.is_none()
@@ -361,7 +374,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
         {
             // Data and WAL of the source, and a fifth more (hazard 16).
             let needed = MINIMUM_BYTES.max(MINIMUM_BYTES + source_bytes / 5 * 6);
-            if disk.free_bytes < needed {
+            if disk.free_bytes < needed && unsaid.room_of != Some(name) {
                 let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
@@ -389,30 +402,23 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation) {
 
 /// Says whether a stopped server's role file calls it a standby although no signal file does (hazard 34).
 fn is_fallen_standby(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none()
-        && role.and_then(|fact| fact.content.as_deref()).is_some_and(|role| role.trim() == "standby")
+    let state = seen.state();
+    matches!(state.role, Role::StoppedPrimary(_)) && state.role_file == Some(RoleFile::Standby)
 }
 
 /// Says whether a stopped server is fenced: another one took its place, and nothing starts it.
 fn is_fenced(seen: &Seen<'_>) -> bool {
-    let role = seen.seen.files.get(&seen.layout.own("role")).and_then(Observed::known);
-    seen.instance.is_none() && role.and_then(|fact| fact.content.as_deref()) == Some(guard::FENCED)
-}
-
-/// Says whether a stopped primary was replaced while it was away, so that nobody could fence it.
-fn is_replaced(seen: &Seen<'_>, by: &Instance) -> bool {
-    seen.instance.is_none() && !is_fallen_standby(seen) && seen.data.is_some_and(|data| guard::is_replaced(data, by))
+    seen.instance.is_none() && seen.state().is_fenced()
 }
 
 /// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
-fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
+fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>) {
     if !survey.refusals.is_empty() {
         return;
     }
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
-        with_data.iter().filter(|seen| seen.is_primary_like()).partition(|seen| is_fenced(seen));
+        with_data.iter().filter(|seen| seen.state().is_primary_like()).partition(|seen| is_fenced(seen));
     let writers: Vec<(&ServerName, &Instance)> =
         primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
     let fenced = fenced.iter().map(|seen| {
@@ -424,7 +430,9 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     });
     let fenced: Vec<Diagnostic> = fenced.collect();
     let (replaced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) = match writers.as_slice() {
-        [(_, one)] => primaries.into_iter().partition(|seen| is_replaced(seen, one)),
+        [(_, one)] => {
+            primaries.into_iter().partition(|seen| !is_fallen_standby(seen) && seen.state().is_replaced_by(one))
+        }
         _ => (Vec::new(), primaries),
     };
     let replaced = replaced.iter().map(|seen| {
@@ -448,6 +456,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
     };
     match primaries.as_slice() {
         [] if with_data.is_empty() => survey.primary = Some(topology.preferred_primary().clone()),
+        [] if unsaid.no_primary => {}
         [] => survey.refusals.push(
             Diagnostic::error("primary-missing", "no server is a primary, although standbys exist")
                 .detail(format!(
@@ -458,7 +467,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology) {
         ),
         [one] => {
             survey.primary = Some(one.server.name.clone());
-            if one.server.name != *topology.preferred_primary() {
+            if !unsaid.preference && one.server.name != *topology.preferred_primary() {
                 survey.notes.push(Diagnostic::note(
                     "primary-elsewhere",
                     format!(

@@ -2,10 +2,9 @@
 //! dead nor stopped, whatever else is not known of it, so that nothing is started, stopped or promoted over it.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
-use crate::model::topology::Topology;
 
 /// Why a running instance could not be asked, and the way out.
 struct Reason {
@@ -75,11 +74,10 @@ pub fn way_out(why: &str) -> &'static str {
 }
 
 /// Returns why the one that may be the primary could not be asked: it runs, and no signal file says that it is a standby.
-pub fn primary(topology: &Topology, observation: &Observation) -> Option<Diagnostic> {
-    topology.servers().find_map(|server| {
-        let seen = observation.server(&server.name)?;
-        let refusal = refusal(&server.name, seen)?;
-        let is_standby = seen.data_directory.known().is_some_and(|data| data.standby_signal || data.recovery_signal);
+pub fn primary(state: &State<'_>) -> Option<Diagnostic> {
+    state.servers().find_map(|(name, server)| {
+        let refusal = refusal(name, server.seen?)?;
+        let is_standby = server.data.is_some() && !server.has_no_signal();
         let stop = " It may be the primary, and accept writes. One that is broken is stopped by you first.";
         let hint = [refusal.hint.as_deref().unwrap_or_default(), stop].concat();
         (!is_standby).then(|| refusal.hint(hint))

@@ -1,18 +1,22 @@
 //! One session.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Config;
+use tokio_postgres::NoTls;
 use tokio_postgres::Row;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::types::Type;
 
@@ -67,13 +71,32 @@ impl ConnectWish {
 
     /// Settings travel in the startup message: they cost no round trip and hold from the first statement on. Of two, the later
     /// wins.
-    fn options(&self) -> String {
-        let mut options = session::options(self.version);
+    fn options(&self, mut options: String) -> String {
         options.push_str(" -c statement_timeout=");
         options.push_str(&self.statement_timeout.as_millis().to_string());
         options.push_str(" -c lock_timeout=");
         options.push_str(&self.lock_timeout.as_millis().to_string());
         options
+    }
+}
+
+impl ConnectWish {
+    fn config(&self, options: String) -> Config {
+        let mut config = Config::new();
+        config.user(&self.user).dbname(&self.database).application_name(OPERATOR_NAME).options(self.options(options));
+        config
+    }
+
+    /// Opens the local socket that leads to the server.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn dial(&self) -> Result<UnixStream, PostgresError> {
+        UnixStream::connect(&self.socket).await.map_err(|source| PostgresError::Socket {
+            server: self.server.clone(),
+            path: self.socket.clone(),
+            source,
+        })
     }
 }
 
@@ -95,25 +118,63 @@ impl Client {
         within(&wish.server, "open a PostgreSQL session", wish.connect_timeout, Self::open(wish, tls)).await?
     }
 
+    /// Opens a session over a stream that leads to the server's local socket, as a superuser of its own machine. Where `role` is
+    /// one of the server's, the session works as that role from its first statement on.
+    ///
+    /// The stream itself proves whose server it is.
+    ///
+    /// # Errors
+    /// The server refuses the session.
+    pub async fn connect_locally(
+        wish: &ConnectWish,
+        role: Option<&str>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, PostgresError> {
+        let mut config = wish.config(session::options_as(wish.version, role));
+        config.ssl_mode(SslMode::Disable);
+        let open = Self::open_over(wish, &config, stream, NoTls);
+        within(&wish.server, "open a PostgreSQL session", wish.connect_timeout, open).await?
+    }
+
+    /// Opens a session over TLS through a stream that leads to the server, where no local socket does.
+    ///
+    /// # Errors
+    /// The server's certificate proves nothing, or the server refuses the session.
+    pub async fn connect_over(
+        wish: &ConnectWish,
+        tls: &Tls,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, PostgresError> {
+        let open = Self::open_tls(wish, tls, stream);
+        within(&wish.server, "open a PostgreSQL session", wish.connect_timeout, open).await?
+    }
+
     async fn open(wish: &ConnectWish, tls: &Tls) -> Result<Self, PostgresError> {
-        let server = wish.server.clone();
-        let stream = UnixStream::connect(&wish.socket).await.map_err(|source| PostgresError::Socket {
-            server: server.clone(),
-            path: wish.socket.clone(),
-            source,
-        })?;
-        let mut config = Config::new();
-        config
-            .user(&wish.user)
-            .dbname(&wish.database)
-            .application_name(OPERATOR_NAME)
-            .options(wish.options())
-            .ssl_mode(SslMode::Require);
+        Self::open_tls(wish, tls, wish.dial().await?).await
+    }
+
+    async fn open_tls<S>(wish: &ConnectWish, tls: &Tls, stream: S) -> Result<Self, PostgresError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut config = wish.config(session::options(wish.version));
+        config.ssl_mode(SslMode::Require);
         let mut connector = tls.connector(&wish.server);
-        let Ok(connect) = MakeTlsConnect::<UnixStream>::make_tls_connect(&mut connector, &wish.verify_name);
+        let Ok(connect) = MakeTlsConnect::<S>::make_tls_connect(&mut connector, &wish.verify_name);
+        Self::open_over(wish, &config, stream, connect).await
+    }
+
+    async fn open_over<S, T>(wish: &ConnectWish, config: &Config, stream: S, tls: T) -> Result<Self, PostgresError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: TlsConnect<S>,
+        T::Stream: Send + 'static,
+    {
+        let server = wish.server.clone();
         let (inner, connection) =
-            config.connect_raw(stream, connect).await.map_err(|source| match certificate_problem(&source) {
-                Some(detail) => {
+            config.connect_raw(stream, tls).await.map_err(|source| match tls_problem(&source) {
+                Some(TlsProblem::Ours(detail)) => PostgresError::NotTrusted { server: server.clone(), detail },
+                Some(TlsProblem::Theirs(detail)) => {
                     PostgresError::Certificate { server: server.clone(), verify_name: wish.verify_name.clone(), detail }
                 }
                 None => PostgresError::Connect { server: server.clone(), source },
@@ -152,7 +213,7 @@ impl Drop for Client {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     server: &ServerName,
     what: &'static str,
     limit: Duration,
@@ -165,18 +226,47 @@ async fn within<T>(
     })
 }
 
-/// Returns what TLS found wrong with the server's certificate, where that is the cause.
-fn certificate_problem(error: &tokio_postgres::Error) -> Option<String> {
-    let mut cause = error.source();
+/// What TLS found wrong.
+pub(super) enum TlsProblem {
+    /// The server did not accept our certificate.
+    Ours(String),
+    /// The server's certificate proves nothing.
+    Theirs(String),
+}
+
+/// Returns what TLS found wrong with a certificate, where that is the cause.
+pub(super) fn tls_problem(error: &(dyn std::error::Error + 'static)) -> Option<TlsProblem> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = error
             .downcast_ref::<rustls::Error>()
             .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
-            return Some(problem.to_string());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(problem)) => return Some(TlsProblem::Theirs(problem.to_string())),
+            // A server that verifies us and does not like what it sees says so in an alert.
+            Some(rustls::Error::AlertReceived(alert)) if is_about_a_certificate(*alert) => {
+                return Some(TlsProblem::Ours(format!("{alert:?}")));
+            }
+            _ => {}
         }
         cause = error.source();
     }
     None
+}
+
+fn is_about_a_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription::*;
+    matches!(
+        alert,
+        BadCertificate
+            | UnsupportedCertificate
+            | CertificateRevoked
+            | CertificateExpired
+            | CertificateUnknown
+            | UnknownCA
+            | AccessDenied
+            | DecryptError
+            | CertificateRequired
+    )
 }

@@ -42,6 +42,14 @@ pub enum PostgresError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The server does not accept our certificate.
+    #[error("server \"{server}\": it does not accept the certificate of this machine")]
+    NotTrusted {
+        /// The server.
+        server: ServerName,
+        /// What it said of it.
+        detail: String,
+    },
     /// A session could not be opened.
     #[error("server \"{server}\": could not open a PostgreSQL session")]
     Connect {
@@ -100,6 +108,22 @@ impl PostgresError {
         self.sqlstate() == Some(tokio_postgres::error::SqlState::UNDEFINED_COLUMN.code())
     }
 
+    /// Says whether the server did not take an option of the session, such as a role that it does not have.
+    pub fn is_invalid_value(&self) -> bool {
+        self.sqlstate() == Some(tokio_postgres::error::SqlState::INVALID_PARAMETER_VALUE.code())
+    }
+
+    /// Says whether the server does not know who this is, or does not let them in as they wish.
+    pub fn is_not_admitted(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        let code = self.sqlstate();
+        code.is_some_and(|code| {
+            [SqlState::INVALID_AUTHORIZATION_SPECIFICATION, SqlState::INVALID_PASSWORD]
+                .iter()
+                .any(|one| one.code() == code)
+        })
+    }
+
     /// Whether a table is not there yet.
     pub fn is_undefined_table(&self) -> bool {
         self.sqlstate() == Some(tokio_postgres::error::SqlState::UNDEFINED_TABLE.code())
@@ -111,6 +135,7 @@ impl PostgresError {
             PostgresError::Tls { .. } => None,
             PostgresError::Socket { server, .. }
             | PostgresError::Certificate { server, .. }
+            | PostgresError::NotTrusted { server, .. }
             | PostgresError::Connect { server, .. }
             | PostgresError::Query { server, .. }
             | PostgresError::Answer { server, .. }
@@ -126,6 +151,9 @@ impl PostgresError {
             PostgresError::Certificate { detail, .. } => diagnostic
                 .detail(sentence(detail))
                 .hint("If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."),
+            PostgresError::NotTrusted { detail, .. } => {
+                diagnostic.detail(["The server's TLS alert: ", detail, "."].concat())
+            }
             PostgresError::Connect { source, .. } | PostgresError::Query { source, .. } => {
                 diagnostic.detail(sentence(&words(source)))
             }
@@ -142,6 +170,7 @@ impl PostgresError {
             PostgresError::Tls { .. } => "tls-material",
             PostgresError::Socket { .. } => "postgres-socket",
             PostgresError::Certificate { .. } => "server-certificate",
+            PostgresError::NotTrusted { .. } => "operator-certificate",
             PostgresError::Connect { .. } => "postgres-connect",
             PostgresError::Query { .. } => "postgres-query",
             PostgresError::Answer { .. } => "postgres-answer",

@@ -5,7 +5,6 @@
 //! warning: the next database may.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::observed::Observed;
 use crate::model::readiness::Database;
 use crate::preflight::Finding;
 use crate::preflight::facts::Facts;
@@ -52,15 +51,15 @@ fn depends(database: &Database, library: Library) -> bool {
 fn compare(source: Seen<'_>, standby: Seen<'_>, library: Library) -> Option<Diagnostic> {
     // Where there is none, as on a system of another C library, that is a difference too.
     let version = |seen: Seen<'_>| match library {
-        Library::Libc => match &seen.seen.os.libc {
-            Observed::Known(version) => Some(version.clone()),
-            Observed::Absent => Some("another C library than GNU's".to_owned()),
-            Observed::Unreadable(_) => None,
+        Library::Libc => match seen.seen.os.libc.look() {
+            Ok(Some(version)) => Some(version.clone()),
+            Ok(None) => Some("another C library than GNU's".to_owned()),
+            Err(_) => None,
         },
-        Library::Icu => match &seen.ready.installed.icu {
-            Observed::Known(version) => Some(["ICU ", version].concat()),
-            Observed::Absent => Some("no ICU".to_owned()),
-            Observed::Unreadable(_) => None,
+        Library::Icu => match seen.ready.installed.icu.look() {
+            Ok(Some(version)) => Some(["ICU ", version].concat()),
+            Ok(None) => Some("no ICU".to_owned()),
+            Err(_) => None,
         },
     };
     let (its, own) = (version(source)?, version(standby)?);
@@ -103,17 +102,17 @@ fn stale(seen: Seen<'_>) -> Vec<Diagnostic> {
     let name = seen.name;
     let mut found = Vec::new();
     for (database, facts) in seen.instance_readiness().map(|ready| &ready.databases).into_iter().flatten() {
-        let facts = match facts {
-            Observed::Known(facts) => facts,
-            Observed::Absent => continue,
-            Observed::Unreadable(why) => {
+        let facts = match facts.look() {
+            Ok(Some(facts)) => facts,
+            Ok(None) => continue,
+            Err(why) => {
                 found.push(
                     Diagnostic::warning(
                         "database-unreadable",
                         format!("server \"{name}\": could not look into database \"{database}\""),
                     )
                     .server(name)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("Its collations, extensions and libraries are unknown."),
                 );
                 continue;

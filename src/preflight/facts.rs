@@ -1,5 +1,6 @@
 //! What the families of judgements share: who is the primary, what was seen of whom. Judges nothing.
 
+use crate::judge;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -78,7 +79,7 @@ impl<'a> Facts<'a> {
         pairs: &'a Pairs,
         thresholds: &'a Thresholds,
     ) -> Self {
-        let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+        let primary = judge::primary_or_preferred(topology, observation);
         Self { topology, observation, pairs, thresholds, primary, links: topology.links(primary) }
     }
 

@@ -19,12 +19,12 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     for (from, others) in facts.pairs {
         for (to, way) in others {
             let pair = Pair::new(from, to);
-            let diagnostics = match way {
-                Observed::Known(way) => of_way(facts, from, to, way),
-                Observed::Absent => Vec::new(),
+            let diagnostics = match way.look() {
+                Ok(Some(way)) => of_way(facts, from, to, way),
+                Ok(None) => Vec::new(),
                 // That a server could not be reached is told once.
-                Observed::Unreadable(_) if facts.server(from).is_none() || facts.server(to).is_none() => Vec::new(),
-                Observed::Unreadable(why) => vec![
+                Err(_) if facts.server(from).is_none() || facts.server(to).is_none() => Vec::new(),
+                Err(why) => vec![
                     Diagnostic::warning(
                         "way-not-measured",
                         format!("the way from \"{from}\" to \"{to}\" was not measured"),

@@ -12,7 +12,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         let Some(seen) = seen.known() else { continue };
         let ready = match &seen.readiness {
             Observed::Known(ready) => ready,
-            Observed::Absent | Observed::Unreadable(_) => {
+            _ => {
                 found.push(
                     Diagnostic::error("server-not-judged", format!("server \"{name}\": could not look at the machine"))
                         .server(name)

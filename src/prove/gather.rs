@@ -10,6 +10,7 @@ use crate::check::Canaries;
 use crate::check::Evidence;
 use crate::check::Selection;
 use crate::check::canary_limit_ms;
+use crate::judge;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -31,7 +32,7 @@ pub async fn gather<H: Host>(
     selection: &Selection,
     at: Timestamp,
 ) -> Evidence {
-    let primary = observation.current_primary(topology);
+    let primary = judge::primary(topology, observation);
     let links = topology.links(primary.unwrap_or_else(|| topology.preferred_primary()));
     let (canaries, served, samples, amcheck, archive) = tokio::join!(
         async {
@@ -58,7 +59,8 @@ pub async fn gather<H: Host>(
             Some(archive::archive_trip(sessions, host, topology, observation, primary).await)
         },
     );
-    Evidence { at, canaries, dialled: false, samples, served, amcheck, archive, ..Evidence::default() }
+    let by_socket = sessions.by_socket();
+    Evidence { at, canaries, samples, served, by_socket, amcheck, archive, ..Evidence::default() }
 }
 
 async fn canaries<H: Host>(

@@ -3,7 +3,7 @@
 //! Beside it everything else that has to be tried and not only looked at: certificates that are served, samples over
 //! time, pages and indexes, the archive.
 //!
-//! Sessions go as role `pgstead` over TLS through the SSH connection of each server. What the result means is judged by
+//! Sessions go as role `pgstead` over TLS through the SSH connection of each server, or through its local socket. What the result means is judged by
 //! `check/`; nothing here decides.
 
 mod amcheck;
@@ -16,6 +16,7 @@ mod proof;
 mod samples;
 mod sessions;
 mod stuck;
+mod way;
 
 pub use canary::watch_canaries;
 pub use client::missing;

@@ -120,6 +120,12 @@ pub enum RemoteError {
         /// The address beyond.
         target: String,
     },
+    /// sshd opens no second session on a connection, and the first one stays open.
+    #[error("server \"{server}\": its sshd opens one session at a time on a connection")]
+    OneSession {
+        /// The server.
+        server: ServerName,
+    },
     /// ssh would not open a forwarding.
     #[error("server \"{server}\": could not forward a local socket to {target}")]
     Forward {
@@ -240,6 +246,7 @@ impl RemoteError {
             | RemoteError::Forward { server, .. }
             | RemoteError::Replaced { server, .. }
             | RemoteError::ForwardingOff { server, .. }
+            | RemoteError::OneSession { server }
             | RemoteError::ScanHostKeys { server, .. } => Some(server),
         }
     }
@@ -294,6 +301,9 @@ impl RemoteError {
             RemoteError::ForwardingOff { target, .. } => Diagnostic::error("ssh-forwarding-off", message)
                 .detail("pgstead speaks SQL through a port that SSH forwards: links are proven that way. sshd answered: administratively prohibited.")
                 .hint(format!("Allow it there for this login: \"AllowTcpForwarding local\" in sshd_config, \"PermitOpen {target}\" where that is set, no \"restrict\" for its key; then reload sshd.")),
+            RemoteError::OneSession { .. } => Diagnostic::error("ssh-one-session", message)
+                .detail("A session with its instance goes through one for as long as it lives, and commands need another: this machine has no certificate to log in with over TLS, or sshd forwards nothing.")
+                .hint("Raise \"MaxSessions\" in sshd_config there (the default is 10), and reload sshd."),
             RemoteError::Batch { source, .. } => {
                 Diagnostic::error("bug-batch", message).detail(sentence(&source.to_string()))
             }

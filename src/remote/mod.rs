@@ -1,6 +1,6 @@
 //! Doing things on servers over SSH.
 //!
-//! [`Host`] is the whole interface: run commands, run a probe, forward a port. Each is one round trip and says so with
+//! [`Host`] is the whole interface: run commands, run a probe, forward a port, relay a stream. Each is one round trip and says so with
 //! [`crate::event::Event::RoundTrip`]. This is the only module that knows `openssh`. It decides nothing, retries
 //! nothing and parses no facts: a lost connection is reported as [`RemoteError::OutcomeUnknown`], and the caller looks
 //! again before it acts again (hazard 92).
@@ -9,9 +9,9 @@ mod classify;
 mod config;
 mod connect;
 mod error;
-pub mod fake;
 mod known_hosts;
 mod private;
+mod relay;
 mod script;
 mod ssh;
 pub mod trust;
@@ -28,6 +28,7 @@ pub use crate::remote::connect::close_all;
 pub use crate::remote::error::RemoteError;
 pub use crate::remote::known_hosts::HostKey;
 pub use crate::remote::known_hosts::KeyState;
+pub use crate::remote::relay::Relay;
 pub use crate::remote::ssh::Ssh;
 
 use crate::model::argv::Argv;
@@ -107,4 +108,7 @@ pub trait Host: Send + Sync {
     async fn may_forward(&self, _remote_host: &str, _remote_port: u16) -> Result<(), RemoteError> {
         Ok(())
     }
+
+    /// Runs a command whose standard input and output are a stream. It ends with the connection, or when the stream is dropped.
+    async fn relay(&self, command: &Argv, login: &Login) -> Result<Relay, RemoteError>;
 }

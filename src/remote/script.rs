@@ -5,16 +5,19 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::quote::sh;
 
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
 ///
-/// A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
+/// What sudo said where it let nothing be done is in `pgstead_sudo`. A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
 const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec timeout -k 2 \"$@\"; \
-    elif sudo -n true </dev/null >/dev/null 2>&1; then exec sudo -n -- timeout -k 2 \"$@\"; \
-    else exec timeout -k 2 \"$@\"; fi";
+    elif pgstead_sudo=$(sudo -n true </dev/null 2>&1); then exec sudo -n -- timeout -k 2 \"$@\"; \
+    else export pgstead_sudo; exec timeout -k 2 \"$@\"; fi";
 
 /// Says on standard error which command failed. `$?` is still that of the command when the function begins.
 const ON_FAILURE: &str =
@@ -40,6 +43,24 @@ pub(super) fn between_marks(stdout: Vec<u8>) -> Option<Vec<u8>> {
     let end = find(&stdout[begin..], END, |places| places.last()).map_or(stdout.len(), |at| begin + at);
     Some(stdout[begin..end].to_vec())
 }
+
+/// Reads up to the first mark and not a byte more: what follows is a stream's. Otherwise returns what came instead.
+pub(super) async fn until_begun(reads: &mut (impl AsyncRead + Unpin)) -> Result<(), String> {
+    let mut said: Vec<u8> = Vec::new();
+    while said.len() < SAID_MAX_BYTES {
+        match reads.read_u8().await {
+            Ok(byte) => said.push(byte),
+            Err(_) => break,
+        }
+        if said.ends_with(BEGIN) {
+            return Ok(());
+        }
+    }
+    Err(String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// How much is read in search of the mark: the greeting of a login is shorter.
+const SAID_MAX_BYTES: usize = 64 << 10;
 
 fn find(
     text: &[u8],

@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use openssh::Child;
 use openssh::Error as SshError;
 use openssh::ForwardType;
 use openssh::Session;
@@ -19,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use crate::event::Event;
 use crate::event::Events;
@@ -26,7 +28,9 @@ use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::remote::Host;
+use crate::remote::LOOK;
 use crate::remote::Output;
+use crate::remote::Relay;
 use crate::remote::classify;
 use crate::remote::connect::Place;
 use crate::remote::connect::tcp_target;
@@ -34,9 +38,10 @@ use crate::remote::error::RemoteError;
 use crate::remote::private;
 use crate::remote::private::PrivateDirectory;
 use crate::remote::script;
+use crate::wait;
 
 /// sshd allows 10 sessions per connection (`MaxSessions`).
-const SESSIONS_MAX: usize = 5;
+const SESSIONS_MAX: u32 = 5;
 
 /// The status with which ssh says that it failed; a command may say it, too.
 const STATUS_UNKNOWN: i32 = 255;
@@ -48,9 +53,11 @@ const STATUS_NOT_FOUND: i32 = 127;
 #[derive(Debug)]
 pub struct Ssh {
     name: ServerName,
-    session: Session,
+    session: Arc<Session>,
     place: Place,
     sessions: Semaphore,
+    /// Whether sshd opens but one session at a time.
+    is_narrow: Mutex<bool>,
     forwards: Mutex<HashMap<String, PathBuf>>,
     events: Events,
     /// Keeps the master alive: see [`crate::remote::connect`].
@@ -81,6 +88,34 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The statuses with which `timeout` says that it ended a command.
 const STATUS_TIMED_OUT: [i32; 2] = [124, 137];
 
+/// What ssh says when sshd opens no further session on a connection.
+const SESSION_REFUSED: &str = "Session open refused by peer";
+
+/// How long is waited for sshd to let go of a session that has ended.
+const FREED: Duration = Duration::from_secs(5);
+
+/// A command that was begun, and its turn.
+type Begun<'a> = (Child<Arc<Session>>, SemaphorePermit<'a>);
+
+/// Why a command was not begun.
+enum NoSession {
+    /// sshd opens no further session, and those that are open stay.
+    TooMany,
+    /// Whatever it is.
+    Broken(SshError),
+}
+
+fn is_refused(error: &SshError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains(SESSION_REFUSED) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What one remote execution came to.
 struct Ended {
     status: Option<i32>,
@@ -97,9 +132,10 @@ impl Ssh {
     ) -> Self {
         Self {
             name,
-            session: Session::resume_mux(place.control.clone().into_boxed_path(), None),
+            session: Arc::new(Session::resume_mux(place.control.clone().into_boxed_path(), None)),
             place,
-            sessions: Semaphore::new(SESSIONS_MAX),
+            sessions: Semaphore::new(SESSIONS_MAX as usize),
+            is_narrow: Mutex::new(false),
             forwards: Mutex::default(),
             events,
             _leash: leash,
@@ -109,7 +145,10 @@ impl Ssh {
 
     /// Ends the master. A connection that is already gone needs no ending.
     pub async fn close(self) {
-        let _ = self.session.close().await;
+        // While a stream is open, the master ends with that, and with its leash.
+        if let Some(session) = Arc::into_inner(self.session) {
+            let _ = session.close().await;
+        }
     }
 
     /// Says whether the master still answers. It may not know yet that the server is gone.
@@ -123,14 +162,13 @@ impl Ssh {
 
     /// Runs one remote command line. `shown` is what an error shows.
     async fn execute(&self, remote: &str, stdin: Vec<u8>, shown: &str) -> Result<Ended, RemoteError> {
-        let _turn = self.sessions.acquire().await;
-        let mut command = self.session.raw_command(script::marked(remote));
-        command.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().await.map_err(|error| RemoteError::Disconnected {
-            server: self.name.clone(),
-            line: shown.to_owned(),
-            detail: self.transport_words(&error),
+        let (mut child, _turn) = self.spawn(remote, !stdin.is_empty()).await.map_err(|error| match error {
+            NoSession::TooMany => RemoteError::OneSession { server: self.name.clone() },
+            NoSession::Broken(error) => RemoteError::Disconnected {
+                server: self.name.clone(),
+                line: shown.to_owned(),
+                detail: self.transport_words(&error),
+            },
         })?;
         let input = child.stdin().take();
         let feed = async {
@@ -161,6 +199,39 @@ impl Ssh {
                 Ok(Ended { status: None, output: Output::default() })
             }
             Err(error) => Err(unknown(self.transport_words(&error))),
+        }
+    }
+
+    /// Starts a command in a session of its own. Where sshd lets a connection have fewer than we would use (`MaxSessions`), one waits
+    /// for the other from then on: what was refused was not begun.
+    async fn spawn(&self, remote: &str, reads: bool) -> Result<Begun<'_>, NoSession> {
+        let tried = wait::until_some(FREED, wait::LOOK_AGAIN, || self.try_spawn(remote, reads)).await;
+        tried.unwrap_or(Err(NoSession::TooMany))
+    }
+
+    /// Does so once; none where sshd opens no further session now.
+    async fn try_spawn(&self, remote: &str, reads: bool) -> Option<Result<Begun<'_>, NoSession>> {
+        let turn = self.sessions.acquire().await.ok()?;
+        let mut command = Arc::clone(&self.session).arc_raw_command(script::marked(remote));
+        command.stdin(if reads { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        match command.spawn().await {
+            Ok(child) => Some(Ok((child, turn))),
+            Err(error) if is_refused(&error) => {
+                drop(turn);
+                self.one_at_a_time().await;
+                None
+            }
+            Err(error) => Some(Err(NoSession::Broken(error))),
+        }
+    }
+
+    /// Lets one session at a time be open from now on.
+    async fn one_at_a_time(&self) {
+        let mut is_narrow = self.is_narrow.lock().await;
+        if !*is_narrow && let Ok(others) = self.sessions.acquire_many(SESSIONS_MAX - 1).await {
+            others.forget();
+            *is_narrow = true;
         }
     }
 
@@ -304,6 +375,33 @@ impl Host for Ssh {
                 target: tcp_target(remote_host, remote_port),
             }),
             _ => Ok(()),
+        }
+    }
+
+    async fn relay(&self, command: &Argv, login: &Login) -> Result<Relay, RemoteError> {
+        let shown = command.line(login);
+        let remote = script::batch(std::slice::from_ref(command), login)
+            .map_err(|source| RemoteError::Batch { server: self.name.clone(), source })?;
+        self.round_trip(vec![shown.clone()]);
+        let failed =
+            |detail: String| RemoteError::Disconnected { server: self.name.clone(), line: shown.clone(), detail };
+        // It holds its session for as long as it lives, and others need one meanwhile.
+        let (mut child, turn) = self.spawn(&remote, true).await.map_err(|error| match error {
+            NoSession::TooMany => RemoteError::OneSession { server: self.name.clone() },
+            NoSession::Broken(error) => failed(self.transport_words(&error)),
+        })?;
+        drop(turn);
+        self.execute("true", Vec::new(), "true").await?;
+        let (writes, reads, errors) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(writes), Some(mut reads), Some(errors)) = (writes, reads, errors) else {
+            return Err(failed("its standard input and output are not there".to_owned()));
+        };
+        let begun = super::within(&self.name, LOOK, Duration::ZERO, || shown.clone(), async {
+            Ok(script::until_begun(&mut reads).await)
+        });
+        match begun.await? {
+            Ok(()) => Ok(Relay::new(reads, writes, errors, child)),
+            Err(said) => Err(RemoteError::Replaced { server: self.name.clone(), line: shown, said }),
         }
     }
 }

@@ -67,7 +67,7 @@ pub enum Entry {
         /// The server it changed, where it is one.
         server: Option<ServerName>,
         /// How it ended.
-        outcome: StepOutcome,
+        outcome: Outcome,
         /// How long it took.
         seconds: f64,
         /// Its commands as shell lines, masked.
@@ -145,16 +145,17 @@ impl Entry {
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StepOutcome {
+pub enum Outcome {
     /// It did its work.
     Done,
     /// It failed.
     Failed,
-    /// The connection broke while it ran (hazard 92).
+    /// The connection broke while it ran: whether it did its work is not known (hazard 92).
     Unknown,
-    /// It went on, on the server, when the run was stopped.
+    /// It goes on, on the server, without this run.
     LeftRunning,
-    /// It did not begin: the run did not hold the server's lock any more.
+    /// It was not started: a step before it failed, the operator stopped the run, or the run did not hold the server's lock any
+    /// more.
     NotStarted,
 }
 

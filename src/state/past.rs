@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use crate::model::name::ServerName;
 use crate::state::journal::Entry;
 use crate::state::journal::Journal;
+use crate::state::journal::Outcome;
 use crate::state::journal::RunResult;
-use crate::state::journal::StepOutcome;
 
 /// One run, put together from its entries.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ type StepKey<'a> = (Option<&'a ServerName>, Option<u32>, &'a str);
 struct Past<'a> {
     summary: RunSummary,
     /// When each step began, or was first heard of, and how it ended.
-    steps: BTreeMap<StepKey<'a>, (Timestamp, Option<StepOutcome>)>,
+    steps: BTreeMap<StepKey<'a>, (Timestamp, Option<Outcome>)>,
 }
 
 impl Journal {
@@ -174,7 +174,7 @@ impl<'a> Past<'a> {
     }
 
     fn finish(self) -> RunSummary {
-        let done = self.steps.values().filter(|(_, outcome)| *outcome == Some(StepOutcome::Done)).count();
+        let done = self.steps.values().filter(|(_, outcome)| *outcome == Some(Outcome::Done)).count();
         let mut unfinished: Vec<_> = self.steps.iter().filter(|(_, (_, outcome))| outcome.is_none()).collect();
         unfinished.sort_by_key(|((_, step, _), (begun, _))| (*begun, *step));
         let titled = |(server, _, title): &StepKey<'_>| match server {

@@ -1,6 +1,5 @@
 //! The results of `bootstrap` and `check` as text. It judges nothing: verdicts and outcomes are given.
 
-use crate::apply::Outcome;
 use crate::apply::RunReport;
 use crate::check::CheckEntry;
 use crate::check::CheckReport;
@@ -13,6 +12,7 @@ use crate::model::quantity::count;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::seconds;
 use crate::model::quantity::signed_bytes;
+use crate::state::journal::Outcome;
 use crate::ui::columns::cell;
 use crate::ui::columns::styled;
 use crate::ui::columns::table;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use crate::apply::Outcome;
 use crate::apply::RunReport;
 use crate::apply::StepReport;
 use crate::check::CheckEntry;
@@ -47,6 +46,7 @@ use crate::plan::Room;
 use crate::plan::SettingChange;
 use crate::plan::Step;
 use crate::plan::StepId;
+use crate::state::journal::Outcome;
 use crate::ui::plan::PlanView;
 use crate::ui::topology::RoleView;
 use crate::ui::topology::ServerView;

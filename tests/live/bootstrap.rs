@@ -67,8 +67,16 @@ fn a_lost_state_directory_is_made_anew() {
     let started = lab.sql("b", "SELECT pg_postmaster_start_time()");
     std::fs::rename(lab.state(), lab.state().with_extension("lost")).unwrap();
 
+    // Nothing is replaced unasked, and nothing needs to be.
+    let ca = lab.run("a", &["cat", "/var/lib/pgstead/lab/a/ca.crt"]);
+    assert_eq!(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(0).json()["changed"], false);
+    assert_eq!(lab.run("a", &["cat", "/var/lib/pgstead/lab/a/ca.crt"]), ca);
+
     // A new CA, new certificates and a new password, without a restart and without a new copy.
-    let report = lab.bootstrap().json();
+    let ran = lab.pgstead(&["bootstrap", "--new-authority", "--yes", "--format", "json"]).expect(0);
+    assert!(ran.stderr.contains("[authority-new]") && ran.stderr.contains("are refused"), "{ran}");
+    assert!(lab.run("a", &["cat", "/var/lib/pgstead/lab/a/ca.crt"]).contains(ca.trim()), "both are trusted");
+    let report = ran.json();
     assert_eq!(report["changed"], true);
     assert!(!report["steps"].to_string().contains("base backup"), "{report:#}");
     assert_eq!(lab.sql("b", "SELECT pg_postmaster_start_time()"), started);

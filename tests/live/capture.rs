@@ -95,9 +95,9 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Evidence) {
     let hosts = connect(lab, topology).await;
     let mut observation = observe::observe(topology, &hosts, Wish::default(), &Events::silent()).await;
     let stored = state.load_secrets().unwrap();
-    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), Timestamp::now()).unwrap();
+    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap();
     let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
-    let sessions = Sessions::new(topology, &observation, &hosts, tls);
+    let sessions = Sessions::new(topology, &observation, &hosts, Some(tls));
     let selection = Selection::default();
     let mut evidence = prove::gather(&sessions, &hosts, topology, &observation, &selection, Timestamp::now()).await;
     for (name, records) in observe::look_again(topology, &hosts, &observation).await {

@@ -29,6 +29,7 @@ mod hanging;
 mod history;
 mod invariants;
 mod jobs;
+mod laptop;
 mod lease;
 mod left;
 mod networks;

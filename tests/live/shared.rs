@@ -39,6 +39,9 @@ impl Place {
         let root = hosts::cache_dir().with_file_name("beginnings");
         std::fs::create_dir_all(&root).unwrap();
         let key = key_of(start, specs);
+        // Whoever looks holds every free place for a moment: one looks at a time.
+        let looks = File::create(root.join("looks")).unwrap();
+        looks.lock().unwrap();
         let mut free: Vec<Self> = PLACES.filter_map(|number| Self::lock(&root, number, &key)).collect();
         // Whoever waits for a key to be made would wait for as long as making another takes.
         let made = free.iter().position(Self::is_made);

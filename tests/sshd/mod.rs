@@ -8,7 +8,6 @@
     unreachable_pub
 )]
 
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,6 +23,8 @@ use pgstead::model::topology::Server;
 use pgstead::model::topology::Ssh;
 use pgstead::remote::ConnectOptions;
 
+use crate::ports;
+
 const SSHD: &str = "/usr/sbin/sshd";
 
 /// The server, its keys and its files; ends with the value.
@@ -37,6 +38,11 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines in its configuration.
+    pub fn start_with(more: &str) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: these tests need the package openssh-server");
         let dir = tempfile::Builder::new().prefix("pgstead-sshd-").tempdir().unwrap();
         let user = stdout(Command::new("id").arg("-un"));
@@ -49,13 +55,14 @@ impl Sshd {
         let key = std::fs::read_to_string(dir.path().join("login_key.pub")).unwrap();
         let authorized = format!("environment=\"HOME={}\" {key}", dir.path().display());
         std::fs::write(dir.path().join("authorized_keys"), authorized).unwrap();
-        let port = free_port();
+        let port = ports::own();
         let at = |name: &str| dir.path().join(name).display().to_string();
         let config = [
             format!("Port {port}\nListenAddress 127.0.0.1\nHostKey {}\n", at("host_key")),
             format!("AuthorizedKeysFile {}\nPidFile none\nPermitUserEnvironment yes\n", at("authorized_keys")),
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n".to_owned(),
             "PermitRootLogin yes\nPrintMotd no\nAllowTcpForwarding yes\nMaxStartups 100\n".to_owned(),
+            more.to_owned(),
         ];
         std::fs::write(dir.path().join("sshd_config"), config.concat()).unwrap();
         let child = Command::new(SSHD)
@@ -64,6 +71,9 @@ impl Sshd {
             .arg("-f")
             .arg(dir.path().join("sshd_config"))
             .stdin(Stdio::null())
+            // A session that ends a little later than the test holds nothing of it open.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let sshd = Self { dir, port, user, child };
@@ -136,10 +146,6 @@ impl Drop for Sshd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn keygen(path: &Path) {

@@ -28,6 +28,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "inventory",
             "render",
             "pki",
+            "judge",
             "plan",
             "check",
             "preflight",
@@ -35,7 +36,6 @@ const LAYERS: &[(u8, &[&str])] = &[
             "drill",
             "event",
             "diagnostic",
-            "material",
         ],
     ),
     (2, &["remote", "postgres", "wait"]),
@@ -53,6 +53,37 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
+];
+
+/// The modules that decide or show what a server is. They ask `judge`, which alone derives it from what was seen.
+const ASK_THE_STATE: &[&str] = &["plan", "check", "preflight", "role_change", "drill", "ui", "cli"];
+
+/// Facts of an observation that mean nothing alone.
+const JUDGED_FACTS: &[&str] = &[
+    "in_recovery",
+    "standby_signal",
+    "recovery_signal",
+    "newest_history",
+    "minimum_recovery_end",
+    "minimum_recovery_timeline",
+    "replayed_timeline",
+    "wal_timeline",
+    "sender_host",
+    "sender_port",
+    "pending_restart",
+    "stale_files",
+];
+
+/// Words by which PostgreSQL says what an instance or a connection does; each has a type or a question in `model` or `judge`.
+const JUDGED_WORDS: &[&str] = &[
+    "starting up",
+    "shut down",
+    "shut down in recovery",
+    "shutting down",
+    "in crash recovery",
+    "in archive recovery",
+    "in production",
+    "streaming",
 ];
 
 /// The helpers that wait by looking again, each with a deadline. Nobody else pauses.
@@ -95,6 +126,50 @@ pub(crate) const RULES: &[Rule] = &[
             ("model/argv.rs", "use crate::{model::Secret, quote::sh::join};"),
         ],
         kept_by: &[("apply/x.rs", "use crate::observe::A; use crate::apply::B;")],
+    },
+    Rule {
+        name: "what a server is, is judged once",
+        why: "copies of one judgement come to differ; ask judge::State, or add there what it does not say yet",
+        find: |sources| {
+            let mut breaches = Vec::new();
+            for source in sources.iter().filter(|source| ASK_THE_STATE.contains(&source.module())) {
+                for fact in JUDGED_FACTS {
+                    let written = source.lines_with(&[fact, "("]);
+                    let read = source.lines_with(&[".", fact]);
+                    let read = read.into_iter().filter(|line| !written.contains(line)).collect();
+                    breaches.extend(at(source, read, fact));
+                }
+                for path in [["ClusterState", ":", ":", "from"], ["RoleFile", ":", ":", "parse"]] {
+                    breaches.extend(at(source, source.lines_with(&path), path[0]));
+                }
+                let role_file = (0..source.words.len()).filter(|index| source.reads(*index, &["own", "("]));
+                let role_file =
+                    role_file.filter(|index| source.words.get(index + 2).is_some_and(|word| word.text == "\"role\""));
+                breaches.extend(at(source, role_file.map(|index| source.words[index].line).collect(), "role file"));
+                let is_state = |text: &str| JUDGED_WORDS.contains(&text.trim_matches('"'));
+                let words = if source.path == "ui/samples.rs" { Vec::new() } else { source.lines_quoting(is_state) };
+                breaches.extend(at(source, words, "a state's word"));
+            }
+            breaches
+        },
+        broken_by: &[
+            ("plan/a.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
+            ("check/a.rs", "fn f(data: &DataDirectory) -> bool { data.standby_signal || data.recovery_signal }"),
+            ("preflight/a.rs", "fn f(c: &ControlFile) -> Option<u32> { c.minimum_recovery_timeline }"),
+            ("role_change/a.rs", "fn f(r: &Receiver) -> bool { r.sender_host.is_some() }"),
+            ("cli/a.rs", "fn f(s: &Setting) -> bool { s.pending_restart }"),
+            ("plan/a.rs", "const SHUT_DOWN: &str = \"shut down\";"),
+            ("cli/a.rs", "fn f(sender: &Sender) -> bool { sender.state == \"streaming\" }"),
+            ("check/a.rs", "fn f(l: &Layout) { seen.files.get(&l.own(\"role\")); }"),
+            ("plan/a.rs", "fn f(text: &str) { RoleFile::parse(text); }"),
+        ],
+        kept_by: &[
+            ("judge/server.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
+            ("plan/a.rs", "fn f(state: ServerState<'_>) -> bool { state.standby().is_some() }"),
+            ("check/a.rs", "fn f() { ServerReport { in_recovery: None } }"),
+            ("cli/a.rs", "async fn f(session: &Client) { session.in_recovery().await; }"),
+            ("plan/a.rs", "const WORDS: &str = \"it was shut down\"; fn f(l: &Layout) { l.role_file(); }"),
+        ],
     },
     Rule {
         name: "a crate has one home",

@@ -13,6 +13,7 @@ use super::state::Placed;
 use super::state::State;
 use crate::event::Event;
 use crate::event::Events;
+use crate::lab::Failure;
 use crate::lab::backend::Backend;
 use crate::lab::backend::BackendKind;
 use crate::lab::backend::LabServer;
@@ -22,7 +23,6 @@ use crate::lab::error::LabError;
 use crate::lab::fault::Fault;
 use crate::lab::fault::FaultKind;
 use crate::lab::hosts::FILL;
-use crate::lab::hosts::Failure;
 use crate::lab::local;
 use crate::lab::ssh::SshTarget;
 

@@ -9,10 +9,10 @@ use std::process::Output;
 use std::time::Duration;
 
 use super::error::DockerLabError;
-use crate::lab::hosts::Failure;
-use crate::lab::hosts::command::ended_badly;
-use crate::lab::hosts::command::finish;
-use crate::lab::hosts::command::succeed;
+use crate::lab::Failure;
+use crate::lab::command::ended_badly;
+use crate::lab::command::finish;
+use crate::lab::command::succeed;
 use crate::lab::wait::Look;
 use crate::lab::wait::until;
 
@@ -155,23 +155,12 @@ impl Engine {
 
     /// Removes everything of a project until nothing is left: a Compose that outlived whoever started it may still make some.
     pub(super) fn clear(&self, project: &str) -> Result<(), Failure> {
-        let mut last = None;
-        let cleared = until(CLEAR_LIMIT, || {
-            match self.clear_once(project) {
-                Ok(true) => return Ok::<_, Failure>(Look::Ready(())),
-                Ok(false) => last = None,
-                Err(failure @ Failure::Start { .. }) => return Err(failure),
-                Err(failure) => last = Some(failure),
-            }
-            Ok(Look::NotYet)
-        })?;
-        match (cleared, last) {
-            (Some(()), _) => Ok(()),
-            (None, Some(failure)) => Err(failure),
-            (None, None) => {
-                Err(Failure::Observed(format!("something of project \"{project}\" comes back again and again")))
-            }
-        }
+        until("everything of the lab to be gone", CLEAR_LIMIT, || match self.clear_once(project) {
+            Ok(true) => Ok(Look::Ready(())),
+            Ok(false) => Ok(Look::NotYet(format!("something of project \"{project}\" came back"))),
+            Err(failure @ Failure::Start { .. }) => Err(failure),
+            Err(failure) => Ok(Look::NotYet(failure.to_string())),
+        })
     }
 
     /// Removes what there is of a project: containers, networks, volumes. Says whether there was nothing.
@@ -230,19 +219,14 @@ impl Engine {
         container: &str,
         argv: &[&str],
     ) -> Result<(), Failure> {
-        let mut last = String::new();
-        let done = until(limit, || {
-            match self.run(container, argv) {
-                Ok(_) => return Ok(Look::Ready(())),
-                Err(failure @ Failure::Command { .. }) => last = failure.to_string(),
-                Err(failure) => return Err(failure),
+        until(awaited, limit, || match self.run(container, argv) {
+            Ok(_) => Ok(Look::Ready(())),
+            Err(Failure::Command { stderr, .. }) if stderr.contains("is not running") => {
+                Err(Failure::Observed("the container stopped".to_owned()))
             }
-            match last.contains("is not running") {
-                true => Err(Failure::Observed("the container stopped".to_owned())),
-                false => Ok(Look::NotYet),
-            }
-        })?;
-        done.ok_or(Failure::Deadline { seconds: limit.as_secs(), awaited, last })
+            Err(failure @ Failure::Command { .. }) => Ok(Look::NotYet(failure.to_string())),
+            Err(failure) => Err(failure),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
-use crate::lab::hosts::Failure;
+use crate::lab::Failure;
 
 /// Why a Docker lab could not be made, looked at, broken or taken down.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use super::engine::Engine;
 use super::error::DockerLabError;
 use super::state::make_dir;
 use super::state::write_file;
+use crate::lab::Failure;
 use crate::lab::hosts;
-use crate::lab::hosts::Failure;
 use crate::lab::hosts::HostsLabError;
 use crate::lab::hosts::Release;
 

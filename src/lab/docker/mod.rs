@@ -17,7 +17,6 @@ mod spec;
 mod state;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 pub use backend::Docker;
@@ -30,8 +29,8 @@ use self::spec::KNOWN_HOSTS;
 use self::spec::Spec;
 use self::state::Placed;
 use self::state::State;
-use super::hosts::Failure;
-use super::hosts::command::succeed;
+use super::Failure;
+use super::key;
 
 /// The inventory of the lab unless another one is named.
 const INVENTORY: &str = include_str!("../../../inventories/docker.yaml");
@@ -133,13 +132,13 @@ fn placed(spec: &Spec) -> Vec<Placed> {
 fn operator_key(dir: &Path) -> Result<String, Failure> {
     let path = dir.join(IDENTITY_FILE);
     let public = path.with_added_extension("pub");
-    if !public.exists() {
-        state::make_dir(&dir.join("client"))?;
-        succeed(
-            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "operator@lab", "-f"]).arg(&path),
-        )?;
-    }
-    let text = std::fs::read_to_string(&public).map_err(Failure::file("read", &public))?;
+    let text = match public.exists() {
+        true => std::fs::read_to_string(&public).map_err(Failure::file("read", &public))?,
+        false => {
+            state::make_dir(&dir.join("client"))?;
+            key::make(&path, "operator@lab")?
+        }
+    };
     Ok(text.trim().to_owned())
 }
 

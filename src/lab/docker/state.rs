@@ -16,7 +16,7 @@ use sha2::Sha256;
 
 use super::error::DockerLabError;
 use super::spec::ROUTER_NAME;
-use crate::lab::hosts::Failure;
+use crate::lab::Failure;
 
 /// The marker file.
 const MARKER: &str = "docker-lab.json";

@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::command::{Look, succeed, wait_until};
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::host::Host;
 use super::network;
 use super::process::ProcessId;
 use super::tree;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
+use crate::lab::wait::{Look, until};
 
 /// The supervisor's program.
 const BOOT_HOST: &str = include_str!("../../../lab/hosts/boot-host");
@@ -79,14 +81,14 @@ pub(super) fn start(host: &Host) -> Result<(), Failure> {
     if !status.success() {
         return Err(Failure::Observed(format!("setsid ended with {status}")));
     }
-    wait_until("the supervisor's record", RECORD_LIMIT, || {
+    until("the supervisor's record", RECORD_LIMIT, || {
         Ok(if record.exists() { Look::Ready(()) } else { Look::NotYet(format!("no \"{}\"", record.display())) })
     })
 }
 
 /// Returns when the host's sshd answers on its address.
 pub(super) fn wait_for_ssh(host: &Host) -> Result<(), HostsLabError> {
-    wait_until("sshd", BOOT_LIMIT, || {
+    until("sshd", BOOT_LIMIT, || {
         let Some(supervisor) = supervisor(host) else {
             return Err(Failure::Observed("the host stopped while it booted".to_owned()));
         };
@@ -218,7 +220,7 @@ pub(super) fn shut_down(host: &Host) -> Result<(), Failure> {
 }
 
 fn wait_for_end(awaited: &'static str, limit: Duration, processes: &[ProcessId]) -> Result<(), Failure> {
-    wait_until(awaited, limit, || {
+    until(awaited, limit, || {
         let alive: Vec<_> = processes.iter().filter(|process| process.is_alive()).collect();
         Ok(if alive.is_empty() { Look::Ready(()) } else { Look::NotYet(format!("{alive:?} still runs")) })
     })
@@ -230,7 +232,7 @@ pub(super) fn clear_remains(host: &Host) -> Result<(), Failure> {
     let machine = host.machine();
     for hierarchy in HIERARCHIES {
         let group = Path::new(hierarchy).join(&machine);
-        wait_until("the host's control groups to be empty", KILL_LIMIT, || {
+        until("the host's control groups to be empty", KILL_LIMIT, || {
             Ok(match remove_groups(&group) {
                 Ok(()) => Look::Ready(()),
                 Err(failure) => Look::NotYet(failure.to_string()),

@@ -2,10 +2,10 @@
 //!
 //! Only says what failed and with which command; decides no wording for the operator's screen and repairs nothing.
 
-use std::io;
 use std::path::PathBuf;
 
 use super::spec::Release;
+use crate::lab::Failure;
 
 /// The failure of one operation on a hosts lab.
 #[derive(Debug, thiserror::Error)]
@@ -159,70 +159,5 @@ impl HostsLabError {
                 | Self::Load { .. }
                 | Self::WrongState { .. }
         )
-    }
-}
-
-/// What lies under a failed operation: a command, a file, or a wait that ran out.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// A command could not be started.
-    #[error("could not start: {command}")]
-    Start {
-        /// The command, as a shell would take it.
-        command: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A command ended badly.
-    #[error("{status}: {stderr}\nCOMMAND: {command}")]
-    Command {
-        /// The command, as a shell would take it.
-        command: String,
-        /// Such as "exit status: 1".
-        status: String,
-        /// What it printed as its reason.
-        stderr: String,
-    },
-    /// A file operation failed.
-    #[error("could not {doing} \"{}\"", path.display())]
-    File {
-        /// The verb.
-        doing: &'static str,
-        /// Its object.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file says what it must not.
-    #[error("\"{}\" is not as expected: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A wait ran out.
-    #[error("waited {seconds} s for {awaited}; last seen: {last}")]
-    Deadline {
-        /// How long.
-        seconds: u64,
-        /// For what.
-        awaited: &'static str,
-        /// The last observation.
-        last: String,
-    },
-    /// Something that had to be gone is still there, or the reverse.
-    #[error("{0}")]
-    Observed(String),
-}
-
-impl Failure {
-    /// Makes the `map_err` argument for a file operation.
-    pub(in crate::lab) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { doing, path, source }
     }
 }

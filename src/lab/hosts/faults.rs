@@ -7,11 +7,14 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use super::boot;
-use super::command::succeed;
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::host::Host;
 use super::network::interface_exists;
 use super::process::ProcessId;
+use crate::lab::Failure;
+use crate::lab::command::ended_badly;
+use crate::lab::command::finish;
+use crate::lab::command::succeed;
 
 /// Packets from the addresses in the set vanish before the host's own rules see them. They are dropped on arrival and not
 /// on departure, where the sender would be told of it.
@@ -252,6 +255,6 @@ impl Host {
 
 /// Runs `command` with `input`; any status but success is a failure.
 fn finish_well(command: &mut Command, input: &[u8]) -> Result<(), Failure> {
-    let output = super::command::finish(command, Some(input))?;
-    if output.status.success() { Ok(()) } else { Err(super::command::ended_badly(command, &output)) }
+    let output = finish(command, Some(input))?;
+    if output.status.success() { Ok(()) } else { Err(ended_badly(command, &output)) }
 }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::boot;
-use super::command::{ended_badly, finish};
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::network::LabNumber;
 use super::prepare;
 use super::spec::HostSpec;
 use super::state::{HostPaths, State};
 use super::tree;
+use crate::lab::Failure;
+use crate::lab::command::{ended_badly, finish};
 
 /// A host of a lab, running or not.
 #[derive(Debug, Clone)]

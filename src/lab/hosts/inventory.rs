@@ -10,7 +10,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::lab::hosts::Failure;
+use crate::lab::Failure;
 use crate::lab::hosts::HostsLab;
 use crate::lab::hosts::HostsLabError;
 

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::command::succeed;
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::host::Host;
 use super::lab::HostsLab;
 use super::spec::LabSpec;
 use super::state::{self, HostPaths, State};
+use crate::lab::Failure;
+use crate::lab::command::succeed;
 
 impl HostsLab {
     /// Shuts all hosts down and keeps what they have written, with their keys, in `to`, which must not exist.

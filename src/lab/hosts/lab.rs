@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::boot;
-use super::command::succeed;
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::host::Host;
 use super::kept;
 use super::mounts;
@@ -22,6 +21,8 @@ use super::process::ProcessId;
 use super::spec::LabSpec;
 use super::state::{self, State};
 use super::tree;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
 
 /// What the lab is built from, and the Debian package that brings each.
 const PROGRAMS: [(&str, &str); 10] = [

@@ -9,7 +9,6 @@
 
 mod backend;
 mod boot;
-pub(in crate::lab) mod command;
 mod error;
 mod faults;
 mod host;
@@ -25,7 +24,6 @@ mod state;
 mod tree;
 
 pub use backend::Hosts;
-pub use error::Failure;
 pub use error::HostsLabError;
 pub use faults::Block;
 pub(in crate::lab) use faults::FILL;

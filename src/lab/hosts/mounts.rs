@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::command::{Look, succeed, wait_until};
-use super::error::Failure;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
+use crate::lab::wait::{Look, until};
 
 /// How long a mount may stay busy after its last process has died.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
@@ -66,7 +67,7 @@ pub(super) fn unmount_below(dir: &Path) -> Result<(), Failure> {
 }
 
 fn unmount(mount_points: impl Fn() -> Result<Vec<PathBuf>, Failure>) -> Result<(), Failure> {
-    wait_until("everything to be unmounted", UNMOUNT_LIMIT, || {
+    until("everything to be unmounted", UNMOUNT_LIMIT, || {
         let mut last = String::new();
         for mounted in mount_points()?.iter().rev() {
             if let Err(failure) = succeed(Command::new("umount").arg("--").arg(mounted)) {

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::succeed;
-use super::error::Failure;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
 
 const RUN_DIR: &str = "/run/pgstead";
 const REGISTRY: &str = "/run/pgstead/labs";

@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::command::succeed;
-use super::error::Failure;
 use super::host::Host;
 use super::kept;
 use super::mounts;
 use super::state::{self, HostPaths};
+use crate::lab::Failure;
+use crate::lab::command::succeed;
+use crate::lab::key;
 
 /// Makes the operator's key pair.
 pub(super) fn make_client_key(lab_dir: &Path) -> Result<(), Failure> {
@@ -21,7 +22,7 @@ pub(super) fn make_client_key(lab_dir: &Path) -> Result<(), Failure> {
     if let Some(dir) = key.parent() {
         fs::create_dir_all(dir).map_err(Failure::file("make", dir))?;
     }
-    make_key(&key, "pgstead-lab")
+    key::make(&key, "pgstead-lab").map(drop)
 }
 
 /// Makes what stays the same over a reset: the host key and the machine id.
@@ -29,7 +30,7 @@ pub(super) fn make_identity(lab_dir: &Path, host: &Host) -> Result<(), Failure> 
     let paths = host.paths();
     let identity = paths.identity();
     fs::create_dir_all(&identity).map_err(Failure::file("make", &identity))?;
-    make_key(&paths.host_key(), &host.spec().name)?;
+    key::make(&paths.host_key(), &host.spec().name)?;
     let machine_id = match &host.spec().machine_id_of {
         Some(original) => read(&HostPaths::new(lab_dir, original).machine_id())?,
         None => format!("{}\n", read(Path::new("/proc/sys/kernel/random/uuid"))?.trim().replace('-', "")),
@@ -153,11 +154,6 @@ fn make_small_disk(host: &Host) -> Result<(), Failure> {
     let lost_and_found = disk.join("lost+found");
     fs::remove_dir(&lost_and_found).map_err(Failure::file("remove", &lost_and_found))?;
     fs::set_permissions(&disk, like.permissions()).map_err(Failure::file("set the mode of", &disk))
-}
-
-fn make_key(path: &Path, comment: &str) -> Result<(), Failure> {
-    succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(path))?;
-    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

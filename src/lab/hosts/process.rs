@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::succeed;
-use super::error::Failure;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
 
 /// A process for ever: its id may be used again, but not with the same start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Failure;
 use super::network::LabNumber;
 use super::process::ProcessId;
 use super::spec::HostSpec;
 use super::spec::LabSpec;
+use crate::lab::Failure;
 
 const FILE: &str = "lab.json";
 

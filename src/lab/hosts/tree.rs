@@ -11,10 +11,11 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::command::{ended_badly, finish, shell_line, succeed};
-use super::error::{Failure, HostsLabError};
+use super::error::HostsLabError;
 use super::mounts;
 use super::spec::Release;
+use crate::lab::Failure;
+use crate::lab::command::{ended_badly, finish, shell_line, succeed};
 
 /// Builds a tree; also a file of its own, so that it can be run by hand.
 const BUILD_TREE: &str = include_str!("../../../lab/hosts/build-tree");

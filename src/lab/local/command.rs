@@ -1,13 +1,13 @@
-//! Runs the programs that make a local lab, and finds them. It never goes through a shell.
+//! Whose programs make a local lab, and where they are.
 
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::process::Stdio;
 
 use super::error::LocalLabError;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
 use crate::model::version::Major;
-use crate::quote::sh;
 
 /// The OS user under whose name root runs everything.
 const OS_USER: &str = "postgres";
@@ -33,10 +33,10 @@ impl Identity {
     pub(super) fn find() -> Result<Self, LocalLabError> {
         let from_root = rustix::process::geteuid().is_root();
         let of: &[&str] = if from_root { &[OS_USER] } else { &[] };
-        let ask = |what: &str| run(Command::new("id").arg(what).args(of));
+        let ask = |what: &str| succeed(Command::new("id").arg(what).args(of));
         let missing = |reason| LocalLabError::NoOsUser { user: OS_USER.to_owned(), reason };
         let user = match ask("-un") {
-            Err(LocalLabError::Failed { .. }) if from_root => return Err(missing("does not exist")),
+            Err(Failure::Command { .. }) if from_root => return Err(missing("does not exist")),
             answer => answer?.trim().to_owned(),
         };
         let number = |text: String| text.trim().parse::<u32>().map_err(|_| missing("has no user and group id"));
@@ -58,36 +58,13 @@ impl Identity {
     }
 
     /// Gives a file or directory that this process made to the identity.
-    pub(super) fn give(&self, path: &Path) -> Result<(), LocalLabError> {
+    pub(super) fn give(&self, path: &Path) -> Result<(), Failure> {
         if !self.from_root {
             return Ok(());
         }
         std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
-            .map_err(|source| LocalLabError::SetOwner { path: path.to_owned(), source })
+            .map_err(Failure::file("change the owner of", path))
     }
-}
-
-/// Runs a command to its end and returns what it wrote to standard output.
-pub(super) fn run(command: &mut Command) -> Result<String, LocalLabError> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| LocalLabError::Run { command: line(command), source })?;
-    if !output.status.success() {
-        return Err(LocalLabError::Failed {
-            command: line(command),
-            status: output.status,
-            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        });
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Returns a command as a shell line.
-pub(super) fn line(command: &Command) -> String {
-    let words: Vec<_> =
-        std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
-    sh::join(&words)
 }
 
 /// Finds a program by its absolute path, or says which package has it.

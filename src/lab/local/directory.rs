@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::LocalLab;
 use super::error::LocalLabError;
+use crate::lab::Failure;
 
 /// The marker file. It also holds the state of the lab, for the processes to come.
 const MARKER: &str = "pgstead-lab.json";
@@ -45,7 +46,7 @@ pub(super) enum Found {
 
 /// Makes a path absolute and refuses one that could not stand in every file that has to name it.
 pub(super) fn check_path(path: &Path) -> Result<PathBuf, LocalLabError> {
-    let absolute = std::path::absolute(path).map_err(|source| LocalLabError::Read { path: path.to_owned(), source })?;
+    let absolute = std::path::absolute(path).map_err(Failure::file("read", path))?;
     let plain = |c: char| c.is_alphanumeric() || "/._-+@,".contains(c);
     let above = absolute.components().any(|part| matches!(part, std::path::Component::ParentDir));
     match absolute.to_str() {
@@ -59,7 +60,7 @@ pub(super) fn look(path: &Path) -> Result<Found, LocalLabError> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(source) => return Err(LocalLabError::Read { path: path.to_owned(), source }),
+        Err(source) => return Err(Failure::file("read", path.to_owned())(source).into()),
     };
     if meta.file_type().is_symlink() {
         return Err(LocalLabError::Symlink { path: path.to_owned() });
@@ -82,7 +83,7 @@ pub(super) fn look(path: &Path) -> Result<Found, LocalLabError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(LocalLabError::NotALab { path: path.to_owned() });
         }
-        Err(source) => return Err(LocalLabError::Read { path: marker, source }),
+        Err(source) => return Err(Failure::file("read", marker)(source).into()),
     };
     let state: State = serde_json::from_str(&text)
         .map_err(|error| LocalLabError::BadState { path: marker.clone(), reason: error.to_string() })?;
@@ -101,31 +102,26 @@ pub(super) fn record(lab: &LocalLab, complete: bool) -> Result<(), LocalLabError
         .map_err(|error| LocalLabError::BadState { path: path.clone(), reason: error.to_string() })?;
     let new = lab.directory.join(MARKER_NEW);
     let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-    written.map_err(|source| LocalLabError::Create { path, source })
+    Ok(written.map_err(Failure::file("create", path))?)
 }
 
 /// Makes a directory, and those above it, with a mode. One that is there is fine.
-pub(super) fn make(path: &Path, mode: u32) -> Result<(), LocalLabError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|source| LocalLabError::Create { path: path.to_owned(), source })
+pub(super) fn make(path: &Path, mode: u32) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Failure::file("create", path))
 }
 
 /// Writes a file that must not be there yet, with a mode.
-pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), LocalLabError> {
+pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| LocalLabError::Create { path: path.to_owned(), source })
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Failure::file("create", path))
 }
 
 /// Refuses a directory in which something is mounted: removal would reach through the mount.
 pub(super) fn refuse_mounts(path: &Path) -> Result<(), LocalLabError> {
     let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).map_err(|source| LocalLabError::Read { path: table.to_owned(), source })?;
-    let real = path.canonicalize().map_err(|source| LocalLabError::Read { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(table).map_err(Failure::file("read", table))?;
+    let real = path.canonicalize().map_err(Failure::file("read", path))?;
     match mount_points(&text).into_iter().find(|mount| mount.starts_with(&real)) {
         Some(mount_point) => Err(LocalLabError::Mounted { mount_point }),
         None => Ok(()),
@@ -149,24 +145,22 @@ pub(super) fn remove(path: &Path) -> Result<(), LocalLabError> {
         let entry = path.join(name);
         let is_directory = fs::symlink_metadata(&entry).is_ok_and(|meta| meta.is_dir());
         let removed = if is_directory { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
-        removed.map_err(|source| LocalLabError::Remove { path: entry, source })?;
+        removed.map_err(Failure::file("remove", entry))?;
     }
     let marker = path.join(MARKER);
     match fs::remove_file(&marker) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(LocalLabError::Remove { path: marker, source });
+            return Err(Failure::file("remove", marker)(source).into());
         }
         _ => {}
     }
-    fs::remove_dir(path).map_err(|source| LocalLabError::Remove { path: path.to_owned(), source })
+    Ok(fs::remove_dir(path).map_err(Failure::file("remove", path))?)
 }
 
-fn entries(path: &Path) -> Result<Vec<String>, LocalLabError> {
-    let unreadable = |source| LocalLabError::Read { path: path.to_owned(), source };
-    fs::read_dir(path)
-        .map_err(unreadable)?
-        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(unreadable))
-        .collect()
+fn entries(path: &Path) -> Result<Vec<String>, Failure> {
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let names = fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(name)).collect());
+    names.map_err(Failure::file("read", path))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What can go wrong with the local lab, in words that say what to do. It decides nothing.
 
-use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use crate::lab::Failure;
 use crate::model::name::ServerName;
 
 /// Why the local lab could not be made, looked at or taken down.
@@ -134,24 +134,6 @@ pub enum LocalLabError {
         /// The directory that it cannot enter.
         path: PathBuf,
     },
-    /// A command could not be started.
-    #[error("could not run {command}")]
-    Run {
-        /// The command as a shell line.
-        command: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A command failed.
-    #[error("{command} failed with {status}: {stderr}")]
-    Failed {
-        /// The command as a shell line.
-        command: String,
-        /// Its exit status.
-        status: std::process::ExitStatus,
-        /// What it said.
-        stderr: String,
-    },
     /// The sshd of a server did not come up.
     #[error("sshd of server \"{server}\" did not start ({command}): {log}")]
     SshdDidNotStart {
@@ -172,48 +154,9 @@ pub enum LocalLabError {
         /// How long it was waited for.
         seconds: u64,
     },
-    /// A process could not be told to end.
-    #[error("process {pid} ({name}) could not be stopped")]
-    Signal {
-        /// Its id.
-        pid: i32,
-        /// Its name.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file or directory could not be made.
-    #[error("could not create \"{path}\"")]
-    Create {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file or directory could not be read.
-    #[error("could not read \"{path}\"")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file could not be handed to another OS user.
-    #[error("could not change the owner of \"{path}\"")]
-    SetOwner {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file or directory could not be removed.
-    #[error("could not remove \"{path}\"")]
-    Remove {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A command, a file, or a wait that ran out.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// The inventory could not be written as YAML.
     #[error("could not write the lab's inventory as YAML: {reason}")]
     Inventory {

@@ -19,19 +19,20 @@ mod sshd;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 pub use self::backend::Local;
 use self::command::Identity;
-use self::command::run;
 use self::directory::Found;
 pub use self::error::LocalLabError;
 pub use self::place::MAX_SERVERS;
 pub use self::place::POSTGRES_PORT;
 pub use self::place::SSH_PORT;
+use crate::lab::Failure;
+use crate::lab::command::succeed;
+use crate::lab::key;
 use crate::model::name::ServerName;
 use crate::model::version::Major;
 
@@ -258,11 +259,11 @@ fn reachable(directory: &Path, identity: &Identity) -> Result<(), LocalLabError>
     let Some(there) = directory.ancestors().find(|ancestor| ancestor.is_dir()).filter(|_| identity.from_root) else {
         return Ok(());
     };
-    match run(identity.command("test").arg("-x").arg(there)) {
-        Err(LocalLabError::Failed { .. }) => {
+    match succeed(identity.command("test").arg("-x").arg(there)) {
+        Err(Failure::Command { .. }) => {
             Err(LocalLabError::Unreachable { user: identity.user.clone(), path: there.to_owned() })
         }
-        answer => answer.map(drop),
+        answer => Ok(answer.map(drop)?),
     }
 }
 
@@ -273,7 +274,7 @@ fn make(lab: &LocalLab, identity: &Identity) -> Result<(), LocalLabError> {
     directory::record(lab, false)?;
 
     directory::make(&lab.directory.join("client"), 0o700)?;
-    let public = make_key(&lab.identity_file, "operator@lab")?;
+    let public = key::make(&lab.identity_file, "operator@lab")?;
     let servers = lab.directory.join("servers");
     directory::make(&servers, 0o755)?;
     let mut known_hosts = String::new();
@@ -296,7 +297,7 @@ fn make_server(
 ) -> Result<String, LocalLabError> {
     let file = |name: &str| server.directory.join(name);
     directory::make(&server.directory, 0o700)?;
-    let public = make_key(&file("host_key"), &format!("{}@lab", server.name))?;
+    let public = key::make(&file("host_key"), &format!("{}@lab", server.name))?;
     directory::write(&file("authorized_keys"), operator, 0o600)?;
     let text = sshd::config(server, lab.ssh_port, &lab.login_user);
     directory::write(&file("sshd_config"), &text, 0o600)?;
@@ -308,13 +309,6 @@ fn make_server(
     let mut words = public.split_whitespace();
     let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     Ok(format!("[{}]:{} {kind} {key}\n", server.address, lab.ssh_port))
-}
-
-/// Makes a key pair and returns the public half.
-fn make_key(path: &Path, comment: &str) -> Result<String, LocalLabError> {
-    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(path))?;
-    let public = path.with_added_extension("pub");
-    std::fs::read_to_string(&public).map_err(|source| LocalLabError::Read { path: public, source })
 }
 
 /// Makes a new lab. Where another one takes the chosen place meanwhile, the next place is tried.

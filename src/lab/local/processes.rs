@@ -22,6 +22,7 @@ use rustix::process::Signal;
 use super::LocalLab;
 use super::LocalServer;
 use super::error::LocalLabError;
+use crate::lab::Failure;
 
 /// A process of a lab.
 #[derive(Debug)]
@@ -69,10 +70,10 @@ const ROUNDS: usize = 5;
 /// Finds the processes of a lab.
 pub(super) fn find(lab: &LocalLab) -> Result<Processes, LocalLabError> {
     let real = lab.directory.canonicalize();
-    let real = real.map_err(|source| LocalLabError::Read { path: lab.directory.clone(), source })?;
+    let real = real.map_err(Failure::file("read", lab.directory.clone()))?;
     let servers = real.join("servers");
     let table = Path::new("/proc");
-    let pids = fs::read_dir(table).map_err(|source| LocalLabError::Read { path: table.to_owned(), source })?;
+    let pids = fs::read_dir(table).map_err(Failure::file("read", table.to_owned()))?;
     let mut all: Vec<(Process, Facts)> = pids
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -172,8 +173,7 @@ fn stop(mut processes: Vec<Process>, ways: &Ways) -> Result<(), LocalLabError> {
             match rustix::process::pidfd_send_signal(&process.held, *signal) {
                 Err(rustix::io::Errno::SRCH) | Ok(()) => {}
                 Err(error) => {
-                    let Process { pid, name, .. } = process;
-                    return Err(LocalLabError::Signal { pid: *pid, name: name.clone(), source: error.into() });
+                    return Err(process.cannot_be_stopped(error));
                 }
             }
         }
@@ -193,6 +193,12 @@ fn stop(mut processes: Vec<Process>, ways: &Ways) -> Result<(), LocalLabError> {
     }
 }
 
+impl Process {
+    fn cannot_be_stopped(&self, error: rustix::io::Errno) -> LocalLabError {
+        Failure::Observed(format!("process {} ({}) could not be stopped: {error}", self.pid, self.name)).into()
+    }
+}
+
 /// Waits for the end of a process; the kernel tells, nothing is polled.
 fn has_ended(process: &Process, deadline: Instant) -> Result<bool, LocalLabError> {
     loop {
@@ -203,8 +209,7 @@ fn has_ended(process: &Process, deadline: Instant) -> Result<bool, LocalLabError
             Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => {
-                let Process { pid, name, .. } = process;
-                return Err(LocalLabError::Signal { pid: *pid, name: name.clone(), source: error.into() });
+                return Err(process.cannot_be_stopped(error));
             }
         }
     }

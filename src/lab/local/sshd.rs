@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::LocalServer;
 use super::command::Identity;
 use super::command::installed;
-use super::command::line;
-use super::command::run;
 use super::error::LocalLabError;
-use crate::lab::wait;
+use crate::lab::Failure;
+use crate::lab::command::shell_line;
+use crate::lab::command::succeed;
 use crate::lab::wait::Look;
+use crate::lab::wait::until;
 
 /// How long an sshd may take until it listens. On an idle machine it takes 10 ms.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -63,7 +64,8 @@ LogLevel VERBOSE
 /// Returns the option that newer versions need: 9.8 and later shut out an address after failed logins, and here every
 /// client has the same one. Older versions would refuse the option.
 pub(super) fn option(identity: &Identity, server: &LocalServer) -> Result<Option<&'static str>, LocalLabError> {
-    let effective = run(identity.command(program()?).arg("-T").arg("-f").arg(server.directory.join("sshd_config")))?;
+    let effective =
+        succeed(identity.command(program()?).arg("-T").arg("-f").arg(server.directory.join("sshd_config")))?;
     let knows_penalties = effective.lines().any(|setting| setting.starts_with("persourcepenalties"));
     Ok(knows_penalties.then_some("PerSourcePenalties=no"))
 }
@@ -79,17 +81,17 @@ pub(super) fn start(
     // A file left by a power cut would read as "listening".
     match std::fs::remove_file(&pid_file) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(LocalLabError::Remove { path: pid_file, source });
+            return Err(Failure::file("remove", pid_file)(source).into());
         }
         _ => {}
     }
     let mut command = identity.command(program()?);
     command.arg("-f").arg(server.directory.join("sshd_config")).arg("-E").arg(&server.sshd_log);
     command.args(option.map(|option| ["-o", option]).into_iter().flatten());
-    run(&mut command)?;
+    succeed(&mut command)?;
     // It has gone into the background by now, and writes the file once it listens, or a line that it cannot; no event
     // tells when.
-    let listens = wait::until(START_LIMIT, || {
+    let listens = until("sshd to listen", START_LIMIT, || {
         if pid_file.exists() {
             return Ok(Look::Ready(()));
         }
@@ -97,12 +99,12 @@ pub(super) fn start(
             Ok(log) if log.lines().last() == Some("Cannot bind any address.") => {
                 Err(LocalLabError::PortTaken { address: server.address, port })
             }
-            _ => Ok(Look::NotYet),
+            _ => Ok(Look::NotYet(format!("no \"{}\"", pid_file.display()))),
         }
-    })?;
+    });
     match listens {
-        Some(()) => Ok(()),
-        None => Err(did_not_start(server, &command)),
+        Err(LocalLabError::Failed(Failure::Deadline { .. })) => Err(did_not_start(server, &command)),
+        other => other,
     }
 }
 
@@ -111,7 +113,7 @@ fn did_not_start(server: &LocalServer, command: &Command) -> LocalLabError {
     let lines: Vec<&str> = log.lines().collect();
     LocalLabError::SshdDidNotStart {
         server: server.name.clone(),
-        command: line(command),
+        command: shell_line(command),
         log: lines[lines.len().saturating_sub(3)..].join("; "),
     }
 }

@@ -6,13 +6,13 @@ use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 
 use super::Provider;
 use super::error::VagrantLabError;
 use super::place::Place;
+use crate::lab::Failure;
 
 /// What Vagrant said: lines of `time,target,type,data…`.
 #[derive(Debug)]
@@ -62,12 +62,12 @@ fn fields(line: &str) -> Option<Fields> {
 pub(super) fn vagrant(place: &Place, provider: Provider, words: &[&str]) -> Result<Said, VagrantLabError> {
     let failed = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::NotFound => VagrantLabError::ProgramMissing { program: "vagrant", package: "vagrant" },
-        _ => VagrantLabError::Run { program: "vagrant", source },
+        _ => could_not_run(source),
     };
     let log_path = place.log();
     let open = || File::options().create(true).append(true).open(&log_path);
-    let mut log = open().map_err(VagrantLabError::file("write", &log_path))?;
-    let error_log = open().map_err(VagrantLabError::file("write", &log_path))?;
+    let mut log = open().map_err(Failure::file("write", &log_path))?;
+    let error_log = open().map_err(Failure::file("write", &log_path))?;
     let _ = writeln!(log, "$ vagrant {}", words.join(" "));
     let mut command = Command::new("vagrant");
     command.args(words).args(["--machine-readable", "--no-color"]);
@@ -79,9 +79,13 @@ pub(super) fn vagrant(place: &Place, provider: Provider, words: &[&str]) -> Resu
         let errors = scope.spawn(|| follow(stderr, error_log));
         (follow(stdout, log), errors.join().unwrap_or_default())
     });
-    let status = child.wait().map_err(|source| VagrantLabError::Run { program: "vagrant", source })?;
+    let status = child.wait().map_err(could_not_run)?;
     let said = Said { lines, errors: errors.join("\n") };
     if status.success() { Ok(said) } else { Err(reason(words, &said, &status.to_string())) }
+}
+
+fn could_not_run(source: std::io::Error) -> VagrantLabError {
+    Failure::Start { command: "vagrant".to_owned(), source }.into()
 }
 
 /// Reads lines to their end, and writes them down as they come, so that the log shows how far it is.
@@ -108,29 +112,12 @@ fn reason(words: &[&str], said: &Said, status: &str) -> VagrantLabError {
     let program = ["vagrant ", words.first().copied().unwrap_or_default()].concat();
     match said.error() {
         Some((class, message)) if class.starts_with("Vagrant::Errors::Box") => VagrantLabError::NoBox { message },
-        Some((_, message)) => VagrantLabError::Failed { program, message },
+        Some((_, message)) => VagrantLabError::Vagrant { program, message },
         None => match said.early() {
             Some(message) => VagrantLabError::Refused { message },
-            None => VagrantLabError::Failed { program, message: status.to_owned() },
+            None => VagrantLabError::Vagrant { program, message: status.to_owned() },
         },
     }
-}
-
-/// Makes a pair of keys. The private one is readable by nobody else.
-pub(super) fn make_key(path: &Path) -> Result<(), VagrantLabError> {
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "pgstead-lab", "-f"]).arg(path);
-    let output = command.stdin(Stdio::null()).output().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            VagrantLabError::ProgramMissing { program: "ssh-keygen", package: "openssh-client" }
-        }
-        _ => VagrantLabError::Run { program: "ssh-keygen", source },
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(VagrantLabError::Failed { program: "ssh-keygen".to_owned(), message })
 }
 
 #[cfg(test)]

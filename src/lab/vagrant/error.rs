@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Provider;
 use crate::diagnostic::Diagnostic;
+use crate::lab::Failure;
 
 /// The failure of one operation on a Vagrant lab.
 #[derive(Debug, thiserror::Error)]
@@ -86,27 +87,12 @@ pub enum VagrantLabError {
         /// Why.
         source: io::Error,
     },
-    /// A file operation failed.
-    #[error("could not {doing} \"{}\"", path.display())]
-    File {
-        /// The verb.
-        doing: &'static str,
-        /// Its object.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A program could not be started.
-    #[error("could not run {program}")]
-    Run {
-        /// The program.
-        program: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A program failed.
+    /// A command or a file.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Vagrant failed.
     #[error("{program} failed: {message}")]
-    Failed {
+    Vagrant {
         /// The program, with what it was to do.
         program: String,
         /// The reason that it gave.
@@ -127,12 +113,6 @@ pub enum VagrantLabError {
 }
 
 impl VagrantLabError {
-    /// Makes the `map_err` argument for a file operation.
-    pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { doing, path, source }
-    }
-
     /// Says whether it is a refusal: nothing was changed.
     pub(in crate::lab) fn is_refusal(&self) -> bool {
         matches!(

@@ -13,9 +13,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::Provider;
-use super::command::make_key;
 use super::error::VagrantLabError;
 use super::wanted::Wanted;
+use crate::lab::Failure;
+use crate::lab::key;
 
 /// What Vagrant reads, as it is in the project.
 const PROJECT: [(&str, &str, u32); 4] = [
@@ -95,7 +96,7 @@ impl Place {
                 serde_json::from_slice(&bytes).map(Some).map_err(|source| VagrantLabError::State { path, source })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.expect_nothing().map(|()| None),
-            Err(source) => Err(VagrantLabError::File { doing: "read", path, source }),
+            Err(source) => Err(Failure::file("read", path)(source).into()),
         }
     }
 
@@ -104,17 +105,17 @@ impl Place {
             Ok(0) => Ok(()),
             Ok(_) => Err(VagrantLabError::NotALab { path: self.dir.clone() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(VagrantLabError::File { doing: "read", path: self.dir.clone(), source }),
+            Err(source) => Err(Failure::file("read", &self.dir)(source).into()),
         }
     }
 
     /// Writes everything that Vagrant needs, what the lab says about itself first.
     pub(super) fn make(&self, wanted: &Wanted) -> Result<(), VagrantLabError> {
-        let made = |path: &Path| fs::create_dir_all(path).map_err(VagrantLabError::file("make", path));
+        let made = |path: &Path| fs::create_dir_all(path).map_err(Failure::file("make", path));
         made(&self.dir)?;
         // The operator's key may be in it.
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
-            .map_err(VagrantLabError::file("set the mode of", &self.dir))?;
+            .map_err(Failure::file("set the mode of", &self.dir))?;
         let state = serde_json::to_vec_pretty(&wanted.state)
             .map_err(|source| VagrantLabError::State { path: self.state_file(), source })?;
         write(&self.state_file(), &state)?;
@@ -123,11 +124,11 @@ impl Place {
             let path = self.project().join(name);
             write(&path, text.as_bytes())?;
             fs::set_permissions(&path, Permissions::from_mode(mode))
-                .map_err(VagrantLabError::file("set the mode of", &path))?;
+                .map_err(Failure::file("set the mode of", &path))?;
         }
         if wanted.state.identity_file == self.key() {
             made(&self.dir.join("client"))?;
-            make_key(&self.key())?;
+            key::make(&self.key(), "pgstead-lab")?;
         }
         write(&self.inventory(), wanted.inventory.as_bytes())
     }
@@ -148,7 +149,7 @@ impl Place {
     pub(super) fn remove(&self) -> Result<(), VagrantLabError> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(VagrantLabError::File { doing: "remove", path: self.dir.clone(), source: error })
+                Err(Failure::file("remove", &self.dir)(error).into())
             }
             _ => Ok(()),
         }
@@ -156,5 +157,5 @@ impl Place {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), VagrantLabError> {
-    fs::write(path, bytes).map_err(VagrantLabError::file("write", path))
+    Ok(fs::write(path, bytes).map_err(Failure::file("write", path))?)
 }

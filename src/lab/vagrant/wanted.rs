@@ -16,6 +16,7 @@ use super::place::Place;
 use super::place::State;
 use crate::inventory;
 use crate::inventory::Places;
+use crate::lab::Failure;
 use crate::lab::backend::Wish;
 use crate::lab::backend::server_name;
 use crate::lab::hosts::Release;
@@ -49,8 +50,8 @@ impl Wanted {
     pub(super) fn new(place: &Place, wish: &Wish, provider: Provider) -> Result<Self, VagrantLabError> {
         let (path, text, places) = match &wish.inventory {
             Some(path) => {
-                let path = std::path::absolute(path).map_err(VagrantLabError::file("find", path))?;
-                let text = fs::read_to_string(&path).map_err(VagrantLabError::file("read", &path))?;
+                let path = std::path::absolute(path).map_err(Failure::file("find", path))?;
+                let text = fs::read_to_string(&path).map_err(Failure::file("read", &path))?;
                 let base = path.parent().unwrap_or(Path::new("/")).to_owned();
                 (path, text, Places { base, home: home() })
             }

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
+use crate::judge::wal::received;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::quantity::duration;
-use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::survey::Seen;
@@ -40,15 +40,13 @@ struct Other<'a> {
 
 /// Compares the successor with the others. Those whose data are no copy of the primary's are not compared.
 pub(super) fn ahead<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
+    state: &State<'a>,
     from: &ServerName,
     successor: Seen<'_>,
     foreign: &BTreeSet<&ServerName>,
 ) -> Ahead<'a> {
     let to = &successor.server.name;
-    let standby =
-        |name: &ServerName| observation.server(name)?.instance.known().filter(|instance| instance.in_recovery);
+    let standby = |name: &ServerName| state.server(name).standby();
     let position = |name: &ServerName| {
         let instance = standby(name)?;
         Some((instance.timeline, received(instance)?))
@@ -56,16 +54,16 @@ pub(super) fn ahead<'a>(
     let own = position(to);
     // Where the former primary is yet to be ended its sessions may go on writing, and whoever was looked at last has more. When
     // it has ended, and before anybody is promoted, they are compared once more, to the byte.
-    let may_move = observation.server(from).is_some_and(|seen| !seen.instance.is_absent());
+    let may_move = state.seen(from).is_some() && !state.server(from).is_stopped();
     let is_ahead = |(timeline, lsn): (u32, Lsn)| match own {
         Some((on, own)) if may_move && on == timeline => lsn.0.saturating_sub(own.0) > MAY_HAVE_MOVED,
         own => Some((timeline, lsn)) > own,
     };
     let names = || {
-        let names = topology.servers().map(|server| &server.name);
+        let names = state.servers().map(|(name, _)| name);
         names.filter(|name| *name != to && *name != from && !foreign.contains(name))
     };
-    let rpo_ms = topology.common().objectives.rpo_s.saturating_mul(1000);
+    let rpo_ms = state.topology.common().objectives.rpo_s.saturating_mul(1000);
     let within = |name: &ServerName, timeline: u32| {
         let (own_instance, other) = (successor.instance?, standby(name)?);
         let is_comparable = !may_move && own.is_some_and(|(on, _)| on == timeline);
@@ -76,13 +74,8 @@ pub(super) fn ahead<'a>(
         let position = position(name).filter(|position| is_ahead(*position))?;
         Some(Other { name, position, within_ms: within(name, position.0) })
     });
-    let seen = names().filter_map(|name| Some((name, received(observation.server(name)?.instance.known()?))));
+    let seen = names().filter_map(|name| Some((name, received(state.instance(name)?))));
     Ahead { others: others.collect(), seen: seen.collect(), own }
-}
-
-/// How far a standby has come: what it has received it replays before it is promoted.
-fn received(instance: &Instance) -> Option<Lsn> {
-    instance.positions.receive.max(instance.positions.replay)
 }
 
 /// The time between the last commits of two standbys, by the clock of the server that made them: what only the other one has was

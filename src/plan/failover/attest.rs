@@ -7,12 +7,10 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::unseen;
 
@@ -30,27 +28,24 @@ const SILENCE: &[&str] = &[
 const NO_ADDRESS: &str = "could not translate host name";
 
 /// Returns why what is answered for cannot be so.
-pub(super) fn contradicted(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<Diagnostic> {
+pub(super) fn contradicted(state: &State<'_>, request: Request<'_>) -> Vec<Diagnostic> {
     let judge = |name: &ServerName| {
-        let server = topology.server(name)?;
+        state.topology.server(name)?;
         if name == request.to {
             return Some(
                 contradicts(name, "and is to become the primary")
                     .hint("Name the servers that are off; the successor must run."),
             );
         }
-        if observation.server(name).is_some() {
+        if state.seen(name).is_some() {
             return Some(
                 contradicts(name, "and answers over SSH")
                     .detail("What answers is looked at and fenced; nobody has to answer for it.")
                     .hint(format!("Leave it out: {}", command(request.to, &without(request.attested, name)))),
             );
         }
-        let others = || {
-            let names = topology.servers().map(|other| &other.name);
-            names.filter_map(|other| Some((other, observation.server(other)?)))
-        };
-        let signs: Vec<String> = others().filter_map(|(other, seen)| sign_of_life(server, other, seen)).collect();
+        let others = || state.servers().filter_map(|(other, server)| Some((other, server.seen?)));
+        let signs: Vec<String> = others().filter_map(|(other, seen)| sign_of_life(state, name, other, seen)).collect();
         if !signs.is_empty() {
             return Some(
                 contradicts(name, "and another server sees that it runs")
@@ -60,7 +55,11 @@ pub(super) fn contradicted(topology: &Topology, observation: &Observation, reque
         }
         let was_dialled = |seen: &ServerObservation| {
             let dial = seen.peers.get(name).map(|peer| &peer.dial);
-            dial.is_some_and(|dial| !dial.is_absent() && !dial.unreadable().is_some_and(|why| why.contains(NO_ADDRESS)))
+            dial.is_some_and(|dial| match dial {
+                Observed::Known(_) => true,
+                Observed::Unreadable(why) => !why.contains(NO_ADDRESS),
+                Observed::Absent | Observed::NotAsked => false,
+            })
         };
         (!others().any(|(_, seen)| was_dialled(seen))).then(|| {
             contradicts(name, "and no other server has looked for it")
@@ -76,45 +75,37 @@ fn contradicts(name: &ServerName, what: &str) -> Diagnostic {
 }
 
 /// Says how another server sees that the instance of this one runs.
-fn sign_of_life(server: &Server, other: &ServerName, seen: &ServerObservation) -> Option<String> {
-    let instance = seen.instance.known();
-    let receiver = instance.and_then(|instance| instance.receiver.as_ref());
-    let address = server.address.to_string();
-    if receiver.is_some_and(|from| from.status == "streaming" && from.sender_host.as_deref() == Some(&address)) {
+fn sign_of_life(state: &State<'_>, name: &ServerName, other: &ServerName, seen: &ServerObservation) -> Option<String> {
+    if state.receives_from(other).is_some_and(|from| from.is_at(name)) {
         return Some(format!("\"{other}\" receives WAL from it"));
     }
-    let mut senders = instance.into_iter().flat_map(|instance| &instance.senders);
-    if senders.any(|to| to.application_name == server.name.as_str() && to.state == "streaming") {
+    if state.sends_to(other, name) {
         return Some(format!("\"{other}\" sends WAL to it"));
     }
-    match &seen.peers.get(&server.name)?.dial {
+    match &seen.peers.get(name)?.dial {
         Observed::Known(_) => Some(format!("\"{other}\" can log in to it")),
         Observed::Unreadable(why) if why.contains(NO_ADDRESS) => None,
         Observed::Unreadable(why) if !SILENCE.iter().any(|words| why.contains(words)) => {
             Some(format!("something answers \"{other}\" there: {}", why.trim()))
         }
-        Observed::Unreadable(_) | Observed::Absent => None,
+        // Who was not made to dial has not looked.
+        Observed::Unreadable(_) | Observed::Absent | Observed::NotAsked => None,
     }
 }
 
 /// Returns the former primary, where every server that could not be looked at is answered for, or is none: each other one is a
 /// standby.
-pub(super) fn former<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-    request: Request<'_>,
-) -> Option<&'a ServerName> {
-    let names = || topology.servers().map(|server| &server.name);
+pub(super) fn former<'a>(state: &State<'a>, request: Request<'_>) -> Option<&'a ServerName> {
+    let names = || state.servers().map(|(name, _)| name);
     let is_gone = |name: &&ServerName| request.attested.contains(*name);
     // Whom a standby follows says more than the wish of the first day; the head of a cascade is none.
-    let followed = |name: &&ServerName| names().any(|other| unseen::follows(topology, observation, other, name));
-    let of_successor = names().filter(is_gone).find(|name| unseen::follows(topology, observation, request.to, name));
-    let is_unseen = |name: &&ServerName| observation.server(name).is_none() && !is_gone(name);
-    let may_be_primary = |name: &ServerName| unseen::may_be_primary(topology, observation, request, of_successor, name);
-    if names().filter(is_unseen).any(may_be_primary) {
+    let followed = |name: &&ServerName| names().any(|other| state.is_to_follow(other, name));
+    let of_successor = names().filter(is_gone).find(|name| state.is_to_follow(request.to, name));
+    let is_unseen = |name: &&ServerName| state.seen(name).is_none() && !is_gone(name);
+    if names().filter(is_unseen).any(|name| unseen::may_be_primary(state, request, of_successor, name)) {
         return None;
     }
-    let preferred = topology.preferred_primary();
+    let preferred = state.topology.preferred_primary();
     names().filter(is_gone).find(followed).or_else(|| Some(preferred).filter(is_gone)).or_else(|| names().find(is_gone))
 }
 

@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
@@ -17,8 +20,8 @@ use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::place;
 use crate::plan::history;
-use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 
 /// Bystanders that stay as they are, with what is doubtful about each.
@@ -45,19 +48,19 @@ pub(super) struct Sorted<'a> {
 /// Sorts the servers until nothing is doubtful about those that are planned with. Where the histories are yet to be compared,
 /// they are not judged.
 pub(super) fn sort<'a>(
-    topology: &'a Topology,
-    observation: &'a Observation,
+    state: &State<'a>,
     request: Request<'_>,
     from: Option<&ServerName>,
     left: &mut Left,
     are_compared: bool,
 ) -> Sorted<'a> {
+    let State { topology, observation, .. } = *state;
     loop {
         let is_there =
             |name: &ServerName| observation.server(name).is_some() && Some(name) != from && !left.contains_key(name);
-        let mut survey = survey_of(topology, observation, is_there);
         // That none of them is the primary is why this is done.
-        survey.refusals.retain(|refusal| refusal.code != "primary-missing");
+        let unsaid = Unsaid { no_primary: true, preference: true, room_of: None };
+        let mut survey = survey_of(topology, observation, unsaid, is_there);
         let links = links(topology, request, from, left);
         let mut refusals = std::mem::take(&mut survey.refusals);
         let empty = survey.servers.iter().filter(|(name, seen)| seen.data.is_none() && *name != request.to);
@@ -70,17 +73,18 @@ pub(super) fn sort<'a>(
             are_compared || refusal.server.as_deref().is_some_and(|name| is_compared(observation, name))
         };
         refusals.extend(of_histories.into_iter().filter(is_asked));
-        let is_unmarked = |seen: &Seen<'_>| seen.data.is_some() && seen.instance.is_none() && seen.is_primary_like();
-        let unmarked = survey.servers.iter().filter(|(name, seen)| is_unmarked(seen) && *name != request.to);
-        let is_bystander = |seen: &Seen<'_>| !place::is_fenced(seen.seen) && !place::would_be_primary(seen.seen);
-        refusals.extend(unmarked.filter(|(_, seen)| is_bystander(seen)).map(|(name, _)| {
+        let is_unmarked = |server: ServerState<'_>| {
+            matches!(server.role, Role::StoppedPrimary(_)) && !server.is_fenced() && !place::would_be_primary(server)
+        };
+        let unmarked = survey.servers.keys().filter(|name| is_unmarked(state.server(name)) && *name != request.to);
+        refusals.extend(unmarked.map(|name| {
             Diagnostic::error(
                 "standby-signal-missing",
                 format!("server \"{name}\" does not run, and has no standby.signal"),
             )
             .server(name)
         }));
-        match leave(topology, observation, request, from, left, refusals) {
+        match leave(state, request, from, left, refusals) {
             Ok(()) => {}
             Err(refusals) => return Sorted { survey, links, refusals },
         }
@@ -96,8 +100,7 @@ fn is_compared(observation: &Observation, name: &str) -> bool {
 /// # Errors
 /// There is none. Returns what is in the way besides.
 pub(super) fn leave(
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'_>,
     request: Request<'_>,
     from: Option<&ServerName>,
     left: &mut Left,
@@ -105,11 +108,8 @@ pub(super) fn leave(
 ) -> Result<(), Vec<Diagnostic>> {
     let before: BTreeSet<ServerName> = left.keys().cloned().collect();
     let bystander = |refusal: &Diagnostic| {
-        let name = topology
-            .servers()
-            .map(|server| &server.name)
-            .find(|name| Some(name.as_str()) == refusal.server.as_deref())?;
-        let is_primary = observation.server(name).is_some_and(place::would_be_primary);
+        let (name, server) = state.servers().find(|(name, _)| Some(name.as_str()) == refusal.server.as_deref())?;
+        let is_primary = place::would_be_primary(server);
         (name != request.to && Some(name) != from && !is_primary && !before.contains(name)).then(|| name.clone())
     };
     let mut others = Vec::new();

@@ -2,29 +2,27 @@
 //! there does not run either, and says nothing of the primary: it runs elsewhere, and promoting would make two (hazard 54).
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
+use crate::judge::link::Upstream;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::plan::identity::Identity;
 
 /// How a server says that it exists: PostgreSQL's own word, in any language but a few.
 const SERVER_SPEAKS: &str = "FATAL:";
 
 /// Returns why the instance at the former primary's address, which does not run or cannot be reached, is not the one that is to
 /// be replaced.
-pub(super) fn contradicted(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<Diagnostic> {
-    let seen = observation.server(from);
-    if seen.is_some_and(|seen| !seen.instance.is_absent()) {
+pub(super) fn contradicted(state: &State<'_>, from: &ServerName) -> Option<Diagnostic> {
+    let State { topology, .. } = state;
+    let seen = state.seen(from);
+    if seen.is_some() && !state.server(from).is_stopped() {
         return None;
     }
     let others = || {
-        let others = topology.servers().map(|server| &server.name).filter(|name| *name != from);
-        others.filter_map(|name| Some((name, observation.server(name)?)))
+        let others = state.servers().filter(|(name, _)| *name != from);
+        others.filter_map(|(name, server)| Some((name, server.seen?)))
     };
-    let received = others().filter_map(|(name, seen)| receives_from_elsewhere(topology, observation, name, seen));
+    let received = others().filter_map(|(name, _)| receives_from_elsewhere(state, name));
     // What others see of one that cannot be reached is judged with the word for it.
     let answered = others().filter(|_| seen.is_some()).filter_map(|(name, seen)| is_answered(name, seen, from));
     let signs: Vec<String> = received.chain(answered).collect();
@@ -38,8 +36,7 @@ pub(super) fn contradicted(topology: &Topology, observation: &Observation, from:
                 .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory. Where it only just went off, a standby notices after half a minute: run the same command again.")),
         );
     }
-    let text = seen?.data_directory.known()?.identity.known()?;
-    let identity = Identity::parse(text)?;
+    let identity = state.server(from).mark?;
     let is_its_own = identity.server == from.as_str() && identity.topology == topology.name().as_str();
     (!is_its_own).then(|| {
         Diagnostic::error("data-directory-of-another-server", message)
@@ -54,36 +51,24 @@ pub(super) fn contradicted(topology: &Topology, observation: &Observation, from:
 
 /// A standby that receives WAL does so from somebody. Who sends is another server of the topology, or elsewhere. That it receives
 /// from the former primary's own address may be a moment old, and a login there says more.
-fn receives_from_elsewhere(
-    topology: &Topology,
-    observation: &Observation,
-    name: &ServerName,
-    seen: &ServerObservation,
-) -> Option<String> {
-    let instance = seen.instance.known().filter(|instance| instance.in_recovery)?;
-    let receiver = instance.receiver.as_ref().filter(|receiver| receiver.status == "streaming")?;
-    let is_at_its_address = |other: &Server| {
-        receiver.sender_host.as_deref() == Some(other.address.to_string().as_str())
-            && receiver.sender_port == Some(other.port)
+fn receives_from_elsewhere(state: &State<'_>, name: &ServerName) -> Option<String> {
+    state.server(name).standby()?;
+    let from = match state.receives_from(name)? {
+        Upstream::Server(_) => return None,
+        Upstream::OtherPort(other) => state.topology.server(other).map(|other| other.address.to_string()),
+        Upstream::Elsewhere(host) => host.map(str::to_owned),
     };
-    let sends = |other: &Server| {
-        let upstream = observation.server(&other.name).and_then(|seen| seen.instance.known());
-        let mut senders = upstream.into_iter().flat_map(|upstream| &upstream.senders);
-        senders.any(|to| to.application_name == name.as_str() && to.state == "streaming")
-    };
-    let mut others = topology.servers().filter(|other| other.name != *name);
-    let host = receiver.sender_host.as_deref().unwrap_or("somebody");
-    (!others.any(|other| is_at_its_address(other) || sends(other)))
-        .then(|| format!("\"{name}\" receives WAL from {host}"))
+    let is_sent = state.servers().any(|(other, _)| other != name && state.sends_to(other, name));
+    (!is_sent).then(|| format!("\"{name}\" receives WAL from {}", from.as_deref().unwrap_or("somebody")))
 }
 
 /// Another server can log in to the instance, or is turned away by it.
 fn is_answered(name: &ServerName, seen: &ServerObservation, from: &ServerName) -> Option<String> {
-    match &seen.peers.get(from)?.dial {
-        Observed::Known(_) => Some(format!("\"{name}\" can log in to it")),
-        Observed::Unreadable(why) if why.contains(SERVER_SPEAKS) => {
+    match seen.peers.get(from)?.dial.look() {
+        Ok(Some(_)) => Some(format!("\"{name}\" can log in to it")),
+        Err(why) if why.contains(SERVER_SPEAKS) => {
             Some(format!("an instance answers \"{name}\" there: {}", why.trim()))
         }
-        Observed::Unreadable(_) | Observed::Absent => None,
+        Err(_) | Ok(None) => None,
     }
 }

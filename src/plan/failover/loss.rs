@@ -6,21 +6,18 @@
 use jiff::civil::DateTime;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
+use crate::model::control::ClusterState;
 use crate::model::lost::Lost;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::quantity::count;
 use crate::model::quantity::duration;
 use crate::model::topology::Objectives;
-use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 use crate::plan::survey::Seen;
-
-/// The state of a primary that shut down in order.
-const SHUT_DOWN: &str = "shut down";
 
 /// How far behind its position the shutdown checkpoint ends at the most: the longest of all versions, and the head of a page in
 /// it. Whatever was written behind it is longer than the difference to the shortest.
@@ -94,28 +91,22 @@ impl Loss {
 }
 
 /// Says what the successor lacks.
-pub(super) fn of(
-    topology: &Topology,
-    observation: &Observation,
-    from: &ServerName,
-    successor: Seen<'_>,
-    lost: Option<&Observed<Lost>>,
-) -> Loss {
-    let former = observation.server(from);
-    if former.is_none() {
+pub(super) fn of(state: &State<'_>, from: &ServerName, successor: Seen<'_>, lost: Option<&Observed<Lost>>) -> Loss {
+    let former = state.server(from);
+    if former.seen.is_none() {
         return Loss::Unknown(format!("its server cannot be reached{}", last_seen(successor)));
     }
-    if !former.is_some_and(|seen| seen.instance.is_absent()) {
+    if !former.is_stopped() {
         return Loss::Unknown("its instance runs and does not answer, so that it may still accept writes".to_owned());
     }
-    let control = former.and_then(|seen| seen.data_directory.known()?.control.known());
+    let control = former.control;
     let timelines = control.zip(successor.instance).map(|(control, instance)| (control.timeline, instance.timeline));
     if let Some((one, other)) = timelines.filter(|(one, other)| one != other) {
         return Loss::Unknown(format!("its control file is on timeline {one}, and its successor on {other}"));
     }
     let replayed = successor.instance.and_then(|instance| instance.positions.replay);
     if let (Some(control), Some(replayed)) = (control, replayed)
-        && control.state == SHUT_DOWN
+        && control.state == ClusterState::ShutDown
         && replayed > control.checkpoint
     {
         if replayed.0 > shutdown_end(control.checkpoint) {
@@ -132,7 +123,7 @@ pub(super) fn of(
         }
         (Some(Observed::Known(Lost { transactions, end: Some(end), first, last, .. })), Some(left_at)) => {
             let span_ms = first.as_deref().zip(last.as_deref()).and_then(|(first, last)| span_ms(first, last));
-            let waited = waited(topology, observation, from);
+            let waited = waited(state, from);
             Loss::Known { bytes: end.0.saturating_sub(left_at.0), transactions: *transactions, span_ms, waited }
         }
         (Some(Observed::Unreadable(why)), _) => Loss::Unknown(format!("its WAL could not be read: {}", why.trim())),
@@ -163,10 +154,10 @@ fn last_seen(successor: Seen<'_>) -> String {
 }
 
 /// For how many standbys commits waited, as far as the former primary's files say.
-fn waited(topology: &Topology, observation: &Observation, from: &ServerName) -> Option<String> {
-    let wish = topology.synchronous(from)?;
+fn waited(state: &State<'_>, from: &ServerName) -> Option<String> {
+    let wish = state.topology.synchronous(from)?;
     let names = crate::plan::parameters::synchronous_standby_names(&wish);
-    let files = &observation.server(from)?.files;
+    let files = &state.seen(from)?.files;
     let in_force = files.iter().any(|(path, fact)| {
         let text = fact.known().and_then(|fact| fact.content.as_deref()).unwrap_or_default();
         path.ends_with(".conf") && text.contains(&names)

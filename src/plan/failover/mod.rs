@@ -24,6 +24,7 @@ use self::place::Where;
 use self::place::place;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+use crate::judge::State;
 use crate::model::lost::Lost;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
@@ -89,9 +90,10 @@ pub struct Failover {
 /// Says who was the primary, and how far its successor has come: where it must be asked what only it has. None where nobody
 /// would be promoted.
 pub fn parting(topology: &Topology, observation: &Observation, request: Request<'_>) -> Option<Parting> {
-    let Ok(Where::Dead(from)) = place(topology, observation, request) else { return None };
-    let control = observation.server(from)?.data_directory.known()?.control.known()?;
-    let instance = observation.server(request.to)?.instance.known()?;
+    let state = State::of(topology, observation);
+    let Ok(Where::Dead(from)) = place(&state, request) else { return None };
+    let control = state.server(from).control?;
+    let instance = state.instance(request.to)?;
     let left_at = instance.positions.replay?;
     (instance.timeline == control.timeline).then(|| Parting { from: from.clone(), timeline: control.timeline, left_at })
 }
@@ -99,9 +101,10 @@ pub fn parting(topology: &Topology, observation: &Observation, request: Request<
 /// Returns what must be read of servers that are to follow the new primary, and was not yet. An answer may lead to the next
 /// question: who followed one that stays behind follows the new primary.
 pub fn questions(topology: &Topology, observation: &Observation, request: Request<'_>) -> Vec<WalQuestion> {
-    let Ok(place) = place(topology, observation, request) else { return Vec::new() };
+    let state = State::of(topology, observation);
+    let Ok(place) = place(&state, request) else { return Vec::new() };
     let mut left = Left::new();
-    let Sorted { survey, links, .. } = sort(topology, observation, request, place.former(), &mut left, false);
+    let Sorted { survey, links, .. } = sort(&state, request, place.former(), &mut left, false);
     let asked = links.iter().filter_map(|link| history::question(topology, &survey.servers, link)?.ok());
     let is_new = |question: &WalQuestion| {
         observation.histories.get(&question.joining).is_none_or(|answered| answered.question != *question)
@@ -120,16 +123,16 @@ pub fn plan_failover(
     request: Request<'_>,
     lost: Option<&Observed<Lost>>,
 ) -> Result<Failover, Vec<Diagnostic>> {
-    let place = place(topology, observation, request)?;
-    let given = Given { topology, observation, material, request, lost, place };
+    let state = &State::of(topology, observation);
+    let place = place(state, request)?;
+    let given = Given { state, material, request, lost, place };
     with_left(given, &mut Left::new())
 }
 
 /// What is planned with.
 #[derive(Clone, Copy)]
 struct Given<'a> {
-    topology: &'a Topology,
-    observation: &'a Observation,
+    state: &'a State<'a>,
     material: &'a Material,
     request: Request<'a>,
     lost: Option<&'a Observed<Lost>>,
@@ -138,13 +141,13 @@ struct Given<'a> {
 
 /// Plans with those that are not left as they are.
 fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnostic>> {
-    let Given { topology, observation, material, request, lost, place } = given;
+    let Given { state, material, request, lost, place } = given;
+    let State { topology, observation, .. } = *state;
     let (to, from) = (request.to, place.former());
-    let Sorted { survey, links, mut refusals } = sort(topology, observation, request, from, left, true);
+    let Sorted { survey, links, mut refusals } = sort(state, request, from, left, true);
     let Survey { servers, mut notes, .. } = survey;
-    notes.retain(|note| note.code != "primary-elsewhere");
     let foreign = bystanders::foreign(left);
-    for told in unseen::told(topology, observation, request, from) {
+    for told in unseen::told(state, request, from) {
         match (told.severity, place) {
             (Severity::Error, Where::Dead(_)) => refusals.push(told),
             // Somebody is the primary already; what is left to do opens nothing.
@@ -155,13 +158,13 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     let mut loss = None;
     if let Where::Dead(from) = place {
         // It was about to hand over, perhaps to one that nobody looks at any more.
-        refusals.extend(stage::successor_outside(topology, observation, from));
+        refusals.extend(stage::successor_outside(state, from));
         match servers.get(to) {
             Some(successor) => {
-                refusals.extend(unfit(observation, from, *successor));
-                let ahead = ahead::ahead(topology, observation, from, *successor, &foreign);
+                refusals.extend(unfit(state, from, *successor));
+                let ahead = ahead::ahead(state, from, *successor, &foreign);
                 refusals.extend(ahead.refusals(request));
-                let told = loss::of(topology, observation, from, *successor, lost);
+                let told = loss::of(state, from, *successor, lost);
                 if !told.is_within(topology.common().objectives) && !request.accept_loss {
                     refusals.push(loss::needs_consent(from, request, &told));
                 }
@@ -179,7 +182,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
         }
     }
     let back = from.filter(|_| matches!(place, Where::Promoted(_)));
-    let back = back.filter(|from| observation.server(from).is_some_and(|seen| !place::is_fenced(seen)));
+    let back = back.filter(|from| state.seen(from).is_some() && !state.server(from).is_fenced());
     if let Some(back) = back {
         opening = fence(topology, observation, back).unwrap_or_default();
     }
@@ -194,7 +197,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
         Ok(listed) => listed,
         // What is wrong with the files of a bystander shows when its steps are listed.
         Err(refusals) => {
-            bystanders::leave(topology, observation, request, from, left, refusals)?;
+            bystanders::leave(state, request, from, left, refusals)?;
             return with_left(given, left);
         }
     };
@@ -216,7 +219,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
 }
 
 /// Why a server cannot be the successor (hazards 56, 57, 59).
-fn unfit(observation: &Observation, from: &ServerName, successor: Seen<'_>) -> Vec<Diagnostic> {
+fn unfit(state: &State<'_>, from: &ServerName, successor: Seen<'_>) -> Vec<Diagnostic> {
     let to = &successor.server.name;
     let Some(instance) = successor.instance else {
         return vec![
@@ -226,8 +229,9 @@ fn unfit(observation: &Observation, from: &ServerName, successor: Seen<'_>) -> V
         ];
     };
     let mut refusals = Vec::new();
-    let control = observation.server(from).and_then(|seen| seen.data_directory.known()?.control.known());
-    if let Some(control) = control.filter(|control| control.system_identifier != instance.system_identifier) {
+    if let Some(control) =
+        state.server(from).control.filter(|control| control.system_identifier != instance.system_identifier)
+    {
         let message = format!("server \"{to}\" is not a copy of \"{from}\"");
         let detail =
             format!("Their system identifiers are {} and {}.", instance.system_identifier, control.system_identifier);

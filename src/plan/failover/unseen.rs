@@ -2,10 +2,9 @@
 //! that it may be a primary. The one that is replaced is `place`'s business (docs/adr/0013-what-a-failover-takes-for-proof.md).
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Dial;
-use crate::model::observation::Observation;
-use crate::model::topology::Topology;
 use crate::plan::failover::Request;
 use crate::plan::failover::attest;
 
@@ -28,95 +27,61 @@ enum Standing {
 
 /// Says whether a server that nobody could look at holds a failover back: it may be a primary, as far as anybody knows.
 pub(super) fn may_be_primary(
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'_>,
     request: Request<'_>,
     from: Option<&ServerName>,
     name: &ServerName,
 ) -> bool {
-    match standing(topology, observation, request, from, name) {
+    match standing(state, request, from, name) {
         Standing::Receives | Standing::Identified => false,
         Standing::Beyond { .. } | Standing::Foreign | Standing::Silent => true,
         // One that hangs is no reason to think of more than that: but whom the successor follows is the primary, or leads there.
-        Standing::Hangs => !from.is_some_and(|from| follows(topology, observation, request.to, from)),
+        Standing::Hangs => !from.is_some_and(|from| state.is_to_follow(request.to, from)),
     }
 }
 
-fn standing(
-    topology: &Topology,
-    observation: &Observation,
-    request: Request<'_>,
-    from: Option<&ServerName>,
-    name: &ServerName,
-) -> Standing {
-    let seen = || topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
-    let senders = seen().filter_map(|(_, seen)| seen.instance.known()).flat_map(|instance| &instance.senders);
-    let mut senders = senders.filter(|sender| sender.application_name == name.as_str());
-    if senders.any(|sender| sender.state == "streaming") {
+fn standing(state: &State<'_>, request: Request<'_>, from: Option<&ServerName>, name: &ServerName) -> Standing {
+    if state.servers().any(|(other, _)| state.sends_to(other, name)) {
         return Standing::Receives;
     }
-    let answers: Vec<&Dial> = seen().filter_map(|(_, seen)| seen.peers.get(name)?.dial.known()).collect();
+    let seen = state.servers().filter_map(|(_, server)| server.seen);
+    let answers: Vec<&Dial> = seen.filter_map(|seen| seen.peers.get(name)?.dial.known()).collect();
     // Of several answers the latest timeline counts.
     let its = answers.iter().map(|dial| dial.timeline).max();
-    if let Some((its, (system, last))) = its.zip(last_timeline(topology, observation, request, from)) {
+    if let Some((its, (system, last))) = its.zip(last_timeline(state, request, from)) {
         return match its <= last {
             _ if answers.iter().any(|dial| dial.system_identifier != system) => Standing::Foreign,
             true => Standing::Identified,
             false => Standing::Beyond { its, last },
         };
     }
-    if observation.hanging.contains(name) { Standing::Hangs } else { Standing::Silent }
+    if state.observation.hanging.contains(name) { Standing::Hangs } else { Standing::Silent }
 }
 
 /// The cluster's system identifier, and the timeline of the primary that is replaced: by its own control file; or, where nobody can
 /// read that, by the successor, if that one follows it.
-fn last_timeline(
-    topology: &Topology,
-    observation: &Observation,
-    request: Request<'_>,
-    from: Option<&ServerName>,
-) -> Option<(u64, u32)> {
+fn last_timeline(state: &State<'_>, request: Request<'_>, from: Option<&ServerName>) -> Option<(u64, u32)> {
     let from = from?;
-    if let Some(seen) = observation.server(from) {
-        let control = seen.data_directory.known()?.control.known()?;
+    if state.seen(from).is_some() {
+        let control = state.server(from).control?;
         return Some((control.system_identifier, control.timeline));
     }
-    let instance = observation.server(request.to)?.instance.known()?;
-    follows(topology, observation, request.to, from).then_some((instance.system_identifier, instance.timeline))
-}
-
-/// Says whether a server's configuration names another one as its upstream.
-pub(super) fn follows(
-    topology: &Topology,
-    observation: &Observation,
-    standby: &ServerName,
-    upstream: &ServerName,
-) -> bool {
-    let settings =
-        observation.server(standby).and_then(|seen| seen.instance.known()).map(|instance| &instance.settings);
-    let conninfo = settings.and_then(|settings| settings.get("primary_conninfo"));
-    let host = topology.server(upstream).map(|server| ["host=", &server.address.to_string(), " "].concat());
-    conninfo.zip(host).is_some_and(|(conninfo, host)| conninfo.setting.contains(&host))
+    let instance = state.instance(request.to)?;
+    state.is_to_follow(request.to, from).then_some((instance.system_identifier, instance.timeline))
 }
 
 /// Tells of each that could not be looked at why the failover goes on without it, or what holds it back.
-pub(super) fn told(
-    topology: &Topology,
-    observation: &Observation,
-    request: Request<'_>,
-    from: Option<&ServerName>,
-) -> Vec<Diagnostic> {
-    let is_unseen = |name: &&ServerName| {
-        Some(*name) != from && observation.server(name).is_none() && !request.attested.contains(*name)
-    };
+pub(super) fn told(state: &State<'_>, request: Request<'_>, from: Option<&ServerName>) -> Vec<Diagnostic> {
+    let is_unseen =
+        |name: &&ServerName| Some(*name) != from && state.seen(name).is_none() && !request.attested.contains(*name);
     let told = |name: &ServerName| {
-        let standing = standing(topology, observation, request, from, name);
-        match may_be_primary(topology, observation, request, from, name) {
+        let standing = standing(state, request, from, name);
+        match may_be_primary(state, request, from, name) {
             false => left(request.to, name, standing),
             true => held(request.to, name, standing),
         }
     };
-    topology.servers().map(|server| &server.name).filter(is_unseen).map(told).collect()
+    state.servers().map(|(name, _)| name).filter(is_unseen).map(told).collect()
 }
 
 fn left(to: &ServerName, name: &ServerName, standing: Standing) -> Diagnostic {

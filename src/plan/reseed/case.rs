@@ -3,13 +3,18 @@
 //!
 //! Judges no history and chooses no method.
 
-use std::collections::BTreeMap;
-
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
+use crate::judge::Writes;
+use crate::judge::ownership::Ownership;
+use crate::judge::wal;
 use crate::model::job::Job;
 use crate::model::job::JobKind;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
+use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -19,18 +24,15 @@ use crate::model::observed::Observed;
 use crate::model::topology::Link;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
-use crate::model::wal::parse_history;
 use crate::plan::orphans;
 use crate::plan::ownership;
 use crate::plan::ownership::Owned;
 use crate::plan::reseed::source;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 use crate::plan::unasked;
-
-/// A refusal of an inventory's survey that speaks of room on the server's own disk: each method judges that for itself.
-const ROOM: &str = "disk-too-small";
 
 /// What stands in the place of the server's data directory.
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +112,12 @@ impl<'a> Case<'a> {
 
     /// Says whether its instance accepts writes now.
     pub(super) fn accepts_writes(&self) -> bool {
-        self.instance.is_some_and(|instance| !instance.in_recovery)
+        self.state().writes() == Writes::Now
     }
 
-    /// Says whether the data directory would accept writes when started, or accepts them now.
-    pub(super) fn is_primary_like(&self) -> bool {
-        self.seen().is_primary_like()
+    /// Returns what the server is.
+    pub(super) fn state(&self) -> ServerState<'a> {
+        ServerState::of_seen(self.raw)
     }
 }
 
@@ -131,7 +133,7 @@ pub(super) fn without(observation: &Observation, server: &ServerName) -> Observa
         }
         // The record of what was there; that it is known is this operation's business.
         if let Observed::Known(layout) = &seen.layout {
-            seen.files.remove(&layout.own(crate::plan::seed::DATA_DIRECTORY_RECORD));
+            seen.files.remove(&layout.own(DATA_DIRECTORY_RECORD));
         }
     }
     bare
@@ -149,20 +151,19 @@ pub(super) fn case<'a>(
 ) -> Result<Case<'a>, Vec<Diagnostic>> {
     let server = topology.server(name).ok_or_else(|| vec![unknown(topology, name.as_str())])?;
     let name = &server.name;
-    let raw = match observation.servers.get(name) {
-        Some(Observed::Known(raw)) => raw,
-        other => {
-            let why = other.and_then(Observed::unreadable).unwrap_or("It was not looked at.").to_owned();
-            let message = format!("server \"{name}\" could not be observed");
-            return Err(vec![Diagnostic::error("unreachable", message).server(name).detail(why)]);
-        }
+    let state = State::of(topology, observation);
+    let Some(raw) = state.seen(name) else {
+        let message = format!("server \"{name}\" could not be observed");
+        let why = state.server(name).unreached.unwrap_or_default();
+        return Err(vec![Diagnostic::error("unreachable", message).server(name).detail(why)]);
     };
-    let primary = primary(topology, observation, server, raw).map_err(|refusal| vec![*refusal])?;
+    let primary = primary(&state, name).map_err(|refusal| vec![*refusal])?;
     let link = topology.links(primary).into_iter().find(|link| link.standby == *name);
     let Some(link) = link else { return Err(vec![is_the_primary(name, "It is the only server that accepts writes.")]) };
     let is_concerned = |one: &ServerName| [name, primary, &link.upstream].contains(&one);
-    let Survey { servers, mut refusals, notes, .. } = survey_of(topology, bare, is_concerned);
-    refusals.retain(|refusal| refusal.code != ROOM || refusal.server.as_deref() != Some(name.as_str()));
+    // Each method judges the room for itself.
+    let unsaid = Unsaid { room_of: Some(name), ..Unsaid::default() };
+    let Survey { servers, mut refusals, notes, .. } = survey_of(topology, bare, unsaid, is_concerned);
     refusals.extend(orphans::refusals(topology, bare, &servers, std::slice::from_ref(&link)));
     let parts = (servers.get(name), servers.get(primary), servers.get(&link.upstream));
     let (Some(of_server), Some(of_primary), Some(of_upstream)) = parts else { return Err(refusals) };
@@ -170,7 +171,7 @@ pub(super) fn case<'a>(
         refusals.push(upstream_stopped(&link));
     }
     let layout = of_server.layout;
-    let data = match data(topology, observation, server, raw, layout) {
+    let data = match data(&state, server, raw, layout) {
         Ok(data) => data,
         Err(refusal) => {
             refusals.push(*refusal);
@@ -178,18 +179,18 @@ pub(super) fn case<'a>(
         }
     };
     refusals.extend(foreign_system(&data, of_primary, name));
-    let instance = match (&raw.instance, &data) {
-        (Observed::Unreadable(why), _) => {
+    let instance = match (raw.instance.look(), &data) {
+        (Err(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {
                 Diagnostic::error("instance-unreadable", message)
                     .server(name)
-                    .detail(why.clone())
+                    .detail(why)
                     .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
             }));
             None
         }
-        (Observed::Known(instance), Data::Ours(_)) => Some(instance),
+        (Ok(Some(instance)), Data::Ours(_)) => Some(instance),
         _ => None,
     };
     if !refusals.is_empty() {
@@ -197,7 +198,7 @@ pub(super) fn case<'a>(
     }
     let mut notes = notes;
     notes.retain(|note| note.server.as_deref() == Some(name.as_str()));
-    notes.extend(unseen(topology, observation, name));
+    notes.extend(unseen(&state, name));
     let followers = followers(topology, observation, primary, name);
     let nearer = source::nearer(topology, observation, primary, &link);
     Ok(Case {
@@ -227,8 +228,9 @@ fn followers<'a>(
 ) -> Vec<Seen<'a>> {
     let links = topology.links(primary);
     let follows = |one: &ServerName| links.iter().any(|link| link.upstream == *server && link.standby == *one);
-    let Survey { servers, .. } = survey_of(topology, observation, |one| one == primary || follows(one));
-    let runs = |seen: &Seen<'_>| seen.instance.is_some_and(|instance| instance.in_recovery);
+    let Survey { servers, .. } =
+        survey_of(topology, observation, Unsaid::default(), |one| one == primary || follows(one));
+    let runs = |seen: &Seen<'_>| seen.state().standby().is_some();
     servers.into_iter().filter(|(name, seen)| follows(name) && runs(seen)).map(|(_, seen)| seen).collect()
 }
 
@@ -240,40 +242,29 @@ pub(super) fn unknown(topology: &Topology, name: &str) -> Diagnostic {
 }
 
 /// Finds the server that accepts writes, which must be one, and another than the server to be re-seeded.
-fn primary<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-    server: &Server,
-    raw: &ServerObservation,
-) -> Result<&'a ServerName, Box<Diagnostic>> {
-    let name = &server.name;
-    let instances: BTreeMap<&ServerName, &Instance> = topology
-        .servers()
-        .filter_map(|one| Some((&one.name, observation.server(&one.name)?.instance.known()?)))
-        .collect();
-    let writers: Vec<&ServerName> = instances
-        .iter()
-        .filter(|(one, instance)| **one != name && !instance.in_recovery)
-        .map(|(one, _)| *one)
-        .collect();
-    let own = raw.instance.known().filter(|instance| !instance.in_recovery);
+fn primary<'a>(state: &State<'a>, name: &ServerName) -> Result<&'a ServerName, Box<Diagnostic>> {
+    let mut writers = state.writers();
+    writers.retain(|one| *one != name);
+    let own = match state.server(name).role {
+        Role::Primary(own) => Some(own),
+        _ => None,
+    };
     match (writers.as_slice(), own) {
         ([], Some(_)) => Err(Box::new(is_the_primary(name, "It is the only server that accepts writes."))),
-        ([], None) => Err(Box::new(
-            unasked::primary(topology, observation).unwrap_or_else(|| no_primary(topology, observation, name)),
-        )),
+        ([], None) => Err(Box::new(unasked::primary(state).unwrap_or_else(|| no_primary(state, name)))),
         ([one], None) => Ok(one),
         ([one], Some(own)) => {
             let follows = own.senders.iter().find(|sender| {
-                topology.servers().any(|other| other.name != *name && other.name.as_str() == sender.application_name)
+                state.servers().any(|(other, _)| other != name && other.as_str() == sender.application_name)
             });
             if let Some(sender) = follows {
                 let why =
                     format!("Server \"{}\" follows it, and \"{one}\" accepts writes as well.", sender.application_name);
                 return Err(Box::new(is_the_primary(name, &why)));
             }
-            match instances.get(one).map(|other| left(own, other)) {
-                Some(true) => Ok(one),
+            match state.instance(one) {
+                // It was promoted from the timeline that this one still writes.
+                Some(other) if other.timeline > own.timeline && wal::left(other, own.timeline).is_some() => Ok(one),
                 _ => Err(Box::new(
                     Diagnostic::error("two-primaries", format!("servers \"{one}\" and \"{name}\" both accept writes"))
                         .server(name)
@@ -295,12 +286,6 @@ fn primary<'a>(
     }
 }
 
-/// Says whether `successor` was promoted from the timeline that `former` still writes.
-fn left(former: &Instance, successor: &Instance) -> bool {
-    let history = successor.history.known().map(|text| parse_history(text)).unwrap_or_default();
-    successor.timeline > former.timeline && history.iter().any(|(timeline, _)| *timeline == former.timeline)
-}
-
 fn is_the_primary(name: &ServerName, why: &str) -> Diagnostic {
     Diagnostic::error("reseed-of-primary", format!("server \"{name}\" is the primary, and a primary is not re-seeded"))
         .server(name)
@@ -308,16 +293,9 @@ fn is_the_primary(name: &ServerName, why: &str) -> Diagnostic {
         .hint("A re-seed copies another server's data over. If this one is broken, promote a standby first; then re-seed this one from it.")
 }
 
-fn no_primary(topology: &Topology, observation: &Observation, name: &ServerName) -> Diagnostic {
-    let unreachable: Vec<String> = topology
-        .servers()
-        .map(|server| &server.name)
-        .filter(|one| *one != name && observation.server(one).is_none())
-        .map(|one| format!("\"{one}\""))
-        .collect();
-    let would_be = observation.server(name).and_then(|seen| seen.data_directory.known());
-    let is_stopped_primary =
-        would_be.is_some_and(|data| data.entries > 0 && !data.standby_signal && !data.recovery_signal);
+fn no_primary(state: &State<'_>, name: &ServerName) -> Diagnostic {
+    let unreachable = unreached(state, name);
+    let is_stopped_primary = state.server(name).has_no_signal();
     let message = format!("no server accepts writes from which \"{name}\" could be re-seeded");
     let diagnostic = match unreachable.as_slice() {
         [] => Diagnostic::error("primary-missing", message),
@@ -345,34 +323,27 @@ fn upstream_stopped(link: &Link) -> Diagnostic {
 
 /// Says what stands in the server's place.
 fn data<'a>(
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'a>,
     server: &Server,
     raw: &'a ServerObservation,
     layout: &Layout,
 ) -> Result<Data<'a>, Box<Diagnostic>> {
     let name = &server.name;
-    match ownership::judge(topology, observation, server, raw, layout) {
-        Ok(None) => Ok(Data::Missing),
-        Ok(Some(owned)) if owned.adopted => {
+    match state.ownership(name) {
+        Ownership::Missing => Ok(Data::Missing),
+        Ownership::Ours(data, configuration) => Ok(Data::Ours(Owned { data, configuration, adopted: false })),
+        Ownership::Damaged(why) => Ok(Data::Damaged(why)),
+        // What was being rewound in its own place is where its job left it.
+        Ownership::Gone(_) if raw.jobs.iter().any(|job| job.kind == JobKind::Reuse) => Ok(Data::Missing),
+        Ownership::Gone(_) => Ok(Data::Gone),
+        Ownership::Adoptable(_) => {
             Err(Box::new(is_the_primary(name, "It is an existing primary that no run has adopted.")))
         }
-        Ok(Some(owned)) => Ok(Data::Ours(owned)),
-        // What was being rewound in its own place is where its job left it.
-        Err(refusal)
-            if refusal.code == "data-directory-gone" && raw.jobs.iter().any(|job| job.kind == JobKind::Reuse) =>
-        {
-            Ok(Data::Missing)
-        }
-        Err(refusal) if refusal.code == "data-directory-gone" => Ok(Data::Gone),
-        Err(refusal) if refusal.code == "data-directory-damaged" => {
-            let control = raw.data_directory.known().map(|data| &data.control);
-            let why = control.and_then(Observed::unreadable);
-            Ok(Data::Damaged(why.unwrap_or("global/pg_control is missing.")))
-        }
-        Err(refusal) => {
-            // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
-            Err(Box::new(refusal.server(name)))
+        // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
+        Ownership::Unknown(_) | Ownership::MountPoint | Ownership::OfAnotherServer(_) | Ownership::Foreign(_) => {
+            ownership::owned(state, server, raw, layout)
+                .map(|_| Data::Missing)
+                .map_err(|refusal| Box::new(refusal.server(name)))
         }
     }
 }
@@ -390,15 +361,15 @@ fn foreign_system(data: &Data<'_>, primary: &Seen<'_>, name: &ServerName) -> Opt
 }
 
 /// Those that nobody could look at, and that are not needed.
-fn unseen(topology: &Topology, observation: &Observation, name: &ServerName) -> Option<Diagnostic> {
-    let names: Vec<String> = topology
-        .servers()
-        .map(|server| &server.name)
-        .filter(|one| *one != name && observation.server(one).is_none())
-        .map(|one| format!("\"{one}\""))
-        .collect();
+fn unseen(state: &State<'_>, name: &ServerName) -> Option<Diagnostic> {
+    let names = unreached(state, name);
     (!names.is_empty()).then(|| {
         Diagnostic::warning("not-looked-at", format!("{} could not be looked at", names.join(", ")))
             .detail("They are not needed for this. That none of them accepts writes is not known.")
     })
+}
+
+fn unreached(state: &State<'_>, but: &ServerName) -> Vec<String> {
+    let names = state.names(|server| server.seen.is_none());
+    names.into_iter().filter(|name| *name != but).map(|name| format!("\"{name}\"")).collect()
 }

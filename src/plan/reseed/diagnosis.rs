@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::StartsAs;
+use crate::judge::link::streams_from;
+use crate::judge::wal;
 use crate::model::job::JobState;
 use crate::model::job::SEED;
 use crate::model::lsn::Lsn;
@@ -15,7 +20,6 @@ use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::model::wal::WalQuestion;
-use crate::model::wal::parse_history;
 use crate::plan::history;
 use crate::plan::history::Problem;
 use crate::plan::reseed::case::Case;
@@ -121,7 +125,7 @@ pub(super) fn question(case: &Case<'_>) -> Option<Result<WalQuestion, String>> {
 /// Whether it receives WAL from its upstream, on the timeline that this is on; on another one it says so and gets nowhere.
 fn streams(case: &Case<'_>) -> bool {
     let is_on = |timeline| case.upstream.instance.is_none_or(|upstream| upstream.timeline == timeline);
-    let streams = |instance: &&Instance| history::streams_from(case.topology, instance, &case.link.upstream);
+    let streams = |instance: &&Instance| streams_from(case.topology, instance, &case.link.upstream);
     case.instance.filter(streams).is_some_and(|instance| is_on(instance.timeline))
 }
 
@@ -145,9 +149,9 @@ pub(super) fn diagnose(case: &Case<'_>) -> Diagnosis {
             evidence.push(format!("Its control file cannot be read: {}", sentence(why)));
             Condition::Damaged
         }
-        Data::Ours(owned) => {
-            evidence.push(state(owned.data, case.instance));
-            of_ours(case, owned.data, &mut evidence, &mut divergence)
+        Data::Ours(_) => {
+            evidence.push(told(case.state()));
+            of_ours(case, &mut evidence, &mut divergence)
         }
     };
     evidence.extend(slot(case));
@@ -172,12 +176,7 @@ pub(super) fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
 }
 
-fn of_ours(
-    case: &Case<'_>,
-    data: &DataDirectory,
-    evidence: &mut Vec<String>,
-    divergence: &mut Option<Divergence>,
-) -> Condition {
+fn of_ours(case: &Case<'_>, evidence: &mut Vec<String>, divergence: &mut Option<Divergence>) -> Condition {
     let failures = case.instance.map(|instance| &instance.health.checksum_failures);
     if let Some(failed) = failures.and_then(|failures| failures.first()) {
         evidence
@@ -201,10 +200,10 @@ fn of_ours(
         return Condition::Streaming;
     }
     let (own_timeline, end) = match case.instance {
-        Some(instance) => (instance.timeline, instance.positions.current.or(own_end(case))),
-        None => (data.control.known().map_or(0, |control| control.timeline), stopped_end(case, data)),
+        Some(instance) => (instance.timeline, wal::position(instance)),
+        None => (case.state().timeline().unwrap_or_default(), own_end(case)),
     };
-    let was_not_shut_down = case.instance.is_none() && case.is_primary_like() && stopped_end(case, data).is_none();
+    let was_not_shut_down = matches!(case.state().role, Role::StoppedPrimary(_)) && own_end(case).is_none();
     let fork = fork(case, own_timeline);
     if case.accepts_writes() || was_not_shut_down {
         return match fork {
@@ -269,9 +268,7 @@ pub(super) fn pair<'a>(case: &Case<'a>) -> BTreeMap<ServerName, Seen<'a>> {
 
 /// Where the upstream left the timeline that the server is on; none where it is on it still, or never was.
 fn fork(case: &Case<'_>, timeline: u32) -> Option<Lsn> {
-    let instance = case.upstream.instance.filter(|instance| instance.timeline != timeline)?;
-    let history = parse_history(instance.history.known()?);
-    history.into_iter().find(|(ancestor, _)| *ancestor == timeline).map(|(_, left)| left)
+    wal::left(case.upstream.instance.filter(|instance| instance.timeline != timeline)?, timeline)
 }
 
 /// Where the server itself left the timeline that the upstream is on: it was promoted, and the upstream was not.
@@ -282,39 +279,31 @@ fn own_fork(case: &Case<'_>, timeline: u32) -> Option<Lsn> {
         Some(instance) => instance.history.known()?,
         None => compared.histories.get(&timeline)?.known()?,
     };
-    let history = parse_history(text);
-    history.into_iter().find(|(ancestor, _)| *ancestor == upstream.timeline).map(|(_, left)| left)
+    wal::left_in(text, upstream.timeline)
 }
 
 fn own_end(case: &Case<'_>) -> Option<Lsn> {
-    let Data::Ours(owned) = case.data else { return None };
+    let Data::Ours(_) = case.data else { return None };
     match case.instance {
-        Some(instance) => instance.positions.replay.max(instance.positions.receive).or(instance.positions.current),
-        None => stopped_end(case, owned.data),
+        Some(instance) => wal::position(instance),
+        None => case.state().stopped_end().ok().map(|end| end.at),
     }
 }
 
-fn stopped_end(_case: &Case<'_>, data: &DataDirectory) -> Option<Lsn> {
-    history::end_of_stopped(data).ok().map(|(_, end)| end)
-}
-
-fn state(data: &DataDirectory, instance: Option<&Instance>) -> String {
-    let control = data.control.known();
-    let timeline = control.map_or(0, |control| control.timeline);
-    match instance {
-        Some(instance) if !instance.in_recovery => {
-            format!("It runs, and accepts writes on timeline {}.", instance.timeline)
-        }
-        Some(instance) => match &instance.receiver {
+fn told(server: ServerState<'_>) -> String {
+    let timeline = server.timeline().unwrap_or_default();
+    match server.role {
+        Role::Primary(instance) => format!("It runs, and accepts writes on timeline {}.", instance.timeline),
+        Role::Standby(instance) => match &instance.receiver {
             Some(receiver) => {
                 format!("It runs on timeline {}, and its WAL receiver is {}.", instance.timeline, receiver.status)
             }
             None => format!("It runs on timeline {}, and receives no WAL.", instance.timeline),
         },
-        None => format!(
+        _ => format!(
             "It does not run; its database cluster state is \"{}\", on timeline {timeline}{}.",
-            control.map_or("unknown", |control| control.state.as_str()),
-            if data.standby_signal { "" } else { ", and it has no standby.signal" }
+            server.control.map_or("unknown".to_owned(), |control| control.state.to_string()),
+            if server.starts_as == Some(StartsAs::Standby) { "" } else { ", and it has no standby.signal" }
         ),
     }
 }

@@ -31,6 +31,7 @@ use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::authority;
 use crate::plan::brought;
 use crate::plan::service;
 
@@ -179,6 +180,7 @@ pub fn plan_reseed(
         );
     }
     if method.is_some() {
+        refusals.extend(authority::refusals(topology.name(), material, [name]));
         refusals.extend(service::barred(case.bare));
     }
     if !refusals.is_empty() {
@@ -187,6 +189,7 @@ pub fn plan_reseed(
     match steps::list(&case, &diagnosis, material, &bare, of_method, request) {
         Ok(steps::Listed { mut steps, set_aside, notes }) => {
             let mut all = case.notes.clone();
+            all.extend(authority::notes(topology.name(), material));
             all.extend(notes);
             all.extend(followers_left(&case, &diagnosis));
             let plan = Plan {

@@ -52,7 +52,7 @@ pub(super) fn suffices(case: &Case<'_>, needs: &[Need]) -> Result<(), String> {
     if case.ripe_job().is_some() {
         return Ok(());
     }
-    if let Some(Observed::Unreadable(why)) = case.raw.disks.get(&case.layout.data_directory) {
+    if let Some(why) = case.raw.disks.get(&case.layout.data_directory).and_then(Observed::unreadable) {
         return Err(format!("how much room there is could not be seen: {why}"));
     }
     let short = needs.iter().find(|need| need.free_bytes.is_some_and(|free| free < need.needed_bytes));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::judge::link::receives_from;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Link;
@@ -10,6 +11,7 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey_of;
 
 /// Returns the standby at a server's site that sends a base backup instead of its upstream, where there is one: it streams,
@@ -35,10 +37,11 @@ pub(super) fn nearer<'a>(
         site(name) == site(&link.standby) && *name != link.standby && upstreams.contains_key(name) && !follows(name)
     };
     let near: Vec<&ServerName> = topology.servers().filter(is_near).map(|server| &server.name).collect();
-    let Survey { servers, refusals, .. } = survey_of(topology, observation, |one| near.contains(&one));
+    let Survey { servers, refusals, .. } =
+        survey_of(topology, observation, Unsaid::default(), |one| near.contains(&one));
     let streams = |seen: &Seen<'_>| {
-        let receiver = seen.instance.filter(|instance| instance.in_recovery).and_then(|one| one.receiver.as_ref());
-        receiver.is_some_and(|receiver| receiver.status == "streaming")
+        let standby = seen.state().standby();
+        standby.is_some_and(|instance| receives_from(topology, instance).is_some())
     };
     let is_well = |name: &ServerName| refusals.iter().all(|refusal| refusal.server.as_deref() != Some(name.as_str()));
     servers.into_iter().find(|(name, seen)| is_well(name) && streams(seen)).map(|(_, seen)| seen)

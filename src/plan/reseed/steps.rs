@@ -6,7 +6,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::StartsAs;
+use crate::judge::link::receives_from;
+use crate::judge::wal;
 use crate::model::argv::Argv;
+use crate::model::argv::Piece;
 use crate::model::argv::RunAs;
 use crate::model::aside::Aside;
 use crate::model::aside::Reason;
@@ -16,10 +20,10 @@ use crate::model::method::Method;
 use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Link;
 use crate::model::wal::DEFAULT_SEGMENT_BYTES;
 use crate::model::wal::Segment;
-use crate::model::wal::parse_history;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
@@ -116,7 +120,7 @@ impl Steps<'_, '_> {
             return Err(comparison.refusals);
         }
         let mut install = comparison.changes;
-        if seen.data.is_some_and(|data| !data.standby_signal) {
+        if !matches!(seen.state().starts_as, None | Some(StartsAs::Standby)) {
             let at = install.len().saturating_sub(1);
             install.splice(at..at, seed::marks(seen, &self.wanted, &case.layout.data_directory));
         }
@@ -270,13 +274,13 @@ impl Steps<'_, '_> {
 
     /// Everything outside the data directory as a standby has it, but for a role that the start guard refuses.
     fn held(&self) -> Vec<Entry> {
-        let role = self.case.layout.own("role");
+        let role = self.case.layout.role_file();
         let mut held = self.wanted.outside.clone();
         for entry in &mut held {
             if let Entry::File { path, content, .. } = entry
                 && *path == role
             {
-                *content = crate::model::argv::Piece::Text(guard::FENCED.to_owned());
+                *content = Piece::Text(RoleFile::Fenced.text());
             }
         }
         held
@@ -285,7 +289,7 @@ impl Steps<'_, '_> {
     /// The role is a standby's from here on.
     fn release(&self) -> Step {
         let case = self.case;
-        let role = case.layout.own("role");
+        let role = case.layout.role_file();
         let owned: Vec<Entry> = self.wanted.outside.iter().chain(&self.wanted.inside).cloned().collect();
         let mut entries: Vec<Entry> =
             self.wanted.outside.iter().filter(|entry| entry.path() == role).cloned().collect();
@@ -311,9 +315,8 @@ impl Steps<'_, '_> {
         let case = self.case;
         let left = self.diagnosis.divergence.as_ref()?;
         let upstream = case.upstream.instance?;
-        let history = upstream.history.known().map(|text| parse_history(text)).unwrap_or_default();
         // Of a standby that was promoted itself, the timeline is nobody else's.
-        let is_of_both = history.iter().any(|(timeline, _)| *timeline == left.timeline);
+        let is_of_both = wal::left(upstream, left.timeline).is_some();
         let is_on = upstream.settings.get("archive_mode").is_some_and(|setting| setting.setting != "off");
         if !is_of_both || !is_on || !matches!(case.data, Data::Ours(_)) {
             return None;
@@ -437,8 +440,8 @@ impl Steps<'_, '_> {
             let installed = plan.add(step, [slot]);
             let reloaded = plan.add(service::reload(*follower), [installed]);
             // Who streams goes on streaming before the server is stopped. Who does not is not made worse by waiting for nobody.
-            lent.push(match follower.instance.and_then(|instance| instance.receiver.as_ref()) {
-                Some(receiver) if receiver.status == "streaming" => {
+            lent.push(match follower.instance.and_then(|instance| receives_from(case.topology, instance)) {
+                Some(_) => {
                     let link = Link { upstream: case.primary.server.name.clone(), standby: name.clone() };
                     self.add_proof(plan, vec![link], vec![reloaded])
                 }

@@ -1,6 +1,7 @@
 //! Takes back a switchover that has not come to the promotion: the primary is the primary again.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::plan::Material;
@@ -27,11 +28,12 @@ pub fn plan_abort(
     observation: &Observation,
     material: &Material,
 ) -> Result<Switchover, Vec<Diagnostic>> {
-    let unseen = unseen(topology, observation);
+    let state = State::of(topology, observation);
+    let unseen = unseen(&state);
     if !unseen.is_empty() {
         return Err(unseen);
     }
-    let (from, to) = stage::to_take_back(topology, observation).map_err(|refusal| vec![*refusal])?;
+    let (from, to) = stage::to_take_back(&state).map_err(|refusal| vec![*refusal])?;
     let Survey { servers, refusals, notes, .. } = survey(topology, observation);
     let Some(seen) = servers.get(from).filter(|_| refusals.is_empty()) else { return Err(refusals) };
     let links = topology.links(from);

@@ -12,9 +12,10 @@ pub(super) mod steps;
 use std::borrow::Cow;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
 use crate::plan::Consent;
@@ -26,7 +27,9 @@ use crate::plan::slots;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
 use crate::plan::survey::survey;
+use crate::plan::survey::survey_of;
 use stage::Stage;
 
 pub use abort::plan_abort;
@@ -62,16 +65,14 @@ pub fn at_site<'a>(
                 .detail(format!("It has {}.", sites.join(", "))),
         ));
     }
-    let primary = observation.current_primary(topology).unwrap_or_else(|| topology.preferred_primary());
+    let state = State::of(topology, observation);
+    let primary = judge::primary_or_preferred(topology, observation);
     let is_there = |name: &ServerName| topology.server(name).is_some_and(|server| server.site.as_str() == site);
     // It was switched over already, or was about to be.
     if is_there(primary) {
         return topology.server(primary).map(|server| &server.name).ok_or_else(|| Box::new(nobody_at(site)));
     }
-    let replayed = |name: &ServerName| {
-        let instance = observation.server(name).and_then(|seen| seen.instance.known());
-        instance.and_then(|instance| instance.positions.replay)
-    };
+    let replayed = |name: &ServerName| state.instance(name).and_then(|instance| instance.positions.replay);
     let links = topology.links(primary);
     let depth = |name: &ServerName| {
         let upstream = |name: &ServerName| links.iter().find(|link| link.standby == *name).map(|link| &link.upstream);
@@ -89,18 +90,12 @@ fn nobody_at(site: &str) -> Diagnostic {
 /// that lacks its signal file still.
 fn as_meant<'a>(observation: &'a Observation, stage: Stage<'_>) -> Cow<'a, Observation> {
     let Stage::Promoted { from: Some(from) } = stage else { return Cow::Borrowed(observation) };
-    let mut meant = observation.clone();
-    if let Some(Observed::Known(seen)) = meant.servers.get_mut(from)
-        && let Observed::Known(data) = &mut seen.data_directory
-    {
-        data.standby_signal = true;
-    }
-    Cow::Owned(meant)
+    Cow::Owned(judge::as_standby(observation, from))
 }
 
 /// Returns what must be read of servers that follow nobody, before somebody is the primary that they may follow.
 pub fn questions(topology: &Topology, observation: &Observation, to: &ServerName) -> Vec<WalQuestion> {
-    match stage::stage(topology, observation, to) {
+    match stage::stage(&State::of(topology, observation), to) {
         Ok(stage @ (Stage::Promoted { .. } | Stage::Whole { .. })) => {
             history::questions(topology, &as_meant(observation, stage))
         }
@@ -118,8 +113,9 @@ pub fn plan_switchover(
     material: &Material,
     to: &ServerName,
 ) -> Result<Switchover, Vec<Diagnostic>> {
-    let found = stage::stage(topology, observation, to);
-    let unseen = unseen(topology, observation);
+    let state = State::of(topology, observation);
+    let found = stage::stage(&state, to);
+    let unseen = unseen(&state);
     let stage = match found {
         Ok(stage) if unseen.is_empty() => stage,
         Ok(_) => return Err(unseen),
@@ -130,7 +126,9 @@ pub fn plan_switchover(
         nothing_pending(topology, observation, material)?;
     }
     let meant = as_meant(observation, stage);
-    let Survey { servers, mut refusals, mut notes, .. } = survey(topology, &meant);
+    // Whom the inventory prefers is no matter of a change that is asked for.
+    let unsaid = Unsaid { preference: true, ..Unsaid::default() };
+    let Survey { servers, mut refusals, mut notes, .. } = survey_of(topology, &meant, unsaid, |_| true);
     let links = topology.links(to);
     if let Stage::Promoted { .. } = stage {
         refusals.extend(history::refusals(topology, &meant, &servers, &links));
@@ -142,7 +140,6 @@ pub fn plan_switchover(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    notes.retain(|note| note.code != "primary-elsewhere");
     let (observation, servers, links, opening) = (&*meant, &servers, links.as_slice(), Vec::new());
     let steps = steps::Steps { topology, observation, material, servers, links, stage, to, opening, departed: None };
     let steps::Listed { plan, notes: told } = steps.list()?;
@@ -156,12 +153,10 @@ pub fn plan_switchover(
 }
 
 /// Every server must have been looked at: one that was not may be another primary.
-fn unseen(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> {
-    let seen = topology.servers().map(|server| (&server.name, observation.servers.get(&server.name)));
-    let unseen = seen.filter(|(_, seen)| seen.and_then(Observed::known).is_none());
+fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
+    let unseen = state.servers().filter_map(|(name, server)| Some((name, server.unreached?)));
     unseen
-        .map(|(name, seen)| {
-            let why = seen.and_then(Observed::unreadable).unwrap_or("It was not looked at.").to_owned();
+        .map(|(name, why)| {
             Diagnostic::error("unreachable", format!("server \"{name}\" could not be observed"))
                 .server(name)
                 .detail(why)

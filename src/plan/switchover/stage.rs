@@ -3,16 +3,12 @@
 //! Told from what the servers are and from the role file of a primary that was about to hand over. Judges nothing else.
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
+use crate::model::control::ClusterState;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
-use crate::model::observed::Observed;
-use crate::model::topology::Topology;
-use crate::plan::guard;
 use crate::plan::unasked;
-
-/// The state in which a primary's shutdown checkpoint is the end of its WAL.
-const SHUT_DOWN: &str = "shut down";
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,53 +33,31 @@ pub(in crate::plan) enum Stage<'a> {
 }
 
 /// Returns every server whose role file says that it was about to hand over.
-pub(super) fn demoted<'a>(topology: &'a Topology, observation: &Observation) -> Vec<&'a ServerName> {
-    let is_demoted = |name: &&ServerName| {
-        let seen = observation.server(name);
-        seen.and_then(|seen| guard::successor(seen, seen.layout.known()?)).is_some()
-    };
-    topology.servers().map(|server| &server.name).filter(is_demoted).collect()
-}
-
-/// Returns every server that accepts writes.
-fn writers<'a>(topology: &'a Topology, observation: &Observation) -> Vec<&'a ServerName> {
-    let accepts_writes = |name: &&ServerName| {
-        let instance = observation.server(name).and_then(|seen| seen.instance.known());
-        instance.is_some_and(|instance| !instance.in_recovery)
-    };
-    topology.servers().map(|server| &server.name).filter(accepts_writes).collect()
+pub(super) fn demoted<'a>(state: &State<'a>) -> Vec<&'a ServerName> {
+    state.names(|server| server.successor().is_some())
 }
 
 /// Returns every server that was promoted and does not run: it has no signal file any more, or a later timeline. What it
 /// accepted in between is nowhere else, so that it counts as one that accepts writes.
-fn promoted_and_stopped<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-    former: Option<&ServerName>,
-) -> Vec<&'a ServerName> {
-    let control = |name: &ServerName| observation.server(name)?.data_directory.known()?.control.known();
-    let before = former.and_then(control).map(|control| control.timeline);
-    let was_promoted = |name: &&ServerName| {
-        let Some(seen) = observation.server(name).filter(|seen| seen.instance.is_absent()) else { return false };
-        let Some(data) = seen.data_directory.known().filter(|data| data.entries > 0) else { return false };
-        let is_later = control(name).zip(before).is_some_and(|(control, before)| control.timeline > before);
-        is_later || data.is_of_a_primary()
+fn promoted_and_stopped<'a>(state: &State<'a>, former: Option<&ServerName>) -> Vec<&'a ServerName> {
+    let before = former.and_then(|name| state.server(name).control).map(|control| control.timeline);
+    let was_promoted = |server: ServerState<'_>| {
+        let is_later = server.control.zip(before).is_some_and(|(control, before)| control.timeline > before);
+        server.is_stopped() && server.data.is_some() && (is_later || server.was_primary())
     };
-    topology.servers().map(|server| &server.name).filter(|name| Some(*name) != former).filter(was_promoted).collect()
+    let mut promoted = state.names(was_promoted);
+    promoted.retain(|name| Some(*name) != former);
+    promoted
 }
 
 /// Finds out how far a switchover to a server is.
 ///
 /// # Errors
 /// Nobody knows who the primary is, or another switchover is not finished.
-pub(super) fn stage<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-    to: &ServerName,
-) -> Result<Stage<'a>, Box<Diagnostic>> {
-    let demoted = demoted(topology, observation);
-    let mut writers = writers(topology, observation);
-    let died = promoted_and_stopped(topology, observation, demoted.first().copied());
+pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>, Box<Diagnostic>> {
+    let demoted = demoted(state);
+    let mut writers = state.writers();
+    let died = promoted_and_stopped(state, demoted.first().copied());
     match (demoted.as_slice(), died.as_slice()) {
         // Where nobody is marked any more, it counts only as the one that was asked for, beside standbys alone.
         ([], [one]) if writers.is_empty() && *one == to => writers.push(one),
@@ -113,10 +87,10 @@ pub(super) fn stage<'a>(
             .hint(format!("Finish it first: pgstead switchover --to {writer}")),
         )),
         ([], [from]) => {
-            named_successor(topology, observation, from)?;
-            stopped(observation, from, to)
+            named_successor(state, from)?;
+            stopped(state, from, to)
         }
-        ([], _) => Err(Box::new(unasked::primary(topology, observation).unwrap_or_else(no_primary))),
+        ([], _) => Err(Box::new(unasked::primary(state).unwrap_or_else(no_primary))),
         (several, _) => {
             let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
             Err(Box::new(
@@ -133,7 +107,7 @@ fn no_primary() -> Diagnostic {
         .hint("Bring the primary back: pgstead check says what is wrong with it.")
 }
 
-fn stopped<'a>(observation: &Observation, from: &'a ServerName, to: &ServerName) -> Result<Stage<'a>, Box<Diagnostic>> {
+fn stopped<'a>(state: &State<'_>, from: &'a ServerName, to: &ServerName) -> Result<Stage<'a>, Box<Diagnostic>> {
     let refuse = |detail: String| {
         Err(Box::new(
             Diagnostic::error(
@@ -155,9 +129,9 @@ fn stopped<'a>(observation: &Observation, from: &'a ServerName, to: &ServerName)
             .hint("To make it the primary again: pgstead switchover --abort"),
         ));
     }
-    let Some(seen) = observation.server(from) else { return refuse("It was not observed.".to_owned()) };
-    let timeline = seen.data_directory.known().and_then(|data| data.control.known()).map(|control| control.timeline);
-    let successor = observation.server(to).and_then(|seen| seen.instance.known()).map(|instance| instance.timeline);
+    let server = state.server(from);
+    let timeline = server.control.map(|control| control.timeline);
+    let successor = state.instance(to).map(|instance| instance.timeline);
     if let Some((one, other)) = timeline.zip(successor).filter(|(one, other)| one != other) {
         return Err(Box::new(
             Diagnostic::error("history-diverged", format!("server \"{to}\" does not replay what \"{from}\" wrote"))
@@ -166,32 +140,24 @@ fn stopped<'a>(observation: &Observation, from: &'a ServerName, to: &ServerName)
                 .hint("Take another server, or make the former primary the primary again: pgstead switchover --abort"),
         ));
     }
-    match (&seen.instance, state(seen)) {
-        (Observed::Absent, Some(SHUT_DOWN)) => Ok(Stage::Stopped { from }),
-        (Observed::Absent, Some(state)) => refuse(format!("Its database cluster state is \"{state}\".")),
-        (Observed::Absent, None) => refuse("Its control file could not be read.".to_owned()),
-        (other, _) => {
-            refuse(format!("It runs and does not answer: {}.", other.unreadable().unwrap_or_default().trim()))
+    match (server.role, server.control.map(|control| &control.state)) {
+        (Role::Unknown(why), _) if !server.is_stopped() => {
+            refuse(format!("It runs and does not answer: {}.", why.trim()))
         }
+        (Role::Standby(_), _) => refuse("It runs, and is in recovery.".to_owned()),
+        (_, Some(ClusterState::ShutDown)) => Ok(Stage::Stopped { from }),
+        (_, Some(state)) => refuse(format!("Its database cluster state is \"{state}\".")),
+        (_, None) => refuse("Its control file could not be read.".to_owned()),
     }
-}
-
-fn state(seen: &ServerObservation) -> Option<&str> {
-    Some(&seen.data_directory.known()?.control.known()?.state)
 }
 
 /// Returns the server to which another one was about to hand over, by its role file.
 ///
 /// # Errors
 /// It is not in the inventory: nobody looked whether it was promoted, and it may accept writes (hazard 54).
-fn named_successor<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-    from: &ServerName,
-) -> Result<&'a ServerName, Box<Diagnostic>> {
-    let named = observation.server(from).and_then(|seen| guard::successor(seen, seen.layout.known()?));
-    let named = named.unwrap_or_default();
-    let known = topology.servers().map(|server| &server.name).find(|name| name.as_str() == named);
+fn named_successor<'a>(state: &State<'a>, from: &ServerName) -> Result<&'a ServerName, Box<Diagnostic>> {
+    let named = state.server(from).successor().unwrap_or_default();
+    let known = state.topology.servers().map(|server| &server.name).find(|name| name.as_str() == named);
     known.ok_or_else(|| {
         let message = format!("server \"{from}\" was about to hand over to \"{named}\", which is not in the inventory");
         Box::new(
@@ -204,24 +170,17 @@ fn named_successor<'a>(
 }
 
 /// Says that the server to which another one was about to hand over is not in the inventory, where it is so.
-pub(in crate::plan) fn successor_outside(
-    topology: &Topology,
-    observation: &Observation,
-    from: &ServerName,
-) -> Option<Diagnostic> {
-    let is_demoted = demoted(topology, observation).contains(&from);
-    is_demoted.then(|| named_successor(topology, observation, from).err()).flatten().map(|diagnostic| *diagnostic)
+pub(in crate::plan) fn successor_outside(state: &State<'_>, from: &ServerName) -> Option<Diagnostic> {
+    state.server(from).successor()?;
+    named_successor(state, from).err().map(|diagnostic| *diagnostic)
 }
 
 /// Returns the one server of which a switchover is to be taken back, and the one to which it was about to hand over.
 ///
 /// # Errors
 /// There is none, somebody was promoted already, or the successor is not in the inventory.
-pub(super) fn to_take_back<'a>(
-    topology: &'a Topology,
-    observation: &Observation,
-) -> Result<(&'a ServerName, &'a ServerName), Box<Diagnostic>> {
-    let demoted = demoted(topology, observation);
+pub(super) fn to_take_back<'a>(state: &State<'a>) -> Result<(&'a ServerName, &'a ServerName), Box<Diagnostic>> {
+    let demoted = demoted(state);
     let [from] = demoted.as_slice() else {
         return Err(Box::new(match demoted.as_slice() {
             [] => Diagnostic::error("nothing-to-abort", "no switchover was begun that is not finished")
@@ -237,11 +196,10 @@ pub(super) fn to_take_back<'a>(
             }
         }));
     };
-    let mut promoted: Vec<&ServerName> =
-        writers(topology, observation).into_iter().filter(|name| name != from).collect();
-    promoted.extend(promoted_and_stopped(topology, observation, Some(from)));
+    let mut promoted: Vec<&ServerName> = state.writers().into_iter().filter(|name| name != from).collect();
+    promoted.extend(promoted_and_stopped(state, Some(from)));
     match promoted.first() {
-        None => Ok((*from, named_successor(topology, observation, from)?)),
+        None => Ok((*from, named_successor(state, from)?)),
         Some(promoted) => Err(Box::new(
             Diagnostic::error(
                 "already-promoted",

@@ -8,12 +8,14 @@ use crate::model::argv::Piece;
 use crate::model::argv::RunAs;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::role_file::RoleFile;
 use crate::model::topology::Link;
 use crate::model::topology::Synchronous;
 use crate::model::topology::Topology;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
+use crate::plan::authority;
 use crate::plan::brought;
 use crate::plan::change;
 use crate::plan::decided::Change;
@@ -81,6 +83,7 @@ impl<'a> Steps<'a> {
     pub(in crate::plan) fn list(&self) -> Result<Listed, Vec<Diagnostic>> {
         let mut listed = Listed::default();
         let names = self.synchronous().as_ref().map(synchronous_standby_names).unwrap_or_default();
+        listed.notes.extend(authority::notes(self.topology.name(), self.material));
         listed.notes.extend(self.fewer_synchronous());
         let served = self.setting(self.to, "synchronous_standby_names");
         // Turning on comes last, after the proof; turning off comes at once (hazard 49).
@@ -276,12 +279,12 @@ impl<'a> Steps<'a> {
         let names = self.setting(from, "synchronous_standby_names");
         let wanted = self.wanted(*seen, ConfRole::Primary(names)).map_err(|diagnostic| vec![diagnostic])?;
         let mut entries: Vec<Entry> = wanted.outside.iter().chain(&wanted.inside).cloned().collect();
-        let role = seen.layout.own("role");
+        let role = seen.layout.role_file();
         for entry in &mut entries {
             if let Entry::File { path, content, .. } = entry
                 && *path == role
             {
-                *content = Piece::Text(guard::demoted(self.to));
+                *content = Piece::Text(RoleFile::Demoted { successor: self.to.as_str() }.text());
             }
         }
         let comparison = files::compare(from, seen.seen, seen.layout, &entries);
@@ -512,7 +515,7 @@ fn stand_down(seen: Seen<'_>) -> Argv {
 
 /// The role file and the manifest that knows of it, and of nothing else that is only about to change.
 fn role_alone(entries: &[Entry], seen: &Seen<'_>) -> Vec<Entry> {
-    let role = seen.layout.own("role");
+    let role = seen.layout.role_file();
     let mut alone: Vec<Entry> = entries.iter().filter(|entry| entry.path() == role).cloned().collect();
     let manifest = files::recorded(seen.seen, seen.layout, &alone);
     alone.extend(manifest.or_else(|| files::manifest(seen.layout, entries)));

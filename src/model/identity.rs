@@ -4,7 +4,6 @@
 
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
-use crate::model::observation::ServerObservation;
 
 /// The mark's name in a data directory.
 pub const FILE: &str = "pgstead.identity";
@@ -23,7 +22,7 @@ pub enum Configuration {
 }
 
 /// What a mark says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// The topology.
     pub topology: &'a str,
@@ -55,12 +54,6 @@ pub fn text(topology: &TopologyName, server: &ServerName, configuration: Configu
         Configuration::Kept => [KEPT, "\n"].concat(),
     };
     ["topology ", topology.as_str(), "\nserver ", server.as_str(), "\n", &kept].concat()
-}
-
-/// Returns who keeps the configuration of an observed server; one without a mark is not ours to keep.
-pub fn configuration(seen: &ServerObservation) -> Configuration {
-    let mark = seen.data_directory.known().and_then(|data| data.identity.known());
-    mark.and_then(|text| Identity::parse(text)).map(|identity| identity.configuration).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,0 +1,224 @@
+//! Whose CA the servers' certificates are of, and what follows where this machine does not hold it.
+//!
+//! A CA is made for a topology that has none. Whoever made it holds its key, and nothing replaces it by the way: applications that
+//! verify the servers would be refused from then on.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::name::ServerName;
+use crate::model::name::TopologyName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Topology;
+use crate::pki;
+use crate::pki::OperatorSecrets;
+use crate::plan::Material;
+
+/// A CA that servers use, as they show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// A server that uses it.
+    pub server: ServerName,
+    /// Its certificate, PEM; none where the server has only certificates that it signed.
+    pub certificate: Option<String>,
+    /// Who made it, where it says so.
+    pub maker: Option<String>,
+    /// When it was made, where that is known.
+    pub since: Option<Timestamp>,
+}
+
+/// Where the key of the topology's CA is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// No server uses one: it may be made.
+    Unmade,
+    /// Here.
+    Here,
+    /// On another machine.
+    Elsewhere(Authority),
+}
+
+/// What this machine can sign with, and log in with.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// All that belongs to the topology's CA.
+    Held(Box<OperatorSecrets>),
+    /// Nothing: another machine holds the CA.
+    Elsewhere(Authority),
+}
+
+/// Says where the key of the CA is that the servers use; `own` is the certificate of the one that this machine holds.
+pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str>) -> Standing {
+    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
+    let used: Vec<Used> = servers.filter_map(|(name, seen)| used(name, seen)).collect();
+    let is_ours = |used: &Used| {
+        own.is_some_and(|own| match &used.leaf {
+            Some(leaf) => pki::verify_signed_by(leaf, own).is_ok(),
+            None => used.authority.certificate.as_deref().is_some_and(|one| is_same(one, own)),
+        })
+    };
+    // One is enough: where a run was interrupted, some servers have certificates of an earlier one.
+    match used.iter().find(|used| is_ours(used)).or(used.first()) {
+        None => Standing::Unmade,
+        Some(used) if is_ours(used) => Standing::Here,
+        Some(used) => Standing::Elsewhere(used.authority.clone()),
+    }
+}
+
+/// A CA with the certificate that it signed.
+struct Used {
+    authority: Authority,
+    leaf: Option<String>,
+}
+
+fn used(name: &ServerName, seen: &ServerObservation) -> Option<Used> {
+    let layout = seen.layout.known()?;
+    let text = |file: &str| seen.files.get(&layout.own(file)).and_then(Observed::known)?.content.clone();
+    let leaf = text("tls/server.crt").filter(|leaf| pki::parse_certificate(leaf).is_ok());
+    let trusted = text("ca.crt").and_then(|bundle| pki::split_bundle(&bundle).ok()).unwrap_or_default();
+    let certificate = match &leaf {
+        Some(leaf) => trusted.into_iter().find(|one| pki::verify_signed_by(leaf, one).is_ok()),
+        // Ours is the first.
+        None => trusted.into_iter().next(),
+    };
+    if leaf.is_none() && certificate.is_none() {
+        return None;
+    }
+    let facts = certificate.as_deref().and_then(|one| pki::parse_certificate(one).ok());
+    let (maker, since) = facts.map_or((None, None), |facts| (facts.maker, Some(facts.not_before)));
+    Some(Used { authority: Authority { server: name.clone(), certificate, maker, since }, leaf })
+}
+
+fn is_same(one: &str, other: &str) -> bool {
+    let fingerprint = |pem: &str| pki::parse_certificate(pem).ok().map(|facts| facts.fingerprint_sha256);
+    fingerprint(one).is_some_and(|one| Some(one) == fingerprint(other))
+}
+
+impl Authority {
+    /// Says what is known of whoever holds its key.
+    fn origin(&self) -> String {
+        let day = self.since.map(|since| since.strftime("%-d %B %Y").to_string());
+        match (&self.maker, day) {
+            (Some(maker), Some(day)) => format!("It was made by {maker} on {day}."),
+            (None, Some(day)) => format!("It was made on {day}, by an earlier release that did not note by whom."),
+            _ => format!("Server \"{}\" has certificates of it.", self.server),
+        }
+    }
+
+    /// Returns what to say where this machine does not hold the CA: a message, the facts, and what would help.
+    pub fn told(&self, topology: &TopologyName) -> [String; 3] {
+        [
+            format!("this machine does not hold the CA of topology {topology}"),
+            format!(
+                "{} pgstead asks the servers through their local sockets over SSH, and issues no certificate.",
+                self.origin()
+            ),
+            format!(
+                "Nothing is wrong with the servers. To log in over TLS as well: copy .pgstead/{topology} from there."
+            ),
+        ]
+    }
+
+    /// Refuses what would need the CA.
+    fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
+        Diagnostic::error("authority-not-held", format!("this machine does not hold the CA of topology {topology}"))
+            .detail(format!("{} {needs}", self.origin()))
+            .hint(format!("Copy .pgstead/{topology} from there. Where it is lost for good: pgstead bootstrap --new-authority makes another, and says who will be refused."))
+    }
+}
+
+/// Tells that this machine does not hold the CA, where it does not.
+pub fn notes(topology: &TopologyName, material: &Material) -> Option<Diagnostic> {
+    let [message, facts, help] = material.elsewhere.as_ref()?.told(topology);
+    Some(Diagnostic::note("authority-elsewhere", message).detail(facts).hint(help))
+}
+
+/// Refuses for each of these servers that lacks what only the holder of the CA can give it.
+pub fn refusals<'a>(
+    topology: &TopologyName,
+    material: &Material,
+    servers: impl IntoIterator<Item = &'a ServerName>,
+) -> Vec<Diagnostic> {
+    let Some(authority) = &material.elsewhere else { return Vec::new() };
+    let servers: BTreeSet<&ServerName> = servers.into_iter().collect();
+    let needs = material.certificates_to_replace.iter().filter(|(name, _)| servers.contains(name));
+    needs
+        .map(|(name, reason)| {
+            authority.refusal(topology, &format!("Server \"{name}\" needs certificates of it: {reason}.")).server(name)
+        })
+        .collect()
+}
+
+/// Says who is refused by what a new CA has signed.
+pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
+    Diagnostic::warning("authority-new", format!("topology {topology} gets a new CA"))
+        .detail(format!("{} Servers trust both. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin()))
+        .hint("Give every application the file ca.crt of any server (/var/lib/pgstead/TOPOLOGY/SERVER/ca.crt): it has both.")
+}
+
+/// Says that a server is asked on another way than over TLS.
+pub fn asked_by_socket(server: &ServerName) -> String {
+    format!("server \"{server}\" is asked through its local socket over SSH, and not over TLS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observation::FileFact;
+    use crate::pki::CertificatePair;
+    use crate::plan::files::sha256;
+
+    fn topology() -> Topology {
+        let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
+        crate::inventory::read(&text, "inventory").map_err(|problems| format!("{problems:?}")).unwrap().0
+    }
+
+    /// The servers of a topology with a CA in use, each with a certificate of it.
+    fn observed(used: &[(&str, Option<&CertificatePair>)]) -> Observation {
+        let text = std::fs::read_to_string("tests/plan/base/running.json").unwrap();
+        let mut observation: Observation = serde_json::from_str(&text).unwrap();
+        let now = Timestamp::now();
+        for (name, ca) in used {
+            let name: ServerName = name.parse().unwrap();
+            let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
+            let layout = seen.layout.known().unwrap().clone();
+            let Some(ca) = ca else { continue };
+            let leaf =
+                pki::Authority::open(&"lab".parse().unwrap(), ca).unwrap().issue_server(&name, &[], now).unwrap();
+            for (file, text) in [("ca.crt", &ca.certificate), ("tls/server.crt", &leaf.certificate)] {
+                let (content, sha256) = (Some(text.clone()), sha256(text));
+                let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
+                let fact = FileFact { owner, mode, content, sha256, is_link: false };
+                seen.files.insert(layout.own(file), Observed::Known(fact));
+            }
+        }
+        observation
+    }
+
+    #[test]
+    fn a_ca_is_made_for_a_topology_that_has_none() {
+        let (topology, now) = (topology(), Timestamp::now());
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
+        let at = |used: &[(&str, Option<&CertificatePair>)], own: Option<&CertificatePair>| {
+            standing(&topology, &observed(used), own.map(|own| own.certificate.as_str()))
+        };
+        assert_eq!(at(&[("a", None), ("b", None)], None), Standing::Unmade);
+        assert_eq!(at(&[("a", None)], Some(&first)), Standing::Unmade);
+        assert_eq!(at(&[("a", Some(&first)), ("b", Some(&first))], Some(&first)), Standing::Here);
+        // One server is enough for that it is not made anew.
+        for own in [None, Some(&second)] {
+            let Standing::Elsewhere(held) = at(&[("b", Some(&first))], own) else { panic!("{own:?}") };
+            assert_eq!((held.server.as_str(), held.maker.as_deref()), ("b", Some("ops@laptop1")));
+            assert_eq!(held.certificate.as_deref().map(str::trim), Some(first.certificate.trim()));
+        }
+        // Where the own one is in use beside another, a run was interrupted.
+        assert_eq!(at(&[("a", Some(&second)), ("b", Some(&first))], Some(&first)), Standing::Here);
+    }
+}
