@@ -235,10 +235,8 @@ fn a_primary_that_was_put_back_to_a_snapshot_does_not_start() {
     }
 }
 
-/// A switchover hangs in the shutdown of the primary, and somebody promotes its successor by hand. That the run promoted nobody
-/// is a word against silence: what the successor answers counts more.
-#[test]
-fn a_hung_switchover_does_not_bring_a_primary_back_beside_one_that_was_promoted_by_hand() {
+/// Returns a topology whose primary does not end when it shuts down: its archiver hangs.
+fn that_hangs_in_its_shutdown() -> Scenario {
     let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
     lab.edit(|inventory| {
         inventory["postgres"]["parameters"]["archive_mode"] = json!("on");
@@ -246,6 +244,14 @@ fn a_hung_switchover_does_not_bring_a_primary_back_beside_one_that_was_promoted_
     });
     lab.bootstrap();
     lab.run("a", &["touch", "/srv/hangs"]);
+    lab
+}
+
+/// A switchover hangs in the shutdown of the primary, and somebody promotes its successor by hand. That the run promoted nobody
+/// is a word against silence: what the successor answers counts more.
+#[test]
+fn a_hung_switchover_does_not_bring_a_primary_back_beside_one_that_was_promoted_by_hand() {
+    let lab = that_hangs_in_its_shutdown();
     let recorders = Recorders::begin(&lab, Some("a"));
     let run = lab.start(&["switchover", "--to", "b", "--yes", "--format", "json"]);
     until(Instant::now() + SOON, || !answers(&lab, "a"));
@@ -271,13 +277,7 @@ fn a_hung_switchover_does_not_bring_a_primary_back_beside_one_that_was_promoted_
 /// The same where the former primary reaches nobody, so that its guard hears nothing: the run itself asks the successor.
 #[test]
 fn a_hung_switchover_asks_the_successor_where_the_former_primary_reaches_nobody() {
-    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
-    lab.edit(|inventory| {
-        inventory["postgres"]["parameters"]["archive_mode"] = json!("on");
-        inventory["postgres"]["parameters"]["archive_command"] = json!("test ! -e /srv/hangs || sleep 600");
-    });
-    lab.bootstrap();
-    lab.run("a", &["touch", "/srv/hangs"]);
+    let lab = that_hangs_in_its_shutdown();
     let recorders = Recorders::begin(&lab, Some("a"));
     let run = lab.start(&["switchover", "--to", "b", "--yes", "--format", "json"]);
     until(Instant::now() + SOON, || !answers(&lab, "a"));
