@@ -51,7 +51,9 @@ fn every_broken_promise(release: Release) {
             "slot_inactive_s": 0, "sync_wait_ms": 500, "disk_free_percent": 15, "disk_free_error_percent": 15,
         });
     });
-    lab.run("a", &["install", "-d", "-o", "postgres", "-m", "700", "/srv/archive"]);
+    for name in ["a", "b", "c"] {
+        lab.run(name, &["install", "-d", "-o", "postgres", "-m", "700", "/srv/archive"]);
+    }
     lab.bootstrap();
     let mut alarms = Alarms::new(lab, release);
     alarms.quiet("healthy with an archive");
