@@ -78,6 +78,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
     findings.extend(certificates::authority_elsewhere(topology, evidence));
     let seen_primary = state.seen(primary);
     let reference = state.instance(primary);
+    let single = state.primary();
     let rate = reference.and_then(|instance| instance.health.wal?.bytes_per_second(thresholds.slot_outage_s));
     if let Role::Primary(reference) = state.server(primary).role {
         findings.extend(durability::check_synchronous(topology, primary, reference, thresholds));
@@ -131,7 +132,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         };
         findings.extend(unasked(name, seen));
         let mut of_server = configuration(name, state, layout, instance);
-        of_server.extend(role_survives_restart(name, name == primary, state, seen, layout));
+        of_server.extend(role_survives_restart(name, single.map(|single| single == name), state, seen, layout));
         of_server.extend(brought::check_brought(topology, server, seen, instance));
         of_server.extend(files::check_files(name, seen, layout));
         of_server.extend(access::check_access(name, instance));
@@ -341,9 +342,11 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
 }
 
 /// L14: signal files, recovery target, role file and service say what the server is, also after a reboot.
+/// What a server's role file has to say is known where a single server accepts writes: without one it may be that the primary
+/// cannot be asked.
 fn role_survives_restart(
     name: &ServerName,
-    is_primary: bool,
+    is_primary: Option<bool>,
     state: ServerState<'_>,
     seen: &ServerObservation,
     layout: &Layout,
@@ -373,12 +376,15 @@ fn role_survives_restart(
         );
     }
     let path = layout.role_file();
-    let (expected, word) = if is_primary { (RoleFile::Primary, "primary") } else { (RoleFile::Standby, "standby") };
-    match state.role_file {
+    let expected = is_primary.map(|is_primary| match is_primary {
+        true => (RoleFile::Primary, "primary"),
+        false => (RoleFile::Standby, "standby"),
+    });
+    match state.role_file.zip(expected) {
         // Of one that was about to hand over, the guard's own finding says more.
-        None | Some(RoleFile::Demoted { .. }) => {}
-        Some(role) if role == expected => {}
-        Some(role) => wrong(
+        None | Some((RoleFile::Demoted { .. }, _)) => {}
+        Some((role, (expected, _))) if role == expected => {}
+        Some((role, (_, word))) => wrong(
             "role-file",
             format!("server \"{name}\" is a {word} and its role file says {}", role.word()),
             &format!(

@@ -273,7 +273,7 @@ async fn apply<O: Operation>(
             operation: O::NAME.to_owned(),
             owner: operator(),
             pid: std::process::id(),
-            since: Timestamp::now().to_string(),
+            since: format!("{:.0}", Timestamp::now()),
             state: state_identity(&session.state),
         },
         attested: operation.attested().into_iter().collect(),

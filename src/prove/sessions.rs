@@ -49,8 +49,8 @@ enum BySocket {
 
 /// Why no session came about over TLS.
 enum Shut {
-    /// It is a matter of certificates: the local socket of the server over SSH proves as much.
-    Certificates(BySocket),
+    /// It is a matter of certificates, or of the role: the local socket of the server over SSH proves as much.
+    Login(BySocket),
     /// Whatever it is, it would be the same on another way.
     Otherwise(Box<Diagnostic>),
 }
@@ -112,7 +112,7 @@ impl<'a, H: Host> Sessions<'a, H> {
         let open = match self.over_tls(name, door, host).await {
             Ok(open) => open,
             Err(Shut::Otherwise(diagnostic)) => return Err(diagnostic),
-            Err(Shut::Certificates(why)) => {
+            Err(Shut::Login(why)) => {
                 let open = self.over_socket(name, door, host).await.map_err(|told| also(told, &why))?;
                 if let BySocket::Refused(why) = why {
                     let mut by_socket = self.by_socket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,13 +158,15 @@ impl<'a, H: Host> Sessions<'a, H> {
     /// Opens a session as role `pgstead` by certificate, through a port that SSH forwards, or past one where it forwards nothing.
     async fn over_tls(&self, name: &ServerName, door: &Door, host: &H) -> Result<Client, Shut> {
         let Some(tls) = self.tls.as_ref().filter(|tls| tls.has_certificate()) else {
-            return Err(Shut::Certificates(BySocket::NoCertificate));
+            return Err(Shut::Login(BySocket::NoCertificate));
         };
         let otherwise = |error: &PostgresError| Shut::Otherwise(Box::new(error.diagnostic()));
         let judged = |error: PostgresError| match error {
             PostgresError::Certificate { .. } | PostgresError::NotTrusted { .. } => {
-                Shut::Certificates(BySocket::Refused(Box::new(error.diagnostic())))
+                Shut::Login(BySocket::Refused(Box::new(error.diagnostic())))
             }
+            // Role `pgstead` is not there, may not log in, or is not let in from here.
+            _ if error.is_not_admitted() => Shut::Login(BySocket::Refused(Box::new(error.diagnostic()))),
             _ => otherwise(&error),
         };
         let (target, wish) = self.wish(name, door, host).await.map_err(Shut::Otherwise)?;

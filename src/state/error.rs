@@ -84,7 +84,7 @@ impl StateError {
             }
             StateError::Exposed { path, .. } => Diagnostic::error("state-exposed", message)
                 .detail("Whoever read it holds the topology's keys.")
-                .hint("Take the permissions away with the command below. If others may have read it, move the state directory away: the next \"pgstead bootstrap\" makes new keys and passwords.")
+                .hint("Take the permissions away with the command below. If others may have read it, they can pose as any server of the topology: \"pgstead bootstrap --new-authority\", with this state directory moved away, makes new keys and passwords. Servers trust the old CA until it is taken out of every ca.crt by hand.")
                 .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
             StateError::OpenDirectory { path, .. } => Diagnostic::error("state-exposed", message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),

@@ -141,6 +141,14 @@ fn every_command_works(release: Release) {
     // The first laptop is back.
     first_laptop(&lab);
     lab.bootstrap();
+
+    // That role pgstead may not log in keeps nobody with a certificate from helping, either.
+    lab.sql("b", "ALTER ROLE pgstead NOLOGIN");
+    let ran = lab.pgstead(&["check", "--format", "json"]).expect(0);
+    assert!(ran.codes().contains(&"asked-by-socket".to_owned()), "{ran}");
+    lab.pgstead(&["switchover", "--to", "a", "--yes", "--format", "json"]).expect(0);
+    is_primary(&lab, "a", &["b", "c"]);
+    lab.sql("a", "ALTER ROLE pgstead LOGIN");
     lab.settled();
 }
 

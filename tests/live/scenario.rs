@@ -138,11 +138,32 @@ impl Started {
             file.rewind().unwrap();
             std::io::read_to_string(file).unwrap()
         });
-        let ran = Ran { code: status.code().unwrap_or(-1), stdout, stderr };
+        let ran = Ran { code: status.code().unwrap_or(-1), stdout, stderr: unwrapped(&stderr) };
         let mut log = File::options().create(true).append(true).open(&self.log).unwrap();
         writeln!(log, "{}\n{ran}", self.words).unwrap();
         ran
     }
+}
+
+/// Puts the lines of a diagnostic together again that were wrapped: where that happens depends on names and times.
+fn unwrapped(text: &str) -> String {
+    const BEGINS: [&str; 5] = ["ERROR [", "WARNING [", "NOTE [", "DETAIL: ", "HINT: "];
+    let mut whole = String::with_capacity(text.len());
+    let mut is_diagnostic = false;
+    for line in text.split_inclusive('\n') {
+        match line.strip_prefix("  ").filter(|rest| is_diagnostic && !rest.starts_with("at ")) {
+            Some(rest) => {
+                whole.truncate(whole.trim_end().len());
+                whole.push(' ');
+                whole.push_str(rest);
+            }
+            None => {
+                is_diagnostic = BEGINS.iter().any(|begin| line.starts_with(begin));
+                whole.push_str(line);
+            }
+        }
+    }
+    whole
 }
 
 impl Scenario {
