@@ -30,11 +30,14 @@ pub enum NoEnd<'a> {
 
 impl<'a> ServerState<'a> {
     /// Returns the timeline that it writes or replays. The control file of a standby that does not run names that of its last
-    /// restartpoint, which may be an earlier one.
+    /// restartpoint, which may be an earlier one. One that was promoted and ended before its first checkpoint goes on where it has
+    /// to recover to (`xlogrecovery.c`, `recoveryTargetTLI`).
     pub fn timeline(self) -> Option<u32> {
         match self.instance() {
             Some(instance) => Some(instance.timeline),
-            None => self.stopped_end().ok().map(|end| end.timeline).or(self.control.map(|control| control.timeline)),
+            None => self.stopped_end().ok().map(|end| end.timeline).or(self.control.map(|control| {
+                control.minimum_recovery_timeline.map_or(control.timeline, |to| to.max(control.timeline))
+            })),
         }
     }
 
