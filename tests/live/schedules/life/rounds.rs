@@ -11,6 +11,7 @@ use crate::frozen::colleague;
 use crate::frozen::frozen_at;
 use crate::frozen::leases_run_out;
 use crate::frozen::of;
+use crate::guard_boot::NUMBER_TAKEN;
 use crate::invariants::refusal_helps;
 use crate::scenario::Ran;
 use crate::scenario::until;
@@ -33,10 +34,6 @@ const RUNS_MAX: usize = 16;
 
 /// How long a primary may take to start by itself after all power was gone.
 const BOOTS: Duration = Duration::from_secs(60);
-
-/// What Debian's pg_ctlcluster says where the postmaster of before the power cut had the number of a process that runs by then,
-/// and gives up: whatever starts it again starts it.
-const NUMBER_TAKEN: &str = "Cluster is already running.";
 
 const YES: [&str; 3] = ["--yes", "--format", "json"];
 
