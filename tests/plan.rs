@@ -306,7 +306,7 @@ fn run(case: &Value) -> String {
             &topology(&inventory),
             &observation,
             &material(BTreeSet::new()),
-            Consent { allow_restart: true },
+            Consent { allow_restart: true, ..Consent::default() },
         );
         settle(&mut observation, &settled.unwrap());
         for (server, text) in case["roles"].as_object().into_iter().flatten() {
@@ -322,7 +322,7 @@ fn run(case: &Value) -> String {
     }
     let observation: Observation = serde_json::from_value(patched).unwrap();
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
-    let consent = Consent { allow_restart: case["allow_restart"] == true };
+    let consent = Consent { allow_restart: case["allow_restart"] == true, ..Consent::default() };
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => held_elsewhere(material(replace), needs),

@@ -14,14 +14,13 @@ use super::runner::Proposal;
 use super::runner::Told;
 use super::session::Session;
 use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::judge;
+use crate::judge::State;
+use crate::model::topology::Link;
 use crate::plan::Consent;
 use crate::plan::Plan;
 use crate::plan::authority;
 use crate::plan::authority::Keys;
 use crate::plan::plan_bootstrap;
-use crate::prove;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
@@ -54,16 +53,14 @@ pub(super) struct BootstrapArgs {
 
 pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let consent = Consent { allow_restart: args.allow_restart };
-    let bootstrap = Bootstrap { is_dry_run: args.dry_run, is_authority_new: args.new_authority, consent };
+    let consent = Consent { allow_restart: args.allow_restart, new_authority: args.new_authority };
+    let bootstrap = Bootstrap { is_dry_run: args.dry_run, consent };
     Ok(runner::run(&bootstrap, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
 }
 
 /// The servers become as the inventory says.
 pub(super) struct Bootstrap {
     pub(super) is_dry_run: bool,
-    /// Whether a CA is made in the place of one that is lost.
-    pub(super) is_authority_new: bool,
     pub(super) consent: Consent,
 }
 
@@ -76,7 +73,7 @@ impl Operation for Bootstrap {
     }
 
     fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
-        if self.is_authority_new { session.keys_of_new_authority() } else { session.keys() }
+        if self.consent.new_authority { session.keys_of_new_authority() } else { session.keys() }
     }
 
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<()>, Failure> {
@@ -84,7 +81,7 @@ impl Operation for Bootstrap {
         let material = session.material(keys)?;
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
-        if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.is_authority_new, session.keys()?) {
+        if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.consent.new_authority, session.keys()?) {
             plan.notes.push(authority::replaced(topology.name(), &before));
         }
         Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
@@ -105,15 +102,9 @@ impl Operation for Bootstrap {
         Question { gravity: Gravity::of(plan), change }
     }
 
-    /// With nothing to change, the links are still proven: the second and last round trip.
-    async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
-        let topology = &session.inventory.topology;
-        let Some(primary) = judge::primary(topology, &session.observation) else { return Ok(()) };
-        let sessions = session.sessions(keys)?;
-        prove::prove_links(&sessions, primary, &topology.links(primary), prove::OLD_LINK, |_| ())
-            .await
-            .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))
-            .map(drop)
+    /// Every link is to stream.
+    fn confirms(&self, _: &State<'_>, _: &Link) -> bool {
+        true
     }
 }
 

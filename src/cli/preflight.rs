@@ -121,7 +121,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 
 /// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
 fn told(session: &Session<'_>) -> Told {
-    let consent = Consent { allow_restart: true };
+    let consent = Consent { allow_restart: true, new_authority: false };
     let topology = &session.inventory.topology;
     let material = session.keys().and_then(|keys| session.material(&keys));
     let planned = material.map(|material| plan_bootstrap(topology, &session.observation, &material, consent));

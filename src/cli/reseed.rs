@@ -22,11 +22,13 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::judge;
+use crate::judge::State;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
 use crate::model::method::Space;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::topology::Link;
 use crate::observe::pairs;
 use crate::plan::Plan;
 use crate::plan::authority::Keys;
@@ -270,6 +272,10 @@ impl Operation for Reseeding<'_> {
             found.lost = session.only_on(diagnosis).await;
         }
         Ok(Proposal { plan, facts: found, run: material.run })
+    }
+
+    fn confirms(&self, _: &State<'_>, link: &Link) -> bool {
+        link.standby == *self.server
     }
 
     fn explanation(&self, proposal: &Proposal<Found>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {

@@ -24,13 +24,16 @@ use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge::State;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
+use crate::model::topology::Link;
 use crate::observe::probe::Wish;
 use crate::plan::Action;
 use crate::plan::Hook;
 use crate::plan::Plan;
 use crate::plan::authority::Keys;
+use crate::prove;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -90,13 +93,10 @@ pub(super) trait Operation {
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
 
-    /// What has to hold where nothing has to be changed.
-    ///
-    /// # Errors
-    /// Something is not as it should be all the same.
-    async fn confirm(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
-        let (_, _) = (session, keys);
-        Ok(())
+    /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
+    /// well. One that does not stream is told by whoever judges servers.
+    fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
+        state.sends_to(&link.upstream, &link.standby)
     }
 }
 
@@ -223,7 +223,7 @@ pub(super) async fn carry_out<O: Operation>(
     }
     if !plan.changes() {
         give_back(session, plan).await;
-        operation.confirm(session, keys).await?;
+        confirm(operation, session, keys).await?;
         let topology = session.inventory.topology.name();
         told.report = Some(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()));
         return Ok(told);
@@ -237,6 +237,18 @@ pub(super) async fn carry_out<O: Operation>(
     told.failure = report.failure.clone();
     told.report = Some(report);
     Ok(told)
+}
+
+/// Proves links although nothing was changed: the second and last round trip.
+async fn confirm<O: Operation>(operation: &O, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+    let state = State::of(&session.inventory.topology, &session.observation);
+    let Some(primary) = state.primary() else { return Ok(()) };
+    let mut links = state.topology.links(primary);
+    links.retain(|link| operation.confirms(&state, link));
+    let sessions = session.sessions(keys)?;
+    prove::prove_links(&sessions, primary, &links, prove::OLD_LINK, |_| ())
+        .await
+        .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))
 }
 
 /// Carries a plan out. What ended it early stands in the report.

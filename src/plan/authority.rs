@@ -57,12 +57,7 @@ pub enum Keys {
 pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str>) -> Standing {
     let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
     let used: Vec<Used> = servers.filter_map(|(name, seen)| used(name, seen)).collect();
-    let is_ours = |used: &Used| {
-        own.is_some_and(|own| match &used.leaf {
-            Some(leaf) => pki::verify_signed_by(leaf, own).is_ok(),
-            None => used.authority.certificate.as_deref().is_some_and(|one| is_same(one, own)),
-        })
-    };
+    let is_ours = |used: &Used| own.is_some_and(|own| used.is_of(own));
     // One is enough: where a run was interrupted, some servers have certificates of an earlier one.
     match used.iter().find(|used| is_ours(used)).or(used.first()) {
         None => Standing::Unmade,
@@ -75,6 +70,16 @@ pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str
 struct Used {
     authority: Authority,
     leaf: Option<String>,
+}
+
+impl Used {
+    /// Says whether it is of a CA, by that one's certificate.
+    fn is_of(&self, ca: &str) -> bool {
+        match &self.leaf {
+            Some(leaf) => pki::verify_signed_by(leaf, ca).is_ok(),
+            None => self.authority.certificate.as_deref().is_some_and(|one| is_same(one, ca)),
+        }
+    }
 }
 
 fn used(name: &ServerName, seen: &ServerObservation) -> Option<Used> {
@@ -155,6 +160,25 @@ pub fn refusals<'a>(
         .collect()
 }
 
+/// Refuses for each server whose certificate another CA has signed, which that server trusts, than the one that this machine holds:
+/// whoever verifies it by that one would be refused. A certificate of nobody's CA is a mistake, and is replaced.
+pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Diagnostic> {
+    let Some(own) = own else { return Vec::new() };
+    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
+    let others = servers
+        .filter_map(|(name, seen)| used(name, seen))
+        .filter(|used| used.authority.certificate.is_some() && !used.is_of(own));
+    let refusal = |used: Used| {
+        let name = &used.authority.server;
+        let message = format!("server \"{name}\" has certificates of another CA than the one that this machine holds");
+        Diagnostic::error("authority-differs", message)
+            .server(name)
+            .detail(format!("{} Applications that verify it by that CA would refuse one of this machine's.", used.authority.origin()))
+            .hint("Run it on the machine that holds that CA. To give all servers certificates of this machine's CA: pgstead bootstrap --new-authority")
+    };
+    others.map(refusal).collect()
+}
+
 /// Says who is refused by what a new CA has signed.
 pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
     Diagnostic::warning("authority-new", format!("topology {topology} gets a new CA"))
@@ -218,7 +242,14 @@ mod tests {
             assert_eq!((held.server.as_str(), held.maker.as_deref()), ("b", Some("ops@laptop1")));
             assert_eq!(held.certificate.as_deref().map(str::trim), Some(first.certificate.trim()));
         }
-        // Where the own one is in use beside another, a run was interrupted.
-        assert_eq!(at(&[("a", Some(&second)), ("b", Some(&first))], Some(&first)), Standing::Here);
+        // Where the own one is in use beside another, a run was interrupted: whoever made the other is asked before it is replaced.
+        let mixed = [("a", Some(&second)), ("b", Some(&first))];
+        assert_eq!(at(&mixed, Some(&first)), Standing::Here);
+        let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
+            let refusals = of_others(&topology, &observed(used), Some(&own.certificate));
+            refusals.into_iter().map(|refusal| (refusal.code, refusal.server.unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(differing(&first, &mixed), [("authority-differs", "a".to_owned())]);
+        assert_eq!(differing(&first, &mixed[1..]), []);
     }
 }

@@ -59,6 +59,8 @@ use crate::render::hba::roles;
 pub struct Consent {
     /// A serving primary may be restarted.
     pub allow_restart: bool,
+    /// Servers may get certificates of another CA than the one whose they have.
+    pub new_authority: bool,
 }
 
 /// Plans a bootstrap.
@@ -137,6 +139,9 @@ pub fn plan_bootstrap(
         decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
     }
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
+    if !consent.new_authority {
+        refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
+    }
     refusals.extend(tablespaces::refusals(topology));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {

@@ -76,6 +76,9 @@ fn reason(
     if facts.subject_cn != server.name.as_str() {
         return Some(format!("the {kind} certificate is for \"{}\"", facts.subject_cn));
     }
+    if facts.not_after <= now {
+        return Some(format!("the {kind} certificate has expired"));
+    }
     if facts.days_left(now) < i64::from(renew_before_days) {
         return Some(format!("the {kind} certificate expires in {} days", facts.days_left(now)));
     }

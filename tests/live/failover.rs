@@ -151,6 +151,24 @@ fn is_lost_as_told(lab: &Scenario, acknowledged: &[u64], ran: &Value) {
 
 /// What commits waited for is on the successor: no acknowledged row is lost (hazard 51). A commit that was still waiting when the
 /// primary died is in its WAL alone, and cannot be told from one that did not wait.
+/// A failover whose proof fails behind the promotion is not called done by the next run, as long as the cause is there.
+#[test]
+fn a_proof_that_failed_is_made_again() {
+    let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b", "c"]);
+    lab.sql("a", "REVOKE USAGE ON SCHEMA pgstead FROM pgstead");
+    lab.eventually("c", "SELECT has_schema_privilege('pgstead', 'pgstead', 'usage')", "f");
+    kill_primary(&lab, Release::Bookworm);
+    let command = [TO_B, &["--accept-loss"]].concat();
+    let first = lab.pgstead(&command).expect(6);
+    assert!(first.stdout.contains("permission denied for schema pgstead"), "{first}");
+    is_primary(&lab, "b", &["c"]);
+    let again = lab.pgstead(&command).expect(7);
+    assert!(again.stdout.contains("permission denied for schema pgstead"), "{again}");
+    lab.sql("b", "GRANT USAGE ON SCHEMA pgstead TO pgstead");
+    let last = lab.pgstead(&command).expect(0);
+    assert_eq!(last.json()["changed"], false, "{last}");
+}
+
 #[test]
 fn what_commits_waited_for_is_not_lost() {
     let release = Release::Bookworm;

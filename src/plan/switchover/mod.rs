@@ -167,7 +167,8 @@ fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
 
 /// A change of the primary carries no other change along.
 fn nothing_pending(topology: &Topology, observation: &Observation, material: &Material) -> Result<(), Vec<Diagnostic>> {
-    let mut plan = plan_bootstrap(topology, observation, material, Consent { allow_restart: true })?;
+    let mut plan =
+        plan_bootstrap(topology, observation, material, Consent { allow_restart: true, new_authority: false })?;
     // Slots that an interrupted change has left are no other change: this one needs them, or drops them at its end.
     let servers = survey(topology, observation).servers;
     let drops = |seen: &Seen<'_>, step: &Step| topology.servers().any(|other| slots::drop(*seen, &other.name) == *step);
