@@ -25,6 +25,7 @@ mod soundness;
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::judge::State;
@@ -152,8 +153,8 @@ pub fn check(
 /// Returns the servers whose logs say why: standbys that do not connect, and instances that do not run.
 pub fn logs_wanted(report: &CheckReport) -> BTreeSet<ServerName> {
     let wants = |finding: &Finding| match (finding.diagnostic.code, &finding.scope) {
-        ("no-sender", Scope::Link(standby)) => Some(standby.clone()),
-        ("instance-not-running", _) => finding.diagnostic.server.as_deref()?.parse().ok(),
+        (Code::NoSender, Scope::Link(standby)) => Some(standby.clone()),
+        (Code::InstanceNotRunning, _) => finding.diagnostic.server.as_deref()?.parse().ok(),
         _ => None,
     };
     report.findings.iter().filter_map(wants).collect()

@@ -4,11 +4,9 @@ use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
-
-/// The code of a way through SSH that does not exist any more: the connection that it went through is gone.
-pub const NO_WAY_THERE: &str = "postgres-socket";
 
 /// An operation on a PostgreSQL server that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -165,16 +163,16 @@ impl PostgresError {
         }
     }
 
-    fn code(&self) -> &'static str {
+    fn code(&self) -> Code {
         match self {
-            PostgresError::Tls { .. } => "tls-material",
-            PostgresError::Socket { .. } => "postgres-socket",
-            PostgresError::Certificate { .. } => "server-certificate",
-            PostgresError::NotTrusted { .. } => "operator-certificate",
-            PostgresError::Connect { .. } => "postgres-connect",
-            PostgresError::Query { .. } => "postgres-query",
-            PostgresError::Answer { .. } => "postgres-answer",
-            PostgresError::TimedOut { .. } => "postgres-timed-out",
+            PostgresError::Tls { .. } => Code::TlsMaterial,
+            PostgresError::Socket { .. } => Code::PostgresSocket,
+            PostgresError::Certificate { .. } => Code::ServerCertificate,
+            PostgresError::NotTrusted { .. } => Code::OperatorCertificate,
+            PostgresError::Connect { .. } => Code::PostgresConnect,
+            PostgresError::Query { .. } => Code::PostgresQuery,
+            PostgresError::Answer { .. } => Code::PostgresAnswer,
+            PostgresError::TimedOut { .. } => Code::PostgresTimedOut,
         }
     }
 }
@@ -215,6 +213,6 @@ mod tests {
     fn a_socket_that_is_gone_has_the_code_that_others_look_for() {
         let (server, path) = ("a".parse().unwrap(), PathBuf::from("/gone"));
         let error = PostgresError::Socket { server, path, source: io::Error::from(io::ErrorKind::NotFound) };
-        assert_eq!(error.diagnostic().code, NO_WAY_THERE);
+        assert_eq!(error.diagnostic().code, Code::PostgresSocket);
     }
 }
