@@ -143,12 +143,10 @@ impl PostgresError {
 
     /// Returns what to tell the operator.
     pub fn diagnostic(&self) -> Diagnostic {
-        let diagnostic = Diagnostic::error(self.code(), self.to_string());
+        let diagnostic = Diagnostic::error(self.code(), self.to_string()).hint(self.hint());
         let diagnostic = match self {
             PostgresError::Socket { source, .. } => diagnostic.detail(sentence(&source.to_string())),
-            PostgresError::Certificate { detail, .. } => diagnostic
-                .detail(sentence(detail))
-                .hint("If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."),
+            PostgresError::Certificate { detail, .. } => diagnostic.detail(sentence(detail)),
             PostgresError::NotTrusted { detail, .. } => {
                 diagnostic.detail(["The server's TLS alert: ", detail, "."].concat())
             }
@@ -160,6 +158,27 @@ impl PostgresError {
         match self.server() {
             Some(server) => diagnostic.server(server),
             None => diagnostic,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            PostgresError::Tls { .. } => {
+                "The state directory of this machine holds it. Put it back from a copy, or run the command from another machine."
+            }
+            PostgresError::Certificate { .. } => {
+                "If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."
+            }
+            PostgresError::NotTrusted { .. } => "\"pgstead check\" says whose CA the server trusts, and what to do.",
+            PostgresError::Socket { .. } | PostgresError::Connect { .. } | PostgresError::TimedOut { .. } => {
+                "\"pgstead status\" says whether the instance runs. Run the same command again when it answers."
+            }
+            PostgresError::Query { .. } => {
+                "Mend what the server says. Run the same command again: it looks at the servers first."
+            }
+            PostgresError::Answer { .. } => {
+                "This is a defect of pgstead, or not a PostgreSQL server: please report it."
+            }
         }
     }
 

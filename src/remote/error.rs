@@ -262,12 +262,18 @@ impl RemoteError {
         let message = self.to_string();
         let diagnostic = match self {
             RemoteError::Prepare { source } => {
-                Diagnostic::error(Code::SshDirectory, message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::SshDirectory, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("It lies in the directory for temporary files: is that full, or not yours? TMPDIR names another.")
             }
             RemoteError::ReadKnownHosts { source, .. } | RemoteError::WriteKnownHosts { source, .. } => {
-                Diagnostic::error(Code::KnownHosts, message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::KnownHosts, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("Make the file yours, or name another as \"ssh.known_hosts\" in the inventory.")
             }
-            RemoteError::UnusablePath { .. } => Diagnostic::error(Code::UnusablePath, message),
+            RemoteError::UnusablePath { .. } => {
+                Diagnostic::error(Code::UnusablePath, message).hint("Give it a plain name, and name that in the inventory.")
+            }
             RemoteError::Connect { reason, destination, detail, .. } => Diagnostic::error(reason.code(), message)
                 .detail(sentence(&["ssh to ", destination, " said: ", detail].concat()))
                 .hint(reason.hint()),
@@ -306,11 +312,17 @@ impl RemoteError {
                 .detail("A session with its instance goes through one for as long as it lives, and commands need another: this machine has no certificate to log in with over TLS, or sshd forwards nothing.")
                 .hint("Raise \"MaxSessions\" in sshd_config there (the default is 10), and reload sshd."),
             RemoteError::Batch { source, .. } => {
-                Diagnostic::error(Code::BugBatch, message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::BugBatch, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("This is a defect of pgstead: please report it.")
             }
-            RemoteError::Forward { detail, .. } => Diagnostic::error(Code::SshForward, message).detail(sentence(detail)),
+            RemoteError::Forward { detail, .. } => Diagnostic::error(Code::SshForward, message)
+                .detail(sentence(detail))
+                .hint("Nothing was asked through it. Run the same command again when the server can be reached."),
             RemoteError::ScanHostKeys { detail, .. } => {
-                Diagnostic::error(Code::HostKeyScan, message).detail(sentence(detail))
+                Diagnostic::error(Code::HostKeyScan, message)
+                    .detail(sentence(detail))
+                    .hint("Is its sshd up, and may this machine reach it? Then run the same command again.")
             }
         };
         match self.server() {
@@ -324,4 +336,28 @@ impl RemoteError {
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { [text, "."].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that ends at one of these has changed nothing: whoever reads it is told what to do next.
+    #[test]
+    fn whoever_cannot_go_on_is_told_what_to_do() {
+        let server: ServerName = "b".parse().unwrap();
+        let (line, detail) = ("true".to_owned(), "the connection was terminated".to_owned());
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        for error in [
+            RemoteError::Prepare { source: denied() },
+            RemoteError::UnusablePath { path: "a\"b".into() },
+            RemoteError::ReadKnownHosts { path: "known_hosts".into(), source: denied() },
+            RemoteError::Disconnected { server: server.clone(), line: line.clone(), detail: detail.clone() },
+            RemoteError::OutcomeUnknown { server: server.clone(), line, detail: detail.clone() },
+            RemoteError::Forward { server: server.clone(), target: "10.0.0.2:5432".to_owned(), detail: detail.clone() },
+            RemoteError::ScanHostKeys { server, address: "10.0.0.2".to_owned(), detail },
+        ] {
+            assert!(error.diagnostic().hint.is_some_and(|hint| hint.ends_with('.')), "{error}");
+        }
+    }
 }
