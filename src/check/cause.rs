@@ -195,22 +195,7 @@ impl Way<'_> {
                 reach == Reach::Server && finding.diagnostic.server.as_deref() == Some(about)
             }
         };
-        is_of || mentions(finding, about)
-    }
-}
-
-/// Says whether a finding of another server names a server or its slot.
-fn mentions(finding: &Finding, server: &str) -> bool {
-    let diagnostic = &finding.diagnostic;
-    let slot = server.replace('-', "_");
-    let named = [["\"", server, "\""].concat(), ["\"", &slot, "\""].concat()];
-    let is_said = |text: &str| named.iter().any(|name| text.contains(name.as_str()));
-    match finding.scope {
-        Scope::Link(_) => false,
-        _ => {
-            is_said(&diagnostic.message)
-                || (PROMISES.contains(&diagnostic.code) && diagnostic.detail.as_deref().is_some_and(is_said))
-        }
+        is_of || finding.others.iter().any(|other| other.as_str() == about)
     }
 }
 
@@ -284,7 +269,7 @@ mod tests {
 
     fn finding(code: Code, server: &str, scope: Scope) -> Finding {
         let diagnostic = Diagnostic::error(code, format!("about \"{server}\"")).server(server);
-        Finding { diagnostic, verdict: Verdict::Unhealthy, scope, follows: None }
+        Finding { diagnostic, verdict: Verdict::Unhealthy, scope, others: Vec::new(), follows: None }
     }
 
     fn told(findings: Vec<Finding>) -> Vec<String> {
@@ -325,6 +310,18 @@ mod tests {
                 "slot-inactive@a",
             ]
         );
+    }
+
+    #[test]
+    fn a_finding_follows_from_what_is_wrong_with_another_server_that_it_is_about() {
+        let cause = || finding(Code::InstanceNotRunning, "d", Scope::Server);
+        let others = |code| [cause(), finding(code, "a", Scope::Topology).with([name("d")])].into();
+        let follows = "sync-standby-missing@a < instance-not-running@d";
+        assert_eq!(told(others(Code::SyncStandbyMissing))[1], [" ", follows].concat());
+        assert_eq!(told(others(Code::DialFailed))[1], " dial-failed@a < instance-not-running@d");
+        // Whoever only names it does not follow from it.
+        let named = finding(Code::SyncStandbyMissing, "a", Scope::Topology);
+        assert!(!told(vec![cause(), named])[1].contains('<'));
     }
 
     #[test]

@@ -35,26 +35,22 @@ pub(super) fn check_synchronous(
         .filter(|sender| matches!(sender.sync_state.as_str(), "sync" | "quorum"))
         .map(|sender| sender.application_name.as_str())
         .collect();
+    let missing = || wish.standbys.iter().filter(|name| !there.contains(&name.as_str())).cloned();
     if there.len() < wish.count {
-        let missing: Vec<String> = wish
-            .standbys
-            .iter()
-            .filter(|name| !there.contains(&name.as_str()))
-            .map(|name| format!("\"{name}\""))
-            .collect();
+        let named: Vec<String> = missing().map(|name| format!("\"{name}\"")).collect();
         findings.push(Finding::unhealthy(
             Diagnostic::error(
                 Code::SyncStandbyMissing,
                 format!("server \"{primary}\": {} of {} synchronous standbys are there", there.len(), wish.count),
             )
             .server(primary)
-            .detail(format!("Not synchronous now: {}. synchronous_standby_names is '{names}'.", missing.join(", ")))
+            .detail(format!("Not synchronous now: {}. synchronous_standby_names is '{names}'.", named.join(", ")))
             .hint(if names.is_empty() {
                 "Commits wait for nobody. \"pgstead plan\" shows what should be set."
             } else {
                 "Commits wait until one comes back. To let them pass, set replication.synchronous: off and bootstrap."
             }),
-        ));
+        ).with(missing()));
     }
     if names.contains('*') {
         findings.push(Finding::unhealthy(
@@ -78,7 +74,7 @@ pub(super) fn check_synchronous(
             .server(primary)
             .detail(format!("The longest has waited for {:.1} s (wait event SyncRep). Their changes are durable on the primary already; cancelling such a session does not undo them.", *longest as f64 / 1000.0))
             .hint("Bring the synchronous standbys back, or take those that stay away out of replication.synchronous: pgstead bootstrap"),
-        ));
+        ).with(missing()));
     }
     let mut exempt = instance.health.commit_overrides.clone();
     if matches!(setting("synchronous_commit"), "off" | "local") {

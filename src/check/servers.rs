@@ -478,7 +478,7 @@ fn dials(
         let link = links.iter().find(|link| link.standby == *name && link.upstream == *peer);
         let about = |finding: Finding| match link {
             Some(link) => finding.on(link),
-            None => finding.of_topology(),
+            None => finding.with([peer.clone()]).of_topology(),
         };
         match &facts.dial {
             Observed::Known(dial) if dial.system_identifier == instance.system_identifier => {}

@@ -102,6 +102,7 @@ pub(super) fn check_left_over(
                     .detail(format!("It is a {} slot and holds {held}.{whose}", row.slot_type))
                     .hint(format!("When it is needed no more: SELECT pg_drop_replication_slot('{slot}'); there.")),
             )
+            .with(owner.map(|server| server.name.clone()))
             .of_topology()
         })
         .collect()

@@ -234,6 +234,7 @@ pub(crate) fn check() -> CheckReport {
                     .hint("Look at the server log of \"c\"."),
                 verdict: Verdict::Unhealthy,
                 scope: Scope::Link(server("c")),
+                others: Vec::new(),
                 follows: None,
             },
             Finding {
@@ -241,6 +242,7 @@ pub(crate) fn check() -> CheckReport {
                     .server("d"),
                 verdict: Verdict::Unknown,
                 scope: Scope::Server,
+                others: Vec::new(),
                 follows: None,
             },
         ],
