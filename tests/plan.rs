@@ -7,6 +7,7 @@
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With
+//! `new_authority`, a case has another CA, and `renewed` names servers that have certificates of it already. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself
 //! wants for the unpatched inventory, so that templates can change without a new capture.
@@ -106,6 +107,9 @@ fn topology(inventory: &Value) -> Topology {
         .unwrap()
         .0
 }
+
+/// The CA that a machine makes in the place of one that is lost.
+const NEW_CA: &str = "-----BEGIN CERTIFICATE-----\nNEW CA\n-----END CERTIFICATE-----\n";
 
 fn material(replace: BTreeSet<ServerName>) -> Material {
     let leaf = |name: &ServerName| Leaf {
@@ -322,10 +326,19 @@ fn run(case: &Value) -> String {
     }
     let observation: Observation = serde_json::from_value(patched).unwrap();
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
-    let consent = Consent { allow_restart: case["allow_restart"] == true, ..Consent::default() };
+    let new_authority = case["new_authority"] == true;
+    let consent = Consent { allow_restart: case["allow_restart"] == true, new_authority };
+    if new_authority {
+        replace.extend(
+            all.iter()
+                .filter(|name| !case["renewed"].as_array().is_some_and(|some| some.contains(&name.as_str().into())))
+                .cloned(),
+        );
+    }
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => held_elsewhere(material(replace), needs),
+        None if new_authority => Material { ca_certificate: Some(NEW_CA.to_owned()), ..material(replace) },
         None => material(replace),
     };
     if let Some(wish) = case["reseed"].as_object() {

@@ -10,6 +10,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::observation::Observation;
@@ -108,10 +111,16 @@ fn is_same(one: &str, other: &str) -> bool {
 impl Authority {
     /// Says what is known of whoever holds its key.
     fn origin(&self) -> String {
+        self.origin_of("It")
+    }
+
+    fn origin_of(&self, subject: &str) -> String {
         let day = self.since.map(|since| since.strftime("%-d %B %Y").to_string());
         match (&self.maker, day) {
-            (Some(maker), Some(day)) => format!("It was made by {maker} on {day}."),
-            (None, Some(day)) => format!("It was made on {day}, by an earlier release that did not note by whom."),
+            (Some(maker), Some(day)) => format!("{subject} was made by {maker} on {day}."),
+            (None, Some(day)) => {
+                format!("{subject} was made on {day}, by an earlier release that did not note by whom.")
+            }
             _ => format!("Server \"{}\" has certificates of it.", self.server),
         }
     }
@@ -179,10 +188,32 @@ pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&st
     others.map(refusal).collect()
 }
 
-/// Says who is refused by what a new CA has signed.
-pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
-    Diagnostic::warning("authority-new", format!("topology {topology} gets a new CA"))
-        .detail(format!("{} Servers trust both. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin()))
+/// Returns the servers that get no certificate of a new CA yet: another one took their place, and they have to be re-seeded first,
+/// for which the CA's key is needed.
+pub fn passed_over<'a>(topology: &'a Topology, observation: &'a Observation) -> Vec<&'a ServerName> {
+    let is_out = |server: ServerState<'_>| matches!(server.role, Role::StoppedPrimary(_)) && server.is_fenced();
+    State::of(topology, observation).names(is_out)
+}
+
+/// Says that a server is passed over.
+pub fn told_passed_over(server: &ServerName) -> Diagnostic {
+    let message = format!("server \"{server}\" is fenced and keeps the certificates that it has");
+    Diagnostic::warning("fenced-passed-over", message)
+        .server(server)
+        .detail("Another server took its place. It does not run, and nothing starts it.")
+        .hint(format!("When this run has ended, look what it has, and bring it back with certificates of the new CA: pgstead reseed {server} --dry-run"))
+}
+
+/// Says who is refused by what another CA has signed than the one that servers use: a new one, or one that this machine holds
+/// already, since it made it some time ago.
+pub fn replaced(topology: &TopologyName, before: &Authority, held: Option<&str>) -> Diagnostic {
+    let made = held.and_then(|held| pki::parse_certificate(held).ok()).map(|facts| facts.not_before);
+    let what = match made {
+        Some(made) => format!("the CA that this machine holds, of {}", made.strftime("%-d %B %Y")),
+        None => "a new CA".to_owned(),
+    };
+    Diagnostic::warning("authority-new", format!("topology {topology} gets certificates of {what}"))
+        .detail(format!("{} Servers trust both from then on. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin_of("The one in use")))
         .hint("Give every application the file ca.crt of any server (/var/lib/pgstead/TOPOLOGY/SERVER/ca.crt): it has both.")
 }
 
@@ -223,6 +254,23 @@ mod tests {
             }
         }
         observation
+    }
+
+    #[test]
+    fn whoever_goes_back_to_a_ca_is_not_told_of_a_new_one() {
+        let name: TopologyName = "lab".parse().unwrap();
+        let at: Timestamp = "2026-05-03T10:00:00Z".parse().unwrap();
+        let held = pki::create_authority(&name, "ops@laptop1", at).unwrap();
+        let before = Authority {
+            server: "a".parse().unwrap(),
+            certificate: None,
+            maker: Some("ops@laptop2".to_owned()),
+            since: Some(Timestamp::UNIX_EPOCH),
+        };
+        let told = replaced(&name, &before, Some(&held.certificate));
+        assert_eq!(told.message, "topology lab gets certificates of the CA that this machine holds, of 3 May 2026");
+        assert!(told.detail.unwrap().starts_with("The one in use was made by ops@laptop2 on 1 January 1970. "));
+        assert_eq!(replaced(&name, &before, None).message, "topology lab gets certificates of a new CA");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub mod step;
 pub mod survey;
 pub mod switchover;
 pub mod tablespaces;
+pub mod trust;
 pub mod unasked;
 
 use serde::Serialize;
@@ -131,6 +132,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct PlanBuilder {
     steps: Vec<PlannedStep>,
+    first: Vec<StepId>,
 }
 
 impl PlanBuilder {
@@ -138,10 +140,18 @@ impl PlanBuilder {
     pub fn add(&mut self, step: Step, after: impl IntoIterator<Item = StepId>) -> StepId {
         let id = StepId(self.steps.len() as u32 + 1);
         let mut after: Vec<StepId> = after.into_iter().collect();
+        if after.is_empty() {
+            after.clone_from(&self.first);
+        }
         after.sort_unstable();
         after.dedup();
         self.steps.push(PlannedStep { id, after, step });
         id
+    }
+
+    /// Lets every later step wait for some, be it through another.
+    pub fn first_of_all(&mut self, steps: Vec<StepId>) {
+        self.first = steps;
     }
 
     /// Returns the numbers of all steps so far.

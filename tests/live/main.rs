@@ -11,6 +11,7 @@ mod alarms;
 mod alarms_promises;
 mod aside;
 mod attest;
+mod authority;
 mod bootstrap;
 mod brought;
 mod capture;
