@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Tally {
     pub transferred_bytes: AtomicU64,
     /// For how long nobody could write while the primary changed, in microseconds; 0 where it did not.
     pub write_downtime_us: AtomicU64,
+    /// Whether it was at least that long, and nobody knows more.
+    pub is_downtime_least: AtomicBool,
     /// Hooks that failed where there was no way back.
     pub hooks_failed: Mutex<Vec<Diagnostic>>,
 }
