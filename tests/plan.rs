@@ -6,11 +6,10 @@
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
-//! change of the inventory that a bootstrap has carried out before. With
-//! `new_authority`, a case has another CA, and `renewed` names servers that have certificates of it already. With
+//! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
+//! or of all. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
-//! are those that the plan itself
-//! wants for the unpatched inventory, so that templates can change without a new capture.
+//! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -50,6 +49,7 @@ use pgstead::plan::reseed::Cost;
 use pgstead::plan::reseed::Request;
 use pgstead::plan::reseed::Rung;
 use pgstead::plan::reseed::room::Need;
+use pgstead::plan::rotate;
 use pgstead::plan::switchover;
 use pgstead::plan::switchover::Switchover;
 use serde_json::Value;
@@ -352,6 +352,13 @@ fn run(case: &Value) -> String {
             if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
+    if let Some(names) = case["rotate"].as_array() {
+        let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
+        let servers = if named.is_empty() { rotate::all(&topology, &observation) } else { named };
+        replace.extend(servers.iter().cloned());
+        let plan = rotate::plan_rotation(&topology, &observation, &material(replace), &servers);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
     let asked = closer_looks(&topology, &observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
@@ -363,13 +370,15 @@ fn run(case: &Value) -> String {
                 text
             }
         },
-        Err(refusals) => {
-            let mut text = String::from("refused\n");
-            diagnostics(&mut text, "ERROR", &refusals);
-            text
-        }
+        Err(refusals) => refused(&refusals),
     };
     asked + &decided
+}
+
+fn refused(refusals: &[Diagnostic]) -> String {
+    let mut text = String::from("refused\n");
+    diagnostics(&mut text, "ERROR", refusals);
+    text
 }
 
 /// Nobody receives from an instance that does not run, or can log in to it.

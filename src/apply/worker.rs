@@ -15,6 +15,7 @@ use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::apply::lease::NotDone;
+use crate::apply::material;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -41,6 +42,9 @@ use crate::wait::Look;
 /// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has five
 /// to spare when the copy is given up.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a reload may take until a server shows a new certificate.
+const SERVED: Duration = Duration::from_secs(20);
 
 /// What a run counts.
 #[derive(Debug, Default)]
@@ -113,7 +117,35 @@ impl<H: Host> Work for Worker<'_, H> {
             Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
             Action::Drain { timeout_s } => self.drain(id, step, *timeout_s).await,
             Action::Promote(promotion) => self.promote(promotion).await,
+            Action::ProveServed { server, id } => self.serves(server, id).await,
             Action::Hook(hook) => self.hook(id, hook).await,
+        }
+    }
+}
+
+impl<H: Host> Worker<'_, H> {
+    /// Looks until a server shows its new certificate: a reload takes a moment.
+    async fn serves(&self, server: &ServerName, id: &str) -> End {
+        let look = async || match self.sessions.served_anew(server).await.look() {
+            Ok(Some(shown)) => match material::id_of(shown) {
+                Ok(shown) if shown == id => Look::Ready(()),
+                Ok(shown) => Look::NotYet(format!("It shows that of SHA-256 {shown}….")),
+                Err(error) => Look::NotYet(format!("It shows what is no certificate: {error}.")),
+            },
+            Ok(None) => Look::NotYet("It shows none.".to_owned()),
+            Err(why) => Look::NotYet(why.to_owned()),
+        };
+        match wait::until(SERVED, wait::LOOK_AGAIN, look).await {
+            Ok(()) => End::Done,
+            Err(seen) => End::Failed(Box::new(
+                Diagnostic::error(
+                    "certificate-not-served",
+                    format!("server \"{server}\" does not serve its new certificate"),
+                )
+                .server(server)
+                .detail(format!("Its SHA-256 begins with {id}. {seen}"))
+                .hint("Its log says whether it could read its files. The others were not touched behind it."),
+            )),
         }
     }
 }

@@ -297,7 +297,12 @@ impl<'a> Session<'a> {
 
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
     pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
-        material::prepare(&self.inventory.topology, &self.observation, keys, Timestamp::now())
+        self.material_for(keys, &BTreeSet::new())
+    }
+
+    /// The same, with new certificates for some servers in any case.
+    pub(super) fn material_for(&self, keys: &Keys, rotated: &BTreeSet<ServerName>) -> Result<Material, Failure> {
+        material::prepare(&self.inventory.topology, &self.observation, keys, rotated, Timestamp::now())
             .map_err(|error| pki_failure(&error))
     }
 

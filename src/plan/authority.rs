@@ -140,7 +140,7 @@ impl Authority {
     }
 
     /// Refuses what would need the CA.
-    fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
+    pub(super) fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
         Diagnostic::error("authority-not-held", format!("this machine does not hold the CA of topology {topology}"))
             .detail(format!("{} {needs}", self.origin()))
             .hint(format!("Copy .pgstead/{topology} from there. Where it is lost for good: pgstead bootstrap --new-authority makes another, and says who will be refused."))

@@ -36,6 +36,7 @@ pub mod pooler;
 pub mod rendering;
 pub mod reseed;
 pub mod rewind;
+pub mod rotate;
 pub mod scripts;
 pub mod seed;
 pub mod service;
@@ -116,6 +117,7 @@ impl Plan {
                 | Action::Drain { .. }
                 | Action::Promote(_)
                 | Action::ProveLinks { .. }
+                | Action::ProveServed { .. }
                 | Action::Hook(_) => false,
             };
             planned.step.server.as_ref() == Some(server) || touches_another

@@ -20,7 +20,7 @@ use crate::scenario::Scenario;
 use crate::scenario::until;
 use crate::switchover::is_primary;
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 const NEW_AUTHORITY: [&str; 5] = ["bootstrap", "--new-authority", "--yes", "--format", "json"];
 
 /// How long what a run that was killed has told a server may go on there.
@@ -42,7 +42,7 @@ fn strangers(lab: &Scenario) -> Vec<String> {
 
 /// Demands that whatever a run has left, a link that is opened anew comes about.
 #[track_caller]
-fn trust_each_other(lab: &Scenario, when: &str) {
+pub(crate) fn trust_each_other(lab: &Scenario, when: &str) {
     let mut last = Vec::new();
     until(Instant::now() + SOON, || {
         last = strangers(lab);

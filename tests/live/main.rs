@@ -46,6 +46,7 @@ mod reseed_layouts;
 mod reseed_sources;
 mod reseed_tablespaces;
 mod rings;
+mod rotate;
 mod scenario;
 mod schedules;
 mod secrets;
