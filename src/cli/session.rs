@@ -300,6 +300,20 @@ impl<'a> Session<'a> {
         self.material_for(keys, &BTreeSet::new())
     }
 
+    /// The same for a change of the primary, which replaces no certificate of another CA on its way.
+    pub(super) fn material_of_role_change(&self, keys: &Keys) -> Result<Material, Failure> {
+        let mut material = self.material(keys)?;
+        authority::keep_others(&self.inventory.topology, &self.observation, &mut material);
+        Ok(material)
+    }
+
+    /// The same for a re-seed of one server.
+    pub(super) fn material_of_reseed(&self, keys: &Keys, server: &ServerName) -> Result<Material, Failure> {
+        let mut material = self.material(keys)?;
+        authority::keep_its(&self.inventory.topology, &self.observation, &mut material, server);
+        Ok(material)
+    }
+
     /// The same, with new certificates for some servers in any case.
     pub(super) fn material_for(&self, keys: &Keys, rotated: &BTreeSet<ServerName>) -> Result<Material, Failure> {
         material::prepare(&self.inventory.topology, &self.observation, keys, rotated, Timestamp::now())

@@ -172,11 +172,6 @@ pub fn refusals<'a>(
 /// Refuses for each server whose certificate another CA has signed, which that server trusts, than the one that this machine holds:
 /// whoever verifies it by that one would be refused. A certificate of nobody's CA is a mistake, and is replaced.
 pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Diagnostic> {
-    let Some(own) = own else { return Vec::new() };
-    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
-    let others = servers
-        .filter_map(|(name, seen)| used(name, seen))
-        .filter(|used| used.authority.certificate.is_some() && !used.is_of(own));
     let refusal = |used: Used| {
         let name = &used.authority.server;
         let message = format!("server \"{name}\" has certificates of another CA than the one that this machine holds");
@@ -185,7 +180,32 @@ pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&st
             .detail(format!("{} Applications that verify it by that CA would refuse one of this machine's.", used.authority.origin()))
             .hint("Run it on the machine that holds that CA. To give all servers certificates of this machine's CA: pgstead bootstrap --new-authority")
     };
-    others.map(refusal).collect()
+    others(topology, observation, own).into_iter().map(refusal).collect()
+}
+
+/// The servers with certificates that another CA has signed, which they trust.
+fn others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Used> {
+    let Some(own) = own else { return Vec::new() };
+    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
+    let used = servers.filter_map(|(name, seen)| used(name, seen));
+    used.filter(|used| used.authority.certificate.is_some() && !used.is_of(own)).collect()
+}
+
+/// Keeps the certificates of another CA where they are: for a change of the primary, which is about something else.
+pub fn keep_others(topology: &Topology, observation: &Observation, material: &mut Material) {
+    for used in others(topology, observation, material.ca_certificate.as_deref()) {
+        material.certificates_to_replace.remove(&used.authority.server);
+    }
+}
+
+/// The same for a re-seed of one server, as long as others have certificates of another CA, too: which of the two it is to be is for
+/// whoever finishes what was begun. The last that is left over from a former CA gets what all others have.
+pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut Material, server: &ServerName) {
+    let others = others(topology, observation, material.ca_certificate.as_deref());
+    let is_it = |used: &Used| used.authority.server == *server;
+    if others.iter().any(is_it) && !others.iter().all(is_it) {
+        material.certificates_to_replace.remove(server);
+    }
 }
 
 /// Returns the servers that get no certificate of a new CA yet: another one took their place, and they have to be re-seeded first,
@@ -224,6 +244,8 @@ pub fn asked_by_socket(server: &ServerName) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
@@ -299,5 +321,31 @@ mod tests {
         };
         assert_eq!(differing(&first, &mixed), [("authority-differs", "a".to_owned())]);
         assert_eq!(differing(&first, &mixed[1..]), []);
+        // Whatever else is done meanwhile leaves the certificates of the other as they are.
+        let (seen, names) = (observed(&mixed), ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap()));
+        let mut material = Material {
+            run: String::new(),
+            ca_certificate: Some(first.certificate.clone()),
+            elsewhere: None,
+            leaves: BTreeMap::new(),
+            certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
+            replication: None,
+        };
+        let due = |material: &Material| {
+            material.certificates_to_replace.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        for name in &names {
+            // There is no other one.
+            keep_its(&topology, &seen, &mut material, name);
+        }
+        assert_eq!(due(&material), ["a", "b", "c"]);
+        let two = observed(&[("a", Some(&second)), ("b", Some(&first)), ("c", Some(&second))]);
+        let mut of_reseed = material.clone();
+        keep_its(&topology, &two, &mut of_reseed, &names[1]);
+        assert_eq!(due(&of_reseed), ["a", "b", "c"]);
+        keep_its(&topology, &two, &mut of_reseed, &names[2]);
+        assert_eq!(due(&of_reseed), ["a", "b"]);
+        keep_others(&topology, &seen, &mut material);
+        assert_eq!(due(&material), ["b", "c"]);
     }
 }

@@ -101,6 +101,14 @@ fn a_new_authority_that_is_interrupted_cuts_no_link() {
     std::fs::rename(&second, lab.state()).unwrap();
     differs(&lab, &["c"]);
     assert_eq!(NAMES.map(|name| certificates(&lab, name)), mixed);
+    // A re-seed is about something else: it works from either machine, and leaves them as they are.
+    std::fs::rename(lab.state(), &second).unwrap();
+    first_laptop(&lab);
+    lab.pgstead(&["reseed", "b", "--method", "basebackup", "--yes", "--format", "json"]).expect(0);
+    let pair = |told: &str| told.lines().filter(|line| line.contains("tls")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(pair(&certificates(&lab, "b")), pair(&mixed[1]));
+    another_laptop(&lab);
+    std::fs::rename(&second, lab.state()).unwrap();
     lab.pgstead(&NEW_AUTHORITY).expect(0);
     trust_each_other(&lab, "with certificates of one CA");
     lab.settled();
