@@ -18,6 +18,7 @@ use crate::check::CheckReport;
 use crate::check::Evidence;
 use crate::check::Selection;
 use crate::check::evidence::Log;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -424,13 +425,13 @@ async fn connect<'a>(
 /// Says where what cannot be used is, and what to do about it.
 fn unusable(state: &StateDir, error: &crate::pki::PkiError) -> Diagnostic {
     let [certificate, key] = state.authority_files().map(|path| path.display().to_string());
-    Diagnostic::error("certificates", error.to_string())
+    Diagnostic::error(Code::Certificates, error.to_string())
         .detail(format!("It was read from {certificate} and {key}."))
         .hint("Put both files back, from a backup or from another machine that has them. Nothing was changed. Where the key is lost for good, move both away: pgstead bootstrap --new-authority makes another CA.")
 }
 
 fn pki_failure(error: &crate::pki::PkiError) -> Failure {
-    Failure::one(FailureKind::Refused, Diagnostic::error("certificates", error.to_string()))
+    Failure::one(FailureKind::Refused, Diagnostic::error(Code::Certificates, error.to_string()))
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

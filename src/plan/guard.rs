@@ -3,6 +3,7 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::model::argv::Argv;
@@ -52,7 +53,7 @@ pub fn unfinished(name: &ServerName, state: ServerState<'_>) -> Option<Diagnosti
     };
     Some(
         Diagnostic::error(
-            "switchover-unfinished",
+            Code::SwitchoverUnfinished,
             format!("server \"{name}\" was about to hand over to \"{successor}\""),
         )
         .server(name)

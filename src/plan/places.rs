@@ -3,6 +3,7 @@
 //!
 //! Judges what was seen on the primary, and makes directories; which configuration files are carried is for `kept`.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::archive::copy_directory;
 use crate::model::identity::Configuration;
@@ -35,7 +36,7 @@ pub fn refusals(primary: Seen<'_>) -> Vec<Diagnostic> {
         for (number, line) in own.lines().enumerate() {
             for read in reads(line).into_iter().filter(|read| !comes_along(layout, read)) {
                 refusals.push(
-                    Diagnostic::error("included-elsewhere", format!("server \"{name}\": {path} reads {read}"))
+                    Diagnostic::error(Code::IncludedElsewhere, format!("server \"{name}\": {path} reads {read}"))
                         .server(name)
                         .detail(format!(
                             "Line {}. A standby gets {file} itself and no other file: it would let in others, or nobody.",
@@ -142,7 +143,7 @@ fn needed(name: &ServerName, layout: &Layout, instance: &Instance) -> Vec<Diagno
 }
 
 fn told(name: &ServerName, parameter: &str, what: &str, why: &str) -> Diagnostic {
-    Diagnostic::note("path-needed-on-standbys", format!("server \"{name}\": {parameter} names {what}"))
+    Diagnostic::note(Code::PathNeededOnStandbys, format!("server \"{name}\": {parameter} names {what}"))
         .server(name)
         .detail(format!("{why}; pgstead does not carry it."))
         .hint("See that every standby has it, under the same name.")
@@ -170,7 +171,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
         primary.instance.filter(|_| primary.configuration == Configuration::Kept).and_then(log_directory)
     {
         notes.push(
-            Diagnostic::note("log-directory-elsewhere", format!("server \"{name}\": log_directory is {directory}"))
+            Diagnostic::note(Code::LogDirectoryElsewhere, format!("server \"{name}\": log_directory is {directory}"))
                 .server(name)
                 .detail("An instance that cannot write there does not start. It is made on each new standby where it is absent and the instance's user may make it.")
                 .hint(format!(
@@ -196,7 +197,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
         };
         notes.push(
             Diagnostic::note(
-                "path-needed-on-standbys",
+                Code::PathNeededOnStandbys,
                 format!("server \"{name}\": unix_socket_directories names {}", sockets.join(", ")),
             )
             .server(name)
@@ -207,7 +208,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     let wal = [&primary.layout.data_directory, "/pg_wal"].concat();
     if let Some(disk) = primary.seen.disks.get(&wal).and_then(Observed::known) {
         notes.push(
-            Diagnostic::note("wal-on-another-disk", format!("server \"{name}\": its pg_wal is a link to {}", disk.mount))
+            Diagnostic::note(Code::WalOnAnotherDisk, format!("server \"{name}\": its pg_wal is a link to {}", disk.mount))
                 .server(name)
                 .detail("A base backup makes pg_wal a directory in the new data directory.")
                 .hint("If a standby is to have its WAL on a disk of its own: stop it when it is there, move pg_wal, and put the link in its place."),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::judge::State;
@@ -61,7 +62,7 @@ pub fn plan_rotation(
     refusals.extend(bare.map(|seen| {
         let name = &seen.server.name;
         let message = format!("server \"{name}\" has no instance, and needs no certificates yet");
-        Diagnostic::error("nothing-to-rotate", message)
+        Diagnostic::error(Code::NothingToRotate, message)
             .server(name)
             .hint("pgstead bootstrap makes it, with certificates.")
     }));
@@ -79,7 +80,7 @@ pub fn plan_rotation(
         if seen.instance.is_none() {
             let name = &seen.server.name;
             let message = format!("server \"{name}\" does not run: it serves its new certificate when it is started");
-            notes.push(Diagnostic::note("not-served-yet", message).server(name));
+            notes.push(Diagnostic::note(Code::NotServedYet, message).server(name));
         }
     }
     let concerned = |link: &Link| servers.contains(&link.standby) || servers.contains(&link.upstream);
@@ -104,7 +105,7 @@ fn distrust(state: &State<'_>, own: &str) -> Vec<Diagnostic> {
         let is_in = desired::trusts(text, own) && !server.waits_for_reload().contains(&bundle);
         let message = format!("server \"{name}\" does not trust the CA that this machine holds");
         (!is_in).then(|| {
-            Diagnostic::error("changes-pending", message)
+            Diagnostic::error(Code::ChangesPending, message)
                 .server(name)
                 .detail("It is not in its ca.crt, or that waits for a reload. It would refuse the new certificates of the others.")
                 .hint("Run it first: pgstead bootstrap")

@@ -23,6 +23,7 @@ mod unseen;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::model::observation::Observation;
@@ -101,14 +102,14 @@ impl From<Diagnostic> for Finding {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     /// These codes alone; empty means all.
-    pub only: BTreeSet<&'static str>,
+    pub only: BTreeSet<Code>,
     /// Codes that are left out, with the operator's reason.
     pub skipped: Vec<Skipped>,
 }
 
 impl Choice {
-    fn admits(&self, code: &str) -> bool {
-        (self.only.is_empty() || self.only.contains(code)) && !self.skipped.iter().any(|skip| skip.code == code)
+    fn admits(&self, code: Code) -> bool {
+        (self.only.is_empty() || self.only.contains(&code)) && !self.skipped.iter().any(|skip| skip.code == code)
     }
 }
 
@@ -149,12 +150,12 @@ pub fn preflight(
     own.extend(installed::judge(&facts));
     own.extend(replication::judge(&facts));
     // Of two findings about the same, the bootstrap's own stays.
-    let said: BTreeSet<(Option<String>, &str)> =
+    let said: BTreeSet<(Option<String>, Code)> =
         findings.iter().map(|finding| (finding.diagnostic.server.clone(), finding.diagnostic.code)).collect();
     own.retain(|finding| {
-        let Diagnostic { code, server, .. } = &finding.diagnostic;
+        let Diagnostic { code, ref server, .. } = finding.diagnostic;
         // A bootstrap has another word for a library that is loaded at the start.
-        let its_code = if *code == "preload-library-missing" { "library-missing" } else { code };
+        let its_code = if code == Code::PreloadLibraryMissing { Code::LibraryMissing } else { code };
         choice.admits(code) && !said.contains(&(server.clone(), its_code))
     });
     findings.extend(own);
