@@ -70,8 +70,8 @@ pub enum Event {
     StepFinished {
         /// The step.
         id: u32,
-        /// Whether it did its work.
-        ok: bool,
+        /// How.
+        outcome: StepOutcome,
         /// How long it took, in seconds.
         seconds: f64,
     },
@@ -80,6 +80,17 @@ pub enum Event {
         /// The titles of the steps that still run.
         running: Vec<String>,
     },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// It did its work.
+    Done,
+    /// It did not, or nobody knows.
+    Failed,
+    /// Its job goes on on its server; nobody waits for it any more.
+    GoesOn,
 }
 
 /// The sending end. Cheap to clone.

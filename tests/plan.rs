@@ -6,10 +6,10 @@
 //! `reseed`, a case is about that operation: a server, and where wished `method` and `accept_divergence`. With `switchover`
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
-//! change of the inventory that a bootstrap has carried out before. With
+//! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
+//! or of all. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
-//! are those that the plan itself
-//! wants for the unpatched inventory, so that templates can change without a new capture.
+//! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,6 +49,7 @@ use pgstead::plan::reseed::Cost;
 use pgstead::plan::reseed::Request;
 use pgstead::plan::reseed::Rung;
 use pgstead::plan::reseed::room::Need;
+use pgstead::plan::rotate;
 use pgstead::plan::switchover;
 use pgstead::plan::switchover::Switchover;
 use serde_json::Value;
@@ -106,6 +107,9 @@ fn topology(inventory: &Value) -> Topology {
         .unwrap()
         .0
 }
+
+/// The CA that a machine makes in the place of one that is lost.
+const NEW_CA: &str = "-----BEGIN CERTIFICATE-----\nNEW CA\n-----END CERTIFICATE-----\n";
 
 fn material(replace: BTreeSet<ServerName>) -> Material {
     let leaf = |name: &ServerName| Leaf {
@@ -322,10 +326,19 @@ fn run(case: &Value) -> String {
     }
     let observation: Observation = serde_json::from_value(patched).unwrap();
     replace.extend(observation.servers.keys().filter(|name| !all.contains(*name)).cloned());
-    let consent = Consent { allow_restart: case["allow_restart"] == true, ..Consent::default() };
+    let new_authority = case["new_authority"] == true;
+    let consent = Consent { allow_restart: case["allow_restart"] == true, new_authority };
+    if new_authority {
+        replace.extend(
+            all.iter()
+                .filter(|name| !case["renewed"].as_array().is_some_and(|some| some.contains(&name.as_str().into())))
+                .cloned(),
+        );
+    }
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => held_elsewhere(material(replace), needs),
+        None if new_authority => Material { ca_certificate: Some(NEW_CA.to_owned()), ..material(replace) },
         None => material(replace),
     };
     if let Some(wish) = case["reseed"].as_object() {
@@ -339,6 +352,13 @@ fn run(case: &Value) -> String {
             if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
+    if let Some(names) = case["rotate"].as_array() {
+        let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
+        let servers = if named.is_empty() { rotate::all(&topology, &observation) } else { named };
+        replace.extend(servers.iter().cloned());
+        let plan = rotate::plan_rotation(&topology, &observation, &material(replace), &servers);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
     let asked = closer_looks(&topology, &observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
@@ -350,13 +370,15 @@ fn run(case: &Value) -> String {
                 text
             }
         },
-        Err(refusals) => {
-            let mut text = String::from("refused\n");
-            diagnostics(&mut text, "ERROR", &refusals);
-            text
-        }
+        Err(refusals) => refused(&refusals),
     };
     asked + &decided
+}
+
+fn refused(refusals: &[Diagnostic]) -> String {
+    let mut text = String::from("refused\n");
+    diagnostics(&mut text, "ERROR", refusals);
+    text
 }
 
 /// Nobody receives from an instance that does not run, or can log in to it.

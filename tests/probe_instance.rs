@@ -371,6 +371,23 @@ fn one_that_was_killed_is_absent() {
 }
 
 /// Loopback, one address range for one database, and the socket are what a test or an operator may want.
+/// A file that was installed in the very second of a reload, and behind it, is not in force; one from before it is.
+#[test]
+fn a_file_that_changed_right_behind_a_reload_waits_for_the_next() {
+    let server = Server::new("listen_addresses = ''\n").start("-w");
+    let path = server.data().join("pg_hba.conf");
+    let stale = |offset_us: i64| {
+        let at = format!("SELECT extract(epoch FROM pg_conf_load_time()) + {offset_us} / 1000000.0");
+        let time = ["@", &server.sql("postgres", &at)].concat();
+        assert!(Command::new("touch").arg("-d").arg(time).arg(&path).status().unwrap().success());
+        let instance = server.look().instance;
+        let instance: serde_json::Value = serde_json::from_str(instance.known().unwrap()).unwrap();
+        instance["stale_files"].clone()
+    };
+    assert_eq!(stale(1), serde_json::json!([path]));
+    assert_eq!(stale(-1), serde_json::json!([]));
+}
+
 #[test]
 fn records_that_let_anybody_in_from_the_network_are_seen() {
     let server = Server::new("");

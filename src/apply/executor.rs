@@ -20,6 +20,7 @@ use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
+use crate::event::StepOutcome;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Step;
@@ -121,7 +122,12 @@ pub async fn run_steps<W: Work>(
             }
         };
         running.remove(&id);
-        events.send(Event::StepFinished { id: id.0, ok: matches!(result, End::Done), seconds });
+        let outcome = match result {
+            End::Done => StepOutcome::Done,
+            End::LeftRunning => StepOutcome::GoesOn,
+            End::NotBegun(_) | End::Failed(_) | End::Unknown(_) => StepOutcome::Failed,
+        };
+        events.send(Event::StepFinished { id: id.0, outcome, seconds });
         ended.insert(id, (result.outcome(), seconds));
         match result {
             End::Done => _ = done.insert(id),

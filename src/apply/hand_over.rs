@@ -50,8 +50,10 @@ const PROMOTION: Duration = Duration::from_secs(60);
 struct Token {
     timeline: u32,
     checkpoint: Lsn,
-    /// How long the shutdown took, by the server's own clock.
-    took: Duration,
+    /// For how long nobody can write by now, by the server's own clock.
+    since: Duration,
+    /// Whether that is the least: an earlier run has shut it down, and what is known is when it had ended.
+    is_least: bool,
 }
 
 impl<H: Host> Worker<'_, H> {
@@ -108,9 +110,10 @@ impl<H: Host> Worker<'_, H> {
         let end = self.promoted(&successor, to, &wish.promote, token.timeline, "switchover").await;
         if matches!(end, End::Done) {
             let waited = if wish.pause.is_empty() { Duration::ZERO } else { waited };
-            let took = waited + token.took + heard.elapsed();
+            let took = waited + token.since + heard.elapsed();
             let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             self.tally.write_downtime_us.store(us.max(1), Ordering::Relaxed);
+            self.tally.is_downtime_least.store(token.is_least, Ordering::Relaxed);
             #[cfg(debug_assertions)]
             crash::at(crash::PROMOTED);
         }
@@ -311,8 +314,7 @@ fn refuse_behind<'a>(
 fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
     let unclean =
         |message: String, detail: String| Diagnostic::error(Code::ShutdownUnclean, message).server(from).detail(detail);
-    let took = said.lines().find_map(|line| line.strip_prefix("stopped in ")?.strip_suffix(" ms")?.parse().ok());
-    let (Some(took), Some(control)) = (took, parse_control(said)) else {
+    let (Some((since, is_least)), Some(control)) = (said.lines().find_map(stopped), parse_control(said)) else {
         let message = format!("server \"{from}\" does not say where its WAL ends");
         return Err(unclean(message, format!("It said: {}", said.trim())));
     };
@@ -320,8 +322,18 @@ fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
         let message = format!("server \"{from}\" has ended without a shutdown checkpoint");
         return Err(unclean(message, format!("Its database cluster state is \"{}\".", control.state)));
     }
-    let took = Duration::from_millis(took);
-    Ok(Token { timeline: control.timeline, checkpoint: control.checkpoint, took })
+    Ok(Token { timeline: control.timeline, checkpoint: control.checkpoint, since, is_least })
+}
+
+/// Reads for how long an instance has been stopped, and whether that is the least: from its shutdown on where it was told to
+/// just now, and else from the end of that. A clock that was set back meanwhile knows of none.
+fn stopped(line: &str) -> Option<(Duration, bool)> {
+    let words = line.strip_prefix("stopped ")?;
+    let (ms, is_least) = match words.strip_prefix("in ") {
+        Some(rest) => (rest.strip_suffix(" ms")?, false),
+        None => (words.strip_suffix(" ms ago")?, true),
+    };
+    Some((Duration::from_millis(u64::try_from(ms.parse::<i64>().ok()?.max(0)).ok()?), is_least))
 }
 
 /// Waits until the successor has replayed the shutdown checkpoint, for as long as it moves towards it (hazards 57, 62).
@@ -471,8 +483,12 @@ mod tests {
     fn only_a_shutdown_checkpoint_is_a_token() {
         let from = "a".parse().unwrap();
         let said = ["stopped in 93 ms\n", CONTROL].concat();
-        let wanted = Token { timeline: 1, checkpoint: Lsn(0x300_8BD8), took: Duration::from_millis(93) };
+        let wanted =
+            Token { timeline: 1, checkpoint: Lsn(0x300_8BD8), since: Duration::from_millis(93), is_least: false };
         assert_eq!(token(&from, &said).map_err(|trouble| trouble.message), Ok(wanted));
+        let earlier = |ms: &str| token(&from, &[&format!("stopped {ms} ms ago\n"), CONTROL].concat()).ok();
+        assert_eq!(earlier("4093"), Some(Token { since: Duration::from_millis(4093), is_least: true, ..wanted }));
+        assert_eq!(earlier("-7"), Some(Token { since: Duration::ZERO, is_least: true, ..wanted }));
         for (torn, message) in [
             (said.replace("shut down\n", "in production\n"), "server \"a\" has ended without a shutdown checkpoint"),
             (

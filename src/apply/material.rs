@@ -21,6 +21,7 @@ use crate::plan::authority::Authority as Elsewhere;
 use crate::plan::authority::Keys;
 use crate::plan::certificates;
 use crate::plan::network;
+use crate::plan::rotate;
 
 /// Makes the material of a run.
 ///
@@ -30,6 +31,7 @@ pub fn prepare(
     topology: &Topology,
     observation: &Observation,
     keys: &Keys,
+    rotated: &BTreeSet<ServerName>,
     now: Timestamp,
 ) -> Result<Material, PkiError> {
     let secrets = match keys {
@@ -38,7 +40,10 @@ pub fn prepare(
     };
     let authority = Authority::open(topology.name(), &secrets.ca)?;
     let (ca, days) = (&secrets.ca.certificate, pki::RENEW_BEFORE_DAYS);
-    let to_replace = certificates::to_replace(topology, observation, ca, days, now);
+    let mut to_replace = certificates::to_replace(topology, observation, ca, days, now);
+    for name in rotated {
+        to_replace.entry(name.clone()).or_insert_with(|| rotate::REASON.to_owned());
+    }
     let mut leaves: BTreeMap<ServerName, Leaf> = BTreeMap::new();
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
         leaves.insert(server.name.clone(), issue(&authority, topology, observation, server, now)?);
@@ -93,8 +98,7 @@ fn issue(
     let addresses: Vec<Address> = addresses.into_iter().collect();
     let certificate = authority.issue_server(&server.name, &addresses, now)?;
     let client = authority.issue_client(&server.name, now)?;
-    let id = crate::pki::parse_certificate(&certificate.certificate)?.fingerprint_sha256;
-    let id = id.chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().to_lowercase();
+    let id = id_of(&certificate.certificate)?;
     Ok(Leaf {
         server_certificate: certificate.certificate,
         server_key: certificate.key,
@@ -102,6 +106,15 @@ fn issue(
         client_key: client.key,
         id,
     })
+}
+
+/// Names a certificate, as [`Leaf::id`] does.
+///
+/// # Errors
+/// It is none.
+pub fn id_of(certificate: &str) -> Result<String, PkiError> {
+    let id = pki::parse_certificate(certificate)?.fingerprint_sha256;
+    Ok(id.chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().to_lowercase())
 }
 
 /// A run's name: when it began, to the second, and four random digits.

@@ -26,6 +26,15 @@ pub struct StepReport {
     pub seconds: f64,
 }
 
+/// For how long nobody could write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Downtime {
+    /// How long.
+    pub took: Duration,
+    /// Whether that is the least: an earlier run has begun it, and when is not known any more.
+    pub is_least: bool,
+}
+
 /// The whole run's result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunReport {
@@ -42,7 +51,7 @@ pub struct RunReport {
     pub bytes_transferred: u64,
     /// For how long nobody could write while the primary changed; none where it did not.
     #[serde(skip)]
-    pub write_downtime: Option<Duration>,
+    pub write_downtime: Option<Downtime>,
     /// What the operator should know besides.
     #[serde(skip)]
     pub warnings: Vec<Diagnostic>,

@@ -23,6 +23,7 @@ use crate::apply::lock::Standing;
 use crate::apply::record;
 use crate::apply::record::Journal;
 use crate::apply::record::Recorded;
+use crate::apply::report::Downtime;
 use crate::apply::report::RunReport;
 use crate::apply::report::StepReport;
 use crate::apply::wishes::Wishes;
@@ -137,7 +138,8 @@ impl<H: Host> Run<'_, H> {
         let topology = self.plan.topology.clone();
         let bytes_transferred = tally.transferred_bytes.load(Ordering::Relaxed);
         let write_downtime = Some(tally.write_downtime_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
-        let write_downtime = write_downtime.map(Duration::from_micros);
+        let is_least = tally.is_downtime_least.load(Ordering::Relaxed);
+        let write_downtime = write_downtime.map(|us| Downtime { took: Duration::from_micros(us), is_least });
         Ok(RunReport { topology, changed, steps, seconds, bytes_transferred, write_downtime, warnings, failure })
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::apply::lease::NotDone;
+use crate::apply::material;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -41,6 +43,9 @@ use crate::wait::Look;
 /// to spare when the copy is given up.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a reload may take until a server shows a new certificate.
+const SERVED: Duration = Duration::from_secs(20);
+
 /// What a run counts.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -48,6 +53,8 @@ pub struct Tally {
     pub transferred_bytes: AtomicU64,
     /// For how long nobody could write while the primary changed, in microseconds; 0 where it did not.
     pub write_downtime_us: AtomicU64,
+    /// Whether it was at least that long, and nobody knows more.
+    pub is_downtime_least: AtomicBool,
     /// Hooks that failed where there was no way back.
     pub hooks_failed: Mutex<Vec<Diagnostic>>,
 }
@@ -110,7 +117,35 @@ impl<H: Host> Work for Worker<'_, H> {
             Action::HandOver(hand_over) => self.hand_over(id, hand_over).await,
             Action::Drain { timeout_s } => self.drain(id, step, *timeout_s).await,
             Action::Promote(promotion) => self.promote(promotion).await,
+            Action::ProveServed { server, id } => self.serves(server, id).await,
             Action::Hook(hook) => self.hook(id, hook).await,
+        }
+    }
+}
+
+impl<H: Host> Worker<'_, H> {
+    /// Looks until a server shows its new certificate: a reload takes a moment.
+    async fn serves(&self, server: &ServerName, id: &str) -> End {
+        let look = async || match self.sessions.served_anew(server).await.look() {
+            Ok(Some(shown)) => match material::id_of(shown) {
+                Ok(shown) if shown == id => Look::Ready(()),
+                Ok(shown) => Look::NotYet(format!("It shows that of SHA-256 {shown}….")),
+                Err(error) => Look::NotYet(format!("It shows what is no certificate: {error}.")),
+            },
+            Ok(None) => Look::NotYet("It shows none.".to_owned()),
+            Err(why) => Look::NotYet(why.to_owned()),
+        };
+        match wait::until(SERVED, wait::LOOK_AGAIN, look).await {
+            Ok(()) => End::Done,
+            Err(seen) => End::Failed(Box::new(
+                Diagnostic::error(
+                    Code::CertificateNotServed,
+                    format!("server \"{server}\" does not serve its new certificate"),
+                )
+                .server(server)
+                .detail(format!("Its SHA-256 begins with {id}. {seen}"))
+                .hint("Its log says whether it could read its files. The others were not touched behind it."),
+            )),
         }
     }
 }

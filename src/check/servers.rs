@@ -32,6 +32,7 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::role_file::RoleFile;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
+use crate::plan::guard::finish_or_take_back;
 use crate::plan::kept;
 use crate::plan::network;
 use crate::plan::unasked;
@@ -113,7 +114,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
                 let mut diagnostic = Diagnostic::error(Code::InstanceNotRunning, message)
                     .server(name)
-                    .hint("\"pgstead bootstrap\" starts it, or shows why it cannot.");
+                    .hint(how_it_comes_back(name, state));
                 let log = evidence.logs.get(name).and_then(Observed::known);
                 let last =
                     log.and_then(|log| Some(format!("Its log says: {} ({})", log::last_words(&log.text)?, log.file)));
@@ -343,6 +344,17 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
         }
     }
     findings
+}
+
+/// Says how an instance that does not run comes back.
+fn how_it_comes_back(name: &ServerName, state: ServerState<'_>) -> String {
+    match state.role_file {
+        Some(RoleFile::Fenced) => format!(
+            "Another server took its place, and nothing starts it. Look what it has, and bring it back as a standby: pgstead reseed {name} --dry-run"
+        ),
+        Some(RoleFile::Demoted { successor }) => finish_or_take_back(successor),
+        _ => "\"pgstead bootstrap\" starts it, or shows why it cannot.".to_owned(),
+    }
 }
 
 /// L14: signal files, recovery target, role file and service say what the server is, also after a reboot.

@@ -82,7 +82,7 @@ impl Operation for Bootstrap {
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
         if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.consent.new_authority, session.keys()?) {
-            plan.notes.push(authority::replaced(topology.name(), &before));
+            plan.notes.push(authority::replaced(topology.name(), &before, session.held_authority()?.as_deref()));
         }
         Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
     }
@@ -102,9 +102,10 @@ impl Operation for Bootstrap {
         Question { gravity: Gravity::of(plan), change }
     }
 
-    /// Every link is to stream.
-    fn confirms(&self, _: &State<'_>, _: &Link) -> bool {
-        true
+    /// Every link is to stream, but for those of a server that is passed over.
+    fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
+        let passed_over = authority::passed_over(state.topology, state.observation);
+        !self.consent.new_authority || ![&link.upstream, &link.standby].iter().any(|end| passed_over.contains(end))
     }
 }
 

@@ -126,7 +126,7 @@ impl Operation for Failover {
             Some(parting) => session.lost_by_failover(parting, &self.to).await,
             None => None,
         };
-        let material = session.material(keys)?;
+        let material = session.material_of_role_change(keys)?;
         let planned = plan_failover(topology, &session.observation, &material, request, lost.as_ref());
         let run = material.run;
         Ok(match planned {

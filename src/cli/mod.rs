@@ -23,6 +23,7 @@ mod preflight;
 mod render;
 mod reseed;
 mod role_change;
+mod rotate;
 mod runner;
 mod session;
 mod status;
@@ -78,6 +79,7 @@ enum Command {
     Reseed(reseed::ReseedArgs),
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
+    Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
     Check(check::CheckArgs),
@@ -160,6 +162,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Reseed(args) => reseed::run(globals, args, ui),
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
+        Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),
         Command::Check(args) => check::run(globals, args, ui),

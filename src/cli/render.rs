@@ -1,5 +1,6 @@
 //! `render`: every file that would be installed, on standard output or in a directory of this machine.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -144,7 +145,8 @@ fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(Ser
     let failed = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
     let pki = |error: crate::pki::PkiError| failed(Diagnostic::error(Code::Certificates, error.to_string()));
     let keys = keys(&StateDir::at(&inventory.state_dir), topology, observation)?;
-    let mut material = material::prepare(topology, observation, &keys, Timestamp::now()).map_err(pki)?;
+    let mut material =
+        material::prepare(topology, observation, &keys, &BTreeSet::new(), Timestamp::now()).map_err(pki)?;
     // Certificates are issued by a bootstrap; a picture of the files does without.
     material.certificates_to_replace.clear();
     rendering::rendered(topology, observation, &material).map_err(failed)

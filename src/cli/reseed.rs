@@ -237,7 +237,7 @@ impl Operation for Reseeding<'_> {
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Found>, Failure> {
         session.look_for_reseed(self.server).await;
         let topology = &session.inventory.topology;
-        let material = session.material(keys)?;
+        let material = session.material_of_reseed(keys, self.server)?;
         let mut request = Request {
             server: self.server,
             method: self.args.method.method(),

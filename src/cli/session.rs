@@ -288,12 +288,36 @@ impl<'a> Session<'a> {
 
     /// Does the same where the operator wishes another CA in the place of one that is lost.
     pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
-        complete(stored(&self.state)?, self.inventory.topology.name())
+        complete(&self.state, stored(&self.state)?, self.inventory.topology.name())
+    }
+
+    /// Returns the certificate of the CA that this machine has stored, where it has one.
+    pub(super) fn held_authority(&self) -> Result<Option<String>, Failure> {
+        Ok(stored(&self.state)?.ca.map(|ca| ca.certificate))
     }
 
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
     pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
-        material::prepare(&self.inventory.topology, &self.observation, keys, Timestamp::now())
+        self.material_for(keys, &BTreeSet::new())
+    }
+
+    /// The same for a change of the primary, which replaces no certificate of another CA on its way.
+    pub(super) fn material_of_role_change(&self, keys: &Keys) -> Result<Material, Failure> {
+        let mut material = self.material(keys)?;
+        authority::keep_others(&self.inventory.topology, &self.observation, &mut material);
+        Ok(material)
+    }
+
+    /// The same for a re-seed of one server.
+    pub(super) fn material_of_reseed(&self, keys: &Keys, server: &ServerName) -> Result<Material, Failure> {
+        let mut material = self.material(keys)?;
+        authority::keep_its(&self.inventory.topology, &self.observation, &mut material, server);
+        Ok(material)
+    }
+
+    /// The same, with new certificates for some servers in any case.
+    pub(super) fn material_for(&self, keys: &Keys, rotated: &BTreeSet<ServerName>) -> Result<Material, Failure> {
+        material::prepare(&self.inventory.topology, &self.observation, keys, rotated, Timestamp::now())
             .map_err(|error| pki_failure(&error))
     }
 
@@ -368,7 +392,7 @@ pub(super) fn keys(state: &StateDir, topology: &Topology, observation: &Observat
     let own = stored.ca.as_ref().map(|ca| ca.certificate.as_str());
     match authority::standing(topology, observation, own) {
         Standing::Elsewhere(authority) => Ok(Keys::Elsewhere(authority)),
-        Standing::Here | Standing::Unmade => complete(stored, topology.name()),
+        Standing::Here | Standing::Unmade => complete(state, stored, topology.name()),
     }
 }
 
@@ -376,9 +400,15 @@ fn stored(state: &StateDir) -> Result<StoredSecrets, Failure> {
     state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))
 }
 
-fn complete(stored: StoredSecrets, topology: &TopologyName) -> Result<Keys, Failure> {
-    let (secrets, _) = OperatorSecrets::complete(stored, topology, &operator(), Timestamp::now())
-        .map_err(|error| pki_failure(&error))?;
+fn complete(state: &StateDir, stored: StoredSecrets, topology: &TopologyName) -> Result<Keys, Failure> {
+    let is_stored = stored.ca.is_some();
+    let (secrets, _) =
+        OperatorSecrets::complete(stored, topology, &operator(), Timestamp::now()).map_err(
+            |error| match is_stored {
+                true => Failure::one(FailureKind::Refused, unusable(state, &error)),
+                false => pki_failure(&error),
+            },
+        )?;
     Ok(Keys::Held(Box::new(secrets)))
 }
 
@@ -390,6 +420,14 @@ async fn connect<'a>(
     let connector = Connector::new(options, events.clone())
         .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
     Ok(connector.connect_all(servers).await)
+}
+
+/// Says where what cannot be used is, and what to do about it.
+fn unusable(state: &StateDir, error: &crate::pki::PkiError) -> Diagnostic {
+    let [certificate, key] = state.authority_files().map(|path| path.display().to_string());
+    Diagnostic::error(Code::Certificates, error.to_string())
+        .detail(format!("It was read from {certificate} and {key}."))
+        .hint("Put both files back, from a backup or from another machine that has them. Nothing was changed. Where the key is lost for good, move both away: pgstead bootstrap --new-authority makes another CA.")
 }
 
 fn pki_failure(error: &crate::pki::PkiError) -> Failure {

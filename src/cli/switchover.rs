@@ -93,7 +93,7 @@ impl Operation for SwitchoverArgs {
         if let Some(to) = to {
             session.compare_for_switchover(to).await;
         }
-        let material = session.material(keys)?;
+        let material = session.material_of_role_change(keys)?;
         let planned = match to {
             Some(to) => plan_switchover(topology, &session.observation, &material, to),
             None => plan_abort(topology, &session.observation, &material),

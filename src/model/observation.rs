@@ -147,6 +147,9 @@ pub struct Os {
     /// What sudo said where it let the login do nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sudo_refused: Option<String>,
+    /// Whether sudo lets the login act as the instance's user; none where it is not needed, or nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo_as_instance: Option<bool>,
 }
 
 /// A data directory.

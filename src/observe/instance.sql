@@ -8,6 +8,11 @@ SELECT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver) AS 
 \if :alone
   \set replayed `PGDATABASE=:'DBNAME' :'program' -XAtqw -h :'HOST' -p :'PORT' -U :'USER' -d replication=database -c IDENTIFY_SYSTEM 2>/dev/null | cut -s -d '|' -f 2`
 \endif
+-- When its files changed, to the nanosecond: pg_stat_file knows whole seconds, and one that was installed right behind a reload
+-- would be taken for read.
+SELECT current_setting('config_file') AS config, current_setting('hba_file') AS hba, current_setting('ident_file') AS ident,
+  current_setting('ssl_ca_file') AS ca, current_setting('ssl_cert_file') AS certificate, current_setting('ssl_key_file') AS key \gset
+\set changed `stat -L -c '%.9Y %n' -- :'config' :'hba' :'ident' :'ca' :'certificate' :'key' 2>/dev/null`
 WITH line AS (
   SELECT CASE
     WHEN NOT pg_is_in_recovery()
@@ -43,6 +48,10 @@ SELECT json_build_object(
         WHEN 'pgstead' THEN pg_has_role(oid, 'pg_monitor', 'member') AND pg_has_role(oid, 'pg_checkpoint', 'member')
           AND (current_setting('server_version_num')::int < 170000 OR EXISTS (SELECT FROM pg_db_role_setting
             WHERE setrole = pg_authid.oid AND setdatabase = 0 AND 'event_triggers=off' = ANY (setconfig)))
+          AND coalesce(has_schema_privilege(oid, to_regnamespace('pgstead')::oid, 'usage'), true)
+          AND coalesce(has_table_privilege(oid, to_regclass('pgstead.canary')::oid, 'select')
+            AND has_table_privilege(oid, to_regclass('pgstead.canary')::oid, 'insert')
+            AND has_table_privilege(oid, to_regclass('pgstead.canary')::oid, 'delete'), true)
         WHEN 'pgstead_rewind' THEN has_function_privilege(oid, 'pg_ls_dir(text, boolean, boolean)', 'execute')
           AND has_function_privilege(oid, 'pg_stat_file(text, boolean)', 'execute')
           AND has_function_privilege(oid, 'pg_read_binary_file(text)', 'execute')
@@ -74,7 +83,8 @@ SELECT json_build_object(
   'stale_files', (SELECT coalesce(json_agg(f.name ORDER BY f.name), '[]')
       FROM (SELECT setting AS name FROM pg_settings WHERE name IN ('config_file', 'hba_file', 'ident_file', 'ssl_ca_file',
         'ssl_cert_file', 'ssl_key_file') AND setting LIKE '/%') f
-      WHERE (pg_stat_file(f.name, true)).modification > pg_conf_load_time()),
+      JOIN unnest(string_to_array(:'changed', E'\n')) line ON substr(line, strpos(line, ' ') + 1) = f.name
+      WHERE substring(line FROM '^[0-9]+\.[0-9]{9}(?= )')::numeric > extract(epoch FROM pg_conf_load_time())),
   'database_bytes', (SELECT sum(pg_database_size(oid))::bigint FROM pg_database),
   'wal_timeline', (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'),
   'wal_directory_bytes', (SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir()),

@@ -181,6 +181,10 @@ fn parse_os(records: &Records, asked: Asked) -> Os {
         clock_skew_ms,
         clock_error_ms: (answered_ms - asked.sent_ms) / 2,
         os_user_exists: records.text("os_user") == "1",
+        sudo_as_instance: match records.text("sudo_instance").as_str() {
+            "" => None,
+            said => Some(said == "1"),
+        },
         sudo_refused: records.text("sudo").lines().next().map(|said| said.trim().to_owned()),
     }
 }

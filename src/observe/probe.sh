@@ -134,6 +134,12 @@ fi
 put layout "$kind"
 put instance_user "$user"
 if group=$(id -g "$user" 2>/dev/null); then put os_user 1; else put os_user 0; fi
+# The rules of sudo may be for root alone, or for the instance's user alone; commands need both.
+if [ "$second_look" = 0 ] && [ "$login" != root ] && [ "$login" != "$user" ] && [ -n "$group" ] && [ "$kind:$me" != "plain:$login" ]; then
+  # It is tried as the login does it later on.
+  as_login() { if [ "$me" = root ]; then setpriv --reuid "$login" --regid "$(id -g "$login")" --init-groups -- "$@"; else "$@"; fi; }
+  if as_login sudo -n -u "$user" -- true >/dev/null 2>&1 </dev/null; then put sudo_instance 1; else put sudo_instance 0; fi
+fi
 # Reads what the instance's user may have put a link in place of, and runs programs that may be the user's own, as that user: what
 # root alone may read is not told this way (docs/adr/0022-whose-hands.md).
 reads() { # COMMAND…

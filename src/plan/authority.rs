@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::Role;
+use crate::judge::ServerState;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::observation::Observation;
@@ -109,10 +112,16 @@ fn is_same(one: &str, other: &str) -> bool {
 impl Authority {
     /// Says what is known of whoever holds its key.
     fn origin(&self) -> String {
+        self.origin_of("It")
+    }
+
+    fn origin_of(&self, subject: &str) -> String {
         let day = self.since.map(|since| since.strftime("%-d %B %Y").to_string());
         match (&self.maker, day) {
-            (Some(maker), Some(day)) => format!("It was made by {maker} on {day}."),
-            (None, Some(day)) => format!("It was made on {day}, by an earlier release that did not note by whom."),
+            (Some(maker), Some(day)) => format!("{subject} was made by {maker} on {day}."),
+            (None, Some(day)) => {
+                format!("{subject} was made on {day}, by an earlier release that did not note by whom.")
+            }
             _ => format!("Server \"{}\" has certificates of it.", self.server),
         }
     }
@@ -132,7 +141,7 @@ impl Authority {
     }
 
     /// Refuses what would need the CA.
-    fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
+    pub(super) fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
         Diagnostic::error(Code::AuthorityNotHeld, format!("this machine does not hold the CA of topology {topology}"))
             .detail(format!("{} {needs}", self.origin()))
             .hint(format!("Copy .pgstead/{topology} from there. Where it is lost for good: pgstead bootstrap --new-authority makes another, and says who will be refused."))
@@ -164,11 +173,6 @@ pub fn refusals<'a>(
 /// Refuses for each server whose certificate another CA has signed, which that server trusts, than the one that this machine holds:
 /// whoever verifies it by that one would be refused. A certificate of nobody's CA is a mistake, and is replaced.
 pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Diagnostic> {
-    let Some(own) = own else { return Vec::new() };
-    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
-    let others = servers
-        .filter_map(|(name, seen)| used(name, seen))
-        .filter(|used| used.authority.certificate.is_some() && !used.is_of(own));
     let refusal = |used: Used| {
         let name = &used.authority.server;
         let message = format!("server \"{name}\" has certificates of another CA than the one that this machine holds");
@@ -177,13 +181,60 @@ pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&st
             .detail(format!("{} Applications that verify it by that CA would refuse one of this machine's.", used.authority.origin()))
             .hint("Run it on the machine that holds that CA. To give all servers certificates of this machine's CA: pgstead bootstrap --new-authority")
     };
-    others.map(refusal).collect()
+    others(topology, observation, own).into_iter().map(refusal).collect()
 }
 
-/// Says who is refused by what a new CA has signed.
-pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
-    Diagnostic::warning(Code::AuthorityNew, format!("topology {topology} gets a new CA"))
-        .detail(format!("{} Servers trust both. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin()))
+/// The servers with certificates that another CA has signed, which they trust.
+fn others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Used> {
+    let Some(own) = own else { return Vec::new() };
+    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
+    let used = servers.filter_map(|(name, seen)| used(name, seen));
+    used.filter(|used| used.authority.certificate.is_some() && !used.is_of(own)).collect()
+}
+
+/// Keeps the certificates of another CA where they are: for a change of the primary, which is about something else.
+pub fn keep_others(topology: &Topology, observation: &Observation, material: &mut Material) {
+    for used in others(topology, observation, material.ca_certificate.as_deref()) {
+        material.certificates_to_replace.remove(&used.authority.server);
+    }
+}
+
+/// The same for a re-seed of one server, as long as others have certificates of another CA, too: which of the two it is to be is for
+/// whoever finishes what was begun. The last that is left over from a former CA gets what all others have.
+pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut Material, server: &ServerName) {
+    let others = others(topology, observation, material.ca_certificate.as_deref());
+    let is_it = |used: &Used| used.authority.server == *server;
+    if others.iter().any(is_it) && !others.iter().all(is_it) {
+        material.certificates_to_replace.remove(server);
+    }
+}
+
+/// Returns the servers that get no certificate of a new CA yet: another one took their place, and they have to be re-seeded first,
+/// for which the CA's key is needed.
+pub fn passed_over<'a>(topology: &'a Topology, observation: &'a Observation) -> Vec<&'a ServerName> {
+    let is_out = |server: ServerState<'_>| matches!(server.role, Role::StoppedPrimary(_)) && server.is_fenced();
+    State::of(topology, observation).names(is_out)
+}
+
+/// Says that a server is passed over.
+pub fn told_passed_over(server: &ServerName) -> Diagnostic {
+    let message = format!("server \"{server}\" is fenced and keeps the certificates that it has");
+    Diagnostic::warning(Code::FencedPassedOver, message)
+        .server(server)
+        .detail("Another server took its place. It does not run, and nothing starts it.")
+        .hint(format!("When this run has ended, look what it has, and bring it back with certificates of the new CA: pgstead reseed {server} --dry-run"))
+}
+
+/// Says who is refused by what another CA has signed than the one that servers use: a new one, or one that this machine holds
+/// already, since it made it some time ago.
+pub fn replaced(topology: &TopologyName, before: &Authority, held: Option<&str>) -> Diagnostic {
+    let made = held.and_then(|held| pki::parse_certificate(held).ok()).map(|facts| facts.not_before);
+    let what = match made {
+        Some(made) => format!("the CA that this machine holds, of {}", made.strftime("%-d %B %Y")),
+        None => "a new CA".to_owned(),
+    };
+    Diagnostic::warning(Code::AuthorityNew, format!("topology {topology} gets certificates of {what}"))
+        .detail(format!("{} Servers trust both from then on. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin_of("The one in use")))
         .hint("Give every application the file ca.crt of any server (/var/lib/pgstead/TOPOLOGY/SERVER/ca.crt): it has both.")
 }
 
@@ -194,6 +245,8 @@ pub fn asked_by_socket(server: &ServerName) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
@@ -227,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_goes_back_to_a_ca_is_not_told_of_a_new_one() {
+        let name: TopologyName = "lab".parse().unwrap();
+        let at: Timestamp = "2026-05-03T10:00:00Z".parse().unwrap();
+        let held = pki::create_authority(&name, "ops@laptop1", at).unwrap();
+        let before = Authority {
+            server: "a".parse().unwrap(),
+            certificate: None,
+            maker: Some("ops@laptop2".to_owned()),
+            since: Some(Timestamp::UNIX_EPOCH),
+        };
+        let told = replaced(&name, &before, Some(&held.certificate));
+        assert_eq!(told.message, "topology lab gets certificates of the CA that this machine holds, of 3 May 2026");
+        assert!(told.detail.unwrap().starts_with("The one in use was made by ops@laptop2 on 1 January 1970. "));
+        assert_eq!(replaced(&name, &before, None).message, "topology lab gets certificates of a new CA");
+    }
+
+    #[test]
     fn a_ca_is_made_for_a_topology_that_has_none() {
         let (topology, now) = (topology(), Timestamp::now());
         let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
@@ -252,5 +322,31 @@ mod tests {
         };
         assert_eq!(differing(&first, &mixed), [(Code::AuthorityDiffers, "a".to_owned())]);
         assert_eq!(differing(&first, &mixed[1..]), []);
+        // Whatever else is done meanwhile leaves the certificates of the other as they are.
+        let (seen, names) = (observed(&mixed), ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap()));
+        let mut material = Material {
+            run: String::new(),
+            ca_certificate: Some(first.certificate.clone()),
+            elsewhere: None,
+            leaves: BTreeMap::new(),
+            certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
+            replication: None,
+        };
+        let due = |material: &Material| {
+            material.certificates_to_replace.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        for name in &names {
+            // There is no other one.
+            keep_its(&topology, &seen, &mut material, name);
+        }
+        assert_eq!(due(&material), ["a", "b", "c"]);
+        let two = observed(&[("a", Some(&second)), ("b", Some(&first)), ("c", Some(&second))]);
+        let mut of_reseed = material.clone();
+        keep_its(&topology, &two, &mut of_reseed, &names[1]);
+        assert_eq!(due(&of_reseed), ["a", "b", "c"]);
+        keep_its(&topology, &two, &mut of_reseed, &names[2]);
+        assert_eq!(due(&of_reseed), ["a", "b"]);
+        keep_others(&topology, &seen, &mut material);
+        assert_eq!(due(&material), ["b", "c"]);
     }
 }

@@ -51,8 +51,10 @@ use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
 use crate::plan::survey::Survey;
-use crate::plan::survey::survey;
+use crate::plan::survey::Unsaid;
+use crate::plan::survey::survey_of;
 use crate::plan::tablespaces;
+use crate::plan::trust;
 use crate::render::hba::roles;
 
 /// What the operator consented to beyond the ordinary question.
@@ -82,14 +84,21 @@ pub fn plan_bootstrap(
     if !unfinished.is_empty() {
         return Err(unfinished);
     }
-    let Survey { servers, primary, mut refusals, mut notes } = survey(topology, observation);
+    // Nobody re-seeds a server without the CA's key, and whoever has lost that cannot have it re-seeded before.
+    let passed_over = if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() };
+    let is_concerned = |name: &ServerName| !passed_over.contains(&name);
+    let Survey { servers, primary, mut refusals, mut notes } =
+        survey_of(topology, observation, Unsaid::default(), is_concerned);
+    notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
     let Some(primary) = primary else { return Err(refusals) };
     let links = topology.links(&primary);
     let served = servers
         .get(&primary)
         .and_then(|seen| Some(seen.instance?.settings.get("synchronous_standby_names")?.setting.clone()))
         .unwrap_or_default();
-    let final_names = topology.synchronous(&primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let wished = || topology.synchronous(&primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
+    // Who commits are to wait for may be one that is passed over: that stays as it is.
+    let final_names = if passed_over.is_empty() { wished() } else { served.clone() };
     // Turning on comes last, after the proof; turning off comes at once (hazard 49).
     let first_names = if final_names.is_empty() { String::new() } else { served };
 
@@ -137,8 +146,9 @@ pub fn plan_bootstrap(
             refusals.extend(service::barred(*seen));
         }
         let behind = pooler::behind(topology, *seen, &install);
-        decided.insert(name, Decided { seen: *seen, wanted, install, change, behind });
+        decided.insert(name, Decided { seen: *seen, wanted, install, change, trust: None, behind });
     }
+    trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
     if !consent.new_authority {
         refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
@@ -198,6 +208,7 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn list(&self) -> PlanBuilder {
         let mut plan = PlanBuilder::default();
+        trust::steps(&mut plan, self.decided);
         let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
         for (name, server) in self.in_order() {
             if let Some(step) = guard::reload_units(server.seen, &server.install) {
@@ -350,7 +361,8 @@ impl Steps<'_> {
 
     /// One step for all slots that an upstream lacks.
     fn create_slots(&self, upstream: Seen<'_>) -> Step {
-        let links = self.links.iter().filter(|link| link.upstream == upstream.server.name && !self.has_slot(link));
+        let is_made = |link: &&Link| link.upstream == upstream.server.name && self.decided.contains_key(&link.standby);
+        let links = self.links.iter().filter(is_made).filter(|link| !self.has_slot(link));
         slots::create(upstream, links.map(|link| &link.standby))
     }
 

@@ -38,6 +38,12 @@ pub fn guard_conninfo(topology: &Topology, layout: &Layout, peer: &Server) -> St
     conninfo(topology, layout, peer, manner)
 }
 
+/// Returns how psql logs in as a standby would, to see whether that goes through.
+pub fn dial_conninfo(topology: &Topology, layout: &Layout, peer: &Server) -> String {
+    let manner = Manner { application_name: "pgstead_dial", connect_timeout: "10", more: REPLICATES };
+    conninfo(topology, layout, peer, manner)
+}
+
 /// Returns how `pg_rewind` reaches its source, which must accept writes, as a role that may do no more than that needs
 /// (hazard 75). It proves itself by its certificate, whatever replication does.
 pub fn rewind_conninfo(topology: &Topology, standby: &Server, layout: &Layout, source: &Server) -> String {

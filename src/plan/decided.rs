@@ -40,6 +40,8 @@ pub(super) struct Decided<'a> {
     pub(super) wanted: Wanted,
     pub(super) install: Vec<Entry>,
     pub(super) change: Change,
+    /// What has to be there and read before any server gets a certificate of a CA that is new here; none where nothing has.
+    pub(super) trust: Option<Vec<Entry>>,
     /// What makes others than the instance read what was installed.
     pub(super) behind: Option<Argv>,
 }

@@ -164,7 +164,7 @@ fn debian_cluster(home: &str, group: &str, configuration: Configuration) -> Vec<
 
 /// Returns the certificates that a server receives in this run, in a directory of their own behind one link, so that
 /// certificate and key always change together (hazard 77).
-fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> {
+pub(super) fn certificates(seen: Seen<'_>, material: &Material, group: &str) -> Vec<Entry> {
     let name = &seen.server.name;
     let (Some(leaf), true) = (material.leaves.get(name), material.certificates_to_replace.contains_key(name)) else {
         return Vec::new();
@@ -207,6 +207,12 @@ fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> 
         }
     }
     Some(bundle)
+}
+
+/// Says whether a bundle of CA certificates holds one.
+pub(super) fn trusts(bundle: &str, certificate: &str) -> bool {
+    let certificate = certificate.trim();
+    !certificate.is_empty() && bundle.contains(certificate)
 }
 
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";

@@ -36,6 +36,7 @@ pub mod pooler;
 pub mod rendering;
 pub mod reseed;
 pub mod rewind;
+pub mod rotate;
 pub mod scripts;
 pub mod seed;
 pub mod service;
@@ -45,6 +46,7 @@ pub mod step;
 pub mod survey;
 pub mod switchover;
 pub mod tablespaces;
+pub mod trust;
 pub mod unasked;
 
 use serde::Serialize;
@@ -115,6 +117,7 @@ impl Plan {
                 | Action::Drain { .. }
                 | Action::Promote(_)
                 | Action::ProveLinks { .. }
+                | Action::ProveServed { .. }
                 | Action::Hook(_) => false,
             };
             planned.step.server.as_ref() == Some(server) || touches_another
@@ -131,6 +134,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct PlanBuilder {
     steps: Vec<PlannedStep>,
+    first: Vec<StepId>,
 }
 
 impl PlanBuilder {
@@ -138,10 +142,18 @@ impl PlanBuilder {
     pub fn add(&mut self, step: Step, after: impl IntoIterator<Item = StepId>) -> StepId {
         let id = StepId(self.steps.len() as u32 + 1);
         let mut after: Vec<StepId> = after.into_iter().collect();
+        if after.is_empty() {
+            after.clone_from(&self.first);
+        }
         after.sort_unstable();
         after.dedup();
         self.steps.push(PlannedStep { id, after, step });
         id
+    }
+
+    /// Lets every later step wait for some, be it through another.
+    pub fn first_of_all(&mut self, steps: Vec<StepId>) {
+        self.first = steps;
     }
 
     /// Returns the numbers of all steps so far.

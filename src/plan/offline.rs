@@ -43,6 +43,7 @@ fn presume_server(server: &Server, layout: Observed<Layout>) -> ServerObservatio
             clock_error_ms: 0,
             os_user_exists: true,
             sudo_refused: None,
+            sudo_as_instance: None,
         },
         layout,
         other_installations: Vec::new(),

@@ -84,12 +84,13 @@ impl Missing {
             sql = sql
                 .text("CREATE SCHEMA IF NOT EXISTS pgstead;\n")
                 .text("CREATE TABLE IF NOT EXISTS pgstead.canary (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, nonce text NOT NULL,\n")
-                .text("  written_at timestamptz NOT NULL DEFAULT clock_timestamp());\n")
-                .text("GRANT USAGE ON SCHEMA pgstead TO ")
-                .identifier(roles::OPERATOR)
-                .text(";\nGRANT SELECT, INSERT, DELETE ON pgstead.canary TO ")
-                .identifier(roles::OPERATOR)
-                .text(";\n");
+                .text("  written_at timestamptz NOT NULL DEFAULT clock_timestamp());\n");
+        }
+        let concerns_operator = |all: &[&str]| all.contains(&roles::OPERATOR);
+        if self.canary || concerns_operator(&self.roles) || concerns_operator(&self.grants) {
+            let to = |sql: Sql| sql.identifier(roles::OPERATOR).text(";\n");
+            sql = to(sql.text("GRANT USAGE ON SCHEMA pgstead TO "));
+            sql = to(sql.text("GRANT SELECT, INSERT, DELETE ON pgstead.canary TO "));
         }
         if self.canary || self.canary_chain {
             sql = sql.text(CANARY_CHAIN);

@@ -55,6 +55,13 @@ pub enum Action {
         /// The links to prove.
         links: Vec<Link>,
     },
+    /// A server must show its new certificate to a connection that is opened anew.
+    ProveServed {
+        /// The server.
+        server: ServerName,
+        /// Names the certificate ([`crate::plan::Leaf::id`]).
+        id: String,
+    },
     /// A program of the operator's, on the operator's machine.
     Hook(Hook),
 }
@@ -198,7 +205,7 @@ impl Step {
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
             Action::Promote(promotion) => std::slice::from_ref(&promotion.promote),
-            Action::Drain { .. } | Action::ProveLinks { .. } | Action::Hook(_) => &[],
+            Action::Drain { .. } | Action::ProveLinks { .. } | Action::ProveServed { .. } | Action::Hook(_) => &[],
         }
     }
 }

@@ -212,6 +212,9 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
             true => format!(
                 "sudo wants a terminal there. Take that away for this login, in /etc/sudoers.d/pgstead: Defaults:{user} !requiretty"
             ),
+            false if seen.os.sudo_as_instance == Some(true) => {
+                format!("The rule for root is missing. In /etc/sudoers.d/pgstead: {user} ALL=(root) NOPASSWD: ALL")
+            }
             false => format!("Allow it, for example in /etc/sudoers.d/pgstead: {user} ALL=(ALL) NOPASSWD: ALL"),
         };
         let said = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
@@ -225,6 +228,16 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
             )
             .detail(format!("Configuration below {} and the service need root.{said}", layout.config_home()))
             .hint(hint),
+        );
+        return;
+    }
+    if seen.login.root == RootAccess::Sudo && seen.os.sudo_as_instance == Some(false) {
+        let (user, os_user) = (&seen.login.user, &layout.os_user);
+        let message = format!("server \"{name}\": user \"{user}\" may act as root by sudo, and not as \"{os_user}\"");
+        refuse(
+            Diagnostic::error(Code::NoInstanceUser, message)
+                .detail("Programs of PostgreSQL run as the instance's user, and never as root.")
+                .hint(format!("The rule for \"{os_user}\" is missing. In /etc/sudoers.d/pgstead: {user} ALL=({os_user}) NOPASSWD: ALL")),
         );
         return;
     }

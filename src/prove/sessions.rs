@@ -268,6 +268,18 @@ impl<'a, H: Host> Sessions<'a, H> {
         }
     }
 
+    /// Returns the certificate that a server serves to a connection that is opened now; PEM.
+    pub async fn served_anew(&self, name: &ServerName) -> Observed<String> {
+        let Some(tls) = &self.tls else {
+            return Observed::Unreadable("no CA of the servers is known".to_owned());
+        };
+        match (self.look(name, tls).await, tls.shown_by(name)) {
+            (Ok(()), Some(der)) => Observed::Known(pem_of(&der)),
+            (Ok(()), None) => Observed::Unreadable("the connection was opened without showing one".to_owned()),
+            (Err(diagnostic), _) => Observed::Unreadable(explain(&diagnostic)),
+        }
+    }
+
     /// Sees which certificate a server shows, without a login.
     async fn look(&self, name: &ServerName, tls: &Tls) -> Result<(), Box<Diagnostic>> {
         let (Some(door), Some(Ok(host))) = (self.doors.get(name), self.hosts.get(name)) else { return Ok(()) };

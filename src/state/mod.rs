@@ -64,6 +64,11 @@ impl StateDir {
         self.path.join(CA.certificate)
     }
 
+    /// Returns the paths of the CA's certificate and key, which need not exist.
+    pub fn authority_files(&self) -> [PathBuf; 2] {
+        [CA.certificate, CA.key].map(|name| self.path.join(name))
+    }
+
     /// Loads the secrets that are there.
     ///
     /// A key without its certificate, or a certificate without its key, counts as not there.

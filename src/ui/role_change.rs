@@ -1,6 +1,7 @@
 //! The result of a change of the primary as text. It judges nothing.
 
 use crate::apply::RunReport;
+use crate::apply::report::Downtime;
 use crate::model::name::ServerName;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::seconds;
@@ -29,8 +30,9 @@ pub fn render(report: &RunReport, view: &View, look: Look) -> String {
     let mut out = report::render_run(report, look);
     if report.failure.is_none() {
         let heading = look.paint(Style::Bold, &format!("\"{to}\" is the primary."));
-        let downtime = report.write_downtime.map_or(String::new(), |took| {
-            format!(" Nobody could write for {}; nothing was lost.", milliseconds(took.as_secs_f64() * 1000.0))
+        let downtime = report.write_downtime.map_or(String::new(), |Downtime { took, is_least }| {
+            let least = if is_least { "at least " } else { "" };
+            format!(" Nobody could write for {least}{}; nothing was lost.", milliseconds(took.as_secs_f64() * 1000.0))
         });
         out.push_str(&format!("{heading}{downtime}\n"));
         let from = from.as_ref().filter(|from| *from != to);

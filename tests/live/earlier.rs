@@ -33,5 +33,20 @@ fn what_an_earlier_version_set_up_is_told_and_brought_up() {
     let set = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'pgstead'::regrole";
     assert_eq!(lab.sql("a", set), "{event_triggers=off}");
     assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started, "a was restarted");
+
+    // Each for itself: without either of them nothing is proven any more.
+    for (lost, held) in [
+        ("USAGE ON SCHEMA pgstead", "has_schema_privilege('pgstead', 'pgstead', 'usage')"),
+        ("DELETE ON pgstead.canary", "has_table_privilege('pgstead', 'pgstead.canary', 'delete')"),
+    ] {
+        lab.sql("a", &format!("REVOKE {lost} FROM pgstead"));
+        assert_eq!(lab.sql("a", &format!("SELECT {held}")), "f", "{lost}");
+        let check = lab.pgstead(&["check", "--format", "json"]);
+        assert!(check.codes().contains(&"role-outdated".to_owned()), "{lost}: {check}");
+        let ran = lab.bootstrap();
+        assert!(ran.stdout.contains("grant what is missing to pgstead"), "{lost}: {ran}");
+        assert_eq!(lab.sql("a", &format!("SELECT {held}")), "t", "{lost}");
+    }
+    assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started, "a was restarted");
     lab.settled();
 }

@@ -155,8 +155,6 @@ fn is_lost_as_told(lab: &Scenario, acknowledged: &[u64], ran: &Value) {
     }
 }
 
-/// What commits waited for is on the successor: no acknowledged row is lost (hazard 51). A commit that was still waiting when the
-/// primary died is in its WAL alone, and cannot be told from one that did not wait.
 /// A failover whose proof fails behind the promotion is not called done by the next run, as long as the cause is there.
 #[test]
 fn a_proof_that_failed_is_made_again() {
@@ -175,6 +173,8 @@ fn a_proof_that_failed_is_made_again() {
     assert_eq!(last.json()["changed"], false, "{last}");
 }
 
+/// What commits waited for is on the successor: no acknowledged row is lost (hazard 51). A commit that was still waiting when the
+/// primary died is in its WAL alone, and cannot be told from one that did not wait.
 #[test]
 fn what_commits_waited_for_is_not_lost() {
     let release = Release::Bookworm;

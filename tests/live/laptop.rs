@@ -24,12 +24,12 @@ use crate::switchover::is_primary;
 const SOON: Duration = Duration::from_secs(60);
 
 /// The operator changes the laptop: what the first one had is not there.
-fn another_laptop(lab: &Scenario) {
+pub(crate) fn another_laptop(lab: &Scenario) {
     std::fs::rename(lab.state(), lab.state().with_extension("laptop1")).unwrap();
 }
 
 /// The first laptop is back.
-fn first_laptop(lab: &Scenario) {
+pub(crate) fn first_laptop(lab: &Scenario) {
     let _ = std::fs::remove_dir_all(lab.state());
     std::fs::rename(lab.state().with_extension("laptop1"), lab.state()).unwrap();
 }
@@ -50,13 +50,13 @@ fn steps_begun(lab: &Scenario, host: &str) -> usize {
 }
 
 /// Everything that a host has of certificates and keys, and what it trusts, by fingerprint.
-fn certificates(lab: &Scenario, host: &str) -> String {
+pub(crate) fn certificates(lab: &Scenario, host: &str) -> String {
     const LOOK: &str = "cd /var/lib/pgstead/lab/*/ && sha256sum ca.crt tls/server.crt tls/server.key tls/client.crt tls/client.key && readlink tls";
     lab.run(host, &["sh", "-c", LOOK])
 }
 
 /// The certificate that an instance serves, seen by another program.
-fn served(lab: &Scenario, host: &str) -> String {
+pub(crate) fn served(lab: &Scenario, host: &str) -> String {
     let look = format!(
         "openssl s_client -starttls postgres -connect 127.0.0.1:{} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256",
         lab.port
@@ -202,7 +202,7 @@ fn replaced(release: Release) {
 }
 
 /// Gives a server certificates of a CA, made at some time, and lets its instance serve them.
-fn install(lab: &Scenario, name: &str, authority: &Authority, at: Timestamp) {
+pub(crate) fn install(lab: &Scenario, name: &str, authority: &Authority, at: Timestamp) {
     let server: ServerName = name.parse().unwrap();
     let address = Address::Ip(lab.host(name).address().into());
     let of_server = authority.issue_server(&server, &[address], at).unwrap();

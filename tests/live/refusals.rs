@@ -92,6 +92,20 @@ fn login_without_root(lab: &mut Scenario) {
     lab.edit(|inventory| inventory["ssh"]["user"] = "guest".into());
     let everywhere = ["a", "b", "c"].map(|server| ("no-root", server));
     refused(lab, "no sudo", BOOTSTRAP, 5, &everywhere);
+    // Rules that are half of what is needed: the other half is named.
+    const SET: &str =
+        "printf 'guest ALL=(%s) NOPASSWD: ALL\\n' \"$1\" >/etc/sudoers.d/guest && chmod 0440 /etc/sudoers.d/guest";
+    for (has, code, lacks) in [("root", "no-instance-user", "postgres"), ("postgres", "no-root", "root")] {
+        for server in ["a", "b", "c"] {
+            lab.run(server, &["sh", "-c", SET, "sh", has]);
+        }
+        let half = ["a", "b", "c"].map(|server| (code, server));
+        let ran = refused(lab, &format!("sudo as {has} alone"), BOOTSTRAP, 5, &half);
+        assert!(ran.stdout.contains(&format!("guest ALL=({lacks}) NOPASSWD: ALL")), "{ran}");
+    }
+    for server in ["a", "b", "c"] {
+        lab.run(server, &["rm", "/etc/sudoers.d/guest"]);
+    }
     lab.edit(|inventory| inventory["ssh"]["user"] = "root".into());
 }
 

@@ -169,6 +169,7 @@ pub(crate) fn hand_over(lab: &Scenario, from: &str, to: &str) -> Value {
     let json = ran.json();
     assert_eq!((&json["from"], &json["to"], &json["lost_lsn_bytes"]), (&json!(from), &json!(to), &json!(0)), "{ran}");
     assert!(json["write_downtime_ms"].as_f64().unwrap() > 1.0, "{ran}");
+    assert_eq!(json["write_downtime_is_least"], false, "{ran}");
     json
 }
 

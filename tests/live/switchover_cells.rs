@@ -205,6 +205,7 @@ fn other_host_key(scene: &Scene) {
 /// A run that died in between holds the servers for a minute, against everybody but its own operator.
 fn another_run(scene: &Scene) {
     scene.killed_at("stopped");
+    let since = Instant::now();
     let other = scene.lab.path().with_file_name("other-state");
     let state = scene.lab.state();
     let copied = std::process::Command::new("cp").arg("-r").arg(state.parent().unwrap()).arg(&other).status();
@@ -213,7 +214,11 @@ fn another_run(scene: &Scene) {
     ended(scene.lab.pgstead(&[TO_B, &elsewhere].concat()), 9, "locked");
     ended(scene.lab.pgstead(&[ABORT, &elsewhere].concat()), 9, "locked");
     std::fs::remove_dir_all(&other).unwrap();
-    scene.run().expect(0);
+    // Nobody could write since then, and the run that ends that says so.
+    let least = since.elapsed();
+    let ran = scene.run().expect(0).json();
+    assert!(ran["write_downtime_ms"].as_f64().unwrap() > least.as_secs_f64() * 1000.0, "{least:?}: {ran}");
+    assert_eq!(ran["write_downtime_is_least"], true, "{ran}");
 }
 
 /// It left no shutdown checkpoint, so that nobody knows where its WAL ends: it is the primary again.

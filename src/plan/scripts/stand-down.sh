@@ -1,7 +1,8 @@
 # stand-down DATA CONTROLDATA SECONDS: shuts the primary in DATA down as fast mode does, and says what its control file says then:
 # the shutdown checkpoint is what its successor must have (hazard 62). Never in immediate mode, which writes no such checkpoint
-# (hazard 63). Where nothing runs it only says it. The signal goes to the postmaster itself: pg_ctl and the programs of the units
-# look ten times a second whether it has ended, and nobody can write meanwhile.
+# (hazard 63). Where nothing runs it only says it, and when that checkpoint was written: nobody could write since, at the latest.
+# The signal goes to the postmaster itself: pg_ctl and the programs of the units look ten times a second whether it has ended, and
+# nobody can write meanwhile.
 set -u
 data=$1 controldata=$2 seconds=$3
 pid=none
@@ -18,6 +19,9 @@ if [ "/proc/$pid/cwd" -ef "$data" ]; then
     for child in $(cat "/proc/$pid/task/$pid/children"); do tr '\0' ' ' <"/proc/$child/cmdline"; echo; done
     exit 75
   done >&2
+  echo "stopped in $(($(date +%s%3N) - begun)) ms"
+else
+  written=$(stat -c %.3Y "$data/global/pg_control") || exit 1
+  echo "stopped $((begun - ${written%.*}${written#*.})) ms ago"
 fi
-echo "stopped in $(($(date +%s%3N) - begun)) ms"
 LC_ALL=C exec "$controldata" -D "$data"

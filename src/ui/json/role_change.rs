@@ -19,6 +19,8 @@ pub struct RoleChangeDocument<'a> {
     to: &'a ServerName,
     /// Milliseconds for which nobody could write; null where this run has not handed over.
     write_downtime_ms: Option<f64>,
+    /// Whether it was at least that long: an earlier run has shut the former primary down.
+    write_downtime_is_least: bool,
     /// Bytes of WAL that the new primary lacks: 0 where it had the shutdown checkpoint; null where this run has promoted nobody,
     /// and where nobody can tell.
     lost_lsn_bytes: Option<u64>,
@@ -27,12 +29,13 @@ pub struct RoleChangeDocument<'a> {
 impl<'a> RoleChangeDocument<'a> {
     /// Makes the document.
     pub fn new(report: &'a RunReport, view: &'a View) -> Self {
-        let write_downtime_ms = report.write_downtime.map(|took| took.as_secs_f64() * 1000.0);
+        let write_downtime_ms = report.write_downtime.map(|downtime| downtime.took.as_secs_f64() * 1000.0);
         Self {
             run: RunDocument::new(report),
             from: view.from.as_ref(),
             to: &view.to,
             write_downtime_ms,
+            write_downtime_is_least: report.write_downtime.is_some_and(|downtime| downtime.is_least),
             lost_lsn_bytes: match &view.lost {
                 Some(lost) => lost.bytes(),
                 None => write_downtime_ms.map(|_| 0),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Moment;
 use crate::event::Event;
+use crate::event::StepOutcome;
 use crate::model::name::ServerName;
 use crate::model::quantity::bytes;
 use crate::model::quantity::count;
@@ -128,12 +129,15 @@ impl Plain {
                     &self.look.paint(Style::Warn, &format!("warning: {}", one_line(text))),
                 )
             }
-            Event::StepFinished { id, ok, seconds: took } => {
+            Event::StepFinished { id, outcome, seconds: took } => {
                 let Some(running) = self.running.remove(id) else { return String::new() };
-                let end = if *ok {
-                    seconds(*took)
-                } else {
-                    self.look.paint(Style::Bad, &format!("failed after {}", seconds(*took)))
+                let end = match outcome {
+                    StepOutcome::Done => seconds(*took),
+                    StepOutcome::Failed => self.look.paint(Style::Bad, &format!("failed after {}", seconds(*took))),
+                    StepOutcome::GoesOn => {
+                        let text = format!("goes on there; not waited for after {}", seconds(*took));
+                        self.look.paint(Style::Warn, &text)
+                    }
                 };
                 self.line(
                     moment,
@@ -219,7 +223,7 @@ mod tests {
             (3, step(1, "make roles", Some("a"))),
             (3, step(2, "take base backup from \"a\"", Some("b-2"))),
             (3, step(3, "prove every link", None)),
-            (3, Event::StepFinished { id: 1, ok: true, seconds: 0.04 }),
+            (3, Event::StepFinished { id: 1, outcome: StepOutcome::Done, seconds: 0.04 }),
             (4, progress(1 << 20)),
             (14, progress(1 << 29)),
             (15, progress(1 << 29)),
@@ -227,8 +231,10 @@ mod tests {
             (17, stalled("10")),
             (18, stalled("11")),
             (28, stalled("21")),
-            (17, Event::StepFinished { id: 3, ok: false, seconds: 14.0 }),
-            (40, Event::StepFinished { id: 2, ok: true, seconds: 37.25 }),
+            (17, Event::StepFinished { id: 3, outcome: StepOutcome::Failed, seconds: 14.0 }),
+            (40, Event::StepFinished { id: 2, outcome: StepOutcome::Done, seconds: 37.25 }),
+            (40, step(4, "take base backup from \"a\"", Some("a"))),
+            (42, Event::StepFinished { id: 4, outcome: StepOutcome::GoesOn, seconds: 2.0 }),
         ]
     }
 

@@ -1,0 +1,114 @@
+//! `rotate`: servers get new certificates, each proven before the next is touched.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use clap::Subcommand;
+
+use super::exit::Exit;
+use super::globals::Globals;
+use super::inventory;
+use super::plan::tell_plan;
+use super::runner;
+use super::runner::Operation;
+use super::runner::Proposal;
+use super::runner::Told;
+use super::session::Session;
+use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
+use crate::model::name::ServerName;
+use crate::plan::Plan;
+use crate::plan::authority::Keys;
+use crate::plan::reseed;
+use crate::plan::rotate;
+use crate::ui::Ui;
+use crate::ui::ask::Gravity;
+use crate::ui::ask::Question;
+use crate::ui::json::RunDocument;
+use crate::ui::plan::PlanView;
+use crate::ui::report;
+
+/// Give servers new certificates, and prove that they are served
+///
+/// One server after the other, the primary last. Certificate and key change in one rename; the instance reads them by a reload, and
+/// no session ends. Then a connection that is opened anew must be shown the new certificate, and the server and every other must log
+/// in to each other anew, before the next server is touched.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead rotate certificates            all servers, after showing the plan and asking
+  pgstead rotate certificates b c        these alone
+  pgstead rotate certificates --dry-run  show the plan alone")]
+pub(super) struct RotateArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Certificates(CertificatesArgs),
+}
+
+/// Issue new certificates for servers, by the CA that this machine holds
+///
+/// They replace those of the server and its client certificate, however long these are valid still. The CA stays. A run that was
+/// interrupted is finished by the same command, which issues new ones once more.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  pgstead rotate certificates            all servers, after showing the plan and asking
+  pgstead rotate certificates b c        these alone
+  pgstead rotate certificates --dry-run  show the plan alone")]
+struct CertificatesArgs {
+    /// The servers; all of them where none is named
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(globals: &Globals, args: &RotateArgs, ui: &Ui) -> Result<Exit, Failure> {
+    let What::Certificates(args) = &args.what;
+    let inventory = inventory::load(globals, ui)?;
+    let refused = |diagnostic: Box<_>| Failure::one(FailureKind::Refused, *diagnostic);
+    let named = args.servers.iter().map(|word| reseed::find(&inventory.topology, word).cloned().map_err(refused));
+    let rotation = Rotation { servers: named.collect::<Result<_, _>>()?, is_dry_run: args.dry_run };
+    Ok(runner::run(&rotation, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
+}
+
+/// Servers get new certificates; all of them where none is named.
+struct Rotation {
+    servers: BTreeSet<ServerName>,
+    is_dry_run: bool,
+}
+
+impl Operation for Rotation {
+    const NAME: &'static str = "rotate";
+    type Facts = usize;
+
+    fn is_dry_run(&self) -> bool {
+        self.is_dry_run
+    }
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<usize>, Failure> {
+        let topology = &session.inventory.topology;
+        let servers = match self.servers.is_empty() {
+            true => rotate::all(topology, &session.observation),
+            false => self.servers.clone(),
+        };
+        let material = session.material_for(keys, &servers)?;
+        let plan = rotate::plan_rotation(topology, &session.observation, &material, &servers);
+        Ok(Proposal { plan: plan.map_err(runner::refused), facts: servers.len(), run: material.run })
+    }
+
+    fn question(&self, plan: &Plan, n_servers: &usize) -> Question {
+        let servers = if *n_servers == 1 { "server" } else { "servers" };
+        Question { gravity: Gravity::of(plan), change: format!("Give {n_servers} {servers} new certificates") }
+    }
+}
+
+fn tell(view: &PlanView<'_>, told: &Told<usize>, ui: &Ui) -> Result<(), Failure> {
+    match &told.report {
+        None => tell_plan(view, ui),
+        Some(report) => ui.answer(|look| report::render_run(report, look), || RunDocument::new(report)).map(drop),
+    }
+}
