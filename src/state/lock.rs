@@ -55,6 +55,9 @@ pub struct RunLock {
 /// How long a lock may seem held only because [`holder`] is asking, over and over.
 const ASKERS_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is tried at least in that time: on a machine with no processor to spare one try may take as long.
+const TRIES_MIN: u32 = 1000;
+
 impl RunLock {
     pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, StateError> {
         let failed = |source| StateError::Lock { path: path.to_owned(), source };
@@ -78,7 +81,9 @@ impl Drop for RunLock {
 /// for another run: where a shared lock can be had, no run holds it.
 fn try_exclusive(file: &File) -> io::Result<bool> {
     let deadline = Instant::now() + ASKERS_MAX;
-    while Instant::now() < deadline {
+    let mut tries = 0;
+    while tries < TRIES_MIN || Instant::now() < deadline {
+        tries += 1;
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::WouldBlock) => {}
