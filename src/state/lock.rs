@@ -52,7 +52,7 @@ pub struct RunLock {
     file: File,
 }
 
-/// How long a lock may seem held only because [`holder`] is asking, over and over.
+/// How long a lock may seem held by nobody: because [`holder`] is asking, over and over, or because it is being let go of.
 const ASKERS_MAX: Duration = Duration::from_secs(5);
 
 /// How often it is tried at least in that time: on a machine with no processor to spare one try may take as long.
@@ -62,7 +62,7 @@ impl RunLock {
     pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, StateError> {
         let failed = |source| StateError::Lock { path: path.to_owned(), source };
         let mut file = open(path).map_err(failed)?;
-        if !try_exclusive(&file).map_err(failed)? {
+        if !try_exclusive(&mut file).map_err(failed)? {
             return Err(StateError::Locked { path: path.to_owned(), holder: content(&mut file) });
         }
         let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
@@ -79,7 +79,10 @@ impl Drop for RunLock {
 
 /// Takes the lock where no run holds it. Whoever only asks has a shared lock for a moment, which a run must not mistake
 /// for another run: where a shared lock can be had, no run holds it.
-fn try_exclusive(file: &File) -> io::Result<bool> {
+///
+/// A run that holds it has written who it is. Where nothing is written the lock is just being taken, or was just let go of and is
+/// still open in a program that its run has started and that has not begun yet.
+fn try_exclusive(file: &mut File) -> io::Result<bool> {
     let deadline = Instant::now() + ASKERS_MAX;
     let mut tries = 0;
     while tries < TRIES_MIN || Instant::now() < deadline {
@@ -91,7 +94,8 @@ fn try_exclusive(file: &File) -> io::Result<bool> {
         }
         match file.try_lock_shared() {
             Ok(()) => file.unlock()?,
-            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::WouldBlock) if content(file).is_some() => return Ok(false),
+            Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(source)) => return Err(source),
         }
         std::thread::yield_now();
@@ -120,6 +124,6 @@ fn open(path: &Path) -> io::Result<File> {
 
 fn content(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
     serde_json::from_str(&text).ok()
 }
