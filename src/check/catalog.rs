@@ -106,6 +106,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("recovery-target", "L14"),
     ("reload-pending", "L13"),
     ("replay-paused", "L9"),
+    ("reply-unknown", "L6"),
     ("restart-pending", "L13"),
     ("role-file", "L14"),
     ("role-outdated", "L13"),

@@ -55,6 +55,7 @@ const LOOKS: &[&str] = &[
     "dial-unknown",
     "no-primary",
     "no-primary-seen",
+    "reply-unknown",
     "standby-not-seen",
     "upstream-not-seen",
 ];
