@@ -13,6 +13,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/places.rs"]
+mod places;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -339,7 +342,11 @@ fn run(case: &Value) -> String {
             if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
-    let asked = closer_looks(&topology, &observation);
+    let mut asked = closer_looks(&topology, &observation);
+    if !observation.places.is_empty() {
+        asked += &places::asked(&topology, &observation);
+    }
+    let observation = places::looked_at(&topology, observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
             None => show(&plan),

@@ -43,6 +43,7 @@ use crate::plan::Material;
 use crate::plan::authority;
 use crate::plan::authority::Keys;
 use crate::plan::authority::Standing;
+use crate::plan::elsewhere;
 use crate::plan::failover;
 use crate::plan::failover::Parting;
 use crate::plan::history;
@@ -188,6 +189,15 @@ impl<'a> Session<'a> {
         let questions = history::questions(&self.inventory.topology, &self.observation);
         if !questions.is_empty() {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
+        }
+    }
+
+    /// Looks at what servers must have themselves: one more round trip, to just the servers concerned.
+    pub(super) async fn look_elsewhere(&mut self) {
+        let inquiries = elsewhere::questions(&self.inventory.topology, &self.observation);
+        if !inquiries.is_empty() {
+            let topology = &self.inventory.topology;
+            observe::places::look(topology, inquiries, &self.hosts, &mut self.observation).await;
         }
     }
 

@@ -3,11 +3,13 @@
 //! Judges only; which files change is for `kept`, whose data it is for `ownership`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::parameter::is_same_value;
@@ -19,13 +21,10 @@ use crate::plan::brought;
 use crate::plan::desired::Wanted;
 use crate::plan::files::Entry;
 use crate::plan::kept;
+use crate::plan::parameters;
 use crate::plan::survey::Seen;
 use crate::render::hba::roles;
 use crate::render::postgresql_conf::parse_settings;
-
-/// Parameters that name libraries which a server loads; a standby without one does not start (hazard 14).
-const LIBRARY_PARAMETERS: [&str; 3] =
-    ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];
 
 /// Returns why a primary cannot be adopted as it is.
 pub fn refusals(
@@ -41,10 +40,9 @@ pub fn refusals(
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
+    refusals.extend(revocation(topology, primary, instance));
     refusals.extend(not_in_force(primary));
     for standby in servers.values().filter(|seen| seen.data.is_none()) {
-        refusals
-            .extend(missing_libraries(instance, *standby).map(|diagnostic| diagnostic.server(&standby.server.name)));
         let slot = standby.server.name.slot_name();
         if instance.slots.get(&slot).is_some_and(|row| row.active || row.slot_type != "physical") {
             refusals.push(
@@ -171,7 +169,7 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
             );
         }
     }
-    let below = |path: &str, home: &str| path.strip_prefix(home).is_some_and(|rest| rest.starts_with('/'));
+    let below = |path: &str, home: &str| Path::new(path).starts_with(home);
     for path in instance.included_files.keys() {
         if !below(path, layout.config_home()) && !below(path, &layout.data_directory) {
             refusals.push(
@@ -185,6 +183,22 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         }
     }
     refusals
+}
+
+/// A list of revoked certificates: an instance that has one lets in no certificate of a CA that has none there, and the topology's CA
+/// is its own.
+fn revocation(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
+    let wished = parameters::of_inventory(topology, primary.server);
+    let of_files = |parameter: &&str| {
+        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(parameter))?;
+        (!set.setting.is_empty() && !wished.contains_key(*parameter)).then_some(set)
+    };
+    let refusal = |set: &FileSetting| {
+        Diagnostic::error("crl-of-others", format!("{} names {}", set.name, set.setting))
+            .detail(format!("{} has it. An instance with such a list refuses every certificate of a CA that has none in it: those of pgstead, which the topology's CA issues, among them.", brought::place(set)))
+            .hint("Take it out of that file, then: SELECT pg_reload_conf(); A list that the topology's CA signed belongs into the inventory: postgres.parameters.")
+    };
+    ["ssl_crl_file", "ssl_crl_dir"].iter().filter_map(of_files).map(refusal).collect()
 }
 
 /// Edits that the instance has not read: the reload of an adoption would put them into force.
@@ -252,28 +266,6 @@ fn served<'a>(primary: Seen<'_>, instance: &'a Instance) -> Option<&'a str> {
     let file = instance.settings.get("ssl_cert_file")?;
     (file.setting != primary.layout.own("tls/server.crt")).then_some(())?;
     instance.certificate.as_deref()
-}
-
-/// Libraries that the primary loads and a new standby does not have.
-fn missing_libraries(instance: &Instance, standby: Seen<'_>) -> impl Iterator<Item = Diagnostic> {
-    let installed = standby.seen.libraries.known();
-    let values =
-        LIBRARY_PARAMETERS.iter().filter_map(|parameter| Some((*parameter, instance.settings.get(*parameter)?)));
-    let wanted = values.flat_map(|(parameter, setting)| {
-        let names =
-            setting.setting.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty());
-        names.map(move |name| (parameter, name)).collect::<Vec<_>>()
-    });
-    let name = &standby.server.name;
-    wanted.filter_map(move |(parameter, library)| {
-        let base = library.rsplit('/').next().unwrap_or(library).trim_end_matches(".so");
-        let has = installed?.iter().any(|installed| installed == base);
-        (!has).then(|| {
-            Diagnostic::error("library-missing", format!("server \"{name}\": library \"{library}\" is not installed"))
-                .detail(format!("The primary loads it ({parameter}); a standby without it does not start."))
-                .hint("Install the package that the primary has it from.")
-        })
-    })
 }
 
 /// Returns what the operator should know about an adoption that is not refused.

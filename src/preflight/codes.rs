@@ -78,7 +78,6 @@ pub const CODES: &[&str] = &[
     "synchronous-commit-overridden",
     "tablespace-not-empty",
     "tablespace-undeclared",
-    "tablespace-unreadable",
     "time-not-synchronised",
     "time-zone-differs",
     "transparent-huge-pages",
