@@ -18,6 +18,7 @@ use crate::model::topology::Authentication;
 use crate::model::topology::Topology;
 use crate::pki;
 use crate::plan::brought;
+use crate::plan::decided::Direction;
 use crate::plan::desired::Wanted;
 use crate::plan::files::Entry;
 use crate::plan::kept;
@@ -36,7 +37,6 @@ pub fn refusals(
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
     let mut refusals = overridden(topology, primary, wanted);
-    refusals.extend(needed_by_standbys(primary, instance, &our_settings(primary, wanted)));
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
@@ -107,25 +107,34 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
     refusals
 }
 
-/// What a standby must have at least as much of as its primary, and gets from no file: it would not start (hazard 30).
-fn needed_by_standbys(primary: Seen<'_>, instance: &Instance, ours: &BTreeMap<String, String>) -> Vec<Diagnostic> {
-    let name = &primary.server.name;
-    let of_files = |parameter: &str| {
-        let set = instance.file_settings.iter().rfind(|setting| setting.name == parameter);
-        set.map(|setting| setting.setting.as_str()).or_else(|| instance.settings.get(parameter)?.boot.as_deref())
-    };
+/// What a standby must have at least as much of as its primary, and would get less of from the files: it would not start (hazard 30).
+pub fn needed_by_standbys(primary: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
+    let Some(instance) = primary.instance else { return Vec::new() };
+    let (name, ours) = (&primary.server.name, our_settings(primary, wanted));
     let judge = |parameter: &&str| {
-        let setting = instance.settings.get(*parameter).filter(|setting| setting.source == "command line")?;
+        let setting = instance.settings.get(*parameter)?;
+        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(parameter));
+        let has = set.map(|set| set.setting.as_str()).or(setting.boot.as_deref());
         let number = |text: &str| text.trim().parse::<u64>().ok();
-        let has = of_files(parameter).and_then(number);
-        let is_enough = has.zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
-        (!is_enough && !ours.contains_key(*parameter)).then(|| {
+        let is_enough = has.and_then(number).zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
+        if is_enough || ours.contains_key(*parameter) {
+            return None;
+        }
+        let has = has.unwrap_or("another value");
+        if setting.source == "command line" {
             let message = format!("server \"{name}\": {parameter} was set on the command line of the instance");
-            Diagnostic::error("setting-on-command-line", message)
+            return Some(Diagnostic::error("setting-on-command-line", message)
                 .server(name)
-                .detail(format!("It has {}; a standby must have at least as many, and would get {} from the files: it would not start.", setting.setting, has.map_or_else(|| "another value".to_owned(), |has| has.to_string())))
-                .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run.")
-        })
+                .detail(format!("It has {}; a standby must have at least as many, and would get {has} from the files: it would not start.", setting.setting))
+                .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run."));
+        }
+        // What no file sets comes from elsewhere, such as the environment, and no value of it waits for anything.
+        let set = set?;
+        let message = format!("server \"{name}\": {parameter} was lowered and the instance not restarted since");
+        Some(Diagnostic::error("lower-setting-waits", message)
+            .server(name)
+            .detail(format!("It has {}, and {} says {has}. A standby would get {has}, must have at least as many as the primary, and would not start.", setting.setting, brought::place(set)))
+            .hint(format!("Restart the instance first, or write {} there until you do.", setting.setting)))
     };
     HOT_STANDBY_PARAMETERS.iter().filter_map(judge).collect()
 }
@@ -268,6 +277,21 @@ fn served<'a>(primary: Seen<'_>, instance: &'a Instance) -> Option<&'a str> {
     instance.certificate.as_deref()
 }
 
+/// Says which settings of the operator's wait for a restart, besides those for which one is planned.
+pub fn waiting(primary: Seen<'_>, planned: &[(String, Direction)]) -> Option<Diagnostic> {
+    let name = &primary.server.name;
+    let mut waiting = primary.state().waits_for_restart();
+    waiting.retain(|one| !planned.iter().any(|(name, _)| name == one));
+    (!waiting.is_empty()).then(|| {
+        Diagnostic::warning("restart-waits", format!("server \"{name}\": settings of its own wait for a restart"))
+            .server(name)
+            .detail(format!(
+                "They are {}. The next restart, whoever does it, puts them into force.",
+                waiting.join(", ")
+            ))
+    })
+}
+
 /// Returns what the operator should know about an adoption that is not refused.
 pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     let Some(instance) = primary.instance else { return Vec::new() };
@@ -293,16 +317,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
         );
     }
     notes.extend(brought::notes(primary, instance));
-    let waiting = primary.state().waits_for_restart();
-    if !waiting.is_empty() {
-        notes.push(
-            Diagnostic::warning("restart-waits", format!("server \"{name}\": settings of its own wait for a restart"))
-                .detail(format!(
-                    "They are {}. The next restart, whoever does it, puts them into force.",
-                    waiting.join(", ")
-                )),
-        );
-    }
+    notes.extend(waiting(primary, &[]));
     for (slot, row) in &instance.slots {
         let active = if row.active { "active" } else { "inactive" };
         notes.push(

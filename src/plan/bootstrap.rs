@@ -127,12 +127,23 @@ pub fn plan_bootstrap(
         }) {
             refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
         }
+        // Each new standby gets the files of the primary.
+        let is_copied = *name == primary && servers.values().any(|standby| standby.data.is_none());
+        if is_copied && seen.configuration == Configuration::Kept {
+            refusals.extend(adoption::needed_by_standbys(*seen, &wanted));
+        }
         if !seen.adopted
             && let Some(record) = seed::missing_record(*seen)
         {
             install.insert(install.len().saturating_sub(1), record);
         }
         let change = change::decide(seen, &install, &comparison.edited);
+        if let Change::Restart { parameters } = &change
+            && *name == primary
+            && !seen.adopted
+        {
+            notes.extend(adoption::waiting(*seen, parameters));
+        }
         if seen.instance.is_none() {
             refusals.extend(service::barred(*seen));
         }

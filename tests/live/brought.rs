@@ -217,3 +217,65 @@ fn acts_on_nobody(release: Release) {
 fn write(lab: &Scenario, host: &str, path: &str, text: &str) {
     lab.run(host, &["sh", "-c", "printf %s \"$2\" >\"$1\" && chmod 644 \"$1\"", "sh", path, text]);
 }
+
+/// What waits for a restart is the operator's: it is told, waits on, and comes into force with a restart that somebody consented to. A
+/// value that a standby could not start with is refused.
+#[test]
+fn a_setting_that_waits_for_a_restart_is_told_and_waits_on() {
+    const RELEASE: Release = Release::Bookworm;
+    const BOOTSTRAP: [&str; 4] = ["bootstrap", "--yes", "--format", "json"];
+    const CONSENTED: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
+    const WAITS: &str = "SELECT setting || ' ' || pending_restart FROM pg_settings WHERE name = 'max_connections'";
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    Existing::on_debian(&lab, RELEASE, true);
+    let alter = |value: &str| {
+        lab.sql("a", &format!("ALTER SYSTEM SET max_connections = {value}"));
+        lab.sql("a", "SELECT pg_reload_conf()");
+        lab.eventually("a", WAITS, "123 true");
+    };
+    alter("50");
+    let started = lab.sql("a", "SELECT pg_postmaster_start_time()");
+    let ran = refused(&lab, "fewer connections", &CONSENTED, 5, &[("lower-setting-waits", "a")]);
+    let detail = ran.json()["error"]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("It has 123, and /var/lib/postgresql/15/main/postgresql.auto.conf line"), "{detail}");
+    alter("200");
+    preflight_notes(&lab, "restart-waits", "max_connections");
+    // A wish of the inventory's needs a restart, and nobody consented to one.
+    let wish = |lab: &mut Scenario, value: serde_json::Value| {
+        lab.edit(|inventory| inventory["postgres"]["parameters"] = value)
+    };
+    wish(&mut lab, serde_json::json!({ "max_files_per_process": 1200 }));
+    preflight_notes(&lab, "restart-needs-consent", "max_files_per_process");
+    assert_eq!(lab.pgstead(&BOOTSTRAP).expect(5).json()["error"]["code"], "restart-needs-consent");
+    assert_eq!(lab.sql("a", WAITS), "123 true");
+    // Without that wish nothing of pgstead's needs one, whatever is allowed.
+    wish(&mut lab, serde_json::json!({}));
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0);
+    assert!(plan.json()["notes"].as_array().unwrap().iter().any(|note| note["code"] == "restart-waits"), "{plan}");
+    lab.pgstead(&CONSENTED).expect(0);
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    assert_eq!((lab.sql("a", WAITS).as_str(), lab.sql("b", WAITS).as_str()), ("123 true", "200 false"));
+    // With it, and with consent, both come into force; that is told before.
+    wish(&mut lab, serde_json::json!({ "max_files_per_process": 1200 }));
+    assert_eq!(lab.pgstead(&BOOTSTRAP).expect(5).json()["error"]["code"], "restart-needs-consent");
+    assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    preflight_notes(&lab, "restart-waits", "max_connections");
+    lab.pgstead(&CONSENTED).expect(0);
+    lab.streams("a", &["b"]);
+    assert_ne!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    assert_eq!((lab.sql("a", WAITS).as_str(), lab.sql("b", WAITS).as_str()), ("200 false", "200 false"));
+    assert_eq!(lab.sql("a", "SHOW max_files_per_process") + &lab.sql("b", "SHOW max_files_per_process"), "12001200");
+    lab.settled();
+}
+
+/// A preflight tells something of a setting, and so does a plan.
+#[track_caller]
+fn preflight_notes(lab: &Scenario, code: &str, names: &str) {
+    let ran = lab.pgstead(&["preflight", "--format", "json"]);
+    let document = ran.json();
+    let told =
+        |one: &serde_json::Value| one["code"] == code && one["detail"].as_str().unwrap_or_default().contains(names);
+    assert!(document["findings"].as_array().unwrap().iter().any(told), "{code} of {names}: {ran}");
+}
