@@ -41,7 +41,6 @@ pub const CODES: &[&str] = &[
     "memory-too-small",
     "minor-version-differs",
     "minor-version-unsafe",
-    "mount-noexec",
     "mount-read-only",
     "mounts-unreadable",
     "name-not-resolved",

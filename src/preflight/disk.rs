@@ -86,19 +86,6 @@ fn file_systems(seen: Seen<'_>) -> Vec<Diagnostic> {
             );
         }
     }
-    if let Some((at, mount)) = mount_of(seen, &layout.pgstead_directory)
-        && mount.options.split(',').any(|option| option == "noexec")
-    {
-        found.push(
-            Diagnostic::error("mount-noexec", format!("server \"{name}\": no program may run from {at}"))
-                .server(name)
-                .detail(format!(
-                    "{} holds the script that waits for the instance; it is on {} with options {}.",
-                    layout.pgstead_directory, mount.source, mount.options
-                ))
-                .hint(format!("mount -o remount,exec {at}")),
-        );
-    }
     found
 }
 
