@@ -50,6 +50,15 @@ fn lacks(release: Release) {
             SETTINGS,
         ],
     );
+    // WAL on a disk of its own, names in a file of their own, and a list of certificates that another CA revoked.
+    const ELSEWHERE: &str = "install -d -o postgres -m 700 /srv/wal; mv \"/var/lib/postgresql/$1/main/pg_wal\" /srv/wal/pg_wal\n\
+        ln -s /srv/wal/pg_wal \"/var/lib/postgresql/$1/main/pg_wal\"\n\
+        echo nobody_has_this_name >/etc/admins; echo 'host all @/etc/admins 192.0.2.1/32 reject' >>\"/etc/postgresql/$1/main/pg_hba.conf\"\n\
+        cd /etc/ssl; openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.crt -subj /CN=other -days 2 2>/dev/null\n\
+        : >index.txt; echo 01 >crlnumber; printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index.txt\\ncrlnumber=crlnumber\\ndefault_md=sha256\\ndefault_crl_days=30\\n' >other.cnf\n\
+        openssl ca -gencrl -config other.cnf -keyfile other.key -cert other.crt -out other.crl 2>/dev/null\n\
+        echo \"ssl_crl_file = '/etc/ssl/other.crl'\" >>\"/etc/postgresql/$1/main/postgresql.conf\"";
+    shell("a", ELSEWHERE);
     lab.run("a", &["systemctl", "start", &format!("postgresql@{version}-main")]);
     lab.run("a", &["install", "-d", "-o", "postgres", "/srv/space", "/srv/room"]);
     lab.sql("a", "CREATE TABLESPACE space LOCATION '/srv/space'");
@@ -62,7 +71,13 @@ fn lacks(release: Release) {
     lab.run("b", &["touch", "/srv/room", &format!("/srv/space/{left}/5/1249")]);
     lab.run("b", &["install", "-d", "-m", "755", "/srv/sockets"]);
 
-    let expected = [("library-missing", "b"), ("path-unfit", "b"), ("tablespace-taken", "b")];
+    let expected = [
+        ("crl-of-others", "a"),
+        ("included-elsewhere", "a"),
+        ("library-missing", "b"),
+        ("path-unfit", "b"),
+        ("tablespace-taken", "b"),
+    ];
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
     let told = |code: &str, words: &str| {
         let document = ran.json();
@@ -87,6 +102,12 @@ fn lacks(release: Release) {
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
 
     // The ways out that it names.
+    shell(
+        "a",
+        "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d' \"/etc/postgresql/$1/main/postgresql.conf\"",
+    );
+    lab.sql("a", "SELECT pg_reload_conf()");
+    lab.eventually("a", "SHOW ssl_crl_file", "");
     shell("b", HAVE);
     lab.run("b", &["chown", "postgres:", "/srv/sockets"]);
     lab.run("b", &["mv", &format!("/srv/space/{left}"), "/srv/space/of-before"]);
@@ -97,9 +118,11 @@ fn lacks(release: Release) {
         assert!(all.iter().any(|one| one["code"] == code && one["message"].as_str().unwrap().contains(words)), "{ran}");
     };
     says(&plan, "path-needed-on-standbys", "\"b\": krb_server_keyfile names /etc/pg.keytab, which is not there");
+    says(&plan, "wal-on-another-disk", "its pg_wal is a link to");
     lab.pgstead(&BOOTSTRAP).expect(0);
     lab.streams("a", &["b"]);
     lab.eventually("b", "SELECT answer FROM t", "42");
+    lab.run("b", &["test", "!", "-L", &format!("/var/lib/postgresql/{version}/main/pg_wal")]);
     assert_eq!(lab.sql("b", "SHOW shared_preload_libraries"), "ours");
     assert_eq!(
         lab.sql("b", "SELECT count(*) FROM pg_ls_logdir()"),
