@@ -209,6 +209,10 @@ impl<'a> Session<'a> {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
         self.observation.damage.extend(damage.map(|damage| (server.clone(), damage)));
+        if let Some(inquiry) = reseed::inquiry(&self.inventory.topology, &self.observation, server) {
+            let (topology, inquiries) = (&self.inventory.topology, BTreeMap::from([(server.clone(), inquiry)]));
+            observe::places::look(topology, inquiries, &self.hosts, &mut self.observation).await;
+        }
     }
 
     /// Reads what a switchover must compare before servers follow a new primary.

@@ -147,6 +147,24 @@ pub fn questions(topology: &Topology, observation: &Observation) -> BTreeMap<Ser
     servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(seen)?))).collect()
 }
 
+/// Returns what must be looked at before a copy of the primary takes a place where no data directory is: its tablespaces may have
+/// been left.
+pub fn of_copy(primary: Seen<'_>) -> Option<Inquiry> {
+    let questions: Vec<Question> = copied_tablespaces(primary).into_iter().map(|need| need.question).collect();
+    (!questions.is_empty()).then(|| Inquiry { questions, library_path: "$libdir".to_owned() })
+}
+
+/// Judges what was seen there.
+pub fn judge_copy(observation: &Observation, seen: Seen<'_>, primary: Seen<'_>, is_adopting: bool) -> Vec<Diagnostic> {
+    let answers = observation.places.get(&seen.server.name);
+    let judge = |need: &Need| problem(seen, need, answer(answers, need), is_adopting);
+    copied_tablespaces(primary).iter().filter_map(judge).collect()
+}
+
+fn answer<'a>(answers: Option<&'a BTreeMap<String, Observed<Place>>>, need: &Need) -> &'a Observed<Place> {
+    answers.and_then(|answers| answers.get(&need.question.key())).unwrap_or(&Observed::NotAsked)
+}
+
 fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let mut needs = tablespaces(seen, primary);
     let settings = Settings::new(topology, seen, primary);
@@ -221,21 +239,28 @@ fn is_on(value: &str) -> bool {
 /// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made.
 fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let has = primary.and_then(|primary| primary.instance).map(|instance| &instance.tablespaces);
-    let copied = has.into_iter().flatten().filter(|_| seen.data.is_none());
     let is_missing = |name: &String| has.is_none_or(|has| !has.contains_key(name));
     let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
-    let from = primary.map_or_else(String::new, |primary| format!("It has that place on \"{}\"", primary.server.name));
-    let copied = copied.map(|(name, path)| (name, path, from.clone()));
-    let made = made.map(|(name, path)| (name, path, "The inventory has it there".to_owned()));
-    let need = |(name, path, set): (&String, &String, String)| Need {
-        question: Question::Path(path.clone()),
+    let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
+    let made = made.map(|(name, path)| tablespace(name, path, "The inventory has it there".to_owned()));
+    copied.into_iter().flatten().chain(made).collect()
+}
+
+fn copied_tablespaces(primary: Seen<'_>) -> Vec<Need> {
+    let has = primary.instance.into_iter().flat_map(|instance| &instance.tablespaces);
+    has.map(|(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name)))
+        .collect()
+}
+
+fn tablespace(name: &str, path: &str, set: String) -> Need {
+    Need {
+        question: Question::Path(path.to_owned()),
         by: format!("tablespace \"{name}\""),
         set,
         why: "It must be empty of tablespaces, and the instance's user must be able to write there",
         used: Use::Tablespace,
         is_vital: true,
-    };
-    copied.chain(made).map(need).collect()
+    }
 }
 
 /// Returns the paths that a setting names, as far as they are the same on every server: what is relative lies in the data directory,
@@ -298,8 +323,7 @@ pub fn judge(
     let mut judged = Judged::default();
     let answers = observation.places.get(name);
     for need in needs(topology, seen, primary) {
-        let answer = answers.and_then(|answers| answers.get(&need.question.key())).unwrap_or(&Observed::NotAsked);
-        let Some(problem) = problem(seen, &need, answer, is_adopting) else { continue };
+        let Some(problem) = problem(seen, &need, answer(answers, &need), is_adopting) else { continue };
         match need.is_vital {
             true => judged.refusals.push(problem),
             false => judged.notes.push(problem),
