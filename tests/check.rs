@@ -9,6 +9,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod codes;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -175,7 +177,7 @@ fn a_healthy_topology_has_no_finding() {
 }
 
 fn codes(name: &str) -> BTreeSet<&'static str> {
-    judge(name).findings.iter().map(|finding| finding.diagnostic.code).collect()
+    judge(name).findings.iter().map(|finding| finding.diagnostic.code.as_str()).collect()
 }
 
 /// Every code of the catalog has a case that says it and one that comes close and does not.
@@ -183,15 +185,15 @@ fn codes(name: &str) -> BTreeSet<&'static str> {
 fn every_code_has_a_case_that_fires_it_and_one_that_keeps_it_quiet() {
     let names = names();
     let said: BTreeSet<&str> = names.iter().flat_map(|name| codes(name)).collect();
-    let silent: Vec<_> = CODES.iter().map(|(code, _)| *code).filter(|code| !said.contains(code)).collect();
+    let silent: Vec<_> = CODES.iter().map(|(code, _)| code.as_str()).filter(|code| !said.contains(code)).collect();
     assert!(silent.is_empty(), "no case says {silent:?}");
     let mut missing = Vec::new();
     for (code, _) in CODES {
-        let quiet = ["quiet-", code].concat();
+        let quiet = ["quiet-", code.as_str()].concat();
         let is_its = |name: &&String| **name == quiet || name.starts_with(&[&quiet, "--"].concat());
         let its: Vec<&String> = names.iter().filter(is_its).collect();
         for name in &its {
-            assert!(!codes(name).contains(code), "{name} fires");
+            assert!(!codes(name).contains(code.as_str()), "{name} fires");
         }
         if its.is_empty() {
             missing.push(*code);
@@ -203,23 +205,9 @@ fn every_code_has_a_case_that_fires_it_and_one_that_keeps_it_quiet() {
 /// A code is in the catalog, or nobody could ask for it and nobody knows its check.
 #[test]
 fn every_code_of_the_source_is_in_the_catalog() {
-    let mut found = BTreeSet::new();
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check")).unwrap() {
-        let path = file.unwrap().path();
-        if path.file_name().is_some_and(|name| name == "catalog.rs") {
-            continue;
-        }
-        let text = std::fs::read_to_string(path).unwrap();
-        for before in ["error(", "warning(", "note(", "wrong(", "unhealthy("] {
-            let starts = text.match_indices(before).map(|(at, _)| text[at + before.len()..].trim_start());
-            let words = starts.filter_map(|rest| rest.strip_prefix('"')?.split('"').next());
-            found.extend(
-                words.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).map(str::to_owned),
-            );
-        }
-    }
+    let found = codes::told("check");
     assert!(found.len() > 80, "the search lost its words: {found:?}");
-    let unknown: Vec<_> = found.iter().filter(|code| !CODES.iter().any(|(known, _)| known == code)).collect();
+    let unknown: Vec<_> = found.iter().filter(|code| !CODES.iter().any(|(known, _)| known == *code)).collect();
     assert!(unknown.is_empty(), "src/check/catalog.rs lacks {unknown:?}");
 }
 

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod codes;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use pgstead::diagnostic::Code;
 use pgstead::diagnostic::Severity;
 use pgstead::lab::BackendKind;
 use pgstead::lab::FaultKind;
+use strum::IntoEnumIterator;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -26,52 +30,9 @@ fn listed(document: &str, heading: &str) -> BTreeSet<String> {
     rows.map(str::to_owned).collect()
 }
 
-/// Returns the codes that the sources of a module hand to diagnostics. Tests at the end of a file are left out.
-fn codes(directory: &str) -> BTreeSet<String> {
-    // What stands before a code: a constructor, a helper of check/, or a tuple of code and wording.
-    const BEFORE: [&str; 9] = [
-        "Diagnostic::error(",
-        "Diagnostic::warning(",
-        "Diagnostic::note(",
-        "wrong(",
-        "unhealthy(",
-        "=> (",
-        "=> ",
-        "Some((",
-        "Err((",
-    ];
-    // Behind these any word may stand; one with a hyphen is a code.
-    const UNSURE: [&str; 3] = ["=> ", "Some((", "Err(("];
-    let mut found = BTreeSet::new();
-    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(directory)];
-    while let Some(next) = open.pop() {
-        let paths = match next.is_dir() {
-            true => std::fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()).collect(),
-            false => vec![next],
-        };
-        for path in paths {
-            if path.is_dir() {
-                open.push(path);
-                continue;
-            }
-            if path.extension().is_none_or(|ending| ending != "rs") {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            let text = text.split("#[cfg(test)]").next().unwrap();
-            for before in BEFORE {
-                for (at, _) in text.match_indices(before) {
-                    let rest = text[at + before.len()..].trim_start();
-                    let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
-                    let likely = !UNSURE.contains(&before) || code.contains('-');
-                    if likely && !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
-                        found.insert(code.to_owned());
-                    }
-                }
-            }
-        }
-    }
-    found
+/// Returns the codes that a part of the program tells.
+fn codes(place: &str) -> BTreeSet<String> {
+    codes::told(place).iter().map(Code::to_string).collect()
 }
 
 #[track_caller]
@@ -110,32 +71,23 @@ fn the_page_about_adoption_lists_what_is_judged() {
         .iter()
         .flat_map(|module| codes(&format!("plan/{module}.rs")));
     same("the page about adoption", &refused.union(&told).cloned().collect(), &judged.collect());
-    for code in &refused {
-        let errors = |module: &str| {
-            let text = read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>();
-            text.contains(&format!("Diagnostic::error(\"{code}\""))
-        };
-        assert!(
-            ["adoption", "brought", "elsewhere", "places", "kept"].iter().any(|module| errors(module)),
-            "{code} refuses nothing"
-        );
-    }
-    for code in &told {
-        let text: String = ["adoption", "brought", "elsewhere", "places", "kept"]
-            .iter()
-            .map(|module| read(&format!("src/plan/{module}.rs")).split_whitespace().collect::<String>())
-            .collect();
-        assert!(!text.contains(&format!("Diagnostic::error(\"{code}\"")), "{code} refuses");
-    }
+    let sources =
+        ["adoption", "brought", "elsewhere", "places", "kept"].map(|module| read(&format!("src/plan/{module}.rs")));
+    let text = sources.concat().split_whitespace().collect::<String>();
+    let refuses = |code: &str| {
+        let code: Code = code.parse().unwrap();
+        text.contains(&format!("Diagnostic::error(Code::{code:?},"))
+    };
+    let silent: Vec<&String> = refused.iter().filter(|code| !refuses(code)).collect();
+    assert!(silent.is_empty(), "refuse nothing: {silent:?}");
+    let loud: Vec<&String> = told.iter().filter(|code| refuses(code)).collect();
+    assert!(loud.is_empty(), "refuse: {loud:?}");
 }
 
 #[test]
 fn every_code_of_a_lab_has_a_row() {
     let document = read("docs/operations.md");
-    // Labs hand words to other programs as well; those have no hyphen, but for the faults that a machine is told to make.
-    let told = read("src/lab/vagrant/faults.rs");
-    let is_code = |code: &String| (code.contains('-') || code == "usage") && !told.contains(&format!("{code:?}"));
-    let used = codes("lab").into_iter().filter(is_code).collect();
+    let used = codes("lab");
     same("## Refusals of labs", &listed(&document, "## Refusals of labs"), &used);
 }
 
@@ -278,4 +230,12 @@ fn every_test_that_the_reliability_page_names_is_there() {
         assert!(document.contains(&format!("| **{name}** |")), "{name} is not promised");
         assert!(judged.contains(&format!("/// {name}: ")), "{name} is not judged");
     }
+}
+
+/// A code that nothing tells is one that was forgotten when its last place went.
+#[test]
+fn every_code_is_told_somewhere() {
+    let (all, named): (BTreeSet<Code>, _) = (Code::iter().collect(), codes::found("", |_| true));
+    let silent: Vec<_> = all.difference(&named).collect();
+    assert!(silent.is_empty(), "src/diagnostic/code.rs has {silent:?}, and no source names them");
 }

@@ -58,7 +58,7 @@ impl Case {
 
     fn codes(&self, server: &str) -> Vec<&'static str> {
         self.plan(server, NAME)
-            .map_or_else(|refusals| refusals.iter().map(|refusal| refusal.code).collect(), |_| vec![])
+            .map_or_else(|refusals| refusals.iter().map(|refusal| refusal.code.as_str()).collect(), |_| vec![])
     }
 }
 
@@ -180,7 +180,7 @@ fn a_name_must_be_one_of_those_there() {
     let only = |case: &Case, server: &str, name: &str| {
         let refusals = case.plan(server, name).unwrap_err();
         let [one] = refusals.as_slice() else { panic!("{refusals:#?}") };
-        (one.code, one.detail.clone().unwrap_or_default())
+        (one.code.as_str(), one.detail.clone().unwrap_or_default())
     };
     for name in [
         "main",

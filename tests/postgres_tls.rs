@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use pgstead::diagnostic::Code;
 use pgstead::model::name::TopologyName;
 use pgstead::pki;
 use pgstead::pki::Authority;
@@ -181,7 +182,7 @@ async fn sessions_are_verified_both_ways() {
     let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
     assert_eq!(shown(&stranger), shown(&tls), "a certificate that is refused is remembered, too");
     assert!(matches!(error, PostgresError::Certificate { .. }), "{error:?}");
-    assert_eq!(error.diagnostic().code, "server-certificate");
+    assert_eq!(error.diagnostic().code, Code::ServerCertificate);
     // While a CA is replaced, both count.
     let both = [other.certificate.as_str(), &instance.ca.certificate].concat();
     Client::connect(&instance.wish("a"), &Tls::new(&both, &instance.operator()).unwrap()).await.unwrap();

@@ -9,11 +9,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod codes;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use pgstead::diagnostic::Code;
 use pgstead::diagnostic::Diagnostic;
 use pgstead::model::pair::Pairs;
 use pgstead::plan::survey::survey;
@@ -121,7 +124,7 @@ fn names() -> Vec<String> {
 }
 
 fn said(report: &PreflightReport) -> BTreeSet<&'static str> {
-    report.findings.iter().map(|finding| finding.diagnostic.code).collect()
+    report.findings.iter().map(|finding| finding.diagnostic.code.as_str()).collect()
 }
 
 fn render(report: &PreflightReport) -> String {
@@ -173,7 +176,7 @@ fn cases() {
 #[test]
 fn every_code_fires_and_keeps_quiet() {
     let mut wrong = Vec::new();
-    for code in CODES {
+    for code in CODES.iter().map(|code| code.as_str()) {
         if !root().join(code).join("patch.json").exists() {
             wrong.push(format!("{code}: there is no case"));
             continue;
@@ -199,22 +202,7 @@ fn every_code_fires_and_keeps_quiet() {
 /// The list of codes is what the sources say.
 #[test]
 fn the_list_of_codes_is_whole() {
-    let mut used = BTreeSet::new();
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/preflight")).unwrap() {
-        let text = text(&entry.unwrap().path());
-        let text = text.split("#[cfg(test)]").next().unwrap();
-        for constructor in ["error(", "warning(", "note("] {
-            for (at, _) in text.match_indices(&["Diagnostic::", constructor].concat()) {
-                let rest = text[at..].split_once('(').unwrap().1.trim_start();
-                let code = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
-                used.insert(
-                    code.unwrap_or_else(|| panic!("a code that is no literal: {}", &text[at..at + 60])).to_owned(),
-                );
-            }
-        }
-    }
-    let listed: BTreeSet<String> = CODES.iter().map(|code| (*code).to_owned()).collect();
-    assert_eq!(listed, used);
+    assert_eq!(CODES.iter().copied().collect::<BTreeSet<_>>(), codes::told("preflight"));
     assert!(CODES.is_sorted());
 }
 
@@ -237,17 +225,17 @@ fn only_and_skip_leave_out_judgements_but_never_a_refusal() {
     };
     let seen = load(code).0;
     assert!(!seen.judge(code, &Choice::default()).ready);
-    let skipped = seen.judge(code, &skip(code));
+    let skipped = seen.judge(code, &skip(code.parse().unwrap()));
     assert!(skipped.ready && !said(&skipped).contains(code));
     assert_eq!(skipped.skipped[0].reason, "known");
     let only = |code| Choice { only: BTreeSet::from([code]), ..Choice::default() };
-    assert_eq!(said(&seen.judge(code, &only(code))), BTreeSet::from([code]));
-    let other = seen.judge(code, &only("same-subnet"));
-    assert!(other.ready && other.only == ["same-subnet"]);
+    assert_eq!(said(&seen.judge(code, &only(code.parse().unwrap()))), BTreeSet::from([code]));
+    let other = seen.judge(code, &only(Code::SameSubnet));
+    assert!(other.ready && other.only == [Code::SameSubnet]);
 
     // What a bootstrap refuses is told all the same.
     let refused = load("refused").0;
-    for choice in [Choice::default(), only("same-subnet"), skip("same-subnet")] {
+    for choice in [Choice::default(), only(Code::SameSubnet), skip(Code::SameSubnet)] {
         let report = refused.judge("refused", &choice);
         assert!(!report.ready && said(&report).contains("architecture-differs"), "{choice:?}");
     }
@@ -256,23 +244,23 @@ fn only_and_skip_leave_out_judgements_but_never_a_refusal() {
 #[test]
 fn of_two_findings_about_the_same_the_bootstraps_stays() {
     let count = |report: &PreflightReport, code: &str| {
-        report.findings.iter().filter(|finding| finding.diagnostic.code == code).count()
+        report.findings.iter().filter(|finding| finding.diagnostic.code.as_str() == code).count()
     };
     let (fires, _) = load("checksums-off");
     let own = count(&fires.judge("checksums-off", &Choice::default()), "checksums-off");
-    let note = Diagnostic::warning("checksums-off", "its data has no page checksums").server("a");
+    let note = Diagnostic::warning(Code::ChecksumsOff, "its data has no page checksums").server("a");
     let told = Told { notes: vec![note], ..Told::default() };
     let beside = fires.judge_beside("checksums-off", &Choice::default(), &told);
     assert_eq!(count(&beside, "checksums-off"), own, "one of \"a\" was told twice");
     let message = |finding: &&pgstead::preflight::Finding| finding.diagnostic.server.as_deref() == Some("a");
-    let of_a = beside.findings.iter().filter(|finding| finding.diagnostic.code == "checksums-off").find(message);
+    let of_a = beside.findings.iter().filter(|finding| finding.diagnostic.code == Code::ChecksumsOff).find(message);
     assert_eq!(of_a.unwrap().diagnostic.message, "its data has no page checksums");
 
     // A library that is loaded at the start has another code there, and there it is a refusal.
     let code = "preload-library-missing";
-    let refusal = Diagnostic::error("library-missing", "library \"timescaledb\" is not installed").server("b");
+    let refusal = Diagnostic::error(Code::LibraryMissing, "library \"timescaledb\" is not installed").server("b");
     let told = Told { refusals: vec![refusal], ..Told::default() };
     let beside = load(code).0.judge_beside(code, &Choice::default(), &told);
     let of_b = beside.findings.iter().filter(|finding| finding.diagnostic.server.as_deref() == Some("b"));
-    assert!(of_b.clone().all(|finding| finding.diagnostic.code != code) && of_b.count() == 1);
+    assert!(of_b.clone().all(|finding| finding.diagnostic.code.as_str() != code) && of_b.count() == 1);
 }

@@ -18,6 +18,7 @@ use std::time::Instant;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
+use pgstead::diagnostic::Code;
 use pgstead::event::Event;
 use pgstead::event::Events;
 use pgstead::model::argv::Argv;
@@ -257,7 +258,7 @@ async fn a_changed_host_key_is_refused() {
     sshd.trust_impostor();
     let (reason, error) = refusal(&sshd, &sshd.server("a")).await;
     assert_eq!(reason, ConnectReason::HostKeyChanged);
-    assert_eq!(error.diagnostic().code, "host-key-changed");
+    assert_eq!(error.diagnostic().code, Code::HostKeyChanged);
 }
 
 #[tokio::test]

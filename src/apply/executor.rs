@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::apply::report::StepReport;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -147,7 +148,7 @@ pub async fn run_steps<W: Work>(
         .collect();
     if !left.is_empty() {
         diagnostics.push(
-            Diagnostic::error("left-running", "left before running steps ended; they may go on, on the servers")
+            Diagnostic::error(Code::LeftRunning, "left before running steps ended; they may go on, on the servers")
                 .detail(format!("Running when left: {}.", left.join("; ")))
                 .hint("Run the same command again: it looks at what is there, cancels what is half done and goes on."),
         );
@@ -161,7 +162,7 @@ pub async fn run_steps<W: Work>(
             _ => "Run the same command again: it waits for what goes on, takes it over and finishes the work.",
         };
         diagnostics.push(
-            Diagnostic::error("stopped", format!("stopped after {} of {} steps", done.len(), plan.steps.len()))
+            Diagnostic::error(Code::Stopped, format!("stopped after {} of {} steps", done.len(), plan.steps.len()))
                 .detail(format!("Nothing half-built can start.{goes_on}"))
                 .hint(next),
         );
@@ -207,7 +208,7 @@ mod tests {
         async fn work(&self, id: StepId, _: &Step, _: Leave) -> End {
             self.order.borrow_mut().push(id.0);
             match self.fail == Some(id.0) {
-                true => End::Failed(Box::new(Diagnostic::error("command-failed", "no"))),
+                true => End::Failed(Box::new(Diagnostic::error(Code::CommandFailed, "no"))),
                 false => End::Done,
             }
         }
@@ -259,7 +260,7 @@ mod tests {
         let (outcomes, order, failure) = run(None, stop).await;
         assert!(outcomes.contains(&Outcome::NotStarted), "{outcomes:?}");
         assert!(!order.contains(&4));
-        assert_eq!(failure.unwrap().diagnostics[0].code, "stopped");
+        assert_eq!(failure.unwrap().diagnostics[0].code, Code::Stopped);
     }
 
     #[tokio::test]
@@ -272,7 +273,7 @@ mod tests {
         }
         let (_, failure) = run_steps(&plan(), &Endless, &Events::silent(), async || {}).await;
         let diagnostic = &failure.unwrap().diagnostics[0];
-        assert_eq!(diagnostic.code, "left-running");
+        assert_eq!(diagnostic.code, Code::LeftRunning);
         assert_eq!(diagnostic.detail.as_deref(), Some("Running when left: a: one; a: two."));
     }
 
@@ -295,7 +296,7 @@ mod tests {
         let (reports, failure) = run_steps(&plan(), &Detached, &Events::silent(), stop).await;
         assert_eq!((reports[0].outcome, reports[2].outcome), (Outcome::LeftRunning, Outcome::NotStarted));
         let diagnostic = &failure.unwrap().diagnostics[0];
-        assert_eq!(diagnostic.code, "stopped");
+        assert_eq!(diagnostic.code, Code::Stopped);
         assert!(diagnostic.detail.as_deref().unwrap().contains("a: one; a: two"), "{diagnostic:?}");
     }
 
@@ -304,7 +305,7 @@ mod tests {
         struct Lost;
         impl Work for Lost {
             async fn work(&self, _: StepId, _: &Step, _: Leave) -> End {
-                End::Unknown(Box::new(Diagnostic::error("outcome-unknown", "the connection broke")))
+                End::Unknown(Box::new(Diagnostic::error(Code::OutcomeUnknown, "the connection broke")))
             }
         }
         let (reports, failure) =

@@ -17,8 +17,8 @@ use crate::apply::Worker;
 use crate::apply::crash;
 use crate::apply::executor::End;
 use crate::apply::hook;
-use crate::apply::lease;
 use crate::apply::lease::NotDone;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
 use crate::model::argv::Argv;
@@ -84,7 +84,7 @@ impl<H: Host> Worker<'_, H> {
             Err(NotDone::Failed(error @ RemoteError::Command { .. })) => {
                 let Diagnostic { detail, command, .. } = error.diagnostic();
                 let message = format!("server \"{from}\" did not shut down in order");
-                Err(Diagnostic { detail, command, ..Diagnostic::error("shutdown-failed", message).server(from) })
+                Err(Diagnostic { detail, command, ..Diagnostic::error(Code::ShutdownFailed, message).server(from) })
             }
             // Nobody knows what became of it: it is neither taken for stopped nor started.
             Err(NotDone::Failed(error)) => {
@@ -123,7 +123,7 @@ impl<H: Host> Worker<'_, H> {
         let failed = join_all(told).await.into_iter().find_map(|(server, told)| Some((server, told.err()?)));
         let Some((server, why)) = failed else { return Ok(()) };
         let message = format!("the clients of PgBouncer on \"{server}\" could not be made to wait");
-        let told = Diagnostic::error("pooler-not-paused", message).server(server);
+        let told = Diagnostic::error(Code::PoolerNotPaused, message).server(server);
         Err(match why {
             NotDone::Lost(diagnostic) => *diagnostic,
             NotDone::Failed(error) => {
@@ -218,7 +218,7 @@ impl<H: Host> Worker<'_, H> {
             return Ok((host, login));
         }
         let message = format!("server \"{server}\": there is no connection to it");
-        Err(NotDone::Lost(Box::new(Diagnostic::error("no-connection", message).server(server))))
+        Err(NotDone::Lost(Box::new(Diagnostic::error(Code::NoConnection, message).server(server))))
     }
 
     /// Takes back what shut the former primary down, unless its successor answers that it accepts writes: somebody promoted it
@@ -257,7 +257,7 @@ impl<H: Host> Worker<'_, H> {
         for (server, commands) in undo {
             if let Err(not_done) = self.on(server, commands).await {
                 let why = match not_done {
-                    NotDone::Lost(diagnostic) if diagnostic.code == lease::LOST => {
+                    NotDone::Lost(diagnostic) if diagnostic.code == Code::LeaseLost => {
                         return End::Failed(Box::new(overtaken("switchover", &wish.to)));
                     }
                     NotDone::Lost(diagnostic) => diagnostic.message,
@@ -299,7 +299,7 @@ fn refuse_behind<'a>(
         return Ok(());
     };
     let own = own.map_or("nothing".to_owned(), |lsn| format!("WAL up to {lsn}"));
-    Err(Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{other}\""))
+    Err(Diagnostic::error(Code::SuccessorBehind, format!("server \"{to}\" has received less than \"{other}\""))
         .server(to)
         .detail(format!(
             "\"{other}\" has WAL up to {lsn}, \"{to}\" {own}. Nobody was promoted; the former primary stays fenced."
@@ -310,7 +310,7 @@ fn refuse_behind<'a>(
 /// Reads what the former primary said when it had ended.
 fn token(from: &ServerName, said: &str) -> Result<Token, Diagnostic> {
     let unclean =
-        |message: String, detail: String| Diagnostic::error("shutdown-unclean", message).server(from).detail(detail);
+        |message: String, detail: String| Diagnostic::error(Code::ShutdownUnclean, message).server(from).detail(detail);
     let took = said.lines().find_map(|line| line.strip_prefix("stopped in ")?.strip_suffix(" ms")?.parse().ok());
     let (Some(took), Some(control)) = (took, parse_control(said)) else {
         let message = format!("server \"{from}\" does not say where its WAL ends");
@@ -343,13 +343,13 @@ async fn arrived(successor: &Client, wish: &HandOver, token: Token) -> Result<()
         let message = format!("server \"{to}\" has not replayed the shutdown checkpoint of \"{from}\"");
         let at = token.checkpoint;
         let detail = format!("That is at {at}; it has not moved for {patience_s} s. Last seen: it has {seen}.");
-        Diagnostic::error("checkpoint-not-arrived", message).server(to).detail(detail)
+        Diagnostic::error(Code::CheckpointNotArrived, message).server(to).detail(detail)
     })
 }
 
 /// Says that this run has lost its lease in the middle of a change of the primary, so that others may have gone on.
 fn overtaken(command: &str, to: &ServerName) -> Diagnostic {
-    Diagnostic::error("overtaken", "this run has lost its lease: it promoted nobody, and started nobody again")
+    Diagnostic::error(Code::Overtaken, "this run has lost its lease: it promoted nobody, and started nobody again")
         .detail("Its machine slept, or it was stopped, or the line stood still, for longer than a lease lives. Another run may have finished or taken back the change of the primary meanwhile; on the servers things are as that one left them.")
         .hint(format!("pgstead status shows who is the primary. Where nobody has come in between, the same command again goes on from there: pgstead {command} --to {to}"))
 }
@@ -372,7 +372,7 @@ fn promoted_by_others(wish: &HandOver, timeline: i64, why: &Diagnostic, has_ende
     };
     let why = [Some(why.message.as_str()), why.detail.as_deref()];
     let why: Vec<&str> = why.into_iter().flatten().map(|text| text.trim().trim_end_matches('.')).collect();
-    Diagnostic::error("successor-promoted", message)
+    Diagnostic::error(Code::SuccessorPromoted, message)
         .server(to)
         .detail(format!(
             "{}. This run promoted nobody; somebody did so past it. Two servers would accept writes.{}",
@@ -396,7 +396,7 @@ fn forward(to: &ServerName, command: &str, diagnostic: Diagnostic) -> Box<Diagno
 
 fn promotion_unknown(to: &ServerName, command: &str, why: String) -> End {
     let message = format!("server \"{to}\": whether it was promoted is not known");
-    End::Unknown(forward(to, command, Diagnostic::error("promotion-unknown", message).detail(why)))
+    End::Unknown(forward(to, command, Diagnostic::error(Code::PromotionUnknown, message).detail(why)))
 }
 
 /// Waits until a server that was promoted accepts writes.
@@ -417,7 +417,7 @@ async fn accepts_writes(successor: &Client, to: &ServerName, before: u32, comman
         Ok(Err(why)) => return unknown(why),
         Err(seen) => {
             let message = format!("server \"{to}\" was told to be the primary, and does not accept writes");
-            let slow = Diagnostic::error("promotion-slow", message).detail(format!("Last seen: {seen}."));
+            let slow = Diagnostic::error(Code::PromotionSlow, message).detail(format!("Last seen: {seen}."));
             return End::Failed(told(slow));
         }
     }
@@ -426,7 +426,7 @@ async fn accepts_writes(successor: &Client, to: &ServerName, before: u32, comman
         Ok(timeline) => {
             let message = format!("server \"{to}\" accepts writes, and not on a timeline of its own");
             let detail = format!("It writes timeline {timeline}; that of the former primary was {before}.");
-            End::Failed(told(Diagnostic::error("timeline-not-new", message).detail(detail)))
+            End::Failed(told(Diagnostic::error(Code::TimelineNotNew, message).detail(detail)))
         }
         Err(error) => unknown(explain(&error)),
     }

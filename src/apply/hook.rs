@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use rustix::process::kill_process_group;
 use tokio::process::Command;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::plan::Hook;
 
@@ -21,7 +22,7 @@ const TOLD_BYTES: usize = 2000;
 pub async fn run(hook: &Hook) -> Result<(), Box<Diagnostic>> {
     let program = hook.program.display();
     let failed = |what: String, said: &str| {
-        let diagnostic = Diagnostic::error("hook-failed", format!("hook {program} {what}"));
+        let diagnostic = Diagnostic::error(Code::HookFailed, format!("hook {program} {what}"));
         Box::new(match said.trim() {
             "" => diagnostic,
             said => diagnostic.detail(format!("It said: {said}")),

@@ -22,6 +22,7 @@ use crate::apply::lock::Locked;
 use crate::apply::lock::Standing;
 use crate::apply::lock::aged;
 use crate::apply::lock::run_mark;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
@@ -40,9 +41,6 @@ const LINES_MAX_BYTES: usize = 8 * 1024;
 const BEGIN_STEP: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/begin-step.sh"));
 const RENEW: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/renew.sh"));
 const WHILE_HELD: &str = concat!(include_str!("scripts/holds.sh"), include_str!("scripts/while-held.sh"));
-
-/// The code of a lease that is lost.
-pub(super) const LOST: &str = "lease-lost";
 
 /// The leases of a run on all servers it locked.
 #[derive(Debug)]
@@ -226,7 +224,7 @@ impl<'a, H: Host> Lease<'a, H> {
                 ),
                 Some(_) => ["Now it is held by: ", &now.sentence()].concat(),
             };
-            Diagnostic::error("lease-lost", format!("server \"{server}\": this run does not hold the lock any more"))
+            Diagnostic::error(Code::LeaseLost, format!("server \"{server}\": this run does not hold the lock any more"))
                 .server(server)
                 .detail(detail)
                 .hint("No further step was begun. When no other run works there, run the same command again: it looks at what is there.")

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -186,7 +187,7 @@ impl<H: Host> Locked<'_, H> {
             Err(RemoteError::Command { status: Some(MOVED), stdout, .. }) => Err(Failure::one(
                 FailureKind::Refused,
                 Diagnostic::error(
-                    "changed-meanwhile",
+                    Code::ChangedMeanwhile,
                     format!("server \"{}\" was changed by another run since it was observed", self.host.name()),
                 )
                 .server(self.host.name())
@@ -258,7 +259,7 @@ fn held(server: &ServerName, lock: &Standing) -> Diagnostic {
         Some(seconds) => format!("Wait until it ends. If it is dead, its lease ends by itself in {seconds} s"),
         None => "Wait until it ends. If it is dead, its lease ends by itself within a minute".to_owned(),
     };
-    Diagnostic::error("locked", format!("server \"{server}\" is locked by another run"))
+    Diagnostic::error(Code::Locked, format!("server \"{server}\" is locked by another run"))
         .server(server)
         .detail(lock.sentence())
         .hint(wait + "; \"pgstead unlock\" shows it.")
@@ -267,7 +268,7 @@ fn held(server: &ServerName, lock: &Standing) -> Diagnostic {
 /// Tells whose lease was taken over.
 pub(super) fn taken_over(server: &ServerName, lock: &Standing) -> Diagnostic {
     Diagnostic::warning(
-        "lease-taken-over",
+        Code::LeaseTakenOver,
         format!("server \"{server}\": an expired lease of another run was taken over"),
     )
     .server(server)

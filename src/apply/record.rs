@@ -12,6 +12,7 @@ use crate::apply::executor::End;
 use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::model::argv::Login;
@@ -65,7 +66,7 @@ impl Journal {
 pub(super) fn result_of(failure: Option<&Failure>) -> RunResult {
     match failure {
         None => RunResult::Done,
-        Some(failure) if failure.diagnostics.iter().all(|diagnostic| diagnostic.code == crate::apply::run::STOPPED) => {
+        Some(failure) if failure.diagnostics.iter().all(|diagnostic| diagnostic.code == Code::Stopped) => {
             RunResult::Stopped
         }
         Some(_) => RunResult::Failed,

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 #[cfg(debug_assertions)]
 use crate::apply::crash;
 use crate::apply::executor::run_steps;
-use crate::apply::lease;
 use crate::apply::lease::Lease;
 use crate::apply::lease::RENEW_EVERY;
 use crate::apply::lock;
@@ -29,6 +28,7 @@ use crate::apply::report::StepReport;
 use crate::apply::wishes::Wishes;
 use crate::apply::worker::Tally;
 use crate::apply::worker::Worker;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -46,9 +46,6 @@ use crate::state::StateDir;
 use crate::state::journal::Entry;
 use crate::state::journal::Outcome;
 use crate::state::journal::RunResult;
-
-/// The code of a run that the operator stopped.
-pub(super) const STOPPED: &str = "stopped";
 
 /// How long locks are given back where the operator wants to be gone.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -211,7 +208,7 @@ impl<H: Host> Run<'_, H> {
         };
         released.unwrap_or_else(|| {
             let message = "left before all locks were given back";
-            vec![Diagnostic::warning("locks-left", message).hint(LOCKS_LEFT)]
+            vec![Diagnostic::warning(Code::LocksLeft, message).hint(LOCKS_LEFT)]
         })
     }
 
@@ -247,7 +244,7 @@ impl<H: Host> Run<'_, H> {
 /// Returns how a run ended that the operator left while locks were being taken.
 fn left_early() -> Failure {
     let message = "left while the servers were being locked; nothing was changed";
-    Failure::one(FailureKind::StepFailed, Diagnostic::error(STOPPED, message).hint(LOCKS_LEFT))
+    Failure::one(FailureKind::StepFailed, Diagnostic::error(Code::Stopped, message).hint(LOCKS_LEFT))
 }
 
 /// Puts lost locks in front of what else ended a run: whatever failed besides may be the other run's work.
@@ -256,7 +253,7 @@ fn with_lost(failure: Option<Failure>, lost: Vec<Diagnostic>) -> Option<Failure>
         return failure;
     }
     let besides = failure.into_iter().flat_map(|failure| failure.diagnostics);
-    let besides = besides.filter(|diagnostic| ![lease::LOST, STOPPED].contains(&diagnostic.code));
+    let besides = besides.filter(|diagnostic| ![Code::LeaseLost, Code::Stopped].contains(&diagnostic.code));
     Some(Failure::all(FailureKind::Locked, lost.into_iter().chain(besides).collect()))
 }
 
@@ -420,7 +417,7 @@ pub(super) mod tests {
         let mut place = Place::new();
         assert_eq!(take(&mut place, "r1", "s1").await, Ok(None));
         let refused = take(&mut place, "r2", "s2").await.unwrap_err();
-        assert_eq!((refused.kind, refused.diagnostics[0].code), (FailureKind::Locked, "locked"));
+        assert_eq!((refused.kind, refused.diagnostics[0].code), (FailureKind::Locked, Code::Locked));
         let detail = refused.diagnostics[0].detail.clone().unwrap();
         assert!(
             detail.contains("ann@desk") && detail.contains("run r1") && detail.contains("its lease ends in"),
@@ -454,7 +451,7 @@ pub(super) mod tests {
         age(&place.own("lock"), 100);
         place.observation = before;
         let late = place.locked().take(&holder("r2", "s2"), &started("r2")).await.unwrap_err();
-        assert_eq!(late.diagnostics[0].code, "changed-meanwhile");
+        assert_eq!(late.diagnostics[0].code, Code::ChangedMeanwhile);
         assert!(place.text("lock").contains("\"r1\""), "the lock of the dead run stays for the next look");
     }
 
@@ -576,7 +573,7 @@ pub(super) mod tests {
             "echo '{\"run\":\"r2\",\"operation\":\"bootstrap\",\"owner\":\"bob@far\",\"since\":\"now\"}' >\"$1/lock\"";
         let report = carry_out(&place, &[thief, "echo x >\"$1/made\"", "true"]).await;
         let failure = report.failure.unwrap();
-        assert_eq!((failure.kind, failure.diagnostics[0].code), (FailureKind::Locked, "lease-lost"));
+        assert_eq!((failure.kind, failure.diagnostics[0].code), (FailureKind::Locked, Code::LeaseLost));
         assert!(failure.diagnostics[0].detail.clone().unwrap().contains("bob@far"), "{failure:?}");
         assert!(!place.own("made").exists());
         let outcomes: Vec<Outcome> = report.steps.iter().map(|step| step.outcome).collect();
@@ -586,6 +583,6 @@ pub(super) mod tests {
         assert_eq!((runs[0].result, runs[0].steps_done), (Some(RunResult::Failed), 1));
         // It may also show as late as when the last step is done.
         let place = Place::new();
-        assert_eq!(carry_out(&place, &["rm \"$1/lock\""]).await.failure.unwrap().diagnostics[0].code, "lease-lost");
+        assert_eq!(carry_out(&place, &["rm \"$1/lock\""]).await.failure.unwrap().diagnostics[0].code, Code::LeaseLost);
     }
 }

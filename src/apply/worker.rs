@@ -14,6 +14,7 @@ use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::apply::lease::NotDone;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -28,7 +29,6 @@ use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
 use crate::plan::network;
-use crate::postgres::NO_WAY_THERE;
 use crate::prove;
 use crate::prove::Replayed;
 use crate::prove::Sessions;
@@ -102,7 +102,7 @@ impl<H: Host> Work for Worker<'_, H> {
                 };
                 match prove::prove_links(self.sessions, primary, links, prove::NEW_LINK, tell).await {
                     Ok(()) => End::Done,
-                    Err(diagnostic) if diagnostic.code == NO_WAY_THERE => End::Unknown(diagnostic),
+                    Err(diagnostic) if diagnostic.code == Code::PostgresSocket => End::Unknown(diagnostic),
                     Err(diagnostic) => End::Failed(diagnostic),
                 }
             }
@@ -208,7 +208,7 @@ impl<H: Host> Worker<'_, H> {
         }
         End::Failed(Box::new(
             Diagnostic::error(
-                "upstream-room-short",
+                Code::UpstreamRoomShort,
                 format!("server \"{upstream}\" was about to run out of room for WAL: the base backup was given up"),
             )
             .server(upstream)
@@ -240,7 +240,8 @@ impl<H: Host> Worker<'_, H> {
     }
 
     async fn run(&self, id: StepId, step: &Step, commands: &[Argv]) -> End {
-        let no_server = || End::Failed(Box::new(Diagnostic::error("no-connection", "a step has no server to run on")));
+        let no_server =
+            || End::Failed(Box::new(Diagnostic::error(Code::NoConnection, "a step has no server to run on")));
         let Some(name) = step.server.as_ref() else { return no_server() };
         let (Some(Ok(host)), Some(login)) = (self.hosts.get(name), self.logins.get(name)) else { return no_server() };
         match self.lease.run(host, commands, login).await {
@@ -260,7 +261,7 @@ impl<H: Host> Worker<'_, H> {
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);
                 if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {
                     let Diagnostic { message, detail, command, .. } = diagnostic;
-                    let turned_away = Diagnostic::error("address-not-admitted", message).server(name);
+                    let turned_away = Diagnostic::error(Code::AddressNotAdmitted, message).server(name);
                     let hint = Some(not_admitted_hint(name, ip));
                     diagnostic = Diagnostic { detail, command, hint, ..turned_away };
                 }

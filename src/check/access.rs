@@ -3,6 +3,7 @@
 //! Records that can't be read are judged with the configuration in `servers`.
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::health::Trusted;
 use crate::model::name::ServerName;
@@ -16,7 +17,7 @@ pub(super) fn check_roles(name: &ServerName, primary: &Instance) -> Option<Findi
     (!roles.is_empty()).then(|| {
         Finding::remark(
             Diagnostic::warning(
-                "role-outdated",
+                Code::RoleOutdated,
                 format!("server \"{name}\": role {} lacks what this version of pgstead gives it", roles.join(", ")),
             )
             .server(name)
@@ -38,7 +39,7 @@ pub(super) fn check_access(name: &ServerName, instance: &Instance) -> Option<Fin
     let file = instance.settings.get("hba_file").map_or("pg_hba.conf", |setting| setting.setting.as_str());
     Some(Finding::unhealthy(
         Diagnostic::error(
-            "trusted-from-network",
+            Code::TrustedFromNetwork,
             format!("server \"{name}\": {file} line {} lets anybody in from the network", first.line),
         )
         .server(name)

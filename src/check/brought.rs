@@ -2,6 +2,7 @@
 //! it is a standby itself.
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::judge::Writes;
@@ -44,11 +45,11 @@ pub(super) fn check_brought(
         let detail = format!("It is {}, from: {from}. On a standby {}.", setting.setting, one.acts);
         findings.push(if stops && !is_undone {
             Finding::unhealthy(
-                Diagnostic::error("recovery-target", message).server(name).detail(detail).hint("Reset it."),
+                Diagnostic::error(Code::RecoveryTarget, message).server(name).detail(detail).hint("Reset it."),
             )
         } else {
             Finding::remark(
-                Diagnostic::warning("standby-setting", message)
+                Diagnostic::warning(Code::StandbySetting, message)
                     .server(name)
                     .detail(detail)
                     .hint("Take it out of where it is set. A delay that is meant belongs into the inventory."),

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use crate::check::Finding;
 use crate::check::Scope;
+use crate::diagnostic::Code;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 
@@ -11,7 +12,7 @@ use crate::model::topology::Link;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Cause {
     /// Its code.
-    pub code: &'static str,
+    pub code: Code,
     /// Its server, where it has one.
     pub server: Option<String>,
 }
@@ -29,112 +30,124 @@ enum Reach {
 
 /// What follows from what.
 struct Rule {
-    causes: &'static [&'static str],
+    causes: &'static [Code],
     reach: Reach,
-    followers: &'static [&'static [&'static str]],
+    followers: &'static [&'static [Code]],
 }
 
 /// A link that does not stream.
-const STREAM: &[&str] = &[
-    "lag",
-    "lag-growing",
-    "link-silent",
-    "no-receiver",
-    "no-reply",
-    "no-sender",
-    "not-streaming",
-    "receiver-not-streaming",
-    "slot-inactive",
+const STREAM: &[Code] = &[
+    Code::Lag,
+    Code::LagGrowing,
+    Code::LinkSilent,
+    Code::NoReceiver,
+    Code::NoReply,
+    Code::NoSender,
+    Code::NotStreaming,
+    Code::ReceiverNotStreaming,
+    Code::SlotInactive,
 ];
 /// Rows that do not arrive.
-const ROWS: &[&str] = &["canary-lost", "canary-unknown"];
+const ROWS: &[Code] = &[Code::CanaryLost, Code::CanaryUnknown];
 /// What cannot be asked or opened.
-const LOOKS: &[&str] = &[
-    "certificate-not-seen",
-    "dial-failed",
-    "dial-unknown",
-    "no-primary",
-    "no-primary-seen",
-    "reply-unknown",
-    "standby-not-seen",
-    "upstream-not-seen",
+const LOOKS: &[Code] = &[
+    Code::CertificateNotSeen,
+    Code::DialFailed,
+    Code::DialUnknown,
+    Code::NoPrimary,
+    Code::NoPrimarySeen,
+    Code::ReplyUnknown,
+    Code::StandbyNotSeen,
+    Code::UpstreamNotSeen,
 ];
 /// Promises that a missing standby breaks.
-const PROMISES: &[&str] = &["sync-standby-missing", "sync-waiting"];
+const PROMISES: &[Code] = &[Code::SyncStandbyMissing, Code::SyncWaiting];
 
 /// The causes, those first that explain the most.
 const RULES: &[Rule] = &[
     Rule {
-        causes: &["two-primaries"],
+        causes: &[Code::TwoPrimaries],
         reach: Reach::Topology,
         followers: &[
             STREAM,
             ROWS,
             PROMISES,
             &[
-                "history-differs",
-                "role-file",
-                "standby-ahead",
-                "standby-signal-missing",
-                "timeline-differs",
-                "wrong-upstream",
+                Code::HistoryDiffers,
+                Code::RoleFile,
+                Code::StandbyAhead,
+                Code::StandbySignalMissing,
+                Code::TimelineDiffers,
+                Code::WrongUpstream,
             ],
         ],
     },
     Rule {
         causes: &[
-            "server-unreachable",
-            "postgresql-not-installed",
-            "instance-not-running",
-            "instance-unasked",
-            "instance-unreadable",
+            Code::ServerUnreachable,
+            Code::PostgresqlNotInstalled,
+            Code::InstanceNotRunning,
+            Code::InstanceUnasked,
+            Code::InstanceUnreadable,
         ],
         reach: Reach::Server,
         followers: &[LOOKS, STREAM, ROWS, PROMISES],
     },
     Rule {
-        causes: &["system-identifier-differs", "timeline-differs", "history-differs"],
+        causes: &[Code::SystemIdentifierDiffers, Code::TimelineDiffers, Code::HistoryDiffers],
         reach: Reach::Server,
-        followers: &[STREAM, ROWS, PROMISES, &["dial-wrong-server"]],
+        followers: &[STREAM, ROWS, PROMISES, &[Code::DialWrongServer]],
     },
     Rule {
-        causes: &["certificate-expired", "crl-expired"],
+        causes: &[Code::CertificateExpired, Code::CrlExpired],
         reach: Reach::Server,
-        followers: &[STREAM, ROWS, PROMISES, &["certificate-not-seen", "dial-failed"]],
+        followers: &[STREAM, ROWS, PROMISES, &[Code::CertificateNotSeen, Code::DialFailed]],
     },
-    Rule { causes: &["configuration-error"], reach: Reach::Server, followers: &[&["not-served", "reload-pending"]] },
     Rule {
-        causes: &["hot-standby-parameter"],
+        causes: &[Code::ConfigurationError],
         reach: Reach::Server,
-        followers: &[ROWS, &["lag", "lag-growing", "replay-paused"]],
+        followers: &[&[Code::NotServed, Code::ReloadPending]],
     },
-    Rule { causes: &["dial-failed"], reach: Reach::Link, followers: &[STREAM, ROWS, PROMISES] },
     Rule {
-        causes: &["slot-lost", "slot-missing", "slot-taken"],
+        causes: &[Code::HotStandbyParameter],
+        reach: Reach::Server,
+        followers: &[ROWS, &[Code::Lag, Code::LagGrowing, Code::ReplayPaused]],
+    },
+    Rule { causes: &[Code::DialFailed], reach: Reach::Link, followers: &[STREAM, ROWS, PROMISES] },
+    Rule {
+        causes: &[Code::SlotLost, Code::SlotMissing, Code::SlotTaken],
         reach: Reach::Link,
         followers: &[STREAM, ROWS, PROMISES],
     },
-    Rule { causes: &["upstream-outside", "wrong-upstream"], reach: Reach::Link, followers: &[STREAM, ROWS, PROMISES] },
-    Rule { causes: &["replay-paused"], reach: Reach::Link, followers: &[ROWS, &["lag", "lag-growing"]] },
     Rule {
-        causes: &["no-sender"],
+        causes: &[Code::UpstreamOutside, Code::WrongUpstream],
         reach: Reach::Link,
-        followers: &[&["lag", "lag-growing", "no-receiver", "receiver-not-streaming", "slot-inactive"], ROWS, PROMISES],
+        followers: &[STREAM, ROWS, PROMISES],
+    },
+    Rule { causes: &[Code::ReplayPaused], reach: Reach::Link, followers: &[ROWS, &[Code::Lag, Code::LagGrowing]] },
+    Rule {
+        causes: &[Code::NoSender],
+        reach: Reach::Link,
+        followers: &[
+            &[Code::Lag, Code::LagGrowing, Code::NoReceiver, Code::ReceiverNotStreaming, Code::SlotInactive],
+            ROWS,
+            PROMISES,
+        ],
     },
     Rule {
-        causes: &["no-receiver", "link-silent", "not-streaming"],
+        causes: &[Code::NoReceiver, Code::LinkSilent, Code::NotStreaming],
         reach: Reach::Link,
-        followers: &[&["lag", "lag-growing", "no-reply"], ROWS, PROMISES],
+        followers: &[&[Code::Lag, Code::LagGrowing, Code::NoReply], ROWS, PROMISES],
     },
-    Rule { causes: &["canary-lost"], reach: Reach::Link, followers: &[ROWS] },
-    Rule { causes: &["no-primary", "no-primary-seen"], reach: Reach::Topology, followers: &[ROWS, PROMISES] },
+    Rule { causes: &[Code::CanaryLost], reach: Reach::Link, followers: &[ROWS] },
+    Rule { causes: &[Code::NoPrimary, Code::NoPrimarySeen], reach: Reach::Topology, followers: &[ROWS, PROMISES] },
 ];
 
 /// Codes of which one finding stands for all: one command mends them on every server.
-const ALIKE: [&str; 1] = ["certificate-expired"];
+const ALIKE: [Code; 1] = [Code::CertificateExpired];
 
 /// Returns the place of the rule in which a code is a cause; behind all others where it is none.
-fn rank(code: &str) -> usize {
+fn rank(code: Code) -> usize {
     RULES.iter().position(|rule| rule.causes.contains(&code)).unwrap_or(RULES.len())
 }
 
@@ -169,7 +182,7 @@ impl Way<'_> {
             (Reach::Server, _, Some(server)) => server,
         };
         let code = finding.diagnostic.code;
-        if code.starts_with("no-primary") {
+        if matches!(code, Code::NoPrimary | Code::NoPrimarySeen) {
             return self.primary.as_str() == about;
         }
         let is_of = match &finding.scope {
@@ -183,22 +196,7 @@ impl Way<'_> {
                 reach == Reach::Server && finding.diagnostic.server.as_deref() == Some(about)
             }
         };
-        is_of || mentions(finding, about)
-    }
-}
-
-/// Says whether a finding of another server names a server or its slot.
-fn mentions(finding: &Finding, server: &str) -> bool {
-    let diagnostic = &finding.diagnostic;
-    let slot = server.replace('-', "_");
-    let named = [["\"", server, "\""].concat(), ["\"", &slot, "\""].concat()];
-    let is_said = |text: &str| named.iter().any(|name| text.contains(name.as_str()));
-    match finding.scope {
-        Scope::Link(_) => false,
-        _ => {
-            is_said(&diagnostic.message)
-                || (PROMISES.contains(&diagnostic.code) && diagnostic.detail.as_deref().is_some_and(is_said))
-        }
+        is_of || finding.others.iter().any(|other| other.as_str() == about)
     }
 }
 
@@ -245,7 +243,7 @@ fn parent(findings: &[Finding], at: usize, way: &Way<'_>) -> Option<usize> {
         let first = findings.iter().position(|other| other.diagnostic.code == code)?;
         return (first != at).then_some(first);
     }
-    RULES[..rank(code)].iter().chain(RULES.get(rank(code)).filter(|_| code == "canary-lost")).find_map(|rule| {
+    RULES[..rank(code)].iter().chain(RULES.get(rank(code)).filter(|_| code == Code::CanaryLost)).find_map(|rule| {
         if !rule.followers.iter().any(|codes| codes.contains(&code)) {
             return None;
         }
@@ -254,7 +252,7 @@ fn parent(findings: &[Finding], at: usize, way: &Way<'_>) -> Option<usize> {
                 && rule.causes.contains(&cause.diagnostic.code)
                 && way.concerns(rule.reach, cause, finding)
                 // Rows are lost once on their way: what is nearer to the primary counts.
-                && (code != "canary-lost" || cause.diagnostic.code != code || cause.scope != finding.scope)
+                && (code != Code::CanaryLost || cause.diagnostic.code != code || cause.scope != finding.scope)
         };
         findings.iter().enumerate().find(explains).map(|(other, _)| other)
     })
@@ -270,15 +268,15 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn finding(code: &'static str, server: &str, scope: Scope) -> Finding {
+    fn finding(code: Code, server: &str, scope: Scope) -> Finding {
         let diagnostic = Diagnostic::error(code, format!("about \"{server}\"")).server(server);
-        Finding { diagnostic, verdict: Verdict::Unhealthy, scope, follows: None }
+        Finding { diagnostic, verdict: Verdict::Unhealthy, scope, others: Vec::new(), follows: None }
     }
 
     fn told(findings: Vec<Finding>) -> Vec<String> {
         let link = |upstream: &str, standby: &str| Link { upstream: name(upstream), standby: name(standby) };
         let grouped = group(findings, &[link("a", "b"), link("b", "c"), link("a", "d")], &name("a"));
-        let word = |code: &str, server: Option<&str>| [code, "@", server.unwrap_or("-")].concat();
+        let word = |code: Code, server: Option<&str>| [code.as_str(), "@", server.unwrap_or("-")].concat();
         grouped
             .iter()
             .map(|finding| {
@@ -295,12 +293,12 @@ mod tests {
     fn a_stopped_server_is_one_finding_with_what_follows() {
         let on = |standby: &str| Scope::Link(name(standby));
         let findings = vec![
-            finding("slot-inactive", "a", Scope::Topology),
-            finding("canary-lost", "c", on("c")),
-            finding("canary-lost", "d", on("d")),
-            finding("no-sender", "a", on("b")),
-            finding("instance-not-running", "b", Scope::Server),
-            finding("no-receiver", "c", on("c")),
+            finding(Code::SlotInactive, "a", Scope::Topology),
+            finding(Code::CanaryLost, "c", on("c")),
+            finding(Code::CanaryLost, "d", on("d")),
+            finding(Code::NoSender, "a", on("b")),
+            finding(Code::InstanceNotRunning, "b", Scope::Server),
+            finding(Code::NoReceiver, "c", on("c")),
         ];
         assert_eq!(
             told(findings),
@@ -316,15 +314,27 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_follows_from_what_is_wrong_with_another_server_that_it_is_about() {
+        let cause = || finding(Code::InstanceNotRunning, "d", Scope::Server);
+        let others = |code| [cause(), finding(code, "a", Scope::Topology).with([name("d")])].into();
+        let follows = "sync-standby-missing@a < instance-not-running@d";
+        assert_eq!(told(others(Code::SyncStandbyMissing))[1], [" ", follows].concat());
+        assert_eq!(told(others(Code::DialFailed))[1], " dial-failed@a < instance-not-running@d");
+        // Whoever only names it does not follow from it.
+        let named = finding(Code::SyncStandbyMissing, "a", Scope::Topology);
+        assert!(!told(vec![cause(), named])[1].contains('<'));
+    }
+
+    #[test]
     fn rows_that_are_lost_on_their_way_are_lost_once() {
         let on = |standby: &str| Scope::Link(name(standby));
-        let findings = vec![finding("canary-lost", "c", on("c")), finding("canary-lost", "b", on("b"))];
+        let findings = vec![finding(Code::CanaryLost, "c", on("c")), finding(Code::CanaryLost, "b", on("b"))];
         assert_eq!(told(findings), ["canary-lost@b", " canary-lost@c < canary-lost@b"]);
     }
 
     #[test]
     fn certificates_that_have_expired_are_one_cause() {
-        let findings = ["a", "b", "c"].map(|server| finding("certificate-expired", server, Scope::Server));
+        let findings = ["a", "b", "c"].map(|server| finding(Code::CertificateExpired, server, Scope::Server));
         let told = told(findings.into_iter().collect());
         assert_eq!(told[0], "certificate-expired@a");
         assert!(told[1..].iter().all(|one| one.ends_with(" < certificate-expired@a")), "{told:?}");
@@ -332,7 +342,7 @@ mod tests {
 
     #[test]
     fn every_code_is_one_that_exists() {
-        let known = |code: &&str| crate::check::catalog::check_of(code).is_some();
+        let known = |code: &Code| crate::check::catalog::check_of(*code).is_some();
         for rule in RULES {
             assert!(rule.causes.iter().all(&known), "{:?}", rule.causes);
             assert!(rule.followers.iter().flat_map(|codes| codes.iter()).all(&known));

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::check::Evidence;
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -24,7 +25,7 @@ const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
 /// Tells where another machine holds the CA. What servers serve is judged by the CA's certificate, which they have.
 pub(super) fn authority_elsewhere(topology: &Topology, evidence: &Evidence) -> Option<Finding> {
     let [message, facts, help] = evidence.elsewhere.as_ref()?.told(topology.name());
-    let diagnostic = Diagnostic::note("authority-elsewhere", message).detail(facts).hint(help);
+    let diagnostic = Diagnostic::note(Code::AuthorityElsewhere, message).detail(facts).hint(help);
     Some(Finding::remark(diagnostic).of_topology())
 }
 
@@ -46,7 +47,7 @@ pub(super) fn check_certificates(
         Some(Err(why)) => {
             judge.findings.push(Finding::unknown(
                 Diagnostic::error(
-                    "certificate-not-seen",
+                    Code::CertificateNotSeen,
                     format!("server \"{}\": which certificate it serves could not be seen", server.name),
                 )
                 .server(&server.name)
@@ -60,7 +61,7 @@ pub(super) fn check_certificates(
         && served.fingerprint_sha256 != on_disk.fingerprint_sha256
     {
         judge.wrong(
-            "certificate-not-served",
+            Code::CertificateNotServed,
             "it serves another certificate than the one in its file",
             format!(
                 "Served: until {}, SHA-256 {}…; in {}: until {}, SHA-256 {}….",
@@ -78,7 +79,7 @@ pub(super) fn check_certificates(
         && pki::verify_signed_by(shown, authority).is_err()
     {
         judge.wrong(
-            "certificate-foreign",
+            Code::CertificateForeign,
             "it serves a certificate that the CA of this topology has not signed",
             format!(
                 "It is for \"{}\", signed by \"{}\", SHA-256 {}…. Whoever verifies the server refuses it.",
@@ -90,7 +91,7 @@ pub(super) fn check_certificates(
         );
     }
     if let Some(why) = evidence.by_socket.get(&server.name) {
-        let diagnostic = Diagnostic::warning("asked-by-socket", authority::asked_by_socket(&server.name));
+        let diagnostic = Diagnostic::warning(Code::AskedBySocket, authority::asked_by_socket(&server.name));
         judge.findings.push(Finding::remark(diagnostic.server(&server.name).detail(why.clone())));
     }
     if let Some(facts) = served.as_ref().or(on_disk.as_ref()) {
@@ -125,7 +126,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn wrong(&mut self, code: &'static str, what: &str, detail: String, hint: &str) {
+    fn wrong(&mut self, code: Code, what: &str, detail: String, hint: &str) {
         let diagnostic = Diagnostic::error(code, format!("server \"{}\": {what}", self.name));
         self.findings.push(Finding::unhealthy(diagnostic.server(self.name).detail(detail).hint(hint)));
     }
@@ -135,7 +136,7 @@ impl Judge<'_> {
             Ok(facts) => Some(facts),
             Err(error) => {
                 let message = format!("server \"{}\": its {what} is not understood", self.name);
-                let diagnostic = Diagnostic::error("certificate-unreadable", message);
+                let diagnostic = Diagnostic::error(Code::CertificateUnreadable, message);
                 self.findings
                     .push(Finding::unknown(diagnostic.server(self.name).detail(format!("{error}.")).hint(MENDS)));
                 None
@@ -149,13 +150,13 @@ impl Judge<'_> {
         let until = facts.not_after;
         if until <= self.now {
             let detail = format!("It was valid until {until}. {then}");
-            self.wrong("certificate-expired", &format!("its {what} has expired"), detail, MENDS);
+            self.wrong(Code::CertificateExpired, &format!("its {what} has expired"), detail, MENDS);
         } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
             let detail = format!("It is valid until {until}. {then}");
-            self.wrong("certificate-expiring", &format!("its {what} expires in {days} days"), detail, MENDS);
+            self.wrong(Code::CertificateExpiring, &format!("its {what} expires in {days} days"), detail, MENDS);
         } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
             let message = format!("server \"{}\": its {what} expires in {days} days", self.name);
-            let diagnostic = Diagnostic::warning("certificate-expiring", message);
+            let diagnostic = Diagnostic::warning(Code::CertificateExpiring, message);
             let detail = format!("It is valid until {until}.");
             self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(MENDS)));
         }
@@ -172,7 +173,7 @@ impl Judge<'_> {
             let names = facts.dns_names.iter().cloned().chain(facts.ip_addresses.iter().map(ToString::to_string));
             let names = names.collect::<Vec<_>>().join(", ");
             self.wrong(
-                "certificate-name",
+                Code::CertificateName,
                 &format!("its certificate is not valid for {dialled}"),
                 format!("It is for {names}. A standby that verifies its upstream refuses it."),
                 MENDS,
@@ -197,19 +198,19 @@ impl Judge<'_> {
         let detail =
             format!("{file} names {next} for its next update. Afterwards every client certificate is refused.");
         if next <= self.now {
-            self.wrong("crl-expired", "its CRL is out of date", detail, mends);
+            self.wrong(Code::CrlExpired, "its CRL is out of date", detail, mends);
         } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
-            self.wrong("crl-expiring", &format!("its CRL is out of date in {days} days"), detail, mends);
+            self.wrong(Code::CrlExpiring, &format!("its CRL is out of date in {days} days"), detail, mends);
         } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
             let message = format!("server \"{}\": its CRL is out of date in {days} days", self.name);
-            let diagnostic = Diagnostic::warning("crl-expiring", message);
+            let diagnostic = Diagnostic::warning(Code::CrlExpiring, message);
             self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(mends)));
         }
     }
 
     fn unknown_crl(&mut self, file: &str, why: String) {
         let message = format!("server \"{}\": the CRL {file} could not be read", self.name);
-        let diagnostic = Diagnostic::error("crl-unreadable", message);
+        let diagnostic = Diagnostic::error(Code::CrlUnreadable, message);
         self.findings.push(Finding::unknown(diagnostic.server(self.name).detail(why)));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::check::Evidence;
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
@@ -34,31 +35,27 @@ pub(super) fn check_synchronous(
         .filter(|sender| matches!(sender.sync_state.as_str(), "sync" | "quorum"))
         .map(|sender| sender.application_name.as_str())
         .collect();
+    let missing = || wish.standbys.iter().filter(|name| !there.contains(&name.as_str())).cloned();
     if there.len() < wish.count {
-        let missing: Vec<String> = wish
-            .standbys
-            .iter()
-            .filter(|name| !there.contains(&name.as_str()))
-            .map(|name| format!("\"{name}\""))
-            .collect();
+        let named: Vec<String> = missing().map(|name| format!("\"{name}\"")).collect();
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "sync-standby-missing",
+                Code::SyncStandbyMissing,
                 format!("server \"{primary}\": {} of {} synchronous standbys are there", there.len(), wish.count),
             )
             .server(primary)
-            .detail(format!("Not synchronous now: {}. synchronous_standby_names is '{names}'.", missing.join(", ")))
+            .detail(format!("Not synchronous now: {}. synchronous_standby_names is '{names}'.", named.join(", ")))
             .hint(if names.is_empty() {
                 "Commits wait for nobody. \"pgstead plan\" shows what should be set."
             } else {
                 "Commits wait until one comes back. To let them pass, set replication.synchronous: off and bootstrap."
             }),
-        ));
+        ).with(missing()));
     }
     if names.contains('*') {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "sync-names-wildcard",
+                Code::SyncNamesWildcard,
                 format!("server \"{primary}\": any client that streams counts as a synchronous standby"),
             )
             .server(primary)
@@ -71,13 +68,13 @@ pub(super) fn check_synchronous(
     if let Some(longest) = waiting.iter().max() {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "sync-waiting",
+                Code::SyncWaiting,
                 format!("server \"{primary}\": {} sessions wait for a synchronous standby", waiting.len()),
             )
             .server(primary)
             .detail(format!("The longest has waited for {:.1} s (wait event SyncRep). Their changes are durable on the primary already; cancelling such a session does not undo them.", *longest as f64 / 1000.0))
             .hint("Bring the synchronous standbys back, or take those that stay away out of replication.synchronous: pgstead bootstrap"),
-        ));
+        ).with(missing()));
     }
     let mut exempt = instance.health.commit_overrides.clone();
     if matches!(setting("synchronous_commit"), "off" | "local") {
@@ -86,7 +83,7 @@ pub(super) fn check_synchronous(
     exempt.retain(|text| matches!(text.rsplit('=').next(), Some("off" | "local")));
     if !exempt.is_empty() {
         findings.push(Finding::remark(
-            Diagnostic::warning("sync-override", format!("server \"{primary}\": some commits wait for no standby"))
+            Diagnostic::warning(Code::SyncOverride, format!("server \"{primary}\": some commits wait for no standby"))
                 .server(primary)
                 .detail(format!("{}.", exempt.join("; ")))
                 .hint("A failover may lose what they commit. If that is not meant: ALTER ROLE or ALTER DATABASE … RESET synchronous_commit."),
@@ -105,7 +102,7 @@ fn names_of_others(primary: &ServerName, instance: &Instance) -> Option<Finding>
         let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
         Finding::unhealthy(
             Diagnostic::error(
-                "sync-names-foreign",
+                Code::SyncNamesForeign,
                 format!("server \"{primary}\": commits wait for standbys that are not there"),
             )
             .server(primary)
@@ -134,13 +131,16 @@ pub(super) fn check_settings(topology: &Topology, server: &Server, instance: &In
         .map(|(one, setting)| {
             let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
             Finding::unhealthy(
-                Diagnostic::error("unsafe-setting", format!("server \"{name}\": {} is {}", one.name, setting.setting))
-                    .server(name)
-                    .detail(format!("It comes from: {from}. {}.", capital(one.what)))
-                    .hint(format!(
-                        "Set {} = {}. Pages that were written meanwhile may be damaged: check --deep reads them.",
-                        one.name, one.safe
-                    )),
+                Diagnostic::error(
+                    Code::UnsafeSetting,
+                    format!("server \"{name}\": {} is {}", one.name, setting.setting),
+                )
+                .server(name)
+                .detail(format!("It comes from: {from}. {}.", capital(one.what)))
+                .hint(format!(
+                    "Set {} = {}. Pages that were written meanwhile may be damaged: check --deep reads them.",
+                    one.name, one.safe
+                )),
             )
             .of_topology()
         })
@@ -166,7 +166,7 @@ pub(super) fn check_archiver(
     let last = archiver.last_archived_wal.as_deref().unwrap_or("none");
     if archiver.last_failed_us.is_some_and(|failed| archiver.last_archived_us.is_none_or(|done| failed > done)) {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("archive-failing", format!("server \"{name}\" cannot archive WAL"))
+            Diagnostic::error(Code::ArchiveFailing, format!("server \"{name}\" cannot archive WAL"))
                 .server(name)
                 .detail(format!(
                     "It failed {} times, the last time with {}; the last segment that arrived is {last}.",
@@ -179,7 +179,7 @@ pub(super) fn check_archiver(
     if archiver.ready > thresholds.archive_backlog_segments {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "archive-backlog",
+                Code::ArchiveBacklog,
                 format!("server \"{name}\": {} segments wait for the archiver", archiver.ready),
             )
             .server(name)
@@ -202,7 +202,7 @@ pub(super) fn check_archive_directory(
     seen.disks.get(directory)?.known().filter(|disk| disk.absent)?;
     Some(Finding::remark(
         Diagnostic::warning(
-            "archive-directory-missing",
+            Code::ArchiveDirectoryMissing,
             format!("server \"{name}\": archive_command writes to {directory}, which is not there"),
         )
         .server(name)
@@ -217,7 +217,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
         None | Some(Ok(None)) => return Vec::new(),
         Some(Err(why)) => Finding::unknown(
             Diagnostic::error(
-                "archive-unknown",
+                Code::ArchiveUnknown,
                 format!("server \"{primary}\": no segment could be sent through the archive"),
             )
             .server(primary)
@@ -225,7 +225,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
         ),
         Some(Ok(Some(trip))) if trip.archived_ms.is_none() => Finding::unhealthy(
             Diagnostic::error(
-                "archive-late",
+                Code::ArchiveLate,
                 format!(
                     "server \"{primary}\": segment {} was not archived within {:.1} s",
                     trip.segment,
@@ -240,7 +240,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
             Ok(Some(true)) => return Vec::new(),
             Ok(Some(false)) => Finding::unhealthy(
                 Diagnostic::error(
-                    "archive-differs",
+                    Code::ArchiveDiffers,
                     format!("server \"{primary}\": the archive's copy of {} is not equal", trip.segment),
                 )
                 .server(primary)
@@ -249,7 +249,7 @@ pub(super) fn check_archive_trip(primary: &ServerName, evidence: &Evidence) -> V
             ),
             other => Finding::remark(
                 Diagnostic::note(
-                    "archive-copy-not-seen",
+                    Code::ArchiveCopyNotSeen,
                     format!("server \"{primary}\": the archive's copy of {} was not compared", trip.segment),
                 )
                 .server(primary)

@@ -4,6 +4,7 @@
 
 use crate::check::Finding;
 use crate::check::guard;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -26,19 +27,19 @@ fn check_key(name: &ServerName, seen: &ServerObservation, path: &str) -> Option<
     match seen.files.get(path)?.look() {
         Ok(Some(fact)) if fact.mode == "600" => None,
         Ok(Some(fact)) => Some(Finding::unhealthy(
-            Diagnostic::error("key-exposed", format!("server \"{name}\": {path} has mode {}, not 600", fact.mode))
+            Diagnostic::error(Code::KeyExposed, format!("server \"{name}\": {path} has mode {}, not 600", fact.mode))
                 .server(name)
                 .detail("PostgreSQL uses no private key that others may read: the next restart or reconnect fails.")
                 .hint(mends),
         )),
         Ok(None) => Some(Finding::unhealthy(
-            Diagnostic::error("key-missing", format!("server \"{name}\": {path} is not there"))
+            Diagnostic::error(Code::KeyMissing, format!("server \"{name}\": {path} is not there"))
                 .server(name)
                 .detail("The next restart or reconnect fails.")
                 .hint(mends),
         )),
         Err(why) => Some(Finding::unknown(
-            Diagnostic::error("key-unreadable", format!("server \"{name}\": could not look at {path}"))
+            Diagnostic::error(Code::KeyUnreadable, format!("server \"{name}\": could not look at {path}"))
                 .server(name)
                 .detail(why),
         )),
@@ -57,7 +58,7 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
             if path == layout.own("ca.crt") && fact.known().is_none_or(|fact| fact.sha256 != hash) {
                 return Some(Finding::unhealthy(
                     Diagnostic::error(
-                        "authority-replaced",
+                        Code::AuthorityReplaced,
                         format!("server \"{name}\": {path} is not what was installed"),
                     )
                     .server(name)
@@ -69,10 +70,10 @@ fn drift(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> Vec<Fi
                 return None;
             }
             let (code, what) = match fact {
-                Observed::Known(fact) if fact.sha256 != hash => ("drift", "was edited by hand"),
+                Observed::Known(fact) if fact.sha256 != hash => (Code::Drift, "was edited by hand"),
                 // Without these it is more than a remark.
                 Observed::Absent if path == layout.role_file() => return None,
-                Observed::Absent => ("file-missing", "is missing"),
+                Observed::Absent => (Code::FileMissing, "is missing"),
                 _ => return None,
             };
             Some(Finding::remark(

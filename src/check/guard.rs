@@ -3,6 +3,7 @@
 //! What signal files say of the role is judged in `servers`.
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::model::identity::Identity;
@@ -50,7 +51,7 @@ fn check_unfinished(topology: &Topology, name: &ServerName, server: ServerState<
         let message =
             format!("server \"{name}\" was about to hand over to \"{successor}\", which is not in the inventory");
         return Some(Finding::unhealthy(
-            Diagnostic::error("successor-outside", message)
+            Diagnostic::error(Code::SuccessorOutside, message)
                 .server(name)
                 .detail(format!("Its role file says so. \"{successor}\" may have been promoted, and accept writes; nobody looks at it."))
                 .hint(format!("Put \"{successor}\" back into the inventory. {}", guard::finish_or_take_back(successor))),
@@ -58,7 +59,7 @@ fn check_unfinished(topology: &Topology, name: &ServerName, server: ServerState<
     }
     let message = format!("server \"{name}\" was about to hand over to \"{successor}\", and that is not finished");
     Some(Finding::unhealthy(
-        Diagnostic::error("switchover-unfinished", message)
+        Diagnostic::error(Code::SwitchoverUnfinished, message)
             .server(name)
             .detail("Its role file says demoted: the start guard refuses its next start.")
             .hint(guard::finish_or_take_back(successor)),
@@ -73,18 +74,18 @@ fn check_asked(
 ) -> Option<Finding> {
     let missing = |message: String, why: &str| {
         let why = [why, " A lost standby.signal or an unfinished copy would start as a second primary."].concat();
-        let diagnostic = Diagnostic::error("start-guard-missing", format!("server \"{name}\": {message}"));
+        let diagnostic = Diagnostic::error(Code::StartGuardMissing, format!("server \"{name}\": {message}"));
         Some(Finding::unhealthy(diagnostic.server(name).detail(why).hint(MENDS)))
     };
     let unreadable = |message: String, why: &str| {
-        let diagnostic = Diagnostic::error("start-guard-unreadable", format!("server \"{name}\": {message}"));
+        let diagnostic = Diagnostic::error(Code::StartGuardUnreadable, format!("server \"{name}\": {message}"));
         Some(Finding::unknown(diagnostic.server(name).detail(why.to_owned())))
     };
     for path in files(layout) {
         match seen.files.get(&path).map(Observed::look) {
             Some(Ok(None)) if path == layout.own(PEERS) => {
                 let message = format!("server \"{name}\": {path} is not there");
-                let diagnostic = Diagnostic::error("start-guard-missing", message).server(name);
+                let diagnostic = Diagnostic::error(Code::StartGuardMissing, message).server(name);
                 return Some(Finding::unhealthy(
                     diagnostic
                         .detail("The start guard does not know whom to ask whether another server is the primary now, and refuses the next start of a primary.")
@@ -124,7 +125,7 @@ fn check_changed(name: &ServerName, seen: &ServerObservation, layout: &Layout) -
     };
     let path = files(layout).into_iter().find(is_changed)?;
     Some(Finding::unhealthy(
-        Diagnostic::error("start-guard-changed", format!("server \"{name}\": {path} is not what was installed"))
+        Diagnostic::error(Code::StartGuardChanged, format!("server \"{name}\": {path} is not what was installed"))
             .server(name)
             .detail("The start guard may let an instance start that was replaced, or is not complete.")
             .hint(format!("\"pgstead plan\" shows the difference. To have it as it was: mv {path} {path}.changed on the server, then pgstead bootstrap.")),
@@ -140,7 +141,7 @@ fn check_outdated(topology: &Topology, name: &ServerName, seen: &ServerObservati
     let (path, _) = guard::current(topology, name, seen).into_iter().find(is_other)?;
     Some(Finding::remark(
         Diagnostic::warning(
-            "start-guard-outdated",
+            Code::StartGuardOutdated,
             format!("server \"{name}\": {path} is not of this version of pgstead"),
         )
         .server(name)
@@ -156,7 +157,7 @@ fn check_past(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> O
     let service = seen.service.known().filter(|service| is_down(&service.active))?;
     seen.instance.known()?;
     Some(Finding::remark(
-        Diagnostic::warning("start-unguarded", format!("server \"{name}\": the instance runs, and {unit} is {}", service.active))
+        Diagnostic::warning(Code::StartUnguarded, format!("server \"{name}\": the instance runs, and {unit} is {}", service.active))
             .server(name)
             .detail("It was started past its unit, as by pg_ctl or pg_ctlcluster as the instance's user: the start guard was not asked. The service manager will not stop it in order.")
             .hint(format!("When a moment without it is acceptable: stop it as it was started, then: systemctl start {unit}")),
@@ -182,7 +183,7 @@ fn check_mark(
     };
     let path = &layout.data_directory;
     Some(Finding::unhealthy(
-        Diagnostic::error("mark-wrong", format!("server \"{name}\": data directory {path} {what}"))
+        Diagnostic::error(Code::MarkWrong, format!("server \"{name}\": data directory {path} {what}"))
             .server(name)
             .detail("pgstead.identity says whose data it is and that it is complete. The start guard refuses the next start.")
             .hint("Find out whether somebody moved the file or the directory, and put it back as it was."),

@@ -8,6 +8,7 @@ use crate::check::LinkReport;
 use crate::check::Verdict;
 use crate::check::log;
 use crate::check::slots;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
@@ -114,7 +115,7 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
         Sending::Unknown => {
             return vec![Finding::unknown(
                 Diagnostic::error(
-                    "upstream-not-seen",
+                    Code::UpstreamNotSeen,
                     format!("link {upstream} → {standby}: \"{upstream}\" could not be asked"),
                 )
                 .server(upstream)
@@ -125,7 +126,7 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
         Sending::Several(_, several) => {
             return vec![Finding::unhealthy(
                 Diagnostic::error(
-                    "several-senders",
+                    Code::SeveralSenders,
                     format!("link {upstream} → {standby}: {several} connections call themselves \"{standby}\""),
                 )
                 .server(upstream)
@@ -140,14 +141,14 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
         findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_replication on \"{upstream}\" says so."))));
     };
     if !is_streaming(sender) {
-        wrong("not-streaming", format!("its state is {}", sender.state));
+        wrong(Code::NotStreaming, format!("its state is {}", sender.state));
     }
     if sender.usename != roles::REPLICATOR {
-        wrong("wrong-role", format!("it is connected as role \"{}\"", sender.usename));
+        wrong(Code::WrongRole, format!("it is connected as role \"{}\"", sender.usename));
     }
     if sender.slot_name.as_ref() != Some(&slot) {
         wrong(
-            "wrong-slot",
+            Code::WrongSlot,
             format!(
                 "it streams {}, not through slot \"{slot}\"",
                 sender
@@ -159,13 +160,13 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
     }
     let modern = matches!(sender.tls_version.as_deref(), Some("TLSv1.2" | "TLSv1.3"));
     if !sender.ssl || !modern {
-        wrong("not-encrypted", format!("its TLS version is {}", sender.tls_version.as_deref().unwrap_or("none")));
+        wrong(Code::NotEncrypted, format!("its TLS version is {}", sender.tls_version.as_deref().unwrap_or("none")));
     }
     let names_it =
         |dn: &String| dn.split(['/', ',']).any(|part| part.trim().strip_prefix("CN=") == Some(standby.as_str()));
     if !sender.client_dn.as_ref().is_some_and(names_it) {
         wrong(
-            "wrong-certificate",
+            Code::WrongCertificate,
             format!("its client certificate is {}", sender.client_dn.as_deref().unwrap_or("none")),
         );
     }
@@ -175,7 +176,7 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
         && state.seen(standby).is_some()
         && !known.contains(&found)
     {
-        wrong("wrong-address", format!("it comes from {found}, which is not an address of \"{standby}\""));
+        wrong(Code::WrongAddress, format!("it comes from {found}, which is not an address of \"{standby}\""));
     }
     findings
 }
@@ -184,7 +185,7 @@ fn check_sender(state: &State<'_>, link: &Link, evidence: &Evidence) -> Vec<Find
 fn not_connected(state: &State<'_>, link: &Link, evidence: &Evidence) -> Diagnostic {
     let Link { upstream, standby } = link;
     let message = format!("link {upstream} → {standby}: \"{standby}\" is not connected to \"{upstream}\"");
-    let diagnostic = Diagnostic::error("no-sender", message).server(upstream);
+    let diagnostic = Diagnostic::error(Code::NoSender, message).server(upstream);
     if state.server(standby).is_stopped() {
         return diagnostic.hint(format!("It connects by itself once the instance on \"{standby}\" runs."));
     }
@@ -207,7 +208,7 @@ fn check_receiver(state: &State<'_>, link: &Link) -> Vec<Finding> {
     if receiving == Receiving::Unknown {
         return vec![Finding::unknown(
             Diagnostic::error(
-                "standby-not-seen",
+                Code::StandbyNotSeen,
                 format!("link {upstream} → {standby}: \"{standby}\" could not be asked"),
             )
             .server(standby)
@@ -221,28 +222,28 @@ fn check_receiver(state: &State<'_>, link: &Link) -> Vec<Finding> {
         findings.push(Finding::unhealthy(diagnostic.detail(format!("pg_stat_wal_receiver on \"{standby}\" says so."))));
     };
     let Receiving::From(receiver, from) = receiving else {
-        wrong("no-receiver", format!("\"{standby}\" receives no WAL"));
+        wrong(Code::NoReceiver, format!("\"{standby}\" receives no WAL"));
         return findings;
     };
     if !is_receiving(receiver) {
-        wrong("receiver-not-streaming", format!("the WAL receiver's status is {}", receiver.status));
+        wrong(Code::ReceiverNotStreaming, format!("the WAL receiver's status is {}", receiver.status));
     }
     if let Some(server) = state.topology.server(upstream).filter(|_| from != Upstream::Server(upstream)) {
         let found = connected(receiver);
         let wanted = format!("{} port {}", server.address, server.port);
         match from {
             Upstream::Elsewhere(Some(_)) => wrong(
-                "upstream-outside",
+                Code::UpstreamOutside,
                 format!(
                     "the WAL receiver is connected to {found}, which is no server of the inventory: it may be a second primary"
                 ),
             ),
-            _ => wrong("wrong-upstream", format!("the WAL receiver is connected to {found}, not to {wanted}")),
+            _ => wrong(Code::WrongUpstream, format!("the WAL receiver is connected to {found}, not to {wanted}")),
         }
     }
     if !receiver.conninfo.contains("sslmode=verify-full") {
         wrong(
-            "not-verified",
+            Code::NotVerified,
             "the WAL receiver does not verify its upstream's certificate (sslmode is not verify-full)".to_owned(),
         );
     }
@@ -254,12 +255,15 @@ fn check_receiver(state: &State<'_>, link: &Link) -> Vec<Finding> {
     {
         let found = found.unwrap_or("nothing");
         wrong(
-            "not-verified",
+            Code::NotVerified,
             format!("the WAL receiver verifies its upstream's certificate by {found}, not by {authority}"),
         );
     }
     if receiver.slot_name.as_ref() != Some(&standby.slot_name()) {
-        wrong("wrong-slot", format!("the WAL receiver uses slot {}", receiver.slot_name.as_deref().unwrap_or("none")));
+        wrong(
+            Code::WrongSlot,
+            format!("the WAL receiver uses slot {}", receiver.slot_name.as_deref().unwrap_or("none")),
+        );
     }
     findings
 }
@@ -272,7 +276,7 @@ fn check_replay(state: &State<'_>, primary: &ServerName, link: &Link, thresholds
     if let Some(paused) = seen.replay_pause_state.as_deref().filter(|paused| *paused != "not paused") {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "replay-paused",
+                Code::ReplayPaused,
                 format!("link {upstream} → {standby}: replay on \"{standby}\" is {paused}"),
             )
             .server(standby)
@@ -291,9 +295,9 @@ fn check_replay(state: &State<'_>, primary: &ServerName, link: &Link, thresholds
                 .hint("Waiting for replay: look for long queries there. Not arrived: look at the network.")
         };
         if behind >= thresholds.lag_error_bytes {
-            findings.push(Finding::unhealthy(lag(Diagnostic::error("lag", message))));
+            findings.push(Finding::unhealthy(lag(Diagnostic::error(Code::Lag, message))));
         } else if behind >= thresholds.lag_warning_bytes {
-            findings.push(Finding::remark(lag(Diagnostic::warning("lag", message))));
+            findings.push(Finding::remark(lag(Diagnostic::warning(Code::Lag, message))));
         }
     }
     findings
@@ -316,7 +320,7 @@ fn check_ahead(state: &State<'_>, primary: &ServerName, link: &Link, seen: &Inst
     }
     let message = format!("link {upstream} → {standby}: \"{standby}\" has WAL that its primary \"{primary}\" has not");
     Some(Finding::unhealthy(
-        Diagnostic::error("standby-ahead", message)
+        Diagnostic::error(Code::StandbyAhead, message)
             .server(standby)
             .detail(format!(
                 "Both are on timeline {}: \"{standby}\" has it up to {has}, \"{primary}\" up to {end}. The primary was put back to an older state, as by a snapshot, or lost what it had flushed.",
@@ -362,7 +366,7 @@ fn check_samples(state: &State<'_>, link: &Link, evidence: &Evidence, thresholds
             .collect();
         findings.push(Finding::remark(
             Diagnostic::warning(
-                "lag-growing",
+                Code::LagGrowing,
                 format!("link {upstream} → {standby}: \"{standby}\" falls further behind"),
             )
             .server(standby)
@@ -384,7 +388,7 @@ fn check_samples(state: &State<'_>, link: &Link, evidence: &Evidence, thresholds
     {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "link-silent",
+                Code::LinkSilent,
                 format!("link {upstream} → {standby}: \"{upstream}\" hears nothing from \"{standby}\""),
             )
             .server(standby)
@@ -412,7 +416,7 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
     let unknown = |why: &str| {
         Finding::unknown(
             Diagnostic::error(
-                "canary-unknown",
+                Code::CanaryUnknown,
                 format!("link {upstream} → {standby}: whether data arrives could not be tried"),
             )
             .server(standby)
@@ -424,7 +428,7 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
             let mut findings = Vec::new();
             match canary.arrived_ms {
                 None => findings.push(unhealthy(
-                    "canary-lost",
+                    Code::CanaryLost,
                     format!("a row written on \"{primary}\" did not arrive within {:.1} s", canary.waited_ms / 1000.0),
                     if lost(upstream) {
                         format!("It did not arrive on \"{upstream}\" either: begin there.")
@@ -433,20 +437,20 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                     },
                 )),
                 Some(_) if !canary.same_row => findings.push(unhealthy(
-                    "canary-differs",
+                    Code::CanaryDiffers,
                     format!(
                         "the row on \"{standby}\" is not the one that was written on \"{primary}\": their data differ"
                     ),
                     format!("pgstead reseed {standby} --dry-run says what it takes. Until then let nobody promote it."),
                 )),
                 Some(_) if canary.replied == Some(false) => findings.push(unhealthy(
-                    "no-reply",
+                    Code::NoReply,
                     format!("\"{upstream}\" has not heard from \"{standby}\" since the row was written"),
                     format!("The row came on another way than from \"{upstream}\", or the way back is closed."),
                 )),
                 Some(_) if canary.replied.is_none() => findings.push(Finding::unknown(
                     Diagnostic::error(
-                        "reply-unknown",
+                        Code::ReplyUnknown,
                         format!("link {upstream} → {standby}: whether \"{upstream}\" hears from \"{standby}\" could not be seen"),
                     )
                     .server(standby)
@@ -475,14 +479,14 @@ fn check_chain(link: &Link, primary: &ServerName, chain: &Observed<Chain>) -> Op
             "link {upstream} → {standby}: whether \"{standby}\" always had the data of \"{primary}\" could not be looked at"
         );
         Finding::unknown(
-            Diagnostic::error("canary-chain-unknown", message).server(standby).detail(why.to_owned()).hint(hint),
+            Diagnostic::error(Code::CanaryChainUnknown, message).server(standby).detail(why.to_owned()).hint(hint),
         )
     };
     match chain.look() {
         Ok(Some(Chain::Equal { .. })) => None,
         Ok(Some(Chain::Differs { seq })) => Some(Finding::unhealthy(
             Diagnostic::error(
-                "canary-chain-differs",
+                Code::CanaryChainDiffers,
                 format!("link {upstream} → {standby}: \"{standby}\" has another history than \"{primary}\": their chains of canaries differ from row {seq} on"),
             )
             .server(standby)

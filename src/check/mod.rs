@@ -25,6 +25,7 @@ mod soundness;
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::judge::State;
@@ -68,6 +69,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// What it is about.
     pub scope: Scope,
+    /// The servers besides its own that it is about: what is wrong with them may be its cause.
+    pub others: Vec<ServerName>,
     /// The finding that it follows from, where it is not one of its own.
     pub follows: Option<Cause>,
 }
@@ -86,18 +89,18 @@ pub enum Scope {
 impl Finding {
     /// A finding that proves something wrong.
     fn unhealthy(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Unhealthy, scope: Scope::Server, follows: None }
+        Self { diagnostic, verdict: Verdict::Unhealthy, scope: Scope::Server, others: Vec::new(), follows: None }
     }
 
     /// A finding that says something could not be looked at.
     fn unknown(mut diagnostic: Diagnostic) -> Self {
         diagnostic.severity = Severity::Warning;
-        Self { diagnostic, verdict: Verdict::Unknown, scope: Scope::Server, follows: None }
+        Self { diagnostic, verdict: Verdict::Unknown, scope: Scope::Server, others: Vec::new(), follows: None }
     }
 
     /// A finding that is worth knowing while everything works.
     fn remark(diagnostic: Diagnostic) -> Self {
-        Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server, follows: None }
+        Self { diagnostic, verdict: Verdict::Healthy, scope: Scope::Server, others: Vec::new(), follows: None }
     }
 
     /// Returns the number of the check that tells it.
@@ -107,6 +110,10 @@ impl Finding {
 
     fn on(self, link: &Link) -> Self {
         Self { scope: Scope::Link(link.standby.clone()), ..self }
+    }
+
+    fn with(self, others: impl IntoIterator<Item = ServerName>) -> Self {
+        Self { others: others.into_iter().collect(), ..self }
     }
 
     fn of_topology(self) -> Self {
@@ -152,8 +159,8 @@ pub fn check(
 /// Returns the servers whose logs say why: standbys that do not connect, and instances that do not run.
 pub fn logs_wanted(report: &CheckReport) -> BTreeSet<ServerName> {
     let wants = |finding: &Finding| match (finding.diagnostic.code, &finding.scope) {
-        ("no-sender", Scope::Link(standby)) => Some(standby.clone()),
-        ("instance-not-running", _) => finding.diagnostic.server.as_deref()?.parse().ok(),
+        (Code::NoSender, Scope::Link(standby)) => Some(standby.clone()),
+        (Code::InstanceNotRunning, _) => finding.diagnostic.server.as_deref()?.parse().ok(),
         _ => None,
     };
     report.findings.iter().filter_map(wants).collect()

@@ -1,6 +1,7 @@
 //! Judges PgBouncer: it leads to the primary, and nobody is left waiting (hazard 64).
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::POOLER;
 use crate::model::name::ServerName;
@@ -20,7 +21,7 @@ pub fn check_pooler(
         Ok(Some(pools)) => pools,
         Ok(None) => {
             return vec![Finding::remark(
-                Diagnostic::warning("pooler-absent", format!("server \"{name}\": PgBouncer does not run"))
+                Diagnostic::warning(Code::PoolerAbsent, format!("server \"{name}\": PgBouncer does not run"))
                     .server(name)
                     .detail(format!("Nothing answers at {}/.s.PGSQL.{}.", pooler.socket_directory, pooler.port))
                     .hint("Start it. It reads which server is the primary by itself."),
@@ -28,12 +29,13 @@ pub fn check_pooler(
         }
         Err(why) => {
             return vec![Finding::unknown(
-                Diagnostic::error("pooler-unknown", format!("server \"{name}\": PgBouncer's console does not answer"))
-                    .server(name)
-                    .detail(why.trim().to_owned())
-                    .hint(
-                        "It admits the user that PgBouncer runs as over its socket; pooler.os_user says who that is.",
-                    ),
+                Diagnostic::error(
+                    Code::PoolerUnknown,
+                    format!("server \"{name}\": PgBouncer's console does not answer"),
+                )
+                .server(name)
+                .detail(why.trim().to_owned())
+                .hint("It admits the user that PgBouncer runs as over its socket; pooler.os_user says who that is."),
             )];
         }
     };
@@ -43,7 +45,7 @@ pub fn check_pooler(
         let Some(pool) = pools.databases.get(database) else {
             return Some(Finding::unhealthy(
                 Diagnostic::error(
-                    "pooler-not-included",
+                    Code::PoolerNotIncluded,
                     format!("server \"{name}\": PgBouncer does not serve \"{database}\""),
                 )
                 .server(name)
@@ -53,7 +55,7 @@ pub fn check_pooler(
         if pool.is_paused {
             return Some(Finding::unhealthy(
                 Diagnostic::error(
-                    "pooler-paused",
+                    Code::PoolerPaused,
                     format!("server \"{name}\": PgBouncer's clients of \"{database}\" wait"),
                 )
                 .server(name)
@@ -66,7 +68,7 @@ pub fn check_pooler(
             let message =
                 format!("server \"{name}\": PgBouncer leads clients of \"{database}\" elsewhere than to the primary");
             Finding::unhealthy(
-                Diagnostic::error("pooler-elsewhere", message)
+                Diagnostic::error(Code::PoolerElsewhere, message)
                     .server(name)
                     .detail(at)
                     .hint("\"pgstead bootstrap\" writes where the primary is, and lets PgBouncer read it."),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -28,7 +29,7 @@ pub(super) fn check_disks(
             Err(why) => {
                 findings.push(Finding::unknown(
                     Diagnostic::error(
-                        "disk-unreadable",
+                        Code::DiskUnreadable,
                         format!("server \"{name}\": the room at {path} could not be looked at"),
                     )
                     .server(name)
@@ -47,7 +48,7 @@ pub(super) fn check_disks(
             let lasts = hours.map_or(String::new(), |hours| format!(" At the rate of WAL they last {hours} hours."));
             findings.push(Finding::unhealthy(
                 Diagnostic::error(
-                    "disk-nearly-full",
+                    Code::DiskNearlyFull,
                     format!("server \"{name}\": {percent} % of {} are free", disk.mount),
                 )
                 .server(name)
@@ -88,7 +89,7 @@ pub(super) fn check_slot_cap(
     Some(
         Finding::remark(
             Diagnostic::warning(
-                "slot-cap-exceeds-disk",
+                Code::SlotCapExceedsDisk,
                 format!("server \"{name}\": slots may keep more WAL than {} can hold", disk.mount),
             )
             .server(name)
@@ -116,7 +117,7 @@ pub(super) fn check_clock(
     (name != primary && apart > thresholds.clock_skew_ms).then(|| {
         Finding::unhealthy(
             Diagnostic::error(
-                "clock-skew",
+                Code::ClockSkew,
                 format!("server \"{name}\": its clock is {:.1} s off that of \"{primary}\"", apart as f64 / 1000.0),
             )
             .server(name)

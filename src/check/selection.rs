@@ -3,6 +3,7 @@
 use crate::check::Evidence;
 use crate::check::catalog::CHECKS;
 use crate::check::catalog::check_of;
+use crate::diagnostic::Code;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -23,15 +24,15 @@ impl Selection {
     pub fn wants(&self, check: &str) -> bool {
         self.only.is_empty()
             || check == CHECKS[0].0
-            || self.only.iter().any(|word| word == check || check_of(word) == Some(check))
+            || self.only.iter().any(|word| word == check || word.parse().ok().and_then(check_of) == Some(check))
     }
 
     /// Says whether a finding is wanted.
-    pub fn keeps(&self, code: &str) -> bool {
+    pub fn keeps(&self, code: Code) -> bool {
         let check = check_of(code);
         self.only.is_empty()
             || check == Some(CHECKS[0].0)
-            || self.only.iter().any(|word| word == code || check == Some(word.as_str()))
+            || self.only.iter().any(|word| word == code.as_str() || check == Some(word.as_str()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::check::pooler;
 use crate::check::room;
 use crate::check::slots;
 use crate::check::soundness;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
@@ -95,7 +96,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         let Observed::Known(layout) = &seen.layout else {
             findings.push(Finding::unhealthy(
                 Diagnostic::error(
-                    "postgresql-not-installed",
+                    Code::PostgresqlNotInstalled,
                     format!("server \"{name}\": PostgreSQL {} is not installed", topology.common().version),
                 )
                 .server(name)
@@ -110,7 +111,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             Ok(Some(instance)) => instance,
             Ok(None) => {
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
-                let mut diagnostic = Diagnostic::error("instance-not-running", message)
+                let mut diagnostic = Diagnostic::error(Code::InstanceNotRunning, message)
                     .server(name)
                     .hint("\"pgstead bootstrap\" starts it, or shows why it cannot.");
                 let log = evidence.logs.get(name).and_then(Observed::known);
@@ -125,7 +126,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             Err(why) => {
                 let message = format!("server \"{name}\": the instance does not answer");
                 findings.push(unasked(name, seen).unwrap_or_else(|| {
-                    Finding::unknown(Diagnostic::error("instance-unreadable", message).server(name).detail(why))
+                    Finding::unknown(Diagnostic::error(Code::InstanceUnreadable, message).server(name).detail(why))
                 }));
                 continue;
             }
@@ -176,7 +177,7 @@ fn not_looked_at(name: &ServerName, why: &str) -> Diagnostic {
         None => [why.trim().trim_end_matches('.'), ". Unreachable is not dead: nothing is known about its instance."]
             .concat(),
     };
-    Diagnostic::error("server-unreachable", message).server(name).detail(detail).hint(hint)
+    Diagnostic::error(Code::ServerUnreachable, message).server(name).detail(detail).hint(hint)
 }
 
 /// L1: an instance that runs, and lets nobody ask as pgstead does. What could be asked in another way is known, and yet nothing
@@ -184,7 +185,7 @@ fn not_looked_at(name: &ServerName, why: &str) -> Diagnostic {
 fn unasked(name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
     let why = seen.unasked().or(seen.asked_otherwise.as_deref())?;
     let message = format!("server \"{name}\": its instance runs, and cannot be asked");
-    let told = Diagnostic::error("instance-unasked", message).server(name);
+    let told = Diagnostic::error(Code::InstanceUnasked, message).server(name);
     let told = told.detail(why.trim()).hint(unasked::way_out(why));
     Some(if seen.instance.known().is_some() { Finding::unhealthy(told) } else { Finding::unknown(told) })
 }
@@ -196,19 +197,19 @@ fn one_writer(state: &State<'_>) -> Vec<Finding> {
     match writers.as_slice() {
         [_] => Vec::new(),
         [] if unknown => vec![Finding::unknown(
-            Diagnostic::error("no-primary-seen", "no server that could be looked at accepts writes")
+            Diagnostic::error(Code::NoPrimarySeen, "no server that could be looked at accepts writes")
                 .detail("The primary may be among those that could not be looked at.")
                 .hint("Bring them back, then look again: pgstead check"),
         )],
         [] => vec![Finding::unhealthy(
-            Diagnostic::error("no-primary", "no server accepts writes")
+            Diagnostic::error(Code::NoPrimary, "no server accepts writes")
                 .hint("Bring the primary back. A standby is promoted only by a failover."),
         )],
         several => {
             let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
             vec![Finding::unhealthy(
                 Diagnostic::error(
-                    "two-primaries",
+                    Code::TwoPrimaries,
                     format!("{} servers accept writes: {}", several.len(), names.join(", ")),
                 )
                 .hint("Stop clients now, then find out which server has the data that counts."),
@@ -228,17 +229,20 @@ fn same_history(
     let mut findings = Vec::new();
     if instance.system_identifier != reference.system_identifier {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("system-identifier-differs", format!("server \"{name}\" is not a copy of \"{primary}\""))
-                .server(name)
-                .detail(format!(
-                    "System identifiers are {} and {}.",
-                    instance.system_identifier, reference.system_identifier
-                )),
+            Diagnostic::error(
+                Code::SystemIdentifierDiffers,
+                format!("server \"{name}\" is not a copy of \"{primary}\""),
+            )
+            .server(name)
+            .detail(format!(
+                "System identifiers are {} and {}.",
+                instance.system_identifier, reference.system_identifier
+            )),
         ));
     } else if instance.timeline != reference.timeline {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "timeline-differs",
+                Code::TimelineDiffers,
                 format!(
                     "server \"{name}\" is on timeline {}, the primary on {}",
                     instance.timeline, reference.timeline
@@ -254,7 +258,7 @@ fn same_history(
     } else if instance.timeline > 1 && instance.history != reference.history {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "history-differs",
+                Code::HistoryDiffers,
                 format!("server \"{name}\" has another history of timeline {} than the primary", instance.timeline),
             )
             .server(name)
@@ -273,7 +277,7 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
             let line = error.line.map_or(String::new(), |line| format!(" line {line}"));
             Finding::unhealthy(
                 Diagnostic::error(
-                    "configuration-error",
+                    Code::ConfigurationError,
                     format!("server \"{name}\": {}{line} has an error", error.file),
                 )
                 .server(name)
@@ -292,7 +296,7 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
     if !pending.is_empty() {
         findings.push(Finding::unhealthy(
             Diagnostic::error(
-                "restart-pending",
+                Code::RestartPending,
                 format!("server \"{name}\": {} wait for a restart", pending.join(", ")),
             )
             .server(name)
@@ -301,7 +305,7 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
     }
     if !state.waits_for_reload().is_empty() {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("reload-pending", format!("server \"{name}\": files changed after they were last read"))
+            Diagnostic::error(Code::ReloadPending, format!("server \"{name}\": files changed after they were last read"))
                 .server(name)
                 .detail(format!("{}.", state.waits_for_reload().join(", ")))
                 .hint("\"pgstead bootstrap\" reloads what it wrote. A hand edit it leaves alone: restore the file, or reload there."),
@@ -318,7 +322,7 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
     let included = parse_settings(text.unwrap_or_default());
     if !instance.health.unserved.is_empty() {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("not-served", format!("server \"{name}\" does not run with what its files say"))
+            Diagnostic::error(Code::NotServed, format!("server \"{name}\" does not run with what its files say"))
                 .server(name)
                 .detail(format!("Another value is in force of {}.", instance.health.unserved.join(", ")))
                 .hint("Reload there: SELECT pg_reload_conf(); and look again: a reload takes nothing when a file has an error."),
@@ -331,7 +335,7 @@ fn configuration(name: &ServerName, state: ServerState<'_>, layout: &Layout, ins
         }
         if let Some(file) = setting.sourcefile.as_ref().filter(|file| **file != ours) {
             findings.push(Finding::unhealthy(
-                Diagnostic::error("setting-overridden", format!("server \"{name}\": {parameter} comes from {file}"))
+                Diagnostic::error(Code::SettingOverridden, format!("server \"{name}\": {parameter} comes from {file}"))
                     .server(name)
                     .detail(format!("It should come from {ours}."))
                     .hint(format!("ALTER SYSTEM RESET {parameter}; then reload.")),
@@ -357,12 +361,12 @@ fn role_survives_restart(
     };
     match (state.role, state.starts_as) {
         (Role::Standby(_), Some(StartsAs::Primary | StartsAs::Recovery)) => wrong(
-            "standby-signal-missing",
+            Code::StandbySignalMissing,
             format!("server \"{name}\" is a standby without standby.signal"),
             "The next restart would make it a second primary. Create the file now, owned by the instance's OS user.",
         ),
         (Role::Primary(_), Some(StartsAs::Standby)) => wrong(
-            "standby-signal-stale",
+            Code::StandbySignalStale,
             format!("server \"{name}\" is the primary and has a standby.signal"),
             "The next restart would make it a standby.",
         ),
@@ -370,7 +374,7 @@ fn role_survives_restart(
     }
     if state.has_recovery_signal() {
         wrong(
-            "recovery-signal",
+            Code::RecoverySignal,
             format!("server \"{name}\" has a recovery.signal"),
             "Remove it: a restart would begin an archive recovery.",
         );
@@ -385,7 +389,7 @@ fn role_survives_restart(
         None | Some((RoleFile::Demoted { .. }, _)) => {}
         Some((role, (expected, _))) if role == expected => {}
         Some((role, (_, word))) => wrong(
-            "role-file",
+            Code::RoleFile,
             format!("server \"{name}\" is a {word} and its role file says {}", role.word()),
             &format!(
                 "The next start will be refused. If it is to stay a {word}: echo {word} >{path}; \"pgstead plan\" shows what would change."
@@ -394,7 +398,7 @@ fn role_survives_restart(
     }
     if state.lacks_role_file {
         wrong(
-            "role-file",
+            Code::RoleFile,
             format!("server \"{name}\" has no role file"),
             "The next start will be refused. \"pgstead bootstrap\" installs it.",
         );
@@ -403,7 +407,7 @@ fn role_survives_restart(
         && !service.starts_at_boot
     {
         wrong(
-            "service-not-enabled",
+            Code::ServiceNotEnabled,
             format!("server \"{name}\": the instance does not start when the machine boots"),
             "Enable its service.",
         );
@@ -428,7 +432,7 @@ fn hot_standby_parameters(
             (own < wanted).then(|| {
                 Finding::unhealthy(
                     Diagnostic::error(
-                        "hot-standby-parameter",
+                        Code::HotStandbyParameter,
                         format!("server \"{name}\": {parameter} is {own}, on \"{primary}\" it is {wanted}"),
                     )
                     .server(name)
@@ -449,7 +453,7 @@ fn headroom(name: &ServerName, instance: &Instance, thresholds: &Thresholds) -> 
             (limit < used + usize::try_from(thresholds.headroom).unwrap_or(usize::MAX / 2)).then(|| {
                 Finding::unhealthy(
                     Diagnostic::error(
-                        "no-headroom",
+                        Code::NoHeadroom,
                         format!("server \"{name}\": {used} of {parameter} = {limit} are in use"),
                     )
                     .server(name)
@@ -474,13 +478,13 @@ fn dials(
         let link = links.iter().find(|link| link.standby == *name && link.upstream == *peer);
         let about = |finding: Finding| match link {
             Some(link) => finding.on(link),
-            None => finding.of_topology(),
+            None => finding.with([peer.clone()]).of_topology(),
         };
         match &facts.dial {
             Observed::Known(dial) if dial.system_identifier == instance.system_identifier => {}
             Observed::Known(dial) => findings.push(about(Finding::unhealthy(
                 Diagnostic::error(
-                    "dial-wrong-server",
+                    Code::DialWrongServer,
                     format!("server \"{name}\" dials \"{peer}\" and reaches another instance"),
                 )
                 .server(name)
@@ -490,7 +494,7 @@ fn dials(
             Observed::NotAsked => findings.extend(dialled.then(|| {
                 about(Finding::unknown(
                     Diagnostic::error(
-                        "dial-unknown",
+                        Code::DialUnknown,
                         format!("server \"{name}\" could not be made to dial \"{peer}\""),
                     )
                     .server(name)
@@ -499,7 +503,7 @@ fn dials(
             })),
             Observed::Unreadable(why) => findings.push(about(Finding::unhealthy(
                 Diagnostic::error(
-                    "dial-failed",
+                    Code::DialFailed,
                     format!("server \"{name}\" cannot open a replication connection to \"{peer}\""),
                 )
                 .server(name)

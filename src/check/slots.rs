@@ -1,6 +1,7 @@
 //! Judges slots: with their WAL, used by whom they are for, none left over, and failover slots copied.
 
 use crate::check::Finding;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -25,7 +26,7 @@ pub(super) fn check_own_slot(
     let about = |what: &str| format!("link {upstream} → {standby}: slot \"{name}\" {what}");
     let Some(slot) = seen.slots.get(&name) else {
         return vec![Finding::unhealthy(
-            Diagnostic::error("slot-missing", about(&format!("does not exist on \"{upstream}\"")))
+            Diagnostic::error(Code::SlotMissing, about(&format!("does not exist on \"{upstream}\"")))
                 .server(upstream)
                 .hint("\"pgstead bootstrap\" creates it; whether the standby can catch up depends on the WAL that is still there."),
         )];
@@ -33,12 +34,12 @@ pub(super) fn check_own_slot(
     let mut findings = Vec::new();
     match slot.wal_status.as_deref() {
         Some("lost") => findings.push(Finding::unhealthy(
-            Diagnostic::error("slot-lost", about("has lost WAL that the standby needs"))
+            Diagnostic::error(Code::SlotLost, about("has lost WAL that the standby needs"))
                 .server(upstream)
                 .hint(format!("Look first: pgstead reseed {standby} --dry-run")),
         )),
         Some("unreserved") => findings.push(Finding::unhealthy(
-            Diagnostic::error("slot-unreserved", about("is about to lose WAL that the standby needs"))
+            Diagnostic::error(Code::SlotUnreserved, about("is about to lose WAL that the standby needs"))
                 .server(upstream)
                 .detail("pg_replication_slots says wal_status = unreserved: the next checkpoint may remove the WAL.")
                 .hint("Bring the standby back now, or raise max_slot_wal_keep_size and reload."),
@@ -49,7 +50,7 @@ pub(super) fn check_own_slot(
         && pid != sender.pid
     {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("slot-taken", about("is used by another process"))
+            Diagnostic::error(Code::SlotTaken, about("is used by another process"))
                 .server(upstream)
                 .detail(format!("Process {pid} uses it; the standby's walsender is process {}.", sender.pid)),
         ));
@@ -58,7 +59,7 @@ pub(super) fn check_own_slot(
         let seconds = u64::try_from(safe).unwrap_or(0) / rate;
         if seconds < thresholds.slot_outage_s {
             findings.push(Finding::remark(
-                Diagnostic::warning("slot-outage-short", about("would not outlast an outage of the standby"))
+                Diagnostic::warning(Code::SlotOutageShort, about("would not outlast an outage of the standby"))
                     .server(upstream)
                     .detail(format!(
                         "{} MB may still be written, {} kB per second are: enough for {} minutes, not for {}.",
@@ -96,11 +97,12 @@ pub(super) fn check_left_over(
             });
             let held = row.restart_lsn.map_or("no WAL".to_owned(), |lsn| format!("WAL from {lsn} on"));
             Finding::unhealthy(
-                Diagnostic::error("slot-inactive", format!("server \"{name}\": nobody uses slot \"{slot}\""))
+                Diagnostic::error(Code::SlotInactive, format!("server \"{name}\": nobody uses slot \"{slot}\""))
                     .server(name)
                     .detail(format!("It is a {} slot and holds {held}.{whose}", row.slot_type))
                     .hint(format!("When it is needed no more: SELECT pg_drop_replication_slot('{slot}'); there.")),
             )
+            .with(owner.map(|server| server.name.clone()))
             .of_topology()
         })
         .collect()
@@ -151,7 +153,7 @@ pub(super) fn check_failover_slots(
             findings.push(
                 Finding::unhealthy(
                     Diagnostic::error(
-                        "failover-slot-not-synced",
+                        Code::FailoverSlotNotSynced,
                         format!("server \"{standby}\" has no copy of failover slot \"{slot}\""),
                     )
                     .server(standby)
@@ -165,7 +167,7 @@ pub(super) fn check_failover_slots(
             findings.push(
                 Finding::unhealthy(
                     Diagnostic::error(
-                        "failover-slot-not-synced",
+                        Code::FailoverSlotNotSynced,
                         format!("no standby copies failover slot \"{slot}\" of \"{primary}\""),
                     )
                     .server(primary)
@@ -185,7 +187,7 @@ pub(super) fn check_failover_slots(
         findings.push(
             Finding::unhealthy(
                 Diagnostic::error(
-                    "synchronized-slot-missing",
+                    Code::SynchronizedSlotMissing,
                     format!("server \"{primary}\": slot \"{name}\" of synchronized_standby_slots {problem}"),
                 )
                 .server(primary)

@@ -3,6 +3,7 @@
 use crate::check::Evidence;
 use crate::check::Finding;
 use crate::check::evidence::AmcheckOutcome;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::health::Collation;
 use crate::model::name::ServerName;
@@ -25,7 +26,7 @@ pub(super) fn check_pages(
             let database = if row.database.is_empty() { "shared objects" } else { &row.database };
             let last = row.last.as_ref().map_or(String::new(), |last| format!(" The last was at {last}."));
             Finding::unhealthy(
-                Diagnostic::error("checksum-failures", format!("server \"{name}\" has read damaged pages of {database}"))
+                Diagnostic::error(Code::ChecksumFailures, format!("server \"{name}\" has read damaged pages of {database}"))
                     .server(name)
                     .detail(format!("pg_stat_database counts {} checksum failures.{last}", row.failures))
                     .hint("The log names the file and block. A standby with damage needs a new base backup; SELECT pg_stat_reset() in that database forgets the count afterwards."),
@@ -37,7 +38,7 @@ pub(super) fn check_pages(
         && control.checksum_version == 0
     {
         findings.push(Finding::remark(
-            Diagnostic::note("checksums-off", format!("server \"{name}\" has no data checksums"))
+            Diagnostic::note(Code::ChecksumsOff, format!("server \"{name}\" has no data checksums"))
                 .server(name)
                 .detail("Damaged pages are not noticed when they are read.")
                 .hint("pg_checksums --enable, on a stopped instance; then on every other."),
@@ -53,7 +54,7 @@ pub(super) fn check_pages(
             if !missing.is_empty() {
                 findings.push(Finding::unknown(
                     Diagnostic::error(
-                        "amcheck-missing",
+                        Code::AmcheckMissing,
                         format!("server \"{name}\": {} could not be read", missing.join(", ")),
                     )
                     .server(name)
@@ -66,7 +67,7 @@ pub(super) fn check_pages(
                 match &run.outcome {
                     AmcheckOutcome::Sound | AmcheckOutcome::NotInstalled => {}
                     AmcheckOutcome::Damage(words) => findings.push(Finding::unhealthy(
-                        Diagnostic::error("amcheck-damage", format!("server \"{name}\": database {database} is damaged"))
+                        Diagnostic::error(Code::AmcheckDamage, format!("server \"{name}\": database {database} is damaged"))
                             .server(name)
                             .detail(words.clone())
                             .hint("An index: REINDEX on the primary. A table, or damage on a standby alone: the standby needs a new base backup."),
@@ -83,7 +84,7 @@ pub(super) fn check_pages(
 
 fn failed(name: &ServerName, database: &str, why: &str) -> Finding {
     Finding::unknown(
-        Diagnostic::error("amcheck-failed", format!("server \"{name}\": {database} could not be read to the end"))
+        Diagnostic::error(Code::AmcheckFailed, format!("server \"{name}\": {database} could not be read to the end"))
             .server(name)
             .detail(why.to_owned()),
     )
@@ -106,7 +107,7 @@ pub(super) fn check_collations(
         .collect();
     if !changed.is_empty() {
         findings.push(Finding::unhealthy(
-            Diagnostic::error("collation-version", format!("server \"{name}\" sorts otherwise than its indexes were built"))
+            Diagnostic::error(Code::CollationVersion, format!("server \"{name}\" sorts otherwise than its indexes were built"))
                 .server(name)
                 .detail(versions(&changed, "built with", |row| &row.recorded))
                 .hint("On the primary, per database: REINDEX, then ALTER DATABASE … REFRESH COLLATION VERSION. On a standby alone: the same C library or ICU as on the primary."),
@@ -129,7 +130,7 @@ pub(super) fn check_collations(
             .iter()
             .map(|row| [row.database.as_str(), " ", row.actual.as_deref().unwrap_or("none")].concat());
         findings.push(Finding::unhealthy(
-            Diagnostic::error("collation-differs", format!("server \"{name}\" sorts otherwise than \"{primary}\""))
+            Diagnostic::error(Code::CollationDiffers, format!("server \"{name}\" sorts otherwise than \"{primary}\""))
                 .server(name)
                 .detail(format!(
                     "Collation versions here: {}; on \"{primary}\": {}.",
@@ -143,7 +144,7 @@ pub(super) fn check_collations(
         && own != theirs
     {
         findings.push(Finding::remark(
-            Diagnostic::warning("libc-differs", format!("server \"{name}\" has {own}, \"{primary}\" has {theirs}"))
+            Diagnostic::warning(Code::LibcDiffers, format!("server \"{name}\" has {own}, \"{primary}\" has {theirs}"))
                 .server(name)
                 .detail("The C library decides how text is sorted where a collation comes from it."),
         ));
@@ -154,7 +155,7 @@ pub(super) fn check_collations(
     {
         findings.push(Finding::remark(
             Diagnostic::warning(
-                "minor-version-differs",
+                Code::MinorVersionDiffers,
                 format!("server \"{name}\" has PostgreSQL {own}, \"{primary}\" has {theirs}"),
             )
             .server(name)

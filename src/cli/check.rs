@@ -18,6 +18,7 @@ use crate::check::CheckReport;
 use crate::check::Selection;
 use crate::check::Verdict;
 use crate::check::catalog;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -63,14 +64,14 @@ pub(super) struct CheckArgs {
 /// Every code and every check, as they may be named.
 fn words() -> impl TypedValueParser<Value = String> {
     let checks = catalog::CHECKS.into_iter().map(|(check, _)| check);
-    PossibleValuesParser::new(checks.chain(catalog::CODES.iter().map(|(code, _)| *code)))
+    PossibleValuesParser::new(checks.chain(catalog::CODES.iter().map(|(code, _)| code.as_str())))
 }
 
 pub(super) fn run(globals: &Globals, args: &CheckArgs, ui: &Ui) -> Result<Exit, Failure> {
     if args.watch.is_some() && ui.options.format != Format::Human {
         return Err(Failure::one(
             FailureKind::Usage,
-            Diagnostic::error("usage", "--watch draws again and again, and the format is for one result")
+            Diagnostic::error(Code::Usage, "--watch draws again and again, and the format is for one result")
                 .hint("Leave out --watch or --format."),
         ));
     }

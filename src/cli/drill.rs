@@ -28,6 +28,7 @@ use super::session::Session;
 use super::session::state_identity;
 use super::session::to_plan;
 use crate::apply::lock;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -138,7 +139,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
             session.require_all()?;
             lock::refuse_held(&session.observation, &state_identity(&session.state))?;
             let primary = judge::primary(topology, &session.observation).cloned().ok_or_else(|| {
-                let diagnostic = Diagnostic::error("primary-missing", "there is no single primary to begin with")
+                let diagnostic = Diagnostic::error(Code::PrimaryMissing, "there is no single primary to begin with")
                     .hint("Find out what is wrong first: pgstead check.");
                 Failure::one(FailureKind::Refused, diagnostic)
             })?;
@@ -180,7 +181,7 @@ fn consent(kind: Kind, purpose: Purpose, stages: &[Stage], args: &DrillArgs, ui:
         let message = format!("a drill of {} interrupts the clients of a production topology", kind.word());
         return Err(Failure::one(
             FailureKind::Refused,
-            Diagnostic::error("drill-in-production", message)
+            Diagnostic::error(Code::DrillInProduction, message)
                 .detail("They cannot write for as long as a switchover takes, twice; sessions are ended.")
                 .hint("When they can bear that, add --in-production. A lab says so in its inventory: purpose: lab."),
         ));
@@ -282,7 +283,7 @@ async fn carry_out(
     writes_on(n_written).await.map_err(|seen| {
         let message = "a client cannot write to the canary table";
         let hint = "See why: pgstead check. \"pgstead bootstrap\" makes the table where it is missing.";
-        let diagnostic = Diagnostic::error("drill-cannot-write", message).detail(seen).hint(hint);
+        let diagnostic = Diagnostic::error(Code::DrillCannotWrite, message).detail(seen).hint(hint);
         Failure::one(FailureKind::Refused, diagnostic)
     })?;
     let mut records: Vec<StageRecord> = Vec::new();
@@ -331,7 +332,8 @@ async fn run_command(
     interrupts: &mut Interrupts,
 ) -> Result<(Option<i32>, Value), Failure> {
     let failed = |error: std::io::Error| {
-        let diagnostic = Diagnostic::error("drill-command", "could not run pgstead itself").detail(format!("{error}."));
+        let diagnostic =
+            Diagnostic::error(Code::DrillCommand, "could not run pgstead itself").detail(format!("{error}."));
         Failure::one(FailureKind::StepFailed, diagnostic)
     };
     let program = std::env::current_exe().map_err(failed)?;
@@ -396,7 +398,7 @@ fn window(kind: Kind, stages: &[Stage], records: &[StageRecord], end_ms: f64) ->
 fn make(directory: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory).map(drop)).map_err(|error| {
         let message = format!("could not write into \"{}\"", directory.display());
-        let diagnostic = Diagnostic::error("drill-output", message).detail(format!("{error}."));
+        let diagnostic = Diagnostic::error(Code::DrillOutput, message).detail(format!("{error}."));
         Failure::one(FailureKind::Refused, diagnostic.hint("Name another directory with -o."))
     })
 }
@@ -406,7 +408,7 @@ fn keep(directory: &Path, evidence: &Evidence) -> Result<Files, Failure> {
     let record = ui::json::text(evidence)?;
     let page = report(evidence, &record).map_err(|error| {
         let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        Failure::one(FailureKind::Bug, Diagnostic::error("template", error.to_string()).detail(detail))
+        Failure::one(FailureKind::Bug, Diagnostic::error(Code::Template, error.to_string()).detail(detail))
     })?;
     let stem = format!("{}-{}", evidence.started.strftime("%Y%m%dT%H%M%SZ"), evidence.drill.word());
     let write = |extension: &str, text: &str| {
@@ -415,7 +417,7 @@ fn keep(directory: &Path, evidence: &Evidence) -> Result<Files, Failure> {
             let message = format!("could not write \"{}\"", path.display());
             Failure::one(
                 FailureKind::StepFailed,
-                Diagnostic::error("drill-output", message).detail(format!("{error}.")),
+                Diagnostic::error(Code::DrillOutput, message).detail(format!("{error}.")),
             )
         })
     };

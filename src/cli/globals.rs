@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -79,8 +80,9 @@ impl Globals {
         let path = self.inventory_path();
         let text = std::fs::read_to_string(&path).map_err(|error| {
             let shown = path.display();
-            let diagnostic = Diagnostic::error("inventory-unreadable", format!("could not read inventory \"{shown}\""))
-                .detail(format!("{error}."));
+            let diagnostic =
+                Diagnostic::error(Code::InventoryUnreadable, format!("could not read inventory \"{shown}\""))
+                    .detail(format!("{error}."));
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let diagnostic = match missing {
                 true => diagnostic.hint("Name it with -i FILE, or write a first one with \"pgstead init\"."),

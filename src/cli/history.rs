@@ -15,6 +15,7 @@ use super::inventory::Inventory;
 use super::session::Session;
 use crate::apply::lock::Locked;
 use crate::apply::lock::Standing;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -92,7 +93,8 @@ async fn ask(inventory: &Inventory) -> Result<Asked, Failure> {
         // One that was not reached is among those that the session names.
         let Ok(host) = host else { return None };
         let unseen = || {
-            Diagnostic::error("no-history", format!("server \"{name}\": its audit log could not be read")).server(name)
+            Diagnostic::error(Code::NoHistory, format!("server \"{name}\": its audit log could not be read"))
+                .server(name)
         };
         let Some(seen) = session.observation.server(name) else {
             return Some((name, Err(unseen().detail("The server could not be looked at."))));

@@ -12,6 +12,7 @@ use super::exit;
 use super::exit::Exit;
 use super::globals::DEFAULT_INVENTORY;
 use super::globals::Globals;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -74,7 +75,7 @@ pub(super) fn run(_globals: &Globals, args: &InitArgs, ui: &Ui) -> Result<Exit, 
                 let message = format!("could not read \"{}\"", path.display());
                 Failure::one(
                     FailureKind::Inventory,
-                    Diagnostic::error("from-unreadable", message).detail(format!("{error}.")),
+                    Diagnostic::error(Code::FromUnreadable, message).detail(format!("{error}.")),
                 )
             })?;
             let converted = init::convert(&old, &path.display().to_string())
@@ -105,11 +106,10 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         let shown = path.display();
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         let diagnostic = match exists {
-            true => Diagnostic::error("file-exists", format!("\"{shown}\" exists and is not overwritten"))
+            true => Diagnostic::error(Code::FileExists, format!("\"{shown}\" exists and is not overwritten"))
                 .hint("Choose another name with -o FILE."),
-            false => {
-                Diagnostic::error("write-inventory", format!("could not write \"{shown}\"")).detail(format!("{error}."))
-            }
+            false => Diagnostic::error(Code::WriteInventory, format!("could not write \"{shown}\""))
+                .detail(format!("{error}.")),
         };
         Failure::one(if exists { FailureKind::Refused } else { FailureKind::StepFailed }, diagnostic)
     })

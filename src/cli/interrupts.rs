@@ -4,6 +4,7 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -21,7 +22,7 @@ impl Interrupts {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 let diagnostic =
-                    Diagnostic::error("signals", "could not listen for Ctrl-C").detail(format!("{error}."));
+                    Diagnostic::error(Code::Signals, "could not listen for Ctrl-C").detail(format!("{error}."));
                 Failure::one(FailureKind::Bug, diagnostic)
             })
         };

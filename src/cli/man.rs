@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::exit;
 use super::exit::Exit;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -131,7 +132,7 @@ fn write(dir: &Path, name: &str, page: &str) -> Result<PathBuf, Failure> {
 }
 
 fn failed(error: &io::Error) -> Failure {
-    let diagnostic = Diagnostic::error("write-man", "could not write a manual page").detail(format!("{error}."));
+    let diagnostic = Diagnostic::error(Code::WriteMan, "could not write a manual page").detail(format!("{error}."));
     Failure::one(FailureKind::StepFailed, diagnostic)
 }
 

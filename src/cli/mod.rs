@@ -40,6 +40,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -113,7 +114,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     let ui = Ui::new(cli.globals.options());
     panic::set_hook(Box::new(move |info| ui.diagnostics(&[defect(info)])));
     if cli.globals.format == Format::Nagios && !matches!(cli.command, Command::Check(_)) {
-        ui.diagnostics(&[Diagnostic::error("usage", "--format nagios is for check alone").hint("Try --format json.")]);
+        ui.diagnostics(&[
+            Diagnostic::error(Code::Usage, "--format nagios is for check alone").hint("Try --format json.")
+        ]);
         return exit::USAGE;
     }
     guard(&ui, || run(&cli, &ui))
@@ -130,7 +133,7 @@ fn guard(ui: &Ui, work: impl FnOnce() -> Result<Exit, Failure>) -> Exit {
         }
         Err(_) => {
             // The hook has written the diagnostic; only who reads a document or a line still waits for one.
-            ui.error_document(&[Diagnostic::error("bug", DEFECT).hint(REPORT_HINT)]);
+            ui.error_document(&[Diagnostic::error(Code::Bug, DEFECT).hint(REPORT_HINT)]);
             early_end(ui, exit::BUG)
         }
     }
@@ -193,7 +196,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Exit {
     }
     let diagnostic = match error.kind() {
         // clap answers with the help, which is no message.
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Diagnostic::error("usage", "no command was given"),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Diagnostic::error(Code::Usage, "no command was given"),
         _ => usage_diagnostic(&text(false)),
     };
     ui.error_document(&[diagnostic.hint("Try --help.")]);
@@ -212,7 +215,7 @@ fn usage_diagnostic(text: &str) -> Diagnostic {
     let text = text.trim_end().trim_end_matches("For more information, try '--help'.");
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let message = first.strip_prefix("error: ").unwrap_or(first);
-    let diagnostic = Diagnostic::error("usage", message.trim_end_matches('.'));
+    let diagnostic = Diagnostic::error(Code::Usage, message.trim_end_matches('.'));
     if rest.trim().is_empty() { diagnostic } else { diagnostic.detail(rest.trim()) }
 }
 
@@ -223,7 +226,7 @@ const REPORT_HINT: &str = "Please report it with this message and the output of 
 fn defect(info: &panic::PanicHookInfo<'_>) -> Diagnostic {
     let message = info.payload_as_str().unwrap_or("no message");
     let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
-    Diagnostic::error("bug", DEFECT)
+    Diagnostic::error(Code::Bug, DEFECT)
         .detail(format!("{message}{place}, version {}.", env!("CARGO_PKG_VERSION")))
         .hint(REPORT_HINT)
 }
@@ -235,7 +238,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         Ok(runtime) => runtime.block_on(work),
         Err(error) => Err(Failure::one(
             FailureKind::Bug,
-            Diagnostic::error("runtime", "could not start the asynchronous runtime").detail(format!("{error}.")),
+            Diagnostic::error(Code::Runtime, "could not start the asynchronous runtime").detail(format!("{error}.")),
         )),
     }
 }
@@ -272,7 +275,7 @@ mod tests {
         let ui = Ui::new(Options::default());
         assert_eq!(guard(&ui, || Ok(exit::CHANGES_PENDING)), exit::CHANGES_PENDING);
         assert_eq!(
-            guard(&ui, || Err(Failure::one(FailureKind::Bug, Diagnostic::error("bug", "this test")))),
+            guard(&ui, || Err(Failure::one(FailureKind::Bug, Diagnostic::error(Code::Bug, "this test")))),
             exit::BUG
         );
         assert_eq!(guard(&ui, || panic!("this panic is part of a test")), exit::BUG);

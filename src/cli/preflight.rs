@@ -13,6 +13,7 @@ use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
 use super::ways;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -54,7 +55,7 @@ const THROUGHPUT_SECONDS: f64 = 1.0;
 pub(super) struct PreflightArgs {
     /// Judge this code alone; may be repeated
     #[arg(long, value_name = "CODE", value_parser = parse_code)]
-    only: Vec<&'static str>,
+    only: Vec<Code>,
     /// Leave this code out, for a reason that is shown and recorded in the journal; may be repeated
     #[arg(long, value_name = "CODE=REASON", value_parser = parse_skip, conflicts_with = "only")]
     skip: Vec<Skipped>,
@@ -63,9 +64,9 @@ pub(super) struct PreflightArgs {
     no_throughput: bool,
 }
 
-fn parse_code(text: &str) -> Result<&'static str, String> {
+fn parse_code(text: &str) -> Result<Code, String> {
     codes::find(text).ok_or_else(|| {
-        let near = codes::CODES.iter().map(|code| (strsim::damerau_levenshtein(code, text), *code)).min();
+        let near = codes::CODES.iter().map(|code| (strsim::damerau_levenshtein(code.as_str(), text), *code)).min();
         match near.filter(|(distance, _)| *distance <= 4) {
             Some((_, code)) => format!("no finding of a preflight has this code; did you mean \"{code}\"?"),
             None => "no finding of a preflight has this code; the refusals of a bootstrap are always told".to_owned(),
@@ -134,7 +135,7 @@ fn told(session: &Session<'_>) -> Told {
     };
     // The reason why a server could not be reached says more than that it was not observed.
     let is_told = |refusal: &Diagnostic| {
-        refusal.code == "unreachable" && session.unreachable.iter().any(|reason| reason.server == refusal.server)
+        refusal.code == Code::Unreachable && session.unreachable.iter().any(|reason| reason.server == refusal.server)
     };
     let mut refusals = session.unreachable.clone();
     refusals.extend(planned.into_iter().filter(|refusal| !is_told(refusal)));
@@ -158,7 +159,7 @@ fn record(inventory: &Inventory, report: &PreflightReport, begun: Instant) -> Re
     entries.extend(report.skipped.iter().map(|skip| Entry::Skipped {
         run: run.clone(),
         time,
-        code: skip.code.to_owned(),
+        code: skip.code.to_string(),
         reason: skip.reason.clone(),
     }));
     let first_error = report.findings.first().filter(|_| !report.ready);
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn a_skip_needs_a_known_code_and_a_reason() {
         let skip = parse_skip("libc-differs=C.UTF-8 = everywhere").unwrap();
-        assert_eq!((skip.code, skip.reason.as_str()), ("libc-differs", "C.UTF-8 = everywhere"));
+        assert_eq!((skip.code, skip.reason.as_str()), (Code::LibcDiffers, "C.UTF-8 = everywhere"));
         assert!(parse_skip("libc-differs").unwrap_err().contains("a reason is needed"));
         assert!(parse_skip("libc-differs= ").unwrap_err().contains("a reason is needed"));
         assert!(parse_skip("libc-difers=x").unwrap_err().contains("did you mean \"libc-differs\""));

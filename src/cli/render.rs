@@ -16,6 +16,7 @@ use super::inventory::Inventory;
 use super::session::Session;
 use super::session::keys;
 use crate::apply::material;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -141,7 +142,7 @@ fn diff(inventory: &Inventory, ui: &Ui) -> Result<Exit, Failure> {
 fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(ServerName, FileChange)>, Failure> {
     let topology = &inventory.topology;
     let failed = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
-    let pki = |error: crate::pki::PkiError| failed(Diagnostic::error("certificates", error.to_string()));
+    let pki = |error: crate::pki::PkiError| failed(Diagnostic::error(Code::Certificates, error.to_string()));
     let keys = keys(&StateDir::at(&inventory.state_dir), topology, observation)?;
     let mut material = material::prepare(topology, observation, &keys, Timestamp::now()).map_err(pki)?;
     // Certificates are issued by a bootstrap; a picture of the files does without.
@@ -156,6 +157,6 @@ fn write(dir: &Path, file: &RenderedFile) -> Result<(), Failure> {
     let parent = path.parent().unwrap_or(dir);
     std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, &file.content)).map_err(|error| {
         let message = format!("could not write \"{}\"", path.display());
-        Failure::one(FailureKind::StepFailed, Diagnostic::error("write-file", message).detail(format!("{error}.")))
+        Failure::one(FailureKind::StepFailed, Diagnostic::error(Code::WriteFile, message).detail(format!("{error}.")))
     })
 }

@@ -18,6 +18,7 @@ use super::runner::Told;
 use super::session::Session;
 use super::session::to_plan;
 use crate::apply::RunReport;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -308,7 +309,7 @@ fn reseed_view<'a>(found: &'a Found, plan: PlanView<'a>) -> ReseedView<'a> {
 
 /// Returns the end that refusals mean. That nobody is the primary may be due to a server out of reach.
 fn refusal(refusals: Vec<Diagnostic>, unreachable: &[Diagnostic]) -> Failure {
-    let is_missing = refusals.iter().any(|refusal| refusal.code == "primary-missing");
+    let is_missing = refusals.iter().any(|refusal| refusal.code == Code::PrimaryMissing);
     let mut failure = runner::refused(refusals);
     if is_missing && !unreachable.is_empty() {
         failure.kind = FailureKind::Unreachable;

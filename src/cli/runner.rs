@@ -21,6 +21,7 @@ use super::ways;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -144,7 +145,7 @@ impl<F> Told<F> {
 
 /// Returns the end that refusals mean: a server that could not be looked at is unreachable, not refused.
 pub(super) fn refused(refusals: Vec<Diagnostic>) -> Failure {
-    let unreachable = refusals.iter().any(|refusal| refusal.code == "unreachable");
+    let unreachable = refusals.iter().any(|refusal| refusal.code == Code::Unreachable);
     let kind = if unreachable { FailureKind::Unreachable } else { FailureKind::Refused };
     Failure::all(kind, refusals)
 }
@@ -323,6 +324,8 @@ fn not_executable(hook: &Hook) -> Option<Diagnostic> {
     };
     let message = format!("hook {} cannot be run", hook.program.display());
     Some(
-        Diagnostic::error("hook-missing", message).detail(why).hint("Correct hooks in the inventory, or leave it out."),
+        Diagnostic::error(Code::HookMissing, message)
+            .detail(why)
+            .hint("Correct hooks in the inventory, or leave it out."),
     )
 }

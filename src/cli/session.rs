@@ -18,6 +18,7 @@ use crate::check::CheckReport;
 use crate::check::Evidence;
 use crate::check::Selection;
 use crate::check::evidence::Log;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -406,7 +407,7 @@ async fn connect<'a>(
 }
 
 fn pki_failure(error: &crate::pki::PkiError) -> Failure {
-    Failure::one(FailureKind::Refused, Diagnostic::error("certificates", error.to_string()))
+    Failure::one(FailureKind::Refused, Diagnostic::error(Code::Certificates, error.to_string()))
 }
 
 fn absolute(path: PathBuf) -> PathBuf {

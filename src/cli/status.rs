@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::apply::lock::Standing;
 use crate::check::CheckReport;
 use crate::check::Verdict;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -56,7 +57,7 @@ pub(super) fn run(globals: &Globals, args: &StatusArgs, ui: &Ui) -> Result<Exit,
     if args.watch.is_some() && ui.is_json() {
         return Err(Failure::one(
             FailureKind::Usage,
-            Diagnostic::error("usage", "--watch draws again and again, and JSON is exactly one document")
+            Diagnostic::error(Code::Usage, "--watch draws again and again, and JSON is exactly one document")
                 .hint("Leave out --watch or --format json."),
         ));
     }

@@ -11,6 +11,7 @@ use super::runner;
 use super::runner::Operation;
 use super::runner::Proposal;
 use super::session::Session;
+use crate::diagnostic::Code;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
@@ -107,7 +108,7 @@ impl Operation for SwitchoverArgs {
             let report = session.check(Some(&selection(self.dry_run))).await?;
             let mut told = judge(report.findings, &session.observation, from, &view.to);
             // An earlier run marked the primary; this one goes on from there.
-            told.retain(|diagnostic| diagnostic.code != "switchover-unfinished");
+            told.retain(|diagnostic| diagnostic.code != Code::SwitchoverUnfinished);
             if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
                 return Ok(Proposal { plan: Err(runner::refused(told)), facts: None, run });
             }

@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use super::inventory::Inventory;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -94,12 +95,12 @@ pub(super) fn run(globals: &Globals, _args: &TrustArgs, ui: &Ui) -> Result<Exit,
 }
 
 fn refuse(key: &HostKey) -> Diagnostic {
-    let diagnostic =
-        Diagnostic::error("host-key-changed", format!("{} shows another host key than the recorded one", key.endpoint))
-            .detail(format!("It shows {} {}. Nothing was recorded.", key.key_type, key.fingerprint))
-            .hint(
-                "When the server was installed anew, remove its line from known_hosts and run \"pgstead trust\" again.",
-            );
+    let diagnostic = Diagnostic::error(
+        Code::HostKeyChanged,
+        format!("{} shows another host key than the recorded one", key.endpoint),
+    )
+    .detail(format!("It shows {} {}. Nothing was recorded.", key.key_type, key.fingerprint))
+    .hint("When the server was installed anew, remove its line from known_hosts and run \"pgstead trust\" again.");
     match &key.server {
         Some(server) => diagnostic.server(server),
         None => diagnostic,

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::session::state_identity;
 use crate::apply::lock::Locked;
 use crate::apply::lock::Standing;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -63,7 +64,7 @@ pub(super) fn run(globals: &Globals, _args: &UnlockArgs, ui: &Ui) -> Result<Exit
     if let Ok(Some(holder)) = here {
         return Err(Failure::one(
             FailureKind::Locked,
-            Diagnostic::error("locked", "a run on this machine is alive and holds the lock")
+            Diagnostic::error(Code::Locked, "a run on this machine is alive and holds the lock")
                 .detail(holder.sentence())
                 .hint("Wait for it, or end that process; its locks then belong to the next run."),
         ));
@@ -132,7 +133,7 @@ async fn over(session: &Session<'_>, ui: &Ui) -> Result<Exit, Failure> {
 /// The answer to --yes where a lease lives: a run of somebody else may be at work, and only a person can know better.
 fn living(held: &[Held]) -> Failure {
     let diagnostics = held.iter().filter(|lock| lock.living).map(|lock| {
-        Diagnostic::error("lease-living", format!("server \"{}\": the lease of another run lives", lock.server))
+        Diagnostic::error(Code::LeaseLiving, format!("server \"{}\": the lease of another run lives", lock.server))
             .server(&lock.server)
             .detail(lock.holder.clone())
             .hint("A dead run's lease ends by itself within a minute; run it again then. To break it now, run \"pgstead unlock\" without --yes on a terminal.")

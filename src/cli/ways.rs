@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -42,7 +43,7 @@ pub(super) async fn missing<H: Host>(sessions: &Sessions<'_, H>, topology: &Topo
 }
 
 fn told(name: &ServerName, why: &str) -> Diagnostic {
-    Diagnostic::warning("asked-by-socket", asked_by_socket(name)).server(name).detail(why)
+    Diagnostic::warning(Code::AskedBySocket, asked_by_socket(name)).server(name).detail(why)
 }
 
 /// The servers that sessions are needed to.

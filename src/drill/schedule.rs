@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::topology::Purpose;
@@ -100,7 +101,7 @@ pub fn schedule(
 ) -> Result<Vec<Stage>, Box<Diagnostic>> {
     if kind.has_faults() && topology.common().purpose != Purpose::Lab {
         return Err(Box::new(
-            Diagnostic::error("not-a-lab", format!("a drill of {} breaks an instance on purpose", kind.word()))
+            Diagnostic::error(Code::NotALab, format!("a drill of {} breaks an instance on purpose", kind.word()))
                 .detail("The purpose of this topology is production, as its inventory says or leaves out.")
                 .hint("Rehearse it in a lab: pgstead lab up. In production: pgstead drill switchover."),
         ));
@@ -108,14 +109,14 @@ pub fn schedule(
     if server == Some(primary) {
         let message = format!("server \"{primary}\" is the primary");
         return Err(Box::new(
-            Diagnostic::error("drill-needs-standby", message).server(primary).hint("Name a standby."),
+            Diagnostic::error(Code::DrillNeedsStandby, message).server(primary).hint("Name a standby."),
         ));
     }
     let standby = match server {
         Some(server) => server.clone(),
         None => successor(topology, primary).ok_or_else(|| {
             Box::new(
-                Diagnostic::error("drill-needs-standby", "there is no standby to rehearse with")
+                Diagnostic::error(Code::DrillNeedsStandby, "there is no standby to rehearse with")
                     .hint("Add one to the inventory: pgstead bootstrap."),
             )
         })?,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::Problems;
@@ -58,7 +59,7 @@ pub fn convert(text: &str, file_name: &str) -> Result<Conversion, Vec<Diagnostic
     let mut notes = Problems::new(file_name, &tree);
     let path = Path::of(&["disaster_recovery", "databases"]);
     let Some(older) = tree.get("disaster_recovery").and_then(|older| older.get("databases")) else {
-        let problem = Diagnostic::error("not-an-older-file", "the file has no \"disaster_recovery.databases\"")
+        let problem = Diagnostic::error(Code::NotAnOlderFile, "the file has no \"disaster_recovery.databases\"")
             .hint("\"pgstead init\" without --from writes an annotated inventory to begin with.");
         problems.add(&Path::default(), problem);
         return Err(problems.into_diagnostics());
@@ -73,14 +74,14 @@ pub fn convert(text: &str, file_name: &str) -> Result<Conversion, Vec<Diagnostic
         let own = path.key(&entry.key);
         if older.entries().iter().take(position).any(|earlier| earlier.key == entry.key) {
             let message = format!("key {} is given twice", shown(&entry.key));
-            problems.add_at(entry.place, &own, Diagnostic::error("duplicate-key", message));
+            problems.add_at(entry.place, &own, Diagnostic::error(Code::DuplicateKey, message));
             continue;
         }
         servers.extend(server(entry, &own, &mut problems, &mut notes));
         if let Some(database) = text_of(&entry.node, "database", &own, &mut problems) {
             match words::database(database) {
                 Err(refusal) => {
-                    problems.add(&own.key("database"), refused("invalid-database", "database", database, refusal));
+                    problems.add(&own.key("database"), refused(Code::InvalidDatabase, "database", database, refusal));
                 }
                 Ok(()) if !databases.iter().any(|known| known == database) => databases.push(database.to_owned()),
                 Ok(()) => {}
@@ -92,7 +93,7 @@ pub fn convert(text: &str, file_name: &str) -> Result<Conversion, Vec<Diagnostic
         return Err(problems.into_diagnostics());
     }
     let note =
-        Diagnostic::note("version-not-given", "the older file does not say which PostgreSQL version is installed")
+        Diagnostic::note(Code::VersionNotGiven, "the older file does not say which PostgreSQL version is installed")
             .detail("The inventory says 15.")
             .hint("Set postgres.version to what is installed on the servers.");
     notes.add(&path, note);
@@ -107,7 +108,7 @@ fn not_converted(entries: &[Entry], known: &[&str], path: &Path, notes: &mut Pro
     for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
         let lower = entry.key.to_lowercase();
         let secret = ["pass", "secret", "token", "key"].iter().any(|part| lower.contains(part));
-        let note = Diagnostic::note("not-converted", format!("key {} is not taken over", shown(&entry.key)));
+        let note = Diagnostic::note(Code::NotConverted, format!("key {} is not taken over", shown(&entry.key)));
         let note = match lower.as_str() {
             _ if secret => {
                 note.detail("An inventory has no secrets; pgstead makes its own passwords and certificates.")
@@ -127,7 +128,7 @@ fn text_of<'n>(node: &'n Node, key: &str, path: &Path, problems: &mut Problems<'
     }
     if value.text().is_none() {
         let message = format!("expected text, found {}", value.describe());
-        problems.add(&path.key(key), Diagnostic::error("wrong-type", message));
+        problems.add(&path.key(key), Diagnostic::error(Code::WrongType, message));
     }
     value.text()
 }
@@ -136,13 +137,13 @@ fn server(entry: &Entry, path: &Path, problems: &mut Problems<'_>, notes: &mut P
     let node = &entry.node;
     if !matches!(node.value, Value::Map(_)) {
         let message = format!("expected a mapping, found {}", node.describe());
-        problems.add(path, Diagnostic::error("wrong-type", message));
+        problems.add(path, Diagnostic::error(Code::WrongType, message));
         return None;
     }
     not_converted(node.entries(), &["host", "port", "database", "server_info"], path, notes);
     if let Err(error) = entry.key.parse::<ServerName>() {
         let message = format!("invalid server name {}: {error}", shown(&entry.key));
-        problems.add_at(entry.place, path, Diagnostic::error("invalid-name", message));
+        problems.add_at(entry.place, path, Diagnostic::error(Code::InvalidName, message));
     }
     let info_path = path.key("server_info");
     let info = node.get("server_info");
@@ -152,7 +153,7 @@ fn server(entry: &Entry, path: &Path, problems: &mut Problems<'_>, notes: &mut P
     let mut remark = |key: &str| {
         let text = text_of(info?, key, &info_path, problems)?;
         if let Err(refusal) = words::remark(text) {
-            problems.add(&info_path.key(key), refused("invalid-text", key, text, refusal));
+            problems.add(&info_path.key(key), refused(Code::InvalidText, key, text, refusal));
         }
         Some(text.to_owned())
     };
@@ -161,7 +162,7 @@ fn server(entry: &Entry, path: &Path, problems: &mut Problems<'_>, notes: &mut P
         None => DEFAULT_PORT,
         Some(text) => text.parse().ok().filter(|port| *port > 0).unwrap_or_else(|| {
             let message = format!("expected a number from 1 to 65535, found {}", shown(text));
-            problems.add(&path.key("port"), Diagnostic::error("out-of-range", message));
+            problems.add(&path.key("port"), Diagnostic::error(Code::OutOfRange, message));
             DEFAULT_PORT
         }),
     };
@@ -185,7 +186,7 @@ fn address(
         match text.parse::<Address>() {
             Ok(address) => Some(address),
             Err(error) => {
-                problems.add(&path, Diagnostic::error("invalid-address", error.to_string()));
+                problems.add(&path, Diagnostic::error(Code::InvalidAddress, error.to_string()));
                 None
             }
         }
@@ -198,9 +199,10 @@ fn address(
         (Some(Address::Name(name)), Some(ip)) => Some((ip.to_string(), Some(name))),
         (Some(host), Some(ip)) => {
             if host != ip {
-                let note = Diagnostic::note("two-addresses", format!("the server has two addresses, {host} and {ip}"))
-                    .detail(format!("The inventory has {host}, which clients use."))
-                    .hint("Take the one where the other servers reach it.");
+                let note =
+                    Diagnostic::note(Code::TwoAddresses, format!("the server has two addresses, {host} and {ip}"))
+                        .detail(format!("The inventory has {host}, which clients use."))
+                        .hint("Take the one where the other servers reach it.");
                 notes.add(&info_path.key("ip"), note);
             }
             Some((host.to_string(), None))
@@ -208,7 +210,7 @@ fn address(
         (Some(one), None) | (None, Some(one)) => Some((one.to_string(), None)),
         (None, None) => {
             if host_node.is_none() && ip_node.is_none() {
-                problems.add(path, Diagnostic::error("missing-key", "key \"host\" is missing"));
+                problems.add(path, Diagnostic::error(Code::MissingKey, "key \"host\" is missing"));
             }
             None
         }
@@ -219,12 +221,12 @@ fn primaries(servers: &[Older], path: &Path, problems: &mut Problems<'_>) {
     let mut primaries = servers.iter().filter(|server| server.is_primary);
     match (primaries.next(), primaries.next()) {
         (None, _) if problems.is_empty() => {
-            let problem = Diagnostic::error("no-primary", "no server is called \"primary\"");
+            let problem = Diagnostic::error(Code::NoPrimary, "no server is called \"primary\"");
             problems.add(path, problem);
         }
         (Some(first), Some(second)) => {
             let message = format!("two servers are primaries: {} and {}", shown(&first.name), shown(&second.name));
-            problems.add(&path.key(&second.name), Diagnostic::error("several-primaries", message));
+            problems.add(&path.key(&second.name), Diagnostic::error(Code::SeveralPrimaries, message));
         }
         _ => {}
     }
@@ -433,7 +435,8 @@ disaster_recovery:
     fourth: { port: 5432 }
     fourth: { host: 10.0.0.4 }
 ";
-        let codes: Vec<&str> = convert(older, "older.yaml").unwrap_err().iter().map(|problem| problem.code).collect();
+        let codes: Vec<&str> =
+            convert(older, "older.yaml").unwrap_err().iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(
             codes,
             [
@@ -448,12 +451,12 @@ disaster_recovery:
             ]
         );
         let two = "disaster_recovery: { databases: { primary: { host: a }, master: { host: b } } }";
-        assert_eq!(convert(two, "x").unwrap_err()[0].code, "several-primaries");
+        assert_eq!(convert(two, "x").unwrap_err()[0].code, Code::SeveralPrimaries);
         let none = "disaster_recovery: { databases: { second: { host: a } } }";
-        assert_eq!(convert(none, "x").unwrap_err()[0].code, "no-primary");
-        assert_eq!(convert(EXAMPLE, "x").unwrap_err()[0].code, "not-an-older-file");
-        assert_eq!(convert("", "x").unwrap_err()[0].code, "empty-inventory");
+        assert_eq!(convert(none, "x").unwrap_err()[0].code, Code::NoPrimary);
+        assert_eq!(convert(EXAMPLE, "x").unwrap_err()[0].code, Code::NotAnOlderFile);
+        assert_eq!(convert("", "x").unwrap_err()[0].code, Code::EmptyInventory);
         let same = "disaster_recovery: { databases: { primary: { host: a }, second: { host: a } } }";
-        assert_eq!(convert(same, "x").unwrap_err()[0].code, "duplicate-address");
+        assert_eq!(convert(same, "x").unwrap_err()[0].code, Code::DuplicateAddress);
     }
 }

@@ -6,6 +6,7 @@
 use serde_json::Map;
 use serde_json::Value as Json;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::Problems;
@@ -36,8 +37,10 @@ impl<'a> Check<'a, '_> {
         }
         let Some(branch) = branches.iter().find(|branch| fits(node, branch)) else {
             let expected = branches.iter().filter_map(|branch| expectation(branch)).collect::<Vec<_>>().join(" or ");
-            self.problems
-                .add(path, Diagnostic::error("wrong-type", format!("expected {expected}, found {}", node.describe())));
+            self.problems.add(
+                path,
+                Diagnostic::error(Code::WrongType, format!("expected {expected}, found {}", node.describe())),
+            );
             return None;
         };
         match &node.value {
@@ -69,7 +72,7 @@ impl<'a> Check<'a, '_> {
                 self.problems.add_at(
                     entry.place,
                     &own_path,
-                    Diagnostic::error("duplicate-key", format!("key {} is given twice", shown(&entry.key)))
+                    Diagnostic::error(Code::DuplicateKey, format!("key {} is given twice", shown(&entry.key)))
                         .detail(format!("It is given first at {}.", first.place)),
                 );
                 continue;
@@ -90,7 +93,7 @@ impl<'a> Check<'a, '_> {
                 }
                 None => {
                     let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-                    let problem = Diagnostic::error("unknown-key", format!("unknown key {}", shown(&entry.key)))
+                    let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key {}", shown(&entry.key)))
                         .detail(known_here("keys", &known));
                     self.problems.add_at(entry.place, &own_path, did_you_mean(problem, &entry.key, known));
                 }
@@ -99,7 +102,7 @@ impl<'a> Check<'a, '_> {
         for key in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
             // A key with nothing behind it is there, and has been reported as a wrong type.
             if !entries.iter().any(|entry| entry.key == key) {
-                self.problems.add(path, Diagnostic::error("missing-key", format!("key {key:?} is missing")));
+                self.problems.add(path, Diagnostic::error(Code::MissingKey, format!("key {key:?} is missing")));
             }
         }
         Json::Object(fitting)
@@ -111,8 +114,10 @@ impl<'a> Check<'a, '_> {
             && digits.chars().all(|c| c.is_ascii_digit())
             && (digits == "0" || !digits.starts_with('0'));
         if !plain {
-            self.problems
-                .add(path, Diagnostic::error("wrong-type", format!("expected a whole number, found {}", shown(text))));
+            self.problems.add(
+                path,
+                Diagnostic::error(Code::WrongType, format!("expected a whole number, found {}", shown(text))),
+            );
             return None;
         }
         let low = schema.get("minimum").and_then(Json::as_i64).unwrap_or(0);
@@ -127,7 +132,7 @@ impl<'a> Check<'a, '_> {
                 };
                 self.problems.add(
                     path,
-                    Diagnostic::error("out-of-range", format!("expected a number {range}, found {}", shown(text))),
+                    Diagnostic::error(Code::OutOfRange, format!("expected a number {range}, found {}", shown(text))),
                 );
                 None
             }
@@ -139,7 +144,7 @@ impl<'a> Check<'a, '_> {
         if words.is_empty() || words.contains(&text) {
             return Some(Json::from(text));
         }
-        let problem = Diagnostic::error("unknown-word", format!("unknown word {}", shown(text)))
+        let problem = Diagnostic::error(Code::UnknownWord, format!("unknown word {}", shown(text)))
             .detail(known_here("words", &words));
         self.problems.add(path, did_you_mean(problem, text, words));
         None

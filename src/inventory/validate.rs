@@ -17,6 +17,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::Problems;
@@ -106,7 +107,7 @@ fn parse(text: &str, file_name: &str, places: Option<&Places>) -> Result<(Topolo
         Ok(raw) => Judge { raw: &raw, places, problems: &mut problems }.topology(),
         Err(error) => {
             // The schema and the types come from one source; this is the net below.
-            problems.add(&Path::default(), Diagnostic::error("wrong-type", error.to_string()));
+            problems.add(&Path::default(), Diagnostic::error(Code::WrongType, error.to_string()));
             None
         }
     };
@@ -123,13 +124,13 @@ fn parse(text: &str, file_name: &str, places: Option<&Places>) -> Result<(Topolo
 pub(super) fn tree(text: &str, file_name: &str) -> Result<Node, Vec<Diagnostic>> {
     let tree = Node::parse(text).map_err(|error| {
         let place = error.place.unwrap_or(Place::START);
-        let problem = Diagnostic::error("invalid-yaml", "the text is not valid YAML")
+        let problem = Diagnostic::error(Code::InvalidYaml, "the text is not valid YAML")
             .at(format!("{file_name}:{place}"))
             .detail(format!("The reader says: {}.", error.message));
         vec![problem]
     })?;
     if matches!(tree.value, Value::Null) {
-        let problem = Diagnostic::error("empty-inventory", "the inventory is empty")
+        let problem = Diagnostic::error(Code::EmptyInventory, "the inventory is empty")
             .at(format!("{file_name}:{}", Place::START))
             .hint("\"pgstead init\" writes one to begin with.");
         return Err(vec![problem]);
@@ -138,7 +139,7 @@ pub(super) fn tree(text: &str, file_name: &str) -> Result<Node, Vec<Diagnostic>>
 }
 
 /// Returns the problem of a word that is refused.
-pub(super) fn refused(code: &'static str, what: &str, text: &str, refusal: Refusal) -> Diagnostic {
+pub(super) fn refused(code: Code, what: &str, text: &str, refusal: Refusal) -> Diagnostic {
     let problem = Diagnostic::error(code, format!("invalid {what} {}: {}", shown(text), refusal.reason));
     match refusal.hint {
         Some(hint) => problem.hint(hint),
@@ -204,7 +205,7 @@ impl<'a> Judge<'a, '_> {
             Ok(topology) => Some(topology),
             Err(errors) => {
                 for error in errors {
-                    self.problems.add(&Path::of(&["servers"]), Diagnostic::error("no-topology", error.to_string()));
+                    self.problems.add(&Path::of(&["servers"]), Diagnostic::error(Code::NoTopology, error.to_string()));
                 }
                 None
             }
@@ -224,7 +225,7 @@ impl<'a> Judge<'a, '_> {
     ) -> Option<N> {
         text.parse()
             .map_err(|error: crate::model::name::NameError| {
-                let problem = Diagnostic::error("invalid-name", format!("invalid {what} {}: {error}", shown(text)));
+                let problem = Diagnostic::error(Code::InvalidName, format!("invalid {what} {}: {error}", shown(text)));
                 self.problems.add(path, problem);
             })
             .ok()
@@ -234,7 +235,7 @@ impl<'a> Judge<'a, '_> {
     fn word(
         &mut self,
         path: &Path,
-        code: &'static str,
+        code: Code,
         what: &str,
         text: &str,
         check: fn(&str) -> Result<(), Refusal>,
@@ -253,7 +254,7 @@ impl<'a> Judge<'a, '_> {
         match Major::try_from(number) {
             Ok(major) => Some(major),
             Err(error) => {
-                let problem = Diagnostic::error("unsupported-version", error.to_string());
+                let problem = Diagnostic::error(Code::UnsupportedVersion, error.to_string());
                 self.problems.add(&Path::of(&["postgres", "version"]), problem);
                 None
             }
@@ -265,10 +266,10 @@ impl<'a> Judge<'a, '_> {
         let path = Path::of(&["postgres", "databases"]);
         for (index, text) in databases.iter().enumerate() {
             let own = path.index(index);
-            if self.word(&own, "invalid-database", "database", text, words::database)
+            if self.word(&own, Code::InvalidDatabase, "database", text, words::database)
                 && databases.iter().take(index).any(|earlier| earlier == text)
             {
-                let problem = Diagnostic::error("duplicate-database", format!("database {text:?} is named twice"));
+                let problem = Diagnostic::error(Code::DuplicateDatabase, format!("database {text:?} is named twice"));
                 self.problems.add(&own, problem);
             }
         }
@@ -281,23 +282,25 @@ impl<'a> Judge<'a, '_> {
         for (key, value) in given {
             let own = path.key(&key);
             let Ok(name) = key.parse::<ParameterName>() else {
-                let problem = Diagnostic::error("invalid-parameter", format!("invalid parameter name {}", shown(&key)));
+                let problem =
+                    Diagnostic::error(Code::InvalidParameter, format!("invalid parameter name {}", shown(&key)));
                 self.problems.add(&own, problem);
                 continue;
             };
             if let Some((name, instead)) = MANAGED_PARAMETERS.iter().find(|(managed, _)| *managed == name.as_str()) {
-                let problem = Diagnostic::error("managed-parameter", format!("parameter {name:?} is set by pgstead"))
-                    .hint(instead_of(instead));
+                let problem =
+                    Diagnostic::error(Code::ManagedParameter, format!("parameter {name:?} is set by pgstead"))
+                        .hint(instead_of(instead));
                 self.problems.add(&own, problem);
                 continue;
             }
             if let Err(refusal) = words::parameter_value(&value.0) {
                 // The value is not shown: an archive_command may hold a secret.
                 let message = format!("invalid value of parameter \"{name}\": {}", refusal.reason);
-                self.problems.add(&own, Diagnostic::error("invalid-parameter", message));
+                self.problems.add(&own, Diagnostic::error(Code::InvalidParameter, message));
             }
             if parameters.contains_key(&name) {
-                let problem = Diagnostic::error("duplicate-parameter", format!("parameter \"{name}\" is set twice"))
+                let problem = Diagnostic::error(Code::DuplicateParameter, format!("parameter \"{name}\" is set twice"))
                     .detail("Case does not matter in names of parameters.");
                 self.problems.add(&own, problem);
             }
@@ -313,7 +316,7 @@ impl<'a> Judge<'a, '_> {
             let site = site.clone().unwrap_or_default();
             for (field, text) in [("location", &site.location), ("region", &site.region)] {
                 if let Some(text) = text {
-                    self.word(&path.key(field), "invalid-text", field, text, words::remark);
+                    self.word(&path.key(field), Code::InvalidText, field, text, words::remark);
                 }
             }
             if let Some(name) = self.name(&path, "site name", key) {
@@ -337,7 +340,7 @@ impl<'a> Judge<'a, '_> {
         let raw = self.raw.replication.clone().unwrap_or_default();
         let size = raw.max_slot_wal_keep_size.unwrap_or_else(|| DEFAULT_MAX_SLOT_WAL_KEEP_SIZE.to_owned());
         if let Err(refusal) = words::size(&size) {
-            let problem = refused("invalid-size", "max_slot_wal_keep_size", &size, refusal);
+            let problem = refused(Code::InvalidSize, "max_slot_wal_keep_size", &size, refusal);
             self.problems.add(&Path::of(&["replication", "max_slot_wal_keep_size"]), problem);
         }
         Replication {
@@ -356,7 +359,7 @@ impl<'a> Judge<'a, '_> {
 
     /// Returns the problem of a name that is not in the inventory.
     fn unknown_name<'n>(
-        code: &'static str,
+        code: Code,
         message: String,
         what: &str,
         word: &str,

@@ -10,6 +10,7 @@ use super::fault::FaultKind;
 use super::hosts::HostsLabError;
 use super::local::LocalLabError;
 use super::vagrant::VagrantLabError;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -104,21 +105,21 @@ impl LabError {
         }
         let of = |is_refusal| if is_refusal { Refused } else { StepFailed };
         let (code, kind) = match self {
-            Self::NotForBackend { .. } => ("usage", Usage),
-            Self::Directory { .. } => ("lab-directory", Usage),
-            Self::CannotFault { .. } => ("lab-cannot", Refused),
-            Self::NoDisk { .. } => ("lab-no-disk", Refused),
-            Self::WrongState { .. } => ("lab-state", Refused),
-            Self::NoLab { .. } => ("lab-missing", Refused),
-            Self::NoServer { .. } => ("lab-server", Refused),
-            Self::Ssh { .. } => ("lab-ssh", StepFailed),
-            Self::Local(error) => ("local-lab", of(error.is_refusal())),
-            Self::Hosts(error) => ("hosts-lab", of(error.is_refusal())),
+            Self::NotForBackend { .. } => (Code::Usage, Usage),
+            Self::Directory { .. } => (Code::LabDirectory, Usage),
+            Self::CannotFault { .. } => (Code::LabCannot, Refused),
+            Self::NoDisk { .. } => (Code::LabNoDisk, Refused),
+            Self::WrongState { .. } => (Code::LabState, Refused),
+            Self::NoLab { .. } => (Code::LabMissing, Refused),
+            Self::NoServer { .. } => (Code::LabServer, Refused),
+            Self::Ssh { .. } => (Code::LabSsh, StepFailed),
+            Self::Local(error) => (Code::LocalLab, of(error.is_refusal())),
+            Self::Hosts(error) => (Code::HostsLab, of(error.is_refusal())),
             Self::Docker(DockerLabError::InvalidInventory(problems)) => {
                 return Failure::all(FailureKind::Inventory, problems.clone());
             }
-            Self::Docker(error) => ("docker-lab", of(error.is_refusal())),
-            Self::Vagrant(error) => ("vagrant-lab", of(error.is_refusal())),
+            Self::Docker(error) => (Code::DockerLab, of(error.is_refusal())),
+            Self::Vagrant(error) => (Code::VagrantLab, of(error.is_refusal())),
         };
         let mut diagnostic = Diagnostic::error(code, self.to_string());
         // The whole chain: what fails here is the user's own machine.

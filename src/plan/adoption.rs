@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
@@ -47,7 +48,7 @@ pub fn refusals(
         if instance.slots.get(&slot).is_some_and(|row| row.active || row.slot_type != "physical") {
             refusals.push(
                 Diagnostic::error(
-                    "slot-in-use",
+                    Code::SlotInUse,
                     format!("server \"{name}\": slot \"{slot}\" is used by somebody else"),
                 )
                 .detail(format!("It would be the slot of standby \"{}\".", standby.server.name))
@@ -78,23 +79,26 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
             .rfind(|setting| setting.file.ends_with("/postgresql.auto.conf") && setting.name == parameter);
         if let Some(auto) = of_auto.filter(|auto| !is_same_written(&auto.setting, &value, unit)) {
             refusals.push(
-                Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {parameter}"))
-                    .server(name)
-                    .detail(format!(
-                        "{} has {}; {} is needed.{}",
-                        auto.file,
-                        shown(&auto.setting),
-                        shown(&value),
-                        acts(&parameter)
-                    ))
-                    .hint(format!("ALTER SYSTEM RESET {parameter}; no reload is needed before the next run.")),
+                Diagnostic::error(
+                    Code::SettingOverridden,
+                    format!("server \"{name}\": ALTER SYSTEM has set {parameter}"),
+                )
+                .server(name)
+                .detail(format!(
+                    "{} has {}; {} is needed.{}",
+                    auto.file,
+                    shown(&auto.setting),
+                    shown(&value),
+                    acts(&parameter)
+                ))
+                .hint(format!("ALTER SYSTEM RESET {parameter}; no reload is needed before the next run.")),
             );
         }
         let setting = instance.settings.get(&parameter).filter(|setting| setting.source == "command line");
         if let Some(setting) = setting.filter(|setting| !is_same_value(&value, &setting.setting, unit)) {
             refusals.push(
                 Diagnostic::error(
-                    "setting-on-command-line",
+                    Code::SettingOnCommandLine,
                     format!("server \"{name}\": {parameter} was set on the command line of the instance"),
                 )
                 .server(name)
@@ -123,7 +127,7 @@ pub fn needed_by_standbys(primary: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic>
         let has = has.unwrap_or("another value");
         if setting.source == "command line" {
             let message = format!("server \"{name}\": {parameter} was set on the command line of the instance");
-            return Some(Diagnostic::error("setting-on-command-line", message)
+            return Some(Diagnostic::error(Code::SettingOnCommandLine, message)
                 .server(name)
                 .detail(format!("It has {}; a standby must have at least as many, and would get {has} from the files: it would not start.", setting.setting))
                 .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run."));
@@ -131,7 +135,7 @@ pub fn needed_by_standbys(primary: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic>
         // What no file sets comes from elsewhere, such as the environment, and no value of it waits for anything.
         let set = set?;
         let message = format!("server \"{name}\": {parameter} was lowered and the instance not restarted since");
-        Some(Diagnostic::error("lower-setting-waits", message)
+        Some(Diagnostic::error(Code::LowerSettingWaits, message)
             .server(name)
             .detail(format!("It has {}, and {} says {has}. A standby would get {has}, must have at least as many as the primary, and would not start.", setting.setting, brought::place(set)))
             .hint(format!("Restart the instance first, or write {} there until you do.", setting.setting)))
@@ -170,7 +174,7 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         if let Some(found) = instance.settings.get(parameter).filter(|setting| setting.setting != expected) {
             refusals.push(
                 Diagnostic::error(
-                    "configuration-elsewhere",
+                    Code::ConfigurationElsewhere,
                     format!("server \"{name}\": {parameter} is {}", found.setting),
                 )
                 .detail(format!("In this layout it is {expected}, and so it will be on every standby."))
@@ -183,7 +187,7 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         if !below(path, layout.config_home()) && !below(path, &layout.data_directory) {
             refusals.push(
                 Diagnostic::error(
-                    "included-elsewhere",
+                    Code::IncludedElsewhere,
                     format!("server \"{name}\": the configuration includes {path}"),
                 )
                 .detail("A standby has no such file, and would not start.")
@@ -203,7 +207,7 @@ fn revocation(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Ve
         (!set.setting.is_empty() && !wished.contains_key(*parameter)).then_some(set)
     };
     let refusal = |set: &FileSetting| {
-        Diagnostic::error("crl-of-others", format!("{} names {}", set.name, set.setting))
+        Diagnostic::error(Code::CrlOfOthers, format!("{} names {}", set.name, set.setting))
             .detail(format!("{} has it. An instance with such a list refuses every certificate of a CA that has none in it: those of pgstead, which the topology's CA issues, among them.", brought::place(set)))
             .hint("Take it out of that file, then: SELECT pg_reload_conf(); A list that the topology's CA signed belongs into the inventory: postgres.parameters.")
     };
@@ -214,7 +218,7 @@ fn revocation(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Ve
 fn not_in_force(primary: Seen<'_>) -> Option<Diagnostic> {
     let files = primary.state().waits_for_reload().join(", ");
     (!files.is_empty()).then(|| {
-        Diagnostic::error("edit-not-in-force", "configuration files were changed after they were last read")
+        Diagnostic::error(Code::EditNotInForce, "configuration files were changed after they were last read")
             .detail(format!("{files}. The reload of the adoption would put these changes into force."))
             .hint("If they are meant: SELECT pg_reload_conf(); else take them back. Then run again.")
     })
@@ -229,7 +233,7 @@ fn foreign_roles(topology: &Topology, instance: &Instance) -> Vec<Diagnostic> {
     for role in [roles::OPERATOR, roles::REWIND] {
         if foreign(role).is_some() {
             refusals.push(
-                Diagnostic::error("role-exists", format!("role \"{role}\" exists and was not made by pgstead"))
+                Diagnostic::error(Code::RoleExists, format!("role \"{role}\" exists and was not made by pgstead"))
                     .detail("It would get privileges and HBA records of its own.")
                     .hint(format!("If nobody needs it: ALTER ROLE {role} RENAME TO {role}_old;")),
             );
@@ -239,13 +243,13 @@ fn foreign_roles(topology: &Topology, instance: &Instance) -> Vec<Diagnostic> {
         let role = roles::REPLICATOR;
         if !row.replication || !row.login {
             refusals.push(
-                Diagnostic::error("role-unsuitable", format!("role \"{role}\" exists and may not replicate"))
+                Diagnostic::error(Code::RoleUnsuitable, format!("role \"{role}\" exists and may not replicate"))
                     .detail("Standbys connect as this role.")
                     .hint(format!("ALTER ROLE {role} LOGIN REPLICATION; or rename it.")),
             );
         } else if by_password {
             refusals.push(
-                Diagnostic::error("role-exists", format!("role \"{role}\" exists, with a password of its own"))
+                Diagnostic::error(Code::RoleExists, format!("role \"{role}\" exists, with a password of its own"))
                     .detail("Its password would be replaced, and whoever uses it could not connect any more.")
                     .hint("Set replication.authentication: certificate, which needs no password; or rename the role."),
             );
@@ -262,7 +266,7 @@ fn certificate(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> O
     }
     Some(
         Diagnostic::error(
-            "certificate-in-use",
+            Code::CertificateInUse,
             format!("server \"{}\" serves a certificate of CA \"{}\"", primary.server.name, facts.issuer_cn),
         )
         .detail("Its place is taken by one of the topology's CA. A client that verifies the server's certificate could not connect any more until it trusts that CA.")
@@ -283,7 +287,7 @@ pub fn waiting(primary: Seen<'_>, planned: &[(String, Direction)]) -> Option<Dia
     let mut waiting = primary.state().waits_for_restart();
     waiting.retain(|one| !planned.iter().any(|(name, _)| name == one));
     (!waiting.is_empty()).then(|| {
-        Diagnostic::warning("restart-waits", format!("server \"{name}\": settings of its own wait for a restart"))
+        Diagnostic::warning(Code::RestartWaits, format!("server \"{name}\": settings of its own wait for a restart"))
             .server(name)
             .detail(format!(
                 "They are {}. The next restart, whoever does it, puts them into force.",
@@ -297,12 +301,15 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
     let mut notes = vec![
-        Diagnostic::note("adopted", format!("server \"{name}\" has an existing primary, which is adopted as it is"))
-            .detail("Its configuration stays the operator's; pgstead adds an included file and marked parts."),
+        Diagnostic::note(
+            Code::Adopted,
+            format!("server \"{name}\" has an existing primary, which is adopted as it is"),
+        )
+        .detail("Its configuration stays the operator's; pgstead adds an included file and marked parts."),
     ];
     if primary.data.and_then(|data| data.control.known()).is_some_and(|control| control.checksum_version == 0) {
         notes.push(
-            Diagnostic::warning("checksums-off", format!("server \"{name}\": its data has no page checksums"))
+            Diagnostic::warning(Code::ChecksumsOff, format!("server \"{name}\": its data has no page checksums"))
                 .detail("Damaged pages are not noticed when they are read (hazard 12).")
                 .hint("pg_checksums --enable, on every server while all are stopped."),
         );
@@ -310,7 +317,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     if served(primary, instance).is_some() {
         notes.push(
             Diagnostic::warning(
-                "certificate-replaced",
+                Code::CertificateReplaced,
                 format!("server \"{name}\": the certificate that it serves is replaced"),
             )
             .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
@@ -321,14 +328,14 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
     for (slot, row) in &instance.slots {
         let active = if row.active { "active" } else { "inactive" };
         notes.push(
-            Diagnostic::note("foreign-slot", format!("server \"{name}\": slot \"{slot}\" is not pgstead's"))
+            Diagnostic::note(Code::ForeignSlot, format!("server \"{name}\": slot \"{slot}\" is not pgstead's"))
                 .detail(format!("It is {active}. From now on max_slot_wal_keep_size limits the WAL that it holds.")),
         );
     }
     for sender in &instance.senders {
         notes.push(
             Diagnostic::note(
-                "foreign-sender",
+                Code::ForeignSender,
                 format!("server \"{name}\": \"{}\" receives WAL and is not pgstead's", sender.application_name),
             )
             .detail(format!("It comes from {}.", sender.client_addr.as_deref().unwrap_or("a local socket"))),

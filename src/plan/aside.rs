@@ -1,6 +1,7 @@
 //! Setting a data directory aside, which is the only way in which pgstead makes room for another one, and what is said of
 //! those that were: `reseed` calls [`set_aside`]; survey and preflight name what holds room. Nothing here removes anything.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::aside;
@@ -42,7 +43,7 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
     };
     if let Some(why) = why {
         let message = format!("server \"{name}\": data directory \"{data}\" cannot be set aside");
-        return Err(Box::new(Diagnostic::error("cannot-set-aside", message).server(name).detail(why)));
+        return Err(Box::new(Diagnostic::error(Code::CannotSetAside, message).server(name).detail(why)));
     }
     let command = Argv::new(files::administrator(seen.seen), "sh")
         .args(["-c", scripts::SET_ASIDE, "pgstead-set-aside", data, &target, &layout.pgstead_directory, &aside.run])
@@ -55,7 +56,7 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
 /// Returns the remark about something that stands beside a data directory.
 pub fn remark(server: &ServerName, layout: &Layout, path: &str) -> Diagnostic {
     let note = |kind: &str| {
-        Diagnostic::note("left-beside", format!("server \"{server}\": {path} is not in use; {kind}")).server(server)
+        Diagnostic::note(Code::LeftBeside, format!("server \"{server}\": {path} is not in use; {kind}")).server(server)
     };
     match aside::read(layout.place(), path) {
         Beside::Seed { .. } => note("an interrupted run left it"),
@@ -98,20 +99,20 @@ pub fn room_held(server: &ServerName, seen: &ServerObservation) -> Option<(Strin
 }
 
 /// Returns why a directory beside a data directory must not be touched; none where nothing speaks against it.
-pub(super) fn in_the_way(fact: &BesideFact) -> Option<(&'static str, String)> {
+pub(super) fn in_the_way(fact: &BesideFact) -> Option<(Code, String)> {
     use crate::model::beside::BesideKind::*;
     match fact.kind {
-        Link => return Some(("aside-not-a-directory", "It is a symbolic link.".to_owned())),
-        Other => return Some(("aside-not-a-directory", "It is not a directory.".to_owned())),
+        Link => return Some((Code::AsideNotADirectory, "It is a symbolic link.".to_owned())),
+        Other => return Some((Code::AsideNotADirectory, "It is not a directory.".to_owned())),
         DataDirectory => {
-            return Some(("aside-in-use", "It is the data directory itself, under another name.".to_owned()));
+            return Some((Code::AsideInUse, "It is the data directory itself, under another name.".to_owned()));
         }
         Directory => {}
     }
     match (fact.mount.look(), fact.process.look()) {
-        (Ok(Some(mount)), _) => Some(("aside-holds-mount", format!("Something is mounted at {mount}."))),
-        (_, Ok(Some(pid))) => Some(("aside-in-use", format!("Process {pid} works in it."))),
-        (Err(why), _) | (_, Err(why)) => Some(("aside-unreadable", format!("{why}."))),
+        (Ok(Some(mount)), _) => Some((Code::AsideHoldsMount, format!("Something is mounted at {mount}."))),
+        (_, Ok(Some(pid))) => Some((Code::AsideInUse, format!("Process {pid} works in it."))),
+        (Err(why), _) | (_, Err(why)) => Some((Code::AsideUnreadable, format!("{why}."))),
         (Ok(None), Ok(None)) => None,
     }
 }

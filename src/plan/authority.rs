@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
@@ -132,7 +133,7 @@ impl Authority {
 
     /// Refuses what would need the CA.
     fn refusal(&self, topology: &TopologyName, needs: &str) -> Diagnostic {
-        Diagnostic::error("authority-not-held", format!("this machine does not hold the CA of topology {topology}"))
+        Diagnostic::error(Code::AuthorityNotHeld, format!("this machine does not hold the CA of topology {topology}"))
             .detail(format!("{} {needs}", self.origin()))
             .hint(format!("Copy .pgstead/{topology} from there. Where it is lost for good: pgstead bootstrap --new-authority makes another, and says who will be refused."))
     }
@@ -141,7 +142,7 @@ impl Authority {
 /// Tells that this machine does not hold the CA, where it does not.
 pub fn notes(topology: &TopologyName, material: &Material) -> Option<Diagnostic> {
     let [message, facts, help] = material.elsewhere.as_ref()?.told(topology);
-    Some(Diagnostic::note("authority-elsewhere", message).detail(facts).hint(help))
+    Some(Diagnostic::note(Code::AuthorityElsewhere, message).detail(facts).hint(help))
 }
 
 /// Refuses for each of these servers that lacks what only the holder of the CA can give it.
@@ -171,7 +172,7 @@ pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&st
     let refusal = |used: Used| {
         let name = &used.authority.server;
         let message = format!("server \"{name}\" has certificates of another CA than the one that this machine holds");
-        Diagnostic::error("authority-differs", message)
+        Diagnostic::error(Code::AuthorityDiffers, message)
             .server(name)
             .detail(format!("{} Applications that verify it by that CA would refuse one of this machine's.", used.authority.origin()))
             .hint("Run it on the machine that holds that CA. To give all servers certificates of this machine's CA: pgstead bootstrap --new-authority")
@@ -181,7 +182,7 @@ pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&st
 
 /// Says who is refused by what a new CA has signed.
 pub fn replaced(topology: &TopologyName, before: &Authority) -> Diagnostic {
-    Diagnostic::warning("authority-new", format!("topology {topology} gets a new CA"))
+    Diagnostic::warning(Code::AuthorityNew, format!("topology {topology} gets a new CA"))
         .detail(format!("{} Servers trust both. Applications that verify the servers with the certificate of the former alone (sslmode=verify-ca, verify-full) are refused from then on, and the machine that holds it asks the servers through their local sockets.", before.origin()))
         .hint("Give every application the file ca.crt of any server (/var/lib/pgstead/TOPOLOGY/SERVER/ca.crt): it has both.")
 }
@@ -249,7 +250,7 @@ mod tests {
             let refusals = of_others(&topology, &observed(used), Some(&own.certificate));
             refusals.into_iter().map(|refusal| (refusal.code, refusal.server.unwrap())).collect::<Vec<_>>()
         };
-        assert_eq!(differing(&first, &mixed), [("authority-differs", "a".to_owned())]);
+        assert_eq!(differing(&first, &mixed), [(Code::AuthorityDiffers, "a".to_owned())]);
         assert_eq!(differing(&first, &mixed[1..]), []);
     }
 }

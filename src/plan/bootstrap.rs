@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::model::identity::Configuration;
@@ -181,10 +182,9 @@ pub fn plan_bootstrap(
         let role = ConfRole::Primary(final_names.clone());
         if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, primary_seen, role) {
             let entries = desired::configuration_only(&wanted, server.seen.layout);
-            let later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
-            let known: Vec<String> = refusals.iter().map(|refusal| refusal.message.clone()).collect();
-            let edited = |refusal: &Diagnostic| refusal.code == "edited-by-hand" && !known.contains(&refusal.message);
-            refusals.extend(later.into_iter().filter(edited));
+            let mut later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
+            later.retain(|refusal| refusal.code == Code::EditedByHand && !refusals.contains(refusal));
+            refusals.extend(later);
         }
     }
     let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::model::observation::FileSetting;
@@ -127,7 +128,7 @@ pub(super) fn travels(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<Str
     });
     found
         .map(|(one, set)| {
-            Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {}", one.name))
+            Diagnostic::error(Code::SettingOverridden, format!("server \"{name}\": ALTER SYSTEM has set {}", one.name))
                 .server(name)
                 .detail(format!(
                     "{} has {}. On a standby {}; it travels with every copy, and wins over every file.",
@@ -153,7 +154,7 @@ pub(super) fn refusals(topology: &Topology, seen: Seen<'_>, judged: &BTreeSet<St
         if let Some(setting) = set {
             refusals.push(
                 Diagnostic::error(
-                    "setting-on-command-line",
+                    Code::SettingOnCommandLine,
                     format!("server \"{name}\": {} was set on the command line of the instance", one.name),
                 )
                 .server(name)
@@ -176,7 +177,7 @@ pub(super) fn notes(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
             continue;
         };
         notes.push(
-            Diagnostic::warning("standby-setting", format!("server \"{name}\": {} is set", one.name))
+            Diagnostic::warning(Code::StandbySetting, format!("server \"{name}\": {} is set", one.name))
                 .detail(format!(
                     "{} has {}. On a standby {}: pgstead.conf takes it back there.",
                     place(set),
@@ -188,7 +189,7 @@ pub(super) fn notes(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
     }
     if let Some(set) = of_files(instance, "restore_command").filter(|set| !set.setting.is_empty()) {
         notes.push(
-            Diagnostic::note("restore-command", format!("server \"{name}\": restore_command is set"))
+            Diagnostic::note(Code::RestoreCommand, format!("server \"{name}\": restore_command is set"))
                 .detail(format!(
                     "{} has {}. Every standby asks that archive for WAL and for histories of timelines, before its upstream.",
                     place(set),
@@ -203,7 +204,7 @@ pub(super) fn notes(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         && !set.setting.is_empty()
     {
         notes.push(
-            Diagnostic::warning("sync-names-kept", format!("server \"{name}\": commits wait for standbys"))
+            Diagnostic::warning(Code::SyncNamesKept, format!("server \"{name}\": commits wait for standbys"))
                 .detail(format!(
                     "{} has {parameter} = '{}'. It stays in force here; a standby that becomes the primary waits for nobody.",
                     place(set),
@@ -235,7 +236,7 @@ fn names_of_others(topology: &Topology, seen: Seen<'_>, instance: &Instance) -> 
         let wanted = synchronous_standby_names(&wish);
         let auto = of_alter_system(instance, parameter).filter(|auto| auto.setting != wanted)?;
         return Some(
-            Diagnostic::error("setting-overridden", format!("server \"{name}\": ALTER SYSTEM has set {parameter}"))
+            Diagnostic::error(Code::SettingOverridden, format!("server \"{name}\": ALTER SYSTEM has set {parameter}"))
                 .server(name)
                 .detail(format!("{} has {}; {wanted} is needed.", place(auto), auto.setting))
                 .hint(format!("ALTER SYSTEM RESET {parameter}; SELECT pg_reload_conf();")),
@@ -255,7 +256,7 @@ fn names_of_others(topology: &Topology, seen: Seen<'_>, instance: &Instance) -> 
             _ => format!("Take it out of that file: {parameter} = '';"),
         };
         Diagnostic::error(
-            "sync-names-foreign",
+            Code::SyncNamesForeign,
             format!("server \"{name}\": commits wait for standbys that do not exist"),
         )
         .server(name)

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
@@ -113,7 +114,7 @@ pub fn restart_of_primary<'a>(
     })?;
     let message = format!("server \"{primary}\" is the serving primary and has to be restarted");
     Some(
-        Diagnostic::note("restart-needs-consent", message)
+        Diagnostic::note(Code::RestartNeedsConsent, message)
             .server(primary)
             .detail(changed(primary, parameters, settings))
             .hint("pgstead bootstrap --allow-restart does it; without that option a bootstrap is refused."),
@@ -153,7 +154,7 @@ pub fn refusals<'a>(
         if seen.server.name == *primary && !allow_restart {
             let message = format!("server \"{primary}\" is the serving primary and would have to be restarted");
             refusals.push(
-                Diagnostic::error("restart-needs-consent", message)
+                Diagnostic::error(Code::RestartNeedsConsent, message)
                     .server(primary)
                     .detail(changed(primary, parameters, settings))
                     .hint("Run again with --allow-restart when that is acceptable."),
@@ -163,7 +164,7 @@ pub fn refusals<'a>(
     if directions.len() > 1 {
         refusals.push(
             Diagnostic::error(
-                "hot-standby-parameters-mixed",
+                Code::HotStandbyParametersMixed,
                 "some hot-standby parameters rise and others fall in one change",
             )
             .detail(format!(

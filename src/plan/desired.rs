@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::identity;
 use crate::model::identity::Configuration;
@@ -70,7 +71,7 @@ pub fn wanted(
     let group = [user, ":"].concat();
     let root = files::own_directory_owner(seen.seen, layout);
     let broken =
-        |error: crate::render::RenderError| Diagnostic::error("template", error.to_string()).server(&server.name);
+        |error: crate::render::RenderError| Diagnostic::error(Code::Template, error.to_string()).server(&server.name);
     let access = Access {
         server: server.name.to_string(),
         topology: topology.name().to_string(),

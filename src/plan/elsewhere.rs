@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::archive::copy_directory;
 use crate::model::identity::Configuration;
@@ -346,7 +347,7 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
     };
     if need.used == Use::Tablespace && !place.tablespace.is_empty() && !is_adopting {
         return Some(
-            Diagnostic::error("tablespace-taken", format!("server \"{name}\": {what} holds a tablespace already"))
+            Diagnostic::error(Code::TablespaceTaken, format!("server \"{name}\": {what} holds a tablespace already"))
                 .server(name)
                 .detail(format!("{what}/{} is there. {}, and {} would be put into the same directory.", place.tablespace, need.set, need.by))
                 .hint("Look whose it is, and rename it when nobody needs it: an instance that uses it must not run. pgstead deletes nothing."),
@@ -405,14 +406,14 @@ fn unfit(seen: Seen<'_>, need: &Need, state: &str) -> Diagnostic {
     };
     let diagnostic = match need.used {
         _ if sort == "library" => {
-            Diagnostic::error("library-missing", format!("server \"{name}\": library \"{what}\" {state}"))
+            Diagnostic::error(Code::LibraryMissing, format!("server \"{name}\": library \"{what}\" {state}"))
         }
-        Use::Tablespace => Diagnostic::error("path-unfit", format!("server \"{name}\": {what} {state}")),
+        Use::Tablespace => Diagnostic::error(Code::PathUnfit, format!("server \"{name}\": {what} {state}")),
         _ => {
             let message = format!("server \"{name}\": {} names {what}, which {state}", need.by);
             match need.is_vital {
-                true => Diagnostic::error("path-unfit", message),
-                false => Diagnostic::warning("path-needed-on-standbys", message),
+                true => Diagnostic::error(Code::PathUnfit, message),
+                false => Diagnostic::warning(Code::PathNeededOnStandbys, message),
             }
         }
     };

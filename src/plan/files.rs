@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::Piece;
@@ -249,7 +250,7 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
         let record = recorded.get(path.as_str());
         match is_there {
             Some(fact) if fact.is_link && matches!(keeper, Keeper::Operator { .. }) => result.refusals.push(
-                Diagnostic::error("file-is-a-link", format!("server \"{server}\": {path} is a symbolic link"))
+                Diagnostic::error(Code::FileIsALink, format!("server \"{server}\": {path} is a symbolic link"))
                     .server(server)
                     .detail("A file is changed by a rename onto its place, which would replace the link.")
                     .hint("Put the file itself there, and link to it from the other place."),
@@ -266,14 +267,14 @@ pub fn compare(server: &ServerName, seen: &ServerObservation, layout: &Layout, w
                 let edited = record.is_some();
                 let unchanged_wish = record == Some(&hash);
                 let diagnostic = if unchanged_wish {
-                    Diagnostic::warning("drift", format!("server \"{server}\": {path} was edited by hand"))
+                    Diagnostic::warning(Code::Drift, format!("server \"{server}\": {path} was edited by hand"))
                         .hint("The edit is left alone. Put it into the inventory, or restore the file.")
                 } else if edited {
-                    Diagnostic::error("edited-by-hand", format!("server \"{server}\": {path} was edited by hand and would have to change"))
+                    Diagnostic::error(Code::EditedByHand, format!("server \"{server}\": {path} was edited by hand and would have to change"))
                         .hint("Put the edit into the inventory, then restore the file or move it away, and run again. It is never overwritten.")
                 } else {
                     Diagnostic::error(
-                        "file-not-ours",
+                        Code::FileNotOurs,
                         format!("server \"{server}\": {path} exists and was not written by pgstead"),
                     )
                     .hint(format!("Look at it, then move it away: mv {path} {path}.old"))
@@ -351,7 +352,7 @@ fn compare_marked(
         Ok(marked) => marked.parts,
         Err(error) => {
             result.refusals.push(
-                Diagnostic::error("mark-damaged", format!("server \"{server}\": {path}: {error}"))
+                Diagnostic::error(Code::MarkDamaged, format!("server \"{server}\": {path}: {error}"))
                     .server(server)
                     .detail("What is the operator's text and what pgstead's cannot be told apart.")
                     .hint("Put the end mark back behind the last line of the part that pgstead wrote."),
@@ -366,12 +367,12 @@ fn compare_marked(
         let message = format!("server \"{server}\": the part of {path} that pgstead wrote was edited by hand");
         if is_still_wanted {
             let hint = "The edit is left alone. Put it into the inventory, or restore the part.";
-            result.drift.push(Diagnostic::warning("drift", message).server(server).hint(hint));
+            result.drift.push(Diagnostic::warning(Code::Drift, message).server(server).hint(hint));
             result.edited.insert(path.clone());
         } else {
             let hint = "Put the edit into the inventory, then remove the part with its marks, and run again. It is never overwritten.";
             result.refusals.push(
-                Diagnostic::error("edited-by-hand", message + " and would have to change").server(server).hint(hint),
+                Diagnostic::error(Code::EditedByHand, message + " and would have to change").server(server).hint(hint),
             );
         }
         return;
@@ -380,7 +381,7 @@ fn compare_marked(
         let what = format!("server \"{server}\": {path} was edited by hand");
         let hint =
             "The edit is left alone; the other servers do not have it. What all need belongs into the inventory.";
-        result.drift.push(Diagnostic::warning("drift", what).server(server).hint(hint));
+        result.drift.push(Diagnostic::warning(Code::Drift, what).server(server).hint(hint));
         result.edited.insert(path.clone());
     }
     if fact.sha256 != hash {

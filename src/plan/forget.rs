@@ -3,6 +3,7 @@
 //! Everything that can be asked of the directory and of the links is asked here; the script asks again on the server. All
 //! reasons to refuse come at once (docs/adr/0009-what-is-ever-removed.md).
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge;
 use crate::judge::ServerState;
@@ -69,30 +70,30 @@ pub fn plan_forget(
         let known: Vec<String> = topology.servers().map(|known| known.name.to_string()).collect();
         let message = format!("topology \"{}\" has no server \"{server}\"", topology.name());
         let detail = format!("It has {}.", known.join(", "));
-        return Err(vec![Diagnostic::error("server-unknown", message).detail(detail)]);
+        return Err(vec![Diagnostic::error(Code::ServerUnknown, message).detail(detail)]);
     };
     let seen = match observation.servers.get(server) {
         Some(Observed::Known(seen)) => seen,
         other => {
             let why = other.and_then(Observed::unreadable).unwrap_or("It was not looked at.").to_owned();
             let message = format!("server \"{server}\" could not be observed");
-            return Err(vec![Diagnostic::error("unreachable", message).server(server).detail(why)]);
+            return Err(vec![Diagnostic::error(Code::Unreachable, message).server(server).detail(why)]);
         }
     };
     let Observed::Known(layout) = &seen.layout else {
         let message = format!("server \"{server}\": PostgreSQL {} is not installed", topology.common().version);
-        return Err(vec![Diagnostic::error("postgresql-not-installed", message).server(server)]);
+        return Err(vec![Diagnostic::error(Code::PostgresqlNotInstalled, message).server(server)]);
     };
     let (fact, aside) = find(server, seen, layout, name)?;
     let path = Aside { is_forgotten: false, ..aside.clone() }.path(layout.place());
-    let refuse = |code: &'static str, what: &str| {
+    let refuse = |code: Code, what: &str| {
         Diagnostic::error(code, format!("server \"{server}\": {} {what}", fact.path)).server(server)
     };
     let mut refusals = Vec::new();
     refusals.extend(in_the_way(fact).map(|(code, why)| refuse(code, "must not be removed").detail(why)));
     if let Some(place) = live_place_in(seen, &fact.path) {
         refusals.push(
-            refuse("aside-in-use", "must not be removed").detail(format!("The running instance has {place} in it.")),
+            refuse(Code::AsideInUse, "must not be removed").detail(format!("The running instance has {place} in it.")),
         );
     }
     // Of what is no directory nothing else was looked at.
@@ -111,7 +112,7 @@ pub fn plan_forget(
         }
         (_, Err(why)) => refusals.push(
             Diagnostic::error(
-                "successor-not-proven",
+                Code::SuccessorNotProven,
                 format!("server \"{server}\": that what took its place streams is not proven"),
             )
             .server(server)
@@ -145,7 +146,7 @@ fn find<'a>(
         };
         let message = format!("server \"{server}\": nothing of the name \"{name}\" was set aside");
         return Err(vec![
-            Diagnostic::error("aside-unknown", message)
+            Diagnostic::error(Code::AsideUnknown, message)
                 .server(server)
                 .detail(detail)
                 .hint("\"pgstead status\" lists what was set aside; the name is the directory's own, without a path."),
@@ -153,7 +154,7 @@ fn find<'a>(
     };
     let refuse = |why: &str| {
         let message = format!("server \"{server}\": {} has no name of something that was set aside", fact.path);
-        vec![Diagnostic::error("aside-not-named-by-us", message).server(server).detail(why.to_owned())]
+        vec![Diagnostic::error(Code::AsideNotNamedByUs, message).server(server).detail(why.to_owned())]
     };
     match aside::read(layout.place(), &fact.path) {
         Beside::Aside(aside) => Ok((fact, aside)),
@@ -168,19 +169,19 @@ fn whose(
     seen: &ServerObservation,
     fact: &BesideFact,
     aside: &Aside,
-) -> Result<(), (&'static str, String)> {
+) -> Result<(), (Code, String)> {
     if let Observed::Known(text) = &fact.identity {
         return match Identity::parse(text) {
             Some(identity) if identity.topology == topology.name().as_str() => Ok(()),
             Some(identity) => Err((
-                "aside-not-ours",
+                Code::AsideNotOurs,
                 format!("Its mark says: server \"{}\" of topology \"{}\".", identity.server, identity.topology),
             )),
-            None => Err(("aside-not-ours", "Its mark is not understood.".to_owned())),
+            None => Err((Code::AsideNotOurs, "Its mark is not understood.".to_owned())),
         };
     }
     if let Some(why) = fact.identity.unreadable() {
-        return Err(("aside-unreadable", format!("Its mark could not be read: {why}.")));
+        return Err((Code::AsideUnreadable, format!("Its mark could not be read: {why}.")));
     }
     // The last thing that a removal takes away is the mark; then nothing is left to lose.
     if aside.is_forgotten && fact.entries == 0 {
@@ -190,19 +191,19 @@ fn whose(
     match (fact.control.look(), ours) {
         (Ok(Some(control)), Some(ours)) if control.system_identifier == ours => Ok(()),
         (Ok(Some(control)), Some(ours)) => Err((
-            "aside-not-ours",
+            Code::AsideNotOurs,
             format!(
                 "It has no mark, and its system identifier is {}; the topology's is {ours}.",
                 control.system_identifier
             ),
         )),
         (Ok(Some(_)), None) => Err((
-            "aside-not-ours",
+            Code::AsideNotOurs,
             "It has no mark, and no instance runs here whose system identifier it could share.".to_owned(),
         )),
-        (Ok(None), _) => Err(("aside-not-ours", "It has neither a mark nor a control file.".to_owned())),
+        (Ok(None), _) => Err((Code::AsideNotOurs, "It has neither a mark nor a control file.".to_owned())),
         (Err(why), _) => {
-            Err(("aside-not-ours", format!("It has no mark, and its control file could not be read: {why}.")))
+            Err((Code::AsideNotOurs, format!("It has no mark, and its control file could not be read: {why}.")))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::model::argv::Argv;
@@ -22,6 +23,7 @@ use crate::plan::scripts;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::survey::Seen;
+use crate::quote::sh;
 use crate::quote::systemd;
 
 /// The name of the file that lists whom the guard asks.
@@ -52,7 +54,7 @@ pub fn unfinished(name: &ServerName, state: ServerState<'_>) -> Option<Diagnosti
     };
     Some(
         Diagnostic::error(
-            "switchover-unfinished",
+            Code::SwitchoverUnfinished,
             format!("server \"{name}\" was about to hand over to \"{successor}\""),
         )
         .server(name)
@@ -84,10 +86,14 @@ fn in_foreground(seen: Seen<'_>) -> String {
     let words = ["/usr/bin/setpriv", &user[0], &user[1], "--init-groups", "/bin/sh", &wait, &layout.data_directory];
     let words = words.into_iter().chain([seconds.as_str(), "/dev/null"]);
     let command: Vec<String> = words.map(systemd::word).collect();
+    // As pg_ctl gives it: what no file says lies there, as `hosts_file` since PostgreSQL 19. A shell reads the options.
+    let options = systemd::word(&["--options=-D ", &sh::quote(&layout.data_directory)].concat());
     [
         "# The postmaster is the unit's own process, and it alone gets a signal: a stop while it starts is a fast shutdown, too.\n",
         "Type=exec\nPIDFile=\nExecStart=\n",
-        "ExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect --foreground --stdlog %i start\n",
+        "ExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect --foreground --stdlog ",
+        &options,
+        " %i start\n",
         "# The start ends when it accepts connections, and not before.\nExecStartPost=-",
         &command.join(" "),
         "\nKillMode=mixed\nKillSignal=SIGINT\n",

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::Writes;
@@ -278,19 +279,19 @@ impl Problem {
         let Link { upstream, standby } = link;
         let diagnostic = match self {
             Problem::Diverged(evidence) => Diagnostic::error(
-                "history-diverged",
+                Code::HistoryDiverged,
                 format!("server \"{standby}\": its data are not a copy of those of \"{upstream}\", although both have the same system identifier"),
             )
             .detail(evidence)
             .hint(format!("\"{standby}\" holds writes that \"{upstream}\" never had. Look whether they matter; then: pgstead reseed {standby} --accept-divergence. Do not start it as it is: it would stream, and keep its own rows.")),
             Problem::Ahead(evidence) => Diagnostic::error(
-                "ahead-of-upstream",
+                Code::AheadOfUpstream,
                 format!("server \"{standby}\": it has WAL that its upstream \"{upstream}\" does not have"),
             )
             .detail(evidence)
             .hint(format!("Find out which of the two has the data that counts. To let \"{standby}\" follow \"{upstream}\": pgstead reseed {standby} --accept-divergence")),
             Problem::NotProvable(why) => Diagnostic::error(
-                "history-not-provable",
+                Code::HistoryNotProvable,
                 format!("server \"{standby}\": it cannot be shown that its data are a copy of those of \"{upstream}\""),
             )
             .detail(why)

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
@@ -98,7 +99,7 @@ pub fn configuration(
     let (server, layout) = (seen.server, seen.layout);
     let source = if seen.data.is_some() { seen } else { primary.unwrap_or(seen) };
     let base = primary.and_then(Base::of);
-    let broken = |error: RenderError| Diagnostic::error("template", error.to_string()).server(&server.name);
+    let broken = |error: RenderError| Diagnostic::error(Code::Template, error.to_string()).server(&server.name);
     let path = |name: &str| [layout.config_home(), "/", name].concat();
     let (owner, mode) = owner_and_mode(seen, source, "postgresql.conf");
     let observed = |name: &str| seen.seen.files.get(&path(name)).and_then(Observed::known)?.content.clone();
@@ -107,7 +108,7 @@ pub fn configuration(
         Some(base) => conf(topology, seen, base, listen, role).render().map_err(broken)?,
         None => observed(FILE).ok_or_else(|| {
             Diagnostic::error(
-                "primary-not-running",
+                Code::PrimaryNotRunning,
                 format!("server \"{}\": its settings depend on those of the primary, which does not run", server.name),
             )
             .server(&server.name)
@@ -155,7 +156,7 @@ fn own_text(source: Seen<'_>, name: &str) -> Result<Own, Diagnostic> {
     let path = [source.layout.config_home(), "/", name].concat();
     let server = &source.server.name;
     let unreadable = |why: &str| {
-        Diagnostic::error("configuration-unreadable", format!("server \"{server}\": could not read {path}"))
+        Diagnostic::error(Code::ConfigurationUnreadable, format!("server \"{server}\": could not read {path}"))
             .server(server)
             .detail(why.to_owned())
     };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::hba::Cidr;
 use crate::model::name::ServerName;
@@ -126,7 +127,7 @@ pub fn notes(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> 
                 Observed::Known(ip) if peer.routes.iter().any(|route| route.source == *ip) => {}
                 Observed::Known(ip) => notes.push(
                     Diagnostic::note(
-                        "address-translated",
+                        Code::AddressTranslated,
                         format!("server \"{called}\" sees connections from \"{name}\" come from {ip}"),
                     )
                     .server(called)
@@ -137,7 +138,7 @@ pub fn notes(topology: &Topology, observation: &Observation) -> Vec<Diagnostic> 
                 _ if is_direct(topology, observation, caller, called) => {}
                 other => notes.push(
                     Diagnostic::warning(
-                        "address-not-seen",
+                        Code::AddressNotSeen,
                         format!("under which address \"{called}\" sees \"{name}\" could not be found out"),
                     )
                     .server(name)

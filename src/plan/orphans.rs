@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -56,7 +57,7 @@ pub fn refusals(
         let (name, from) = (&link.standby, others.first()?);
         Some(
             Diagnostic::error(
-                "standby-elsewhere",
+                Code::StandbyElsewhere,
                 format!("server \"{}\": somebody else streams under the name of \"{name}\"", link.upstream),
             )
             .server(&link.upstream)

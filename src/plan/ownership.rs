@@ -3,6 +3,7 @@
 //! Only a mark in a complete directory makes it ours, and only a running primary without a mark, on the server that is to
 //! be the primary, is adopted (hazards 1, 2). Decides nothing about what is done with it.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::judge::State;
@@ -49,13 +50,13 @@ pub fn owned<'a>(
             return Ok(Some(Owned { data, configuration: Configuration::Kept, adopted: true }));
         }
         Ownership::Unknown(why) => Diagnostic::error(
-            "data-directory-unreadable",
+            Code::DataDirectoryUnreadable,
             format!("server \"{name}\": could not look at data directory \"{path}\""),
         )
         .detail(why),
         Ownership::MountPoint => mount_point(name, path),
         Ownership::Gone(recorded) => Diagnostic::error(
-            "data-directory-gone",
+            Code::DataDirectoryGone,
             format!("server \"{name}\": its data directory is not there any more"),
         )
         .detail(format!("{recorded} was complete once. A disk that is not mounted looks like this."))
@@ -64,13 +65,13 @@ pub fn owned<'a>(
             layout.own(DATA_DIRECTORY_RECORD)
         )),
         Ownership::OfAnotherServer(other) => Diagnostic::error(
-            "data-directory-of-another-server",
+            Code::DataDirectoryOfAnotherServer,
             format!("server \"{name}\": data directory \"{path}\" is that of server \"{other}\""),
         )
         .detail(format!("{} leads to server \"{other}\" of topology \"{}\".", server.address, state.topology.name()))
         .hint(format!("Correct the addresses of \"{name}\" and \"{other}\" in the inventory.")),
         Ownership::Damaged(why) => Diagnostic::error(
-            "data-directory-damaged",
+            Code::DataDirectoryDamaged,
             format!("server \"{name}\": data directory \"{path}\" has no readable control file"),
         )
         .detail(why),
@@ -84,7 +85,7 @@ pub fn owned<'a>(
 /// A place that is no data directory yet, and that a finished one cannot be given.
 fn mount_point(name: &ServerName, path: &str) -> Diagnostic {
     Diagnostic::error(
-        "data-directory-is-mount-point",
+        Code::DataDirectoryIsMountPoint,
         format!("server \"{name}\": data directory \"{path}\" is itself a mount point"),
     )
     .detail("A directory is finished beside its place and then renamed, which a mount point forbids.")
@@ -157,7 +158,7 @@ fn not_ours(
         let hint = format!(
             "Find out which of the two has the data that counts. Then stop the other and rename {path}; its data is copied anew."
         );
-        return Diagnostic::error("second-primary", message).detail(detail).hint(hint);
+        return Diagnostic::error(Code::SecondPrimary, message).detail(detail).hint(hint);
     }
     if is_copy {
         let message = format!(
@@ -167,7 +168,7 @@ fn not_ours(
         let hint = format!(
             "A standby is taken over by copying it anew: stop its instance and rename {path}. That its data is the primary's cannot be proven otherwise."
         );
-        return Diagnostic::error("unmanaged-standby", message).detail(detail).hint(hint);
+        return Diagnostic::error(Code::UnmanagedStandby, message).detail(detail).hint(hint);
     }
     refuse(topology, server, path).detail(detail).hint(LOOK)
 }
@@ -181,7 +182,7 @@ fn refuse(topology: &Topology, server: &Server, path: &str) -> Diagnostic {
     let name = &server.name;
     let topology = topology.name();
     Diagnostic::error(
-        "data-directory-not-ours",
+        Code::DataDirectoryNotOurs,
         format!(
             "server \"{name}\": data directory \"{path}\" is not empty and was not made for topology \"{topology}\""
         ),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
@@ -37,7 +38,7 @@ pub fn refusals(primary: Seen<'_>) -> Vec<Diagnostic> {
         for (number, line) in own.lines().enumerate() {
             for read in reads(line).into_iter().filter(|read| !comes_along(layout, read)) {
                 refusals.push(
-                    Diagnostic::error("included-elsewhere", format!("server \"{name}\": {path} reads {read}"))
+                    Diagnostic::error(Code::IncludedElsewhere, format!("server \"{name}\": {path} reads {read}"))
                         .server(name)
                         .detail(format!(
                             "Line {}. A standby gets {file} itself and no other file: it would let in others, or nobody.",
@@ -107,7 +108,7 @@ pub fn notes(primary: Seen<'_>, made: &BTreeSet<(String, &str)>) -> Vec<Diagnost
     let mut notes = Vec::new();
     for directory in of_mode(elsewhere::LOGS) {
         notes.push(
-            Diagnostic::note("log-directory-elsewhere", format!("server \"{name}\": log_directory is {directory}"))
+            Diagnostic::note(Code::LogDirectoryElsewhere, format!("server \"{name}\": log_directory is {directory}"))
                 .server(name)
                 .detail("It is made on each new standby where it is absent.")
                 .hint("Whatever rotates logs, or carries them away, must know of it there."),
@@ -121,7 +122,7 @@ pub fn notes(primary: Seen<'_>, made: &BTreeSet<(String, &str)>) -> Vec<Diagnost
         };
         notes.push(
             Diagnostic::note(
-                "path-needed-on-standbys",
+                Code::PathNeededOnStandbys,
                 format!("server \"{name}\": unix_socket_directories names {}", sockets.join(", ")),
             )
             .server(name)
@@ -132,7 +133,7 @@ pub fn notes(primary: Seen<'_>, made: &BTreeSet<(String, &str)>) -> Vec<Diagnost
     let wal = [&primary.layout.data_directory, "/pg_wal"].concat();
     if let Some(disk) = primary.seen.disks.get(&wal).and_then(Observed::known) {
         notes.push(
-            Diagnostic::note("wal-on-another-disk", format!("server \"{name}\": its pg_wal is a link to {}", disk.mount))
+            Diagnostic::note(Code::WalOnAnotherDisk, format!("server \"{name}\": its pg_wal is a link to {}", disk.mount))
                 .server(name)
                 .detail("A base backup makes pg_wal a directory in the new data directory.")
                 .hint("If a standby is to have its WAL on a disk of its own: stop it when it is there, move pg_wal, and put the link in its place."),

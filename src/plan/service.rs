@@ -1,6 +1,7 @@
 //! An instance is started, stopped, restarted and told to read its files again: through the unit that runs it, where there is
 //! one, and through `pg_ctl` where there is none.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Writes;
 use crate::model::argv::Argv;
@@ -48,7 +49,7 @@ pub fn barred(seen: Seen<'_>) -> Option<Diagnostic> {
     let (name, unit) = (&seen.server.name, seen.layout.unit.as_deref()?);
     let home = seen.layout.config_home();
     Some(
-        Diagnostic::error("start-barred", format!("server \"{name}\": its instance may not be started: {why}"))
+        Diagnostic::error(Code::StartBarred, format!("server \"{name}\": its instance may not be started: {why}"))
             .server(name)
             .hint(match why.contains("start.conf") {
                 true => format!("If it may be: write auto or manual into {home}/start.conf, then run again."),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
@@ -135,13 +136,13 @@ pub fn survey_of<'a>(
         match observation.servers.get(&server.name) {
             Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
-                Diagnostic::error("unreachable", format!("server \"{}\" could not be observed", server.name))
+                Diagnostic::error(Code::Unreachable, format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
                     .detail(why.clone())
                     .hint("Nothing was begun. Run the same command again when it answers."),
             ),
             _ => survey.refusals.push(
-                Diagnostic::error("unreachable", format!("server \"{}\" was not observed", server.name))
+                Diagnostic::error(Code::Unreachable, format!("server \"{}\" was not observed", server.name))
                     .server(&server.name)
                     .hint("Nothing was begun. Run the same command again when it answers."),
             ),
@@ -176,16 +177,16 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         if let Some(why) = seen.layout.unreadable() {
             let message = format!("server \"{name}\": nobody can tell where its instance is and whose");
             refuse(
-                Diagnostic::error("layout-unreadable", message)
+                Diagnostic::error(Code::LayoutUnreadable, message)
                     .detail(why)
                     .hint("Look where the path of its data directory leads, and to whom that belongs."),
             );
             return;
         }
         refuse(match seen.other_installations.as_slice() {
-            [] => Diagnostic::error("postgresql-not-installed", format!("server \"{name}\": PostgreSQL {version} is not installed"))
+            [] => Diagnostic::error(Code::PostgresqlNotInstalled, format!("server \"{name}\": PostgreSQL {version} is not installed"))
                 .hint(format!("On Debian: apt-get install postgresql-{version}. Elsewhere name the programs' place as servers.{name}.bin_directory.")),
-            others => Diagnostic::error("wrong-major-version", format!("server \"{name}\": PostgreSQL {version} is not installed, another version is"))
+            others => Diagnostic::error(Code::WrongMajorVersion, format!("server \"{name}\": PostgreSQL {version} is not installed, another version is"))
                 .detail(format!("Found {}.", others.join(", ")))
                 .hint(format!("Install version {version} there, or set postgres.version.")),
         });
@@ -197,7 +198,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     {
         refuse(
             Diagnostic::error(
-                "wrong-major-version",
+                Code::WrongMajorVersion,
                 format!("server \"{name}\": {}/postgres is version {found}, not {version}", layout.bin_directory),
             )
             .hint(format!("Set servers.{name}.bin_directory to the programs of version {version}.")),
@@ -216,7 +217,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         let said = if said.is_empty() { String::new() } else { format!(" It said: {said}") };
         refuse(
             Diagnostic::error(
-                "no-root",
+                Code::NoRoot,
                 format!(
                     "server \"{name}\": user \"{}\" is not root and cannot use sudo without a password",
                     seen.login.user
@@ -230,7 +231,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     if !seen.os.os_user_exists {
         refuse(
             Diagnostic::error(
-                "os-user-missing",
+                Code::OsUserMissing,
                 format!("server \"{name}\": there is no OS user \"{}\" to own the instance", layout.os_user),
             )
             .hint("The PostgreSQL packages create it; for another installation create it yourself."),
@@ -239,7 +240,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     if seen.os.clock_skew_ms.abs() > CLOCK_REFUSE_MS {
         refuse(
             Diagnostic::error(
-                "clock-skew",
+                Code::ClockSkew,
                 format!(
                     "server \"{name}\": its clock differs from this machine's by {:.1} s",
                     seen.os.clock_skew_ms as f64 / 1000.0
@@ -266,7 +267,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         (Err(why), Some(_)) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
-                Diagnostic::error("instance-unreadable", message)
+                Diagnostic::error(Code::InstanceUnreadable, message)
                 .detail(why)
                 .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
             }));
@@ -283,7 +284,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         && listener.addresses.iter().any(|taken| is_in_the_way(taken, &network::listen(topology, observation, server)))
     {
         refuse(
-            Diagnostic::error("port-taken", format!("server \"{name}\": port {} is taken", server.port))
+            Diagnostic::error(Code::PortTaken, format!("server \"{name}\": port {} is taken", server.port))
                 .detail(format!(
                     "{} listens on {}.",
                     if listener.process.is_empty() { "Another process" } else { &listener.process },
@@ -300,7 +301,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     if (CLOCK_WARN_MS..=CLOCK_REFUSE_MS).contains(&seen.os.clock_skew_ms.abs()) {
         survey.notes.push(
             Diagnostic::warning(
-                "clock-skew",
+                Code::ClockSkew,
                 format!(
                     "server \"{name}\": its clock differs from this machine's by {:.1} s",
                     seen.os.clock_skew_ms as f64 / 1000.0
@@ -330,7 +331,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: U
         }
         if let Some(other) = machines.insert(id, name) {
             survey.refusals.push(
-                Diagnostic::error("same-machine-id", format!("servers \"{other}\" and \"{name}\" have the same machine id"))
+                Diagnostic::error(Code::SameMachineId, format!("servers \"{other}\" and \"{name}\" have the same machine id"))
                     .server(name)
                     .detail(format!("Both say {id}: they are one machine under two addresses, or one is a clone of the other."))
                     .hint("Give the clone an id of its own (systemd-machine-id-setup) and new SSH host keys, or correct the inventory."),
@@ -346,7 +347,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: U
             None => architecture = Some((name, &seen.seen.os.architecture)),
             Some((other, first)) if first != seen.seen.os.architecture => refusals.push(
                 Diagnostic::error(
-                    "architecture-differs",
+                    Code::ArchitectureDiffers,
                     format!("servers \"{other}\" and \"{name}\" have different architectures"),
                 )
                 .server(name)
@@ -362,7 +363,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: U
         {
             refusals.push(
                 Diagnostic::error(
-                    "disk-unreadable",
+                    Code::DiskUnreadable,
                     format!("server \"{name}\": could not see how much is free for {}", seen.layout.data_directory),
                 )
                 .server(name)
@@ -378,7 +379,7 @@ fn compare_servers(survey: &mut Survey<'_>, observation: &Observation, unsaid: U
                 let (held, advice) = aside::room_held(name, seen.seen).unwrap_or_default();
                 refusals.push(
                     Diagnostic::error(
-                        "disk-too-small",
+                        Code::DiskTooSmall,
                         format!("server \"{name}\": not enough free space for {}", seen.layout.data_directory),
                     )
                     .server(name)
@@ -423,7 +424,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
         primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
     let fenced = fenced.iter().map(|seen| {
         let name = &seen.server.name;
-        Diagnostic::error("server-fenced", format!("server \"{name}\" is fenced: another server took its place"))
+        Diagnostic::error(Code::ServerFenced, format!("server \"{name}\" is fenced: another server took its place"))
             .server(name)
             .detail("It does not run, and nothing starts it. It may have writes that no other server has.")
             .hint(format!("Look what they are, and bring it back as a standby: pgstead reseed {name} --dry-run"))
@@ -437,7 +438,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
     };
     let replaced = replaced.iter().map(|seen| {
         let name = &seen.server.name;
-        Diagnostic::error("former-primary-back", format!("server \"{name}\" was replaced while it was away"))
+        Diagnostic::error(Code::FormerPrimaryBack, format!("server \"{name}\" was replaced while it was away"))
             .server(name)
             .detail("It does not run, and nobody has fenced it. It may have writes that no other server has.")
             .hint(format!(
@@ -458,7 +459,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
         [] if with_data.is_empty() => survey.primary = Some(topology.preferred_primary().clone()),
         [] if unsaid.no_primary => {}
         [] => survey.refusals.push(
-            Diagnostic::error("primary-missing", "no server is a primary, although standbys exist")
+            Diagnostic::error(Code::PrimaryMissing, "no server is a primary, although standbys exist")
                 .detail(format!(
                     "Data directories of standbys are on {}.",
                     with_data.iter().map(|seen| format!("\"{}\"", seen.server.name)).collect::<Vec<_>>().join(", ")
@@ -469,7 +470,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
             survey.primary = Some(one.server.name.clone());
             if !unsaid.preference && one.server.name != *topology.preferred_primary() {
                 survey.notes.push(Diagnostic::note(
-                    "primary-elsewhere",
+                    Code::PrimaryElsewhere,
                     format!(
                         "the primary is \"{}\"; the inventory prefers \"{}\", which moves nothing back",
                         one.server.name,
@@ -483,7 +484,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
                 let name = &seen.server.name;
                 let path = &seen.layout.data_directory;
                 Diagnostic::error(
-                    "standby-signal-missing",
+                    Code::StandbySignalMissing,
                     format!("server \"{name}\" was a standby and has no standby.signal: started like this it would be a second primary"),
                 )
                 .server(name)
@@ -496,7 +497,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
             survey.refusals.extend(refusals.collect::<Vec<_>>());
         }
         several => survey.refusals.push(
-            Diagnostic::error("two-primaries", "more than one server is a primary")
+            Diagnostic::error(Code::TwoPrimaries, "more than one server is a primary")
                 .detail(format!("{}.", several.iter().map(|seen| evidence(seen)).collect::<Vec<_>>().join(", ")))
                 .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
         ),
@@ -510,7 +511,7 @@ fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>
         if let Some(found) = seen.system_identifier().filter(|found| *found != expected) {
             survey.refusals.push(
                 Diagnostic::error(
-                    "system-identifier-differs",
+                    Code::SystemIdentifierDiffers,
                     format!("server \"{}\": its data is not a copy of the primary's", seen.server.name),
                 )
                 .server(&seen.server.name)

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
@@ -26,7 +27,7 @@ pub fn refusals(topology: &Topology) -> Vec<Diagnostic> {
         .filter(|server| server.tablespaces != first.tablespaces)
         .map(|server| {
             Diagnostic::error(
-                "tablespaces-differ",
+                Code::TablespacesDiffer,
                 format!("server \"{}\" has tablespaces elsewhere than \"{}\"", server.name, first.name),
             )
             .server(&server.name)

@@ -1,6 +1,7 @@
 //! An instance that runs and cannot be asked: all its connections are in use, or it lets nobody in like this. It is neither
 //! dead nor stopped, whatever else is not known of it, so that nothing is started, stopped or promoted over it.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::model::name::ServerName;
@@ -57,7 +58,7 @@ const OTHER: &str = "What it says is the reason; its log says more. Run the same
 pub fn refusal(name: &ServerName, seen: &ServerObservation) -> Option<Diagnostic> {
     let why = seen.unasked()?;
     let message = format!("server \"{name}\": its instance runs, and cannot be asked");
-    Some(Diagnostic::error("instance-unasked", message).server(name).detail(why.trim()).hint(way_out(why)))
+    Some(Diagnostic::error(Code::InstanceUnasked, message).server(name).detail(why.trim()).hint(way_out(why)))
 }
 
 /// Returns why an instance that was asked in another way than the usual one cannot be worked with.
@@ -65,7 +66,7 @@ pub fn asked_otherwise(name: &ServerName, seen: &ServerObservation) -> Option<Di
     let why = seen.asked_otherwise.as_deref().filter(|_| seen.instance.known().is_some())?;
     let message =
         format!("server \"{name}\": its instance does not let superuser \"postgres\" into database \"postgres\"");
-    Some(Diagnostic::error("instance-unasked", message).server(name).detail(why.trim()).hint(way_out(why)))
+    Some(Diagnostic::error(Code::InstanceUnasked, message).server(name).detail(why.trim()).hint(way_out(why)))
 }
 
 /// Says what to do about it.

@@ -4,11 +4,9 @@ use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
-
-/// The code of a way through SSH that does not exist any more: the connection that it went through is gone.
-pub const NO_WAY_THERE: &str = "postgres-socket";
 
 /// An operation on a PostgreSQL server that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -145,12 +143,10 @@ impl PostgresError {
 
     /// Returns what to tell the operator.
     pub fn diagnostic(&self) -> Diagnostic {
-        let diagnostic = Diagnostic::error(self.code(), self.to_string());
+        let diagnostic = Diagnostic::error(self.code(), self.to_string()).hint(self.hint());
         let diagnostic = match self {
             PostgresError::Socket { source, .. } => diagnostic.detail(sentence(&source.to_string())),
-            PostgresError::Certificate { detail, .. } => diagnostic
-                .detail(sentence(detail))
-                .hint("If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."),
+            PostgresError::Certificate { detail, .. } => diagnostic.detail(sentence(detail)),
             PostgresError::NotTrusted { detail, .. } => {
                 diagnostic.detail(["The server's TLS alert: ", detail, "."].concat())
             }
@@ -165,16 +161,37 @@ impl PostgresError {
         }
     }
 
-    fn code(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self {
-            PostgresError::Tls { .. } => "tls-material",
-            PostgresError::Socket { .. } => "postgres-socket",
-            PostgresError::Certificate { .. } => "server-certificate",
-            PostgresError::NotTrusted { .. } => "operator-certificate",
-            PostgresError::Connect { .. } => "postgres-connect",
-            PostgresError::Query { .. } => "postgres-query",
-            PostgresError::Answer { .. } => "postgres-answer",
-            PostgresError::TimedOut { .. } => "postgres-timed-out",
+            PostgresError::Tls { .. } => {
+                "The state directory of this machine holds it. Put it back from a copy, or run the command from another machine."
+            }
+            PostgresError::Certificate { .. } => {
+                "If the certificate expired or the address changed, \"pgstead bootstrap\" installs a new one."
+            }
+            PostgresError::NotTrusted { .. } => "\"pgstead check\" says whose CA the server trusts, and what to do.",
+            PostgresError::Socket { .. } | PostgresError::Connect { .. } | PostgresError::TimedOut { .. } => {
+                "\"pgstead status\" says whether the instance runs. Run the same command again when it answers."
+            }
+            PostgresError::Query { .. } => {
+                "Mend what the server says. Run the same command again: it looks at the servers first."
+            }
+            PostgresError::Answer { .. } => {
+                "This is a defect of pgstead, or not a PostgreSQL server: please report it."
+            }
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            PostgresError::Tls { .. } => Code::TlsMaterial,
+            PostgresError::Socket { .. } => Code::PostgresSocket,
+            PostgresError::Certificate { .. } => Code::ServerCertificate,
+            PostgresError::NotTrusted { .. } => Code::OperatorCertificate,
+            PostgresError::Connect { .. } => Code::PostgresConnect,
+            PostgresError::Query { .. } => Code::PostgresQuery,
+            PostgresError::Answer { .. } => Code::PostgresAnswer,
+            PostgresError::TimedOut { .. } => Code::PostgresTimedOut,
         }
     }
 }
@@ -215,6 +232,6 @@ mod tests {
     fn a_socket_that_is_gone_has_the_code_that_others_look_for() {
         let (server, path) = ("a".parse().unwrap(), PathBuf::from("/gone"));
         let error = PostgresError::Socket { server, path, source: io::Error::from(io::ErrorKind::NotFound) };
-        assert_eq!(error.diagnostic().code, NO_WAY_THERE);
+        assert_eq!(error.diagnostic().code, Code::PostgresSocket);
     }
 }

@@ -12,6 +12,5 @@ mod tls;
 
 pub use crate::postgres::client::Client;
 pub use crate::postgres::client::ConnectWish;
-pub use crate::postgres::error::NO_WAY_THERE;
 pub use crate::postgres::error::PostgresError;
 pub use crate::postgres::tls::Tls;

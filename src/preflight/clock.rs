@@ -2,6 +2,7 @@
 //!
 //! That a clock differs from the operator's is the plan's matter; two servers may both be near it and apart.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::pair::Pair;
 use crate::preflight::Finding;
@@ -16,7 +17,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         if error_ms > facts.thresholds.clock_warning_ms {
             let name = one.name;
             found.push(Finding::from(
-                Diagnostic::note("clock-unsure", format!("server \"{name}\": its clock could not be read closely"))
+                Diagnostic::note(Code::ClockUnsure, format!("server \"{name}\": its clock could not be read closely"))
                     .server(name)
                     .detail(format!(
                         "The round trip took {:.1} s, within which any difference may hide.",
@@ -50,8 +51,8 @@ fn compare(facts: &Facts<'_>, one: Seen<'_>, other: Seen<'_>) -> Option<Finding>
     let message =
         format!("the clocks of \"{name}\" and \"{second}\" differ by {:.1} s at the least", surely_ms as f64 / 1000.0);
     let diagnostic = match surely_ms > facts.thresholds.clock_error_ms {
-        true => Diagnostic::error("clocks-differ", message),
-        false => Diagnostic::warning("clocks-differ", message),
+        true => Diagnostic::error(Code::ClocksDiffer, message),
+        false => Diagnostic::warning(Code::ClocksDiffer, message),
     };
     let diagnostic = diagnostic
         .detail(format!(

@@ -4,6 +4,7 @@
 //! query on, silently, and after a role change the index is damaged further. Where none is known to depend on it, it is a
 //! warning: the next database may.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::readiness::Database;
 use crate::preflight::Finding;
@@ -77,10 +78,10 @@ fn compare(source: Seen<'_>, standby: Seen<'_>, library: Library) -> Option<Diag
     let message = format!("servers \"{other}\" and \"{name}\" order texts by different libraries");
     let versions = format!("They have {its} and {own}.");
     let diagnostic = match (library, dependent.is_empty()) {
-        (Library::Libc, false) => Diagnostic::error("libc-differs", message),
-        (Library::Libc, true) => Diagnostic::warning("libc-differs", message),
-        (Library::Icu, false) => Diagnostic::error("icu-differs", message),
-        (Library::Icu, true) => Diagnostic::warning("icu-differs", message),
+        (Library::Libc, false) => Diagnostic::error(Code::LibcDiffers, message),
+        (Library::Libc, true) => Diagnostic::warning(Code::LibcDiffers, message),
+        (Library::Icu, false) => Diagnostic::error(Code::IcuDiffers, message),
+        (Library::Icu, true) => Diagnostic::warning(Code::IcuDiffers, message),
     };
     Some(
         diagnostic
@@ -108,7 +109,7 @@ fn stale(seen: Seen<'_>) -> Vec<Diagnostic> {
             Err(why) => {
                 found.push(
                     Diagnostic::warning(
-                        "database-unreadable",
+                        Code::DatabaseUnreadable,
                         format!("server \"{name}\": could not look into database \"{database}\""),
                     )
                     .server(name)
@@ -126,7 +127,7 @@ fn stale(seen: Seen<'_>) -> Vec<Diagnostic> {
         }
         if !changed.is_empty() {
             found.push(
-                Diagnostic::warning("collation-stale", format!("server \"{name}\": database \"{database}\" was ordered by another library version"))
+                Diagnostic::warning(Code::CollationStale, format!("server \"{name}\": database \"{database}\" was ordered by another library version"))
                     .server(name)
                     .detail(format!("Recorded, and what is there: {}.", changed.join("; ")))
                     .hint("REINDEX what depends on it, then ALTER DATABASE … REFRESH COLLATION VERSION; a copy would copy the damage."),

@@ -1,5 +1,6 @@
 //! Judges versions and what control files say: what a copy of the primary's bytes needs to be the same.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::version::ServerVersion;
 use crate::preflight::Finding;
@@ -35,7 +36,7 @@ fn holes(seen: Seen<'_>) -> Option<Diagnostic> {
     let patched = PATCHED.iter().find(|patched| patched.major == version.major && version < patched)?;
     Some(
         Diagnostic::error(
-            "minor-version-unsafe",
+            Code::MinorVersionUnsafe,
             format!("server \"{name}\": PostgreSQL {version} has a hole that a base backup opens"),
         )
         .server(name)
@@ -51,7 +52,7 @@ fn minor(source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
     // Another major version is the survey's matter.
     (own.major == its.major && own.minor != its.minor).then(|| {
         Diagnostic::warning(
-            "minor-version-differs",
+            Code::MinorVersionDiffers,
             format!("servers \"{}\" and \"{}\" have different minor versions", source.name, standby.name),
         )
         .server(standby.name)
@@ -66,7 +67,7 @@ fn checksums(seen: Seen<'_>) -> Option<Diagnostic> {
     let control = seen.seen.data_directory.known()?.control.known()?;
     (control.checksum_version == 0).then(|| {
         let hints = seen.setting("wal_log_hints") == Some("on");
-        Diagnostic::warning("checksums-off", format!("server \"{name}\": its data pages have no checksums"))
+        Diagnostic::warning(Code::ChecksumsOff, format!("server \"{name}\": its data pages have no checksums"))
             .server(name)
             .detail(match hints {
                 true => "The control file says version 0. Pages that rot are not noticed, and are copied.",
@@ -84,7 +85,7 @@ fn control(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
         && its.checksum_version != own.checksum_version
     {
         found.push(
-            Diagnostic::error("checksums-differ", format!("servers \"{}\" and \"{}\" differ in data page checksums", source.name, standby.name))
+            Diagnostic::error(Code::ChecksumsDiffer, format!("servers \"{}\" and \"{}\" differ in data page checksums", source.name, standby.name))
                 .server(standby.name)
                 .detail(format!("Their versions are {} and {}.", its.checksum_version, own.checksum_version))
                 .hint("pg_checksums ran on one of them alone: a good page then looks damaged after a switchover (hazard 13). Run it on both, stopped."),
@@ -103,7 +104,7 @@ fn control(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
         if !differing.is_empty() {
             found.push(
                 Diagnostic::error(
-                    "control-differs",
+                    Code::ControlDiffers,
                     format!("servers \"{}\" and \"{}\" were built or made differently", source.name, standby.name),
                 )
                 .server(standby.name)

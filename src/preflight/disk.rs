@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
@@ -66,7 +67,7 @@ fn file_systems(seen: Seen<'_>) -> Vec<Diagnostic> {
         }
         if mount.options.split(',').any(|option| option == "ro") {
             found.push(
-                Diagnostic::error("mount-read-only", format!("server \"{name}\": {at} is mounted read-only"))
+                Diagnostic::error(Code::MountReadOnly, format!("server \"{name}\": {at} is mounted read-only"))
                     .server(name)
                     .detail(format!("{path} is there, on {} with options {}.", mount.source, mount.options))
                     .hint("A file system that found errors remounts itself like this: look at the kernel's log."),
@@ -75,7 +76,7 @@ fn file_systems(seen: Seen<'_>) -> Vec<Diagnostic> {
         if UNSUITED.contains(&mount.kind.as_str()) {
             found.push(
                 Diagnostic::warning(
-                    "unsuited-file-system",
+                    Code::UnsuitedFileSystem,
                     format!("server \"{name}\": {at} is a file system of type {}", mount.kind),
                 )
                 .server(name)
@@ -99,7 +100,7 @@ fn nearly_full(facts: &Facts<'_>, seen: Seen<'_>) -> Vec<Diagnostic> {
         && (mount.free_bytes as f64) < mount.total_bytes as f64 * facts.thresholds.disk_free
     {
         found.push(
-            Diagnostic::warning("disk-nearly-full", format!("server \"{name}\": {at} is nearly full"))
+            Diagnostic::warning(Code::DiskNearlyFull, format!("server \"{name}\": {at} is nearly full"))
                 .server(name)
                 .detail(format!("{} of {} are free.", bytes(mount.free_bytes), bytes(mount.total_bytes)))
                 .hint("A standby that is down lets WAL grow up to max_slot_wal_keep_size."),
@@ -121,7 +122,7 @@ fn slot_cap(facts: &Facts<'_>, seen: Seen<'_>) -> Option<Diagnostic> {
         mount.free_bytes.saturating_add(seen.instance().and_then(|instance| instance.wal_directory_bytes).unwrap_or(0));
     (mount.total_bytes > 0 && cap > room).then(|| {
         Diagnostic::warning(
-            "slot-cap-exceeds-disk",
+            Code::SlotCapExceedsDisk,
             format!("server \"{name}\": slots may keep more WAL than {at} can hold"),
         )
         .server(name)
@@ -147,7 +148,7 @@ fn declared(facts: &Facts<'_>, source: Seen<'_>) -> Vec<Diagnostic> {
             continue;
         }
         found.push(
-            Diagnostic::warning("tablespace-undeclared", format!("tablespace \"{tablespace}\" of \"{}\" is not in the inventory", source.name))
+            Diagnostic::warning(Code::TablespaceUndeclared, format!("tablespace \"{tablespace}\" of \"{}\" is not in the inventory", source.name))
                 .server(source.name)
                 .detail(format!("It is at {location}. On {} a bootstrap makes that directory, on whatever disk is there.", list(&without)))
                 .hint("Where it is to have a disk of its own, mount that first. Named as servers.NAME.tablespaces, its file system is judged here, too."),
@@ -169,7 +170,7 @@ fn same_kind_of_mount(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
         {
             found.push(
                 Diagnostic::warning(
-                    "not-on-its-own-mount",
+                    Code::NotOnItsOwnMount,
                     format!("server \"{name}\": {here} would fill the root file system"),
                 )
                 .server(name)
@@ -219,26 +220,29 @@ fn space(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>, standby: Seen<'_>) ->
             let (held, advice) =
                 held.map(|(held, advice)| (format!(" {held}"), format!(" {advice}"))).unwrap_or_default();
             found.push(
-                Diagnostic::error("space-short", format!("server \"{name}\": {at} is too small for the base backup"))
-                    .server(name)
-                    .detail(format!(
-                        "It has {} free. Needed are {}: {} of data, {} of WAL, and {} to spare. {time}{held}",
-                        bytes(mount.free_bytes),
-                        bytes(needed),
-                        bytes(data),
-                        bytes(wal),
-                        bytes(spare)
-                    ))
-                    .hint(format!(
-                        "Free space there, enlarge it, or choose another place: servers.{name}.data_directory.{advice}"
-                    )),
+                Diagnostic::error(
+                    Code::SpaceShort,
+                    format!("server \"{name}\": {at} is too small for the base backup"),
+                )
+                .server(name)
+                .detail(format!(
+                    "It has {} free. Needed are {}: {} of data, {} of WAL, and {} to spare. {time}{held}",
+                    bytes(mount.free_bytes),
+                    bytes(needed),
+                    bytes(data),
+                    bytes(wal),
+                    bytes(spare)
+                ))
+                .hint(format!(
+                    "Free space there, enlarge it, or choose another place: servers.{name}.data_directory.{advice}"
+                )),
             );
         }
         let files = seed.files + seed.files / 5;
         if let Some(free) = mount.free_inodes.filter(|free| *free > 0 && *free < files) {
             found.push(
                 Diagnostic::error(
-                    "inodes-short",
+                    Code::InodesShort,
                     format!("server \"{name}\": {at} has too few inodes for the base backup"),
                 )
                 .server(name)
@@ -270,7 +274,7 @@ fn places(seed: &Seed, standby: Seen<'_>) -> Vec<Diagnostic> {
         let path = &tablespace.location;
         let entries = standby.ready.places.get(path)?.known()?.entries.filter(is_full)?;
         Some(
-            Diagnostic::warning("tablespace-not-empty", format!("server \"{name}\": {path} is not empty"))
+            Diagnostic::warning(Code::TablespaceNotEmpty, format!("server \"{name}\": {path} is not empty"))
                 .server(name)
                 .detail(format!("Tablespace \"{}\" would be copied there; it has {entries} entries.", tablespace.name))
                 .hint("Look at what it holds: the copy leaves it as it is, beside its own."),
@@ -288,7 +292,7 @@ fn retention(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>) -> Vec<Diagnostic
     let wal = seed.wal_bytes;
     if let Some(cap) = cap.filter(|cap| wal > *cap) {
         found.push(
-            Diagnostic::error("wal-retention-short", format!("the base backup of \"{}\" lasts longer than WAL is kept for it", seed.standby))
+            Diagnostic::error(Code::WalRetentionShort, format!("the base backup of \"{}\" lasts longer than WAL is kept for it", seed.standby))
                 .server(&seed.standby)
                 .detail(format!(
                     "{} are to be copied. {} That is {} of WAL; max_slot_wal_keep_size is {}.",
@@ -308,7 +312,7 @@ fn retention(facts: &Facts<'_>, seed: &Seed, source: Seen<'_>) -> Vec<Diagnostic
         if kept > mount.free_bytes {
             found.push(
                 Diagnostic::error(
-                    "primary-space-short",
+                    Code::PrimarySpaceShort,
                     format!("server \"{}\": {at} has too little room for the WAL of a base backup", source.name),
                 )
                 .server(source.name)

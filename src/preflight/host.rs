@@ -1,5 +1,6 @@
 //! Judges each machine: its size, its kernel, what is missing there and what may restart PostgreSQL behind our back.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
@@ -35,7 +36,7 @@ fn kernel(seen: Seen<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     if machine.transparent_huge_pages.as_deref() == Some("always") {
         found.push(
-            Diagnostic::note("transparent-huge-pages", format!("server \"{name}\": transparent huge pages are always on"))
+            Diagnostic::note(Code::TransparentHugePages, format!("server \"{name}\": transparent huge pages are always on"))
                 .server(name)
                 .detail("/sys/kernel/mm/transparent_hugepage/enabled says always; PostgreSQL's own memory gains nothing and stalls when the kernel compacts.")
                 .hint("Set it to madvise, and use huge_pages with reserved pages."),
@@ -44,7 +45,7 @@ fn kernel(seen: Seen<'_>) -> Vec<Diagnostic> {
     if machine.overcommit_memory == Some(1) {
         found.push(
             Diagnostic::warning(
-                "overcommit-always",
+                Code::OvercommitAlways,
                 format!("server \"{name}\": the kernel promises memory that it does not have"),
             )
             .server(name)
@@ -59,7 +60,7 @@ fn kernel(seen: Seen<'_>) -> Vec<Diagnostic> {
     {
         found.push(
             Diagnostic::warning(
-                "open-files-limit",
+                Code::OpenFilesLimit,
                 format!("server \"{name}\": the instance may open {limit} files only"),
             )
             .server(name)
@@ -70,7 +71,7 @@ fn kernel(seen: Seen<'_>) -> Vec<Diagnostic> {
     if machine.removes_ipc {
         found.push(
             Diagnostic::warning(
-                "remove-ipc",
+                Code::RemoveIpc,
                 format!("server \"{name}\": logging out removes the instance's shared memory"),
             )
             .server(name)
@@ -82,7 +83,7 @@ fn kernel(seen: Seen<'_>) -> Vec<Diagnostic> {
         && word == "Enforcing"
     {
         found.push(
-            Diagnostic::note("selinux-enforcing", format!("server \"{name}\": SELinux is enforcing"))
+            Diagnostic::note(Code::SelinuxEnforcing, format!("server \"{name}\": SELinux is enforcing"))
                 .server(name)
                 .detail("A data directory, tablespace or port outside the packages' own places needs a label of PostgreSQL.")
                 .hint("semanage fcontext and restorecon for directories, semanage port for the port."),
@@ -99,7 +100,7 @@ fn programs(seen: Seen<'_>) -> Vec<Diagnostic> {
     if !missing.is_empty() {
         found.push(
             Diagnostic::error(
-                "programs-missing",
+                Code::ProgramsMissing,
                 format!("server \"{name}\": programs are missing that every server needs"),
             )
             .server(name)
@@ -110,7 +111,7 @@ fn programs(seen: Seen<'_>) -> Vec<Diagnostic> {
     if !perl.is_empty() {
         found.push(
             Diagnostic::note(
-                "perl-missing",
+                Code::PerlMissing,
                 format!("server \"{name}\": without perl no way to or from it is measured"),
             )
             .server(name)
@@ -121,7 +122,7 @@ fn programs(seen: Seen<'_>) -> Vec<Diagnostic> {
     if let (Some(layout), missing @ [_, ..]) = (seen.layout(), seen.ready.installed.missing_programs.as_slice()) {
         found.push(
             Diagnostic::error(
-                "postgresql-programs-missing",
+                Code::PostgresqlProgramsMissing,
                 format!("server \"{name}\": the installation of PostgreSQL is not whole"),
             )
             .server(name)
@@ -132,7 +133,7 @@ fn programs(seen: Seen<'_>) -> Vec<Diagnostic> {
     if let [first, ..] = seen.ready.leftovers.as_slice() {
         found.push(
             Diagnostic::warning(
-                "left-by-earlier-installation",
+                Code::LeftByEarlierInstallation,
                 format!("server \"{name}\": {first} is left of an instance that is gone"),
             )
             .server(name)
@@ -150,7 +151,7 @@ fn keepers(seen: Seen<'_>) -> Vec<Diagnostic> {
     // The clock of a container is its machine's.
     if machine.time_service.is_absent() && !seen.is_container() {
         found.push(
-            Diagnostic::warning("time-not-synchronised", format!("server \"{name}\": nothing keeps its clock right"))
+            Diagnostic::warning(Code::TimeNotSynchronised, format!("server \"{name}\": nothing keeps its clock right"))
                 .server(name)
                 .detail("None of chrony, systemd-timesyncd, ntpd and openntpd is active.")
                 .hint("Install and start chrony."),
@@ -159,7 +160,7 @@ fn keepers(seen: Seen<'_>) -> Vec<Diagnostic> {
     if let [first, ..] = machine.automatic_restarts.as_slice() {
         found.push(
             Diagnostic::warning(
-                "automatic-restart",
+                Code::AutomaticRestart,
                 format!("server \"{name}\": {first} may restart PostgreSQL at any time"),
             )
             .server(name)
@@ -177,7 +178,7 @@ fn compare(facts: &Facts<'_>, source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagno
     if own.os_family != its.os_family {
         found.push(
             Diagnostic::warning(
-                "os-family-differs",
+                Code::OsFamilyDiffers,
                 format!("servers \"{other}\" and \"{name}\" run different systems"),
             )
             .server(name)
@@ -190,23 +191,26 @@ fn compare(facts: &Facts<'_>, source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagno
     let small = |own: u64, its: u64| (own as f64) < its as f64 * facts.thresholds.smaller;
     if small(own.memory_bytes, its.memory_bytes) || small(own.processors, its.processors) {
         found.push(
-            Diagnostic::warning("smaller-than-primary", format!("server \"{name}\" is much smaller than \"{other}\""))
-                .server(name)
-                .detail(format!(
-                    "It has {} and {} of memory; \"{other}\" has {} and {}.",
-                    count(own.processors as usize, "processor"),
-                    bytes(own.memory_bytes),
-                    count(its.processors as usize, "processor"),
-                    bytes(its.memory_bytes)
-                ))
-                .hint("After a role change it carries the primary's load (hazard 16)."),
+            Diagnostic::warning(
+                Code::SmallerThanPrimary,
+                format!("server \"{name}\" is much smaller than \"{other}\""),
+            )
+            .server(name)
+            .detail(format!(
+                "It has {} and {} of memory; \"{other}\" has {} and {}.",
+                count(own.processors as usize, "processor"),
+                bytes(own.memory_bytes),
+                count(its.processors as usize, "processor"),
+                bytes(its.memory_bytes)
+            ))
+            .hint("After a role change it carries the primary's load (hazard 16)."),
         );
     }
     if let (Some(own), Some(its)) = (own.time_zone.known(), its.time_zone.known())
         && own != its
     {
         found.push(
-            Diagnostic::note("time-zone-differs", format!("servers \"{other}\" and \"{name}\" have different time zones"))
+            Diagnostic::note(Code::TimeZoneDiffers, format!("servers \"{other}\" and \"{name}\" have different time zones"))
                 .server(name)
                 .detail(format!("They are {its} and {own}. The instances use their parameter timezone; logs and cron jobs of the system do not."))
                 .hint("Use the same zone everywhere, UTC for choice."),
@@ -233,7 +237,7 @@ fn memory(facts: &Facts<'_>, seen: Seen<'_>) -> Vec<Diagnostic> {
     if machine.memory_bytes > 0 && wanted as f64 > machine.memory_bytes as f64 * 0.8 {
         found.push(
             Diagnostic::error(
-                "memory-too-small",
+                Code::MemoryTooSmall,
                 format!("server \"{name}\" has too little memory for shared_buffers"),
             )
             .server(name)
@@ -244,7 +248,7 @@ fn memory(facts: &Facts<'_>, seen: Seen<'_>) -> Vec<Diagnostic> {
     if huge.as_deref() == Some("on") && machine.huge_page_bytes < wanted {
         found.push(
             Diagnostic::error(
-                "huge-pages-too-few",
+                Code::HugePagesTooFew,
                 format!("server \"{name}\": too few huge pages for shared_buffers"),
             )
             .server(name)

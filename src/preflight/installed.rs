@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::observed::Observed;
 use crate::model::readiness::Database;
@@ -52,7 +53,7 @@ fn unseen(source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
     let why = installed.libraries.unreadable().unwrap_or("they could not be listed");
     Some(
         Diagnostic::warning(
-            "installation-unreadable",
+            Code::InstallationUnreadable,
             format!("server \"{name}\": could not see which {} are installed", what.join(" and ")),
         )
         .server(name)
@@ -95,7 +96,7 @@ fn locales(source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
     });
     Some(
         Diagnostic::error(
-            "locale-missing",
+            Code::LocaleMissing,
             format!("server \"{name}\": locales of the primary's databases are not installed"),
         )
         .server(name)
@@ -130,7 +131,7 @@ fn libraries(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
     if !preload.is_empty() {
         found.push(
             Diagnostic::error(
-                "preload-library-missing",
+                Code::PreloadLibraryMissing,
                 format!("server \"{name}\": libraries that the primary loads at its start are not installed"),
             )
             .server(name)
@@ -149,7 +150,7 @@ fn libraries(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
             missing.iter().map(|(library, databases)| format!("{library} of {}", list(databases))).collect();
         found.push(
             Diagnostic::error(
-                "function-library-missing",
+                Code::FunctionLibraryMissing,
                 format!("server \"{name}\": libraries that functions of the primary need are not installed"),
             )
             .server(name)
@@ -183,7 +184,7 @@ fn extensions(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
         let missing = missing.into_iter().map(|(extension, databases)| (extension.clone(), databases)).collect();
         found.push(
             Diagnostic::error(
-                "extension-missing",
+                Code::ExtensionMissing,
                 format!("server \"{name}\": extensions of the primary are not installed"),
             )
             .server(name)
@@ -194,7 +195,7 @@ fn extensions(source: Seen<'_>, standby: Seen<'_>) -> Vec<Diagnostic> {
     if !versions.is_empty() {
         found.push(
             Diagnostic::warning(
-                "extension-version-missing",
+                Code::ExtensionVersionMissing,
                 format!("server \"{name}\": extensions of the primary are installed in other versions"),
             )
             .server(name)

@@ -1,5 +1,6 @@
 //! Judges the lines between servers by what was measured: latency, loss, throughput, and what each is needed for.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::pair::Pair;
 use crate::model::pair::Way;
@@ -29,7 +30,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
             if let Some(loss) =
                 loss(way).filter(|loss| *loss >= facts.thresholds.loss && way.echo_retransmits >= RETRANSMITS)
             {
-                add(Diagnostic::warning("packets-lost", format!("packets from \"{from}\" to \"{to}\" are lost"))
+                add(Diagnostic::warning(Code::PacketsLost, format!("packets from \"{from}\" to \"{to}\" are lost"))
                     .detail(format!(
                         "{} of {} segments had to be sent again, {:.0} %.",
                         way.echo_retransmits,
@@ -39,7 +40,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
                     .hint("Look at the line; TCP is slow on one that loses packets."));
             }
             if let Some(mtu) = way.path_mtu.filter(|mtu| *mtu < ETHERNET_WITH_TUNNELS) {
-                add(Diagnostic::note("small-mtu", format!("packets from \"{from}\" to \"{to}\" are small"))
+                add(Diagnostic::note(Code::SmallMtu, format!("packets from \"{from}\" to \"{to}\" are small"))
                     .detail(format!("The path takes {mtu} bytes at once."))
                     .hint("A tunnel is on the way. Where a copy hangs after its first bytes, look at ICMP filters and MSS clamping."));
             }
@@ -50,7 +51,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
                 && there.min(back) < facts.thresholds.fast_bytes_per_second
             {
                 add(Diagnostic::warning(
-                    "asymmetric-line",
+                    Code::AsymmetricLine,
                     format!("the line between \"{from}\" and \"{to}\" is much slower in one direction"),
                 )
                 .detail(format!(
@@ -66,7 +67,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
                 let wal = seed::wal_rate(source);
                 if rate < wal {
                     add(Diagnostic::error(
-                        "line-slower-than-wal",
+                        Code::LineSlowerThanWal,
                         format!("the line from \"{from}\" to \"{to}\" is slower than the primary writes WAL"),
                     )
                     .detail(format!(
@@ -98,13 +99,13 @@ fn latency(facts: &Facts<'_>, pair: &Pair, way: &Way) -> Option<Diagnostic> {
         && from == facts.primary;
     if waits && mean > facts.thresholds.sync_latency_ms {
         return Some(
-            Diagnostic::warning("sync-latency", format!("every commit on \"{from}\" would wait long for \"{to}\""))
+            Diagnostic::warning(Code::SyncLatency, format!("every commit on \"{from}\" would wait long for \"{to}\""))
                 .detail(numbers)
                 .hint("Choose a nearer synchronous standby, or let sessions that can lose a commit set synchronous_commit = local."),
         );
     }
     (mean > facts.thresholds.latency_ms).then(|| {
-        Diagnostic::note("high-latency", format!("\"{to}\" is far from \"{from}\""))
+        Diagnostic::note(Code::HighLatency, format!("\"{to}\" is far from \"{from}\""))
             .detail(numbers)
             .hint("Fit for asynchronous replication.")
     })

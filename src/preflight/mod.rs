@@ -23,6 +23,7 @@ mod unseen;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::model::observation::Observation;
@@ -101,14 +102,14 @@ impl From<Diagnostic> for Finding {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     /// These codes alone; empty means all.
-    pub only: BTreeSet<&'static str>,
+    pub only: BTreeSet<Code>,
     /// Codes that are left out, with the operator's reason.
     pub skipped: Vec<Skipped>,
 }
 
 impl Choice {
-    fn admits(&self, code: &str) -> bool {
-        (self.only.is_empty() || self.only.contains(code)) && !self.skipped.iter().any(|skip| skip.code == code)
+    fn admits(&self, code: Code) -> bool {
+        (self.only.is_empty() || self.only.contains(&code)) && !self.skipped.iter().any(|skip| skip.code == code)
     }
 }
 
@@ -122,8 +123,8 @@ pub struct Told {
 }
 
 /// A bootstrap has other words for a library that is loaded at the start, and for a tablespace where another is to be.
-const ITS_WORDS: [(&str, &str); 2] =
-    [("preload-library-missing", "library-missing"), ("tablespace-not-empty", "tablespace-taken")];
+const ITS_WORDS: [(Code, Code); 2] =
+    [(Code::PreloadLibraryMissing, Code::LibraryMissing), (Code::TablespaceNotEmpty, Code::TablespaceTaken)];
 
 /// Judges everything that was seen, beside what is said already.
 pub fn preflight(
@@ -153,11 +154,11 @@ pub fn preflight(
     own.extend(installed::judge(&facts));
     own.extend(replication::judge(&facts));
     // Of two findings about the same, the bootstrap's own stays.
-    let said: BTreeSet<(Option<String>, &str)> =
+    let said: BTreeSet<(Option<String>, Code)> =
         findings.iter().map(|finding| (finding.diagnostic.server.clone(), finding.diagnostic.code)).collect();
     own.retain(|finding| {
-        let Diagnostic { code, server, .. } = &finding.diagnostic;
-        let its = ITS_WORDS.iter().find(|(own, _)| own == code).map_or(*code, |(_, its)| its);
+        let Diagnostic { code, ref server, .. } = finding.diagnostic;
+        let its = ITS_WORDS.iter().find(|(own, _)| *own == code).map_or(code, |(_, its)| *its);
         choice.admits(code) && !said.contains(&(server.clone(), its))
     });
     findings.extend(own);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
@@ -26,7 +27,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
                 Err(_) if facts.server(from).is_none() || facts.server(to).is_none() => Vec::new(),
                 Err(why) => vec![
                     Diagnostic::warning(
-                        "way-not-measured",
+                        Code::WayNotMeasured,
                         format!("the way from \"{from}\" to \"{to}\" was not measured"),
                     )
                     .detail(format!("{}.", why.trim_end_matches('.')))
@@ -54,7 +55,7 @@ fn names(facts: &Facts<'_>) -> Vec<Diagnostic> {
         if let Some((other, differ)) = others.into_iter().next() {
             found.push(
                 Diagnostic::warning(
-                    "name-resolves-differently",
+                    Code::NameResolvesDifferently,
                     format!("the name \"{}\" has other addresses on \"{other}\" than on \"{first}\"", server.address),
                 )
                 .server(&server.name)
@@ -70,39 +71,33 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
     let port = facts.topology.server(to).map_or(0, |server| server.port);
     // What streams today must work now, and the way back after a role change; other ways are for later role changes.
     let needed = facts.is_link(from, to);
-    let grave = |code: &'static str, message: String| match (needed, code) {
-        (true, "port-blocked") => Diagnostic::error("port-blocked", message),
-        (true, "port-refused") => Diagnostic::error("port-refused", message),
-        (true, "connect-failed") => Diagnostic::error("connect-failed", message),
-        (true, _) => Diagnostic::error("name-not-resolved", message),
-        (false, "port-blocked") => Diagnostic::warning("port-blocked", message),
-        (false, "port-refused") => Diagnostic::warning("port-refused", message),
-        (false, "connect-failed") => Diagnostic::warning("connect-failed", message),
-        (false, _) => Diagnostic::warning("name-not-resolved", message),
+    let grave = |code: Code, message: String| match needed {
+        true => Diagnostic::error(code, message),
+        false => Diagnostic::warning(code, message),
     };
     let mut found = Vec::new();
     match &way.port {
         Reach::Open => {}
         Reach::TimedOut => found.push(
-            grave("port-blocked", format!("\"{from}\" gets no answer from \"{to}\" on port {port}"))
+            grave(Code::PortBlocked, format!("\"{from}\" gets no answer from \"{to}\" on port {port}"))
                 .detail(format!("Packets vanish on the way. {}", firewalls(facts, from, to)))
                 .hint(format!("Let \"{from}\" connect to port {port} of \"{to}\", in the firewall that drops it.")),
         ),
         Reach::Refused => found.push(
-            grave("port-refused", format!("\"{from}\" is refused by \"{to}\" on port {port}"))
+            grave(Code::PortRefused, format!("\"{from}\" is refused by \"{to}\" on port {port}"))
                 .detail(format!("A firewall rejects it, or nothing listens there. {}", firewalls(facts, from, to)))
                 .hint(format!("Let \"{from}\" connect to port {port} of \"{to}\".")),
         ),
         Reach::NotResolved => {
             let address = facts.topology.server(to).map(|server| server.address.to_string()).unwrap_or_default();
             found.push(
-                grave("name-not-resolved", format!("\"{from}\" finds no address of \"{to}\""))
+                grave(Code::NameNotResolved, format!("\"{from}\" finds no address of \"{to}\""))
                     .detail(format!("The name \"{address}\" has none there."))
                     .hint("Add it to the name service or to /etc/hosts there, or use an IP address in the inventory."),
             );
         }
         Reach::Failed(why) => found.push(
-            grave("connect-failed", format!("\"{from}\" cannot connect to \"{to}\" on port {port}"))
+            grave(Code::ConnectFailed, format!("\"{from}\" cannot connect to \"{to}\" on port {port}"))
                 .detail(format!("The kernel says: {why}. {}", firewalls(facts, from, to)))
                 .hint("Look at routes and firewalls on the way."),
         ),
@@ -110,7 +105,7 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
     if way.port == Reach::Open && way.answer == Some(Answer::Other) {
         found.push(
             Diagnostic::error(
-                "another-service",
+                Code::AnotherService,
                 format!("something other than PostgreSQL answers \"{from}\" on port {port} of \"{to}\""),
             )
             .detail("It did not answer as PostgreSQL does: a proxy, a port forward, or another program.")
@@ -119,7 +114,7 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
     }
     if way.answer == Some(Answer::Plain) {
         found.push(
-            Diagnostic::note("instance-without-tls", format!("the instance of \"{to}\" offers no TLS today"))
+            Diagnostic::note(Code::InstanceWithoutTls, format!("the instance of \"{to}\" offers no TLS today"))
                 .detail(format!("It told \"{from}\" so on port {port}."))
                 .hint("A bootstrap turns ssl on; clients that use none go on as the HBA records say."),
         );
@@ -129,7 +124,7 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
     {
         found.push(
             Diagnostic::warning(
-                "address-translated",
+                Code::AddressTranslated,
                 format!("\"{to}\" sees \"{from}\" at another address than its own"),
             )
             .detail(format!(
@@ -148,7 +143,7 @@ fn of_way(facts: &Facts<'_>, from: &ServerName, to: &ServerName, way: &Way) -> V
             Reach::NotResolved | Reach::Open => "no address".to_owned(),
         };
         found.push(
-            Diagnostic::note("line-not-measured", format!("latency, loss and throughput from \"{from}\" to \"{to}\" are unknown"))
+            Diagnostic::note(Code::LineNotMeasured, format!("latency, loss and throughput from \"{from}\" to \"{to}\" are unknown"))
                 .detail(format!("They are measured on a port between 20000 and 32000, which was closed: {why}. The instance's own port is open."))
                 .hint("That is as it should be behind a strict firewall; measure by hand where it matters."),
         );
@@ -168,7 +163,7 @@ fn local_instances(facts: &Facts<'_>) -> Vec<Diagnostic> {
         let name = seen.name;
         found.push(
             Diagnostic::warning(
-                "instance-listens-locally",
+                Code::InstanceListensLocally,
                 format!("server \"{name}\": the instance listens on local addresses alone"),
             )
             .server(name)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::parameter::UNSAFE_SETTINGS;
@@ -46,7 +47,7 @@ fn hot_standby(source: Seen<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
         return None;
     }
     Some(
-        Diagnostic::error("hot-standby-parameter-lower", format!("server \"{name}\" has less than its primary"))
+        Diagnostic::error(Code::HotStandbyParameterLower, format!("server \"{name}\" has less than its primary"))
             .server(name)
             .detail(format!("{}. A standby with less pauses its replay, and does not start again.", lower.join("; ")))
             .hint("\"pgstead plan\" shows what would change; else raise them on the standby and restart it."),
@@ -65,7 +66,7 @@ fn room(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Vec<Dia
         let free = all.saturating_sub(ready.walsenders);
         if free < needed {
             found.push(
-                Diagnostic::warning("walsenders-short", format!("server \"{name}\" has too few free walsenders"))
+                Diagnostic::warning(Code::WalsendersShort, format!("server \"{name}\" has too few free walsenders"))
                     .server(name)
                     .detail(format!("max_wal_senders is {all}; {} are in use, and {needed} should be free.", ready.walsenders))
                     .hint("Raise max_wal_senders; it needs a restart. A bootstrap of pgstead sets it from the number of servers."),
@@ -79,7 +80,7 @@ fn room(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Vec<Dia
         let needed = facts.thresholds.headroom + if is_source { seeds } else { 0 };
         if all.saturating_sub(used) < needed {
             found.push(
-                Diagnostic::warning("slots-short", format!("server \"{name}\" has too few free replication slots"))
+                Diagnostic::warning(Code::SlotsShort, format!("server \"{name}\" has too few free replication slots"))
                     .server(name)
                     .detail(format!("max_replication_slots is {all}; {used} are there, and {needed} should be free."))
                     .hint("Drop slots that nobody needs, or raise max_replication_slots; it needs a restart."),
@@ -88,7 +89,7 @@ fn room(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Vec<Dia
     }
     if seen.setting("wal_level") == Some("minimal") {
         found.push(
-            Diagnostic::warning("wal-level-minimal", format!("server \"{name}\": wal_level is minimal"))
+            Diagnostic::warning(Code::WalLevelMinimal, format!("server \"{name}\": wal_level is minimal"))
                 .server(name)
                 .detail("Its WAL is not enough for a standby.")
                 .hint("A bootstrap sets it to replica, which needs a restart: --allow-restart."),
@@ -97,7 +98,7 @@ fn room(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Vec<Dia
     if let Some(lacks @ [_, ..]) = ready.rewind_lacks.known().map(Vec::as_slice) {
         found.push(
             Diagnostic::warning(
-                "rewind-grants-missing",
+                Code::RewindGrantsMissing,
                 format!("server \"{name}\": role \"{}\" may not do what pg_rewind needs", roles::REWIND),
             )
             .server(name)
@@ -119,9 +120,9 @@ fn unsafe_settings(seen: Seen<'_>) -> Vec<Diagnostic> {
         }
         let message = format!("server \"{name}\": {} is {}", one.name, setting.setting);
         let diagnostic = if one.loses {
-            Diagnostic::error("unsafe-setting", message)
+            Diagnostic::error(Code::UnsafeSetting, message)
         } else {
-            Diagnostic::warning("unsafe-setting", message)
+            Diagnostic::warning(Code::UnsafeSetting, message)
         };
         let from = setting.sourcefile.as_deref().unwrap_or(&setting.source);
         found.push(diagnostic.server(name).detail(format!("With it, {}. It comes from: {from}.", one.what)).hint(
@@ -138,7 +139,7 @@ fn holds_back(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> V
     let ours: BTreeSet<String> = facts.topology.servers().map(|server| server.name.slot_name()).collect();
     for (slot, held) in ready.inactive_slots.iter().filter(|(slot, _)| !ours.contains(*slot)) {
         found.push(
-            Diagnostic::warning("inactive-slot", format!("server \"{name}\": nobody uses slot \"{slot}\""))
+            Diagnostic::warning(Code::InactiveSlot, format!("server \"{name}\": nobody uses slot \"{slot}\""))
                 .server(name)
                 .detail(format!("It holds back {} of WAL.", bytes(held.unsigned_abs())))
                 .hint("When its consumer is gone for good: SELECT pg_drop_replication_slot(…)."),
@@ -148,7 +149,7 @@ fn holds_back(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> V
         let all: Vec<String> =
             ready.long_transactions.iter().map(|(who, age)| format!("{who}: {}", seconds(*age))).collect();
         found.push(
-            Diagnostic::warning("long-transaction", format!("server \"{name}\": transactions are open for long"))
+            Diagnostic::warning(Code::LongTransaction, format!("server \"{name}\": transactions are open for long"))
                 .server(name)
                 .detail(format!("{}.", all.join("; ")))
                 .hint("A base backup does not wait for them, but a restart does, and dead rows stay."),
@@ -159,7 +160,7 @@ fn holds_back(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> V
             ready.prepared_transactions.iter().map(|(gid, age)| format!("\"{gid}\": {}", seconds(*age))).collect();
         found.push(
             Diagnostic::warning(
-                "prepared-transaction",
+                Code::PreparedTransaction,
                 format!("server \"{name}\": prepared transactions wait for their end"),
             )
             .server(name)
@@ -169,7 +170,7 @@ fn holds_back(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> V
     }
     if let Some(wal) = &ready.archiver_failing {
         found.push(
-            Diagnostic::warning("archiver-failing", format!("server \"{name}\": archiving of WAL fails"))
+            Diagnostic::warning(Code::ArchiverFailing, format!("server \"{name}\": archiving of WAL fails"))
                 .server(name)
                 .detail(format!(
                     "{wal} could not be archived, and nothing has been since (pg_stat_archiver). WAL piles up."
@@ -187,7 +188,7 @@ fn surprises(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Ve
         && instance.replay_pause_state.as_deref().is_some_and(|state| state != "not paused")
     {
         found.push(
-            Diagnostic::warning("replay-paused", format!("server \"{name}\": replay is paused"))
+            Diagnostic::warning(Code::ReplayPaused, format!("server \"{name}\": replay is paused"))
                 .server(name)
                 .detail(format!(
                     "pg_get_wal_replay_pause_state() says {}.",
@@ -198,7 +199,7 @@ fn surprises(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Ve
     }
     if !ready.backups.is_empty() {
         found.push(
-            Diagnostic::note("backup-running", format!("server \"{name}\": a base backup runs"))
+            Diagnostic::note(Code::BackupRunning, format!("server \"{name}\": a base backup runs"))
                 .server(name)
                 .detail(format!("{}.", ready.backups.join("; ")))
                 .hint("Another one beside it is slower than measured here."),
@@ -214,7 +215,7 @@ fn surprises(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Ve
     // A standby has the same catalog, and has said it once already.
     if !unlogged.is_empty() && seen.name == facts.primary {
         found.push(
-            Diagnostic::note("unlogged-tables", format!("server \"{name}\" has unlogged tables"))
+            Diagnostic::note(Code::UnloggedTables, format!("server \"{name}\" has unlogged tables"))
                 .server(name)
                 .detail(format!(
                     "{}. They are empty on a standby, and after a role change (hazard 44).",
@@ -226,8 +227,8 @@ fn surprises(facts: &Facts<'_>, seen: Seen<'_>, ready: &InstanceReadiness) -> Ve
     if !ready.synchronous_commit_overrides.is_empty() && seen.name == facts.primary {
         let message = format!("server \"{name}\": roles or databases decide synchronous_commit for themselves");
         let diagnostic = match facts.topology.common().replication.synchronous {
-            Some(_) => Diagnostic::warning("synchronous-commit-overridden", message),
-            None => Diagnostic::note("synchronous-commit-overridden", message),
+            Some(_) => Diagnostic::warning(Code::SynchronousCommitOverridden, message),
+            None => Diagnostic::note(Code::SynchronousCommitOverridden, message),
         };
         found.push(
             diagnostic

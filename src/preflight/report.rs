@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::diagnostic::Code;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::pair::Way;
@@ -19,7 +20,7 @@ pub struct PreflightReport {
     /// What was found, worst first.
     pub findings: Vec<Finding>,
     /// The codes that were judged alone; empty means all.
-    pub only: Vec<&'static str>,
+    pub only: Vec<Code>,
     /// The codes that were left out.
     pub skipped: Vec<Skipped>,
     /// What was measured between servers.
@@ -32,7 +33,7 @@ pub struct PreflightReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// The code.
-    pub code: &'static str,
+    pub code: Code,
     /// Why, in the operator's words.
     pub reason: String,
 }

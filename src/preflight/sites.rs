@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::preflight::Finding;
 use crate::preflight::facts::Facts;
@@ -17,7 +18,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (key, names) in shared(facts, |seen| seen.ready.identity.ssh_host_keys.clone()) {
         found.push(
-            Diagnostic::error("same-host-key", format!("servers {} have the same SSH host key", list(&names)))
+            Diagnostic::error(Code::SameHostKey, format!("servers {} have the same SSH host key", list(&names)))
                 .server(&names[0])
                 .detail(format!("{key} is on each: one is a clone of the other, and either can pose as the other."))
                 .hint(
@@ -27,7 +28,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     }
     for (name, names) in shared(facts, |seen| vec![seen.seen.os.host_name.clone()]) {
         found.push(
-            Diagnostic::warning("same-host-name", format!("servers {} have the same host name", list(&names)))
+            Diagnostic::warning(Code::SameHostName, format!("servers {} have the same host name", list(&names)))
                 .server(&names[0])
                 .detail(format!("Each calls itself \"{name}\"; logs and monitoring cannot tell them apart."))
                 .hint("Set another with hostnamectl."),
@@ -37,8 +38,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     for (boot, names) in &containers {
         let message = format!("servers {} run on one machine", list(names));
         let diagnostic = match facts.is_lab() {
-            true => Diagnostic::note("same-machine", message),
-            false => Diagnostic::warning("same-machine", message),
+            true => Diagnostic::note(Code::SameMachine, message),
+            false => Diagnostic::warning(Code::SameMachine, message),
         };
         found.push(
             diagnostic
@@ -58,7 +59,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         });
         let product = product.unwrap_or("unknown product".to_owned());
         found.push(
-            Diagnostic::warning("same-product-uuid", format!("servers {} have the same product UUID", list(&names)))
+            Diagnostic::warning(Code::SameProductUuid, format!("servers {} have the same product UUID", list(&names)))
                 .server(&names[0])
                 .detail(format!(
                     "The firmware of each says {uuid} ({}): one is a clone of the other's virtual machine.",
@@ -103,8 +104,8 @@ fn networks(facts: &Facts<'_>) -> Vec<Diagnostic> {
         let names: Vec<&String> = servers.keys().collect();
         let message = format!("servers {} of different sites are in one network", list(&names));
         let diagnostic = match facts.is_lab() {
-            true => Diagnostic::note("same-subnet", message),
-            false => Diagnostic::warning("same-subnet", message),
+            true => Diagnostic::note(Code::SameSubnet, message),
+            false => Diagnostic::warning(Code::SameSubnet, message),
         };
         found.push(
             diagnostic

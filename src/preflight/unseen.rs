@@ -1,5 +1,6 @@
 //! Says what could not be looked at: a server that nobody judged is not a good one.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::observed::Observed;
 use crate::preflight::Finding;
@@ -14,20 +15,23 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
             Observed::Known(ready) => ready,
             _ => {
                 found.push(
-                    Diagnostic::error("server-not-judged", format!("server \"{name}\": could not look at the machine"))
-                        .server(name)
-                        .detail(format!(
-                            "{}: nothing is known of its memory, disks and installation.",
-                            seen.readiness.unreadable().unwrap_or("The probe found nothing")
-                        ))
-                        .hint("Is /proc mounted there?"),
+                    Diagnostic::error(
+                        Code::ServerNotJudged,
+                        format!("server \"{name}\": could not look at the machine"),
+                    )
+                    .server(name)
+                    .detail(format!(
+                        "{}: nothing is known of its memory, disks and installation.",
+                        seen.readiness.unreadable().unwrap_or("The probe found nothing")
+                    ))
+                    .hint("Is /proc mounted there?"),
                 );
                 continue;
             }
         };
         if ready.mounts.is_empty() {
             found.push(
-                Diagnostic::error("mounts-unreadable", format!("server \"{name}\": could not see its file systems"))
+                Diagnostic::error(Code::MountsUnreadable, format!("server \"{name}\": could not see its file systems"))
                     .server(name)
                     .detail("df gave no answer within five seconds: whether there is room is unknown.")
                     .hint("A network file system that hangs does this: run df there by hand."),
@@ -38,7 +42,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
         {
             found.push(
                 Diagnostic::warning(
-                    "instance-not-judged",
+                    Code::InstanceNotJudged,
                     format!("server \"{name}\": could not look through the running instance"),
                 )
                 .server(name)

@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 use crate::postgres::Client;
-use crate::postgres::NO_WAY_THERE;
 use crate::postgres::queries::CanaryState;
 use crate::postgres::queries::SenderState;
 use crate::prove::Sessions;
@@ -68,7 +68,7 @@ pub async fn prove_links<H: Host>(
     let writer = sessions.session(primary).await?;
     let written = canary::write(&writer).await.map_err(|why| {
         Box::new(
-            Diagnostic::error("canary-unwritable", format!("server \"{primary}\": no row could be written"))
+            Diagnostic::error(Code::CanaryUnwritable, format!("server \"{primary}\": no row could be written"))
                 .server(primary)
                 .detail(why),
         )
@@ -160,7 +160,9 @@ async fn prove_link<H: Host, T: Fn(Replayed)>(
             match kept.reopen(sessions).await {
                 Ok(()) => {}
                 // Nobody comes back over that connection.
-                Err(diagnostic) if diagnostic.code == NO_WAY_THERE => return (Look::Ready(Err(diagnostic)), None),
+                Err(diagnostic) if diagnostic.code == Code::PostgresSocket => {
+                    return (Look::Ready(Err(diagnostic)), None);
+                }
                 Err(diagnostic) if kept.server == standby => {
                     let ended = stuck.look_closed(sessions, link).await;
                     return (

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use tokio::sync::Mutex;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Login;
 use crate::model::layout::Layout;
@@ -97,8 +98,9 @@ impl<'a, H: Host> Sessions<'a, H> {
     /// # Errors
     /// There is no connection, or PostgreSQL does not let us in.
     pub async fn session(&self, name: &ServerName) -> Result<Arc<Client>, Box<Diagnostic>> {
-        let missing =
-            |what: &str| Box::new(Diagnostic::error("no-session", format!("server \"{name}\": {what}")).server(name));
+        let missing = |what: &str| {
+            Box::new(Diagnostic::error(Code::NoSession, format!("server \"{name}\": {what}")).server(name))
+        };
         let door = self.doors.get(name).ok_or_else(|| missing("it is not in the inventory"))?;
         let mut client = door.client.lock().await;
         if let Some(open) = client.as_ref().filter(|client| !client.is_closed()) {
@@ -189,8 +191,9 @@ impl<'a, H: Host> Sessions<'a, H> {
     /// Opens a session through the instance's local socket, as its owner: the host key of SSH proves the server. Where there is a
     /// role `pgstead`, the session has the rights of that role.
     async fn over_socket(&self, name: &ServerName, door: &Door, host: &H) -> Result<Client, Box<Diagnostic>> {
-        let missing =
-            |what: &str| Box::new(Diagnostic::error("no-session", format!("server \"{name}\": {what}")).server(name));
+        let missing = |what: &str| {
+            Box::new(Diagnostic::error(Code::NoSession, format!("server \"{name}\": {what}")).server(name))
+        };
         let (Some(layout), Some(login)) = (&door.layout, &door.login) else {
             return Err(missing("where its instance is, is not known"));
         };
@@ -226,7 +229,7 @@ impl<'a, H: Host> Sessions<'a, H> {
     async fn wish(&self, name: &ServerName, door: &Door, host: &H) -> Result<(String, ConnectWish), Box<Diagnostic>> {
         let Some(target) = door.target.map(|target| target.to_string()) else {
             let message = format!("server \"{name}\": no address of its instance is known");
-            return Err(Box::new(Diagnostic::error("no-session", message).server(name)));
+            return Err(Box::new(Diagnostic::error(Code::NoSession, message).server(name)));
         };
         let socket = host.forward(&target, door.port).await.map_err(|error| Box::new(error.diagnostic()))?;
         let mut wish = ConnectWish::new(name.clone(), socket, &door.verify_name);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::check::log;
 use crate::check::log::Complaint;
 use crate::check::log::Passes;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::topology::Link;
 use crate::observe::log::LogEnd;
@@ -99,7 +100,7 @@ impl Stuck {
         // The whole end of it, whatever was read before.
         let end = sessions.log_end(standby, None).await?;
         let cause = log::has_ended(&end.text).then(|| log::last_words(&end.text)).flatten().map(|words| {
-            Diagnostic::error("link-not-proven", format!("the instance of standby \"{standby}\" has ended"))
+            Diagnostic::error(Code::LinkNotProven, format!("the instance of standby \"{standby}\" has ended"))
                 .server(standby)
                 .detail(format!("Its log says: {words} ({})", end.file))
                 .hint(AGAIN)
@@ -172,7 +173,7 @@ fn said(link: &Link, complaint: &Complaint, file: &str) -> String {
 
 fn not_proven(link: &Link, detail: impl Into<String>, hint: impl Into<String>) -> Diagnostic {
     let Link { upstream, standby } = link;
-    Diagnostic::error("link-not-proven", format!("link {upstream} → {standby} moves no data"))
+    Diagnostic::error(Code::LinkNotProven, format!("link {upstream} → {standby} moves no data"))
         .server(standby)
         .detail(detail)
         .hint(hint)
@@ -246,7 +247,7 @@ fn promoted(link: &Link, standing: &Standing) -> Diagnostic {
     let why = targets(standing, "Its recovery ended because of")
         .unwrap_or_else(|| "Somebody, or a setting of its recovery, promoted it.".to_owned());
     let message = format!("server \"{standby}\" is no standby any more: it was promoted and accepts writes");
-    Diagnostic::error("standby-promoted", message)
+    Diagnostic::error(Code::StandbyPromoted, message)
         .server(standby)
         .detail(format!("It does not follow \"{upstream}\" any more: there are two primaries. {why}"))
         .hint(format!(

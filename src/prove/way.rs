@@ -3,6 +3,7 @@
 
 use tokio::io::AsyncReadExt;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
@@ -62,7 +63,7 @@ pub(super) async fn open<H: Host>(host: &H, login: &Login, end: End<'_>) -> Resu
     let message = format!("server \"{name}\": its instance could not be reached from there");
     let detail = ["A relay on the server connects a session with the instance over SSH. It said: ", said.trim(), "."];
     Err(Box::new(
-        Diagnostic::error("relay-failed", message)
+        Diagnostic::error(Code::RelayFailed, message)
             .server(name)
             .detail(detail.concat())
             .hint("It needs perl or python3 on the server, and the login must be able to become the instance's owner."),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::host_key;
 use crate::model::name::ServerName;
@@ -190,19 +191,19 @@ fn status_text(status: Option<i32>) -> String {
 }
 
 impl ConnectReason {
-    fn code(self) -> &'static str {
+    fn code(self) -> Code {
         match self {
-            ConnectReason::HostKeyChanged => "host-key-changed",
-            ConnectReason::HostKeyUnknown => "host-key-unknown",
-            ConnectReason::PermissionDenied => "ssh-permission-denied",
-            ConnectReason::Refused => "ssh-refused",
-            ConnectReason::TimedOut => "ssh-timed-out",
-            ConnectReason::Unreachable => "ssh-unreachable",
-            ConnectReason::NotResolved => "ssh-name-not-resolved",
-            ConnectReason::Jump => "ssh-jump-failed",
-            ConnectReason::ClosedEarly => "ssh-closed-early",
-            ConnectReason::NoClient => "ssh-client-missing",
-            ConnectReason::Other => "ssh-failed",
+            ConnectReason::HostKeyChanged => Code::HostKeyChanged,
+            ConnectReason::HostKeyUnknown => Code::HostKeyUnknown,
+            ConnectReason::PermissionDenied => Code::SshPermissionDenied,
+            ConnectReason::Refused => Code::SshRefused,
+            ConnectReason::TimedOut => Code::SshTimedOut,
+            ConnectReason::Unreachable => Code::SshUnreachable,
+            ConnectReason::NotResolved => Code::SshNameNotResolved,
+            ConnectReason::Jump => Code::SshJumpFailed,
+            ConnectReason::ClosedEarly => Code::SshClosedEarly,
+            ConnectReason::NoClient => Code::SshClientMissing,
+            ConnectReason::Other => Code::SshFailed,
         }
     }
 
@@ -261,28 +262,34 @@ impl RemoteError {
         let message = self.to_string();
         let diagnostic = match self {
             RemoteError::Prepare { source } => {
-                Diagnostic::error("ssh-directory", message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::SshDirectory, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("It lies in the directory for temporary files: is that full, or not yours? TMPDIR names another.")
             }
             RemoteError::ReadKnownHosts { source, .. } | RemoteError::WriteKnownHosts { source, .. } => {
-                Diagnostic::error("known-hosts", message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::KnownHosts, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("Make the file yours, or name another as \"ssh.known_hosts\" in the inventory.")
             }
-            RemoteError::UnusablePath { .. } => Diagnostic::error("unusable-path", message),
+            RemoteError::UnusablePath { .. } => {
+                Diagnostic::error(Code::UnusablePath, message).hint("Give it a plain name, and name that in the inventory.")
+            }
             RemoteError::Connect { reason, destination, detail, .. } => Diagnostic::error(reason.code(), message)
                 .detail(sentence(&["ssh to ", destination, " said: ", detail].concat()))
                 .hint(reason.hint()),
-            RemoteError::Disconnected { line, detail, .. } => Diagnostic::error("disconnected", message)
+            RemoteError::Disconnected { line, detail, .. } => Diagnostic::error(Code::Disconnected, message)
                 .detail(sentence(detail))
                 .hint("Nothing was done by it. Run the same command again when the server can be reached.")
                 .command(line),
-            RemoteError::OutcomeUnknown { line, detail, .. } => Diagnostic::error("outcome-unknown", message)
+            RemoteError::OutcomeUnknown { line, detail, .. } => Diagnostic::error(Code::OutcomeUnknown, message)
                 .detail(sentence(detail))
                 .hint("Run the same command again: it looks at the server first and does only what is missing.")
                 .command(line),
-            RemoteError::TimedOut { line, .. } => Diagnostic::error("no-answer", message)
+            RemoteError::TimedOut { line, .. } => Diagnostic::error(Code::NoAnswer, message)
                 .detail("The SSH connection works, and something there hangs: a disk, a mount of another machine, a process that stands still.")
                 .hint("Log in there and look: ps -eo pid,stat,wchan:20,args shows what waits, \"D\" for a disk; dmesg says why.")
                 .command(line),
-            RemoteError::TooMuch { line, .. } => Diagnostic::error("too-much-output", message)
+            RemoteError::TooMuch { line, .. } => Diagnostic::error(Code::TooMuchOutput, message)
                 .detail("What came was thrown away: nothing that is asked there writes as much.")
                 .hint("Run the command there and look at what is so large.")
                 .command(line),
@@ -292,24 +299,30 @@ impl RemoteError {
                     "" => "It said nothing on standard error.".to_owned(),
                     said => sentence(&["It said: ", said].concat()),
                 };
-                Diagnostic::error("command-failed", message).detail(said).command(line)
+                Diagnostic::error(Code::CommandFailed, message).detail(said).command(line)
             }
-            RemoteError::Replaced { line, .. } => Diagnostic::error("ssh-command-replaced", message)
+            RemoteError::Replaced { line, .. } => Diagnostic::error(Code::SshCommandReplaced, message)
                 .detail("A ForceCommand of its sshd, a command= of the key, or a login shell that runs no commands is in the way.")
                 .hint("Give pgstead a login whose shell runs what is sent.")
                 .command(line),
-            RemoteError::ForwardingOff { target, .. } => Diagnostic::error("ssh-forwarding-off", message)
+            RemoteError::ForwardingOff { target, .. } => Diagnostic::error(Code::SshForwardingOff, message)
                 .detail("pgstead speaks SQL through a port that SSH forwards: links are proven that way. sshd answered: administratively prohibited.")
                 .hint(format!("Allow it there for this login: \"AllowTcpForwarding local\" in sshd_config, \"PermitOpen {target}\" where that is set, no \"restrict\" for its key; then reload sshd.")),
-            RemoteError::OneSession { .. } => Diagnostic::error("ssh-one-session", message)
+            RemoteError::OneSession { .. } => Diagnostic::error(Code::SshOneSession, message)
                 .detail("A session with its instance goes through one for as long as it lives, and commands need another: this machine has no certificate to log in with over TLS, or sshd forwards nothing.")
                 .hint("Raise \"MaxSessions\" in sshd_config there (the default is 10), and reload sshd."),
             RemoteError::Batch { source, .. } => {
-                Diagnostic::error("bug-batch", message).detail(sentence(&source.to_string()))
+                Diagnostic::error(Code::BugBatch, message)
+                    .detail(sentence(&source.to_string()))
+                    .hint("This is a defect of pgstead: please report it.")
             }
-            RemoteError::Forward { detail, .. } => Diagnostic::error("ssh-forward", message).detail(sentence(detail)),
+            RemoteError::Forward { detail, .. } => Diagnostic::error(Code::SshForward, message)
+                .detail(sentence(detail))
+                .hint("Nothing was asked through it. Run the same command again when the server can be reached."),
             RemoteError::ScanHostKeys { detail, .. } => {
-                Diagnostic::error("host-key-scan", message).detail(sentence(detail))
+                Diagnostic::error(Code::HostKeyScan, message)
+                    .detail(sentence(detail))
+                    .hint("Is its sshd up, and may this machine reach it? Then run the same command again.")
             }
         };
         match self.server() {
@@ -323,4 +336,28 @@ impl RemoteError {
 fn sentence(text: &str) -> String {
     let text = text.trim_end();
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { [text, "."].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that ends at one of these has changed nothing: whoever reads it is told what to do next.
+    #[test]
+    fn whoever_cannot_go_on_is_told_what_to_do() {
+        let server: ServerName = "b".parse().unwrap();
+        let (line, detail) = ("true".to_owned(), "the connection was terminated".to_owned());
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        for error in [
+            RemoteError::Prepare { source: denied() },
+            RemoteError::UnusablePath { path: "a\"b".into() },
+            RemoteError::ReadKnownHosts { path: "known_hosts".into(), source: denied() },
+            RemoteError::Disconnected { server: server.clone(), line: line.clone(), detail: detail.clone() },
+            RemoteError::OutcomeUnknown { server: server.clone(), line, detail: detail.clone() },
+            RemoteError::Forward { server: server.clone(), target: "10.0.0.2:5432".to_owned(), detail: detail.clone() },
+            RemoteError::ScanHostKeys { server, address: "10.0.0.2".to_owned(), detail },
+        ] {
+            assert!(error.diagnostic().hint.is_some_and(|hint| hint.ends_with('.')), "{error}");
+        }
+    }
 }

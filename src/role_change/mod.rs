@@ -5,6 +5,7 @@ use crate::check::Finding;
 use crate::check::Selection;
 use crate::check::Verdict;
 use crate::check::catalog::CHECKS;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::model::name::ServerName;
@@ -12,10 +13,15 @@ use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 
-const DISK: &str = "disk-nearly-full";
-
 /// What a change of the primary neither meets nor makes worse.
-const EXCUSED: &[&str] = &["certificate-expiring", "clock-skew", "crl-expiring", DISK, "key-exposed", "slot-inactive"];
+const EXCUSED: &[Code] = &[
+    Code::CertificateExpiring,
+    Code::ClockSkew,
+    Code::CrlExpiring,
+    Code::DiskNearlyFull,
+    Code::KeyExposed,
+    Code::SlotInactive,
+];
 
 /// Nothing is written while the last of the WAL goes to the successor: a second on a line of 100 Mbit/s.
 const BEHIND_BYTES: i64 = 12 << 20;
@@ -36,7 +42,8 @@ pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerNam
     let mut told: Vec<Diagnostic> = wrong
         .map(|Finding { diagnostic, .. }| {
             // A full disk of the former primary may be its very reason; one of its successor stands in the way.
-            let is_successors = diagnostic.code == DISK && diagnostic.server.as_deref() == Some(to.as_str());
+            let is_successors =
+                diagnostic.code == Code::DiskNearlyFull && diagnostic.server.as_deref() == Some(to.as_str());
             let is_excused = EXCUSED.contains(&diagnostic.code) && !is_successors;
             let severity = if is_excused { Severity::Warning } else { Severity::Error };
             Diagnostic { severity, ..diagnostic }
@@ -55,7 +62,7 @@ pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerNam
 fn behind(from: &ServerName, to: &ServerName, primary: &Instance, successor: &Instance) -> Option<Diagnostic> {
     let behind = primary.positions.current?.bytes_ahead_of(successor.positions.replay?);
     (behind > BEHIND_BYTES).then(|| {
-        Diagnostic::error("successor-behind", format!("server \"{to}\" is {} MB behind \"{from}\"", behind >> 20))
+        Diagnostic::error(Code::SuccessorBehind, format!("server \"{to}\" is {} MB behind \"{from}\"", behind >> 20))
             .server(to)
             .detail("Nobody could write until it has caught up.")
             .hint("Run the same command again when it has: pgstead status --watch")
@@ -71,7 +78,7 @@ fn held_up(from: &ServerName, to: &ServerName, primary: &Instance) -> Option<Dia
     let name = &sender.application_name;
     (bytes > BEHIND_BYTES).then(|| {
         let message = format!("standby \"{name}\" is {} MB behind \"{from}\"", bytes >> 20);
-        Diagnostic::error("shutdown-held-up", message)
+        Diagnostic::error(Code::ShutdownHeldUp, message)
             .server(name)
             .detail(format!(
                 "The shutdown of \"{from}\" waits until it has everything, and nobody could write for so long."
@@ -84,7 +91,7 @@ fn delayed(to: &ServerName, successor: &Instance) -> Option<Diagnostic> {
     let delay = successor.settings.get("recovery_min_apply_delay").filter(|setting| setting.setting != "0")?;
     let unit = delay.unit.as_deref().unwrap_or("ms");
     Some(
-        Diagnostic::error("successor-delayed", format!("server \"{to}\" replays later on purpose"))
+        Diagnostic::error(Code::SuccessorDelayed, format!("server \"{to}\" replays later on purpose"))
             .server(to)
             .detail(format!(
                 "Its recovery_min_apply_delay is {} {unit}. Nobody could write for so long.",
@@ -101,7 +108,7 @@ fn logical_slots(from: &ServerName, to: &ServerName, primary: &Instance, success
     let names: Vec<String> = left.filter(|(name, _)| !copied(name)).map(|(name, _)| format!("\"{name}\"")).collect();
     (!names.is_empty()).then(|| {
         Diagnostic::warning(
-            "logical-slots-left",
+            Code::LogicalSlotsLeft,
             format!("server \"{from}\": its logical slots are not on \"{to}\": {}", names.join(", ")),
         )
         .server(from)

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::state::lock::Holder;
 
@@ -80,16 +81,16 @@ impl StateError {
             | StateError::Read { source, .. }
             | StateError::Write { source, .. }
             | StateError::Lock { source, .. } => {
-                Diagnostic::error("state", message).detail([&source.to_string(), "."].concat())
+                Diagnostic::error(Code::State, message).detail([&source.to_string(), "."].concat())
             }
-            StateError::Exposed { path, .. } => Diagnostic::error("state-exposed", message)
+            StateError::Exposed { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .detail("Whoever read it holds the topology's keys.")
                 .hint("Take the permissions away with the command below. If others may have read it, they can pose as any server of the topology: \"pgstead bootstrap --new-authority\", with this state directory moved away, makes new keys and passwords. Servers trust the old CA until it is taken out of every ca.crt by hand.")
                 .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
-            StateError::OpenDirectory { path, .. } => Diagnostic::error("state-exposed", message)
+            StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
             StateError::Locked { holder, .. } => {
-                let diagnostic = Diagnostic::error("locked", message).hint("Wait until it ends.");
+                let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends.");
                 match holder {
                     Some(holder) => diagnostic.detail(holder.sentence()),
                     None => diagnostic,

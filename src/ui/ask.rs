@@ -6,6 +6,7 @@
 use std::io;
 use std::io::BufRead;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -61,7 +62,7 @@ pub fn consent(ui: &Ui, question: &Question) -> Result<(), Failure> {
     if !ui.can_ask {
         return Err(Failure::one(
             FailureKind::Refused,
-            Diagnostic::error("consent-missing", "the change was not confirmed")
+            Diagnostic::error(Code::ConsentMissing, "the change was not confirmed")
                 .detail(format!("{}: nobody can be asked here. Nothing was changed.", visible(&question.change)))
                 .hint("Run it on a terminal, or add --yes."),
         ));
@@ -78,7 +79,7 @@ pub fn consent(ui: &Ui, question: &Question) -> Result<(), Failure> {
     }
     Err(Failure::one(
         FailureKind::Refused,
-        Diagnostic::error("declined", "the change was not confirmed").detail("Nothing was changed."),
+        Diagnostic::error(Code::Declined, "the change was not confirmed").detail("Nothing was changed."),
     ))
 }
 

@@ -56,16 +56,17 @@ fn field(label: &str, text: &str, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Code;
 
     fn upstream() -> Diagnostic {
-        Diagnostic::error("unknown-upstream", "standby \"c\" names upstream \"d\", which is not in the inventory")
+        Diagnostic::error(Code::UnknownUpstream, "standby \"c\" names upstream \"d\", which is not in the inventory")
             .at("inventories/lab.yaml:12:7: servers.c.upstream")
             .detail("Known servers are \"a\" (primary), \"b\" (standby) and \"c\" (standby).")
             .hint("Did you mean \"b\"?")
     }
 
     fn base_backup() -> Diagnostic {
-        Diagnostic::error("take-base-backup", "could not take a base backup from \"a\" (step 7 of 11)")
+        Diagnostic::error(Code::TakeBaseBackup, "could not take a base backup from \"a\" (step 7 of 11)")
             .server("c")
             .detail(
                 "pg_basebackup exited with status 1: FATAL: no pg_hba.conf entry for replication connection from \

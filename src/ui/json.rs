@@ -19,6 +19,7 @@ use crate::check::Finding;
 use crate::check::LinkReport;
 use crate::check::ServerReport;
 use crate::check::Verdict;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -65,7 +66,7 @@ pub fn text(document: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(document).map_err(|error| {
         Failure::one(
             FailureKind::Bug,
-            Diagnostic::error("bug", "could not write the result as JSON").detail(format!("{error}.")),
+            Diagnostic::error(Code::Bug, "could not write the result as JSON").detail(format!("{error}.")),
         )
     })?;
     Ok(text + "\n")
@@ -74,7 +75,7 @@ pub fn text(document: &impl Serialize) -> Result<String, Failure> {
 /// A diagnostic.
 #[derive(Debug, Serialize)]
 pub struct DiagnosticJson<'a> {
-    code: &'a str,
+    code: Code,
     severity: Severity,
     message: &'a str,
     detail: Option<&'a str>,
@@ -321,7 +322,7 @@ pub struct PreflightDocument<'a> {
     findings: Vec<PreflightFindingJson<'a>>,
     skipped: &'a [Skipped],
     /// The codes that were judged alone; empty means all.
-    only: &'a [&'static str],
+    only: &'a [Code],
     ways: &'a [WayReport],
     base_backups: &'a [Seed],
 }
@@ -510,8 +511,8 @@ mod tests {
     #[test]
     fn error_document() {
         let all = [
-            Diagnostic::warning("one-site", "all servers stand on one site"),
-            Diagnostic::error("unreachable", "server \"b\" could not be reached")
+            Diagnostic::warning(Code::NoStandbyOffSite, "all servers stand on one site"),
+            Diagnostic::error(Code::Unreachable, "server \"b\" could not be reached")
                 .server("b")
                 .detail("ssh said: Connection refused.")
                 .command("ssh b true")
@@ -536,7 +537,7 @@ mod tests {
 
     #[test]
     fn validate_and_status_documents() {
-        let warnings = [Diagnostic::warning("one-site", "all servers stand on one site")];
+        let warnings = [Diagnostic::warning(Code::NoStandbyOffSite, "all servers stand on one site")];
         insta::assert_snapshot!(text(&ValidateDocument::new(&samples::topology(), &warnings)).unwrap());
         insta::assert_snapshot!(text(&StatusDocument::new(&samples::status())).unwrap());
     }

@@ -34,6 +34,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -125,7 +126,7 @@ impl Ui {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Delivery::ReaderGone),
             Err(error) => Err(Failure::one(
                 FailureKind::StepFailed,
-                Diagnostic::error("write-output", "could not write to standard output").detail(format!("{error}.")),
+                Diagnostic::error(Code::WriteOutput, "could not write to standard output").detail(format!("{error}.")),
             )),
         }
     }

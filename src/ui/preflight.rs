@@ -37,7 +37,8 @@ pub fn render(report: &PreflightReport, look: Look) -> String {
         out.push_str(&format!("Skipped {}: {}\n", skip.code, crate::ui::look::one_line(&skip.reason)));
     }
     if !report.only.is_empty() {
-        out.push_str(&format!("Judged only: {}. Of the rest nothing is said.\n", report.only.join(", ")));
+        let only: Vec<&str> = report.only.iter().map(|code| code.as_str()).collect();
+        out.push_str(&format!("Judged only: {}. Of the rest nothing is said.\n", only.join(", ")));
     }
     let of =
         |severity: Severity| report.findings.iter().filter(|finding| finding.diagnostic.severity == severity).count();
@@ -106,6 +107,7 @@ fn seeds(seeds: &[Seed], look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Code;
     use crate::diagnostic::Diagnostic;
     use crate::model::pair::Answer;
     use crate::model::pair::Pair;
@@ -153,17 +155,18 @@ mod tests {
             ready: false,
             findings: vec![
                 Finding {
-                    diagnostic: Diagnostic::error("port-blocked", "\"b\" gets no answer from \"a\" on port 5432")
+                    diagnostic: Diagnostic::error(Code::PortBlocked, "\"b\" gets no answer from \"a\" on port 5432")
                         .detail("Packets vanish on the way.")
                         .hint("Open the port."),
                     pair: Some(Pair::new(&name("b"), &name("a"))),
                 },
                 Finding::from(
-                    Diagnostic::warning("checksums-off", "server \"a\": its data pages have no checksums").server("a"),
+                    Diagnostic::warning(Code::ChecksumsOff, "server \"a\": its data pages have no checksums")
+                        .server("a"),
                 ),
             ],
             only: Vec::new(),
-            skipped: vec![Skipped { code: "same-subnet", reason: "one room, known".to_owned() }],
+            skipped: vec![Skipped { code: Code::SameSubnet, reason: "one room, known".to_owned() }],
             ways: vec![measured("a", "b", Some(way)), measured("b", "a", Some(blocked)), measured("b", "c", None)],
             seeds: vec![Seed {
                 upstream: name("a"),
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn preflight() {
         insta::assert_snapshot!(render(&report(), Look::PLAIN));
-        let one = PreflightReport { only: vec!["space-short"], ready: true, findings: Vec::new(), ..report() };
+        let one = PreflightReport { only: vec![Code::SpaceShort], ready: true, findings: Vec::new(), ..report() };
         insta::assert_snapshot!(render(&one, Look { unicode: false, ..Look::PLAIN }));
         insta::assert_snapshot!(json::text(&PreflightDocument::new(&report())).unwrap());
     }

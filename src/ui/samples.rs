@@ -12,6 +12,7 @@ use crate::check::LinkReport;
 use crate::check::Scope;
 use crate::check::ServerReport;
 use crate::check::Verdict;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
@@ -123,7 +124,7 @@ pub(crate) fn plan() -> Plan {
     prove.action =
         Action::ProveLinks { primary: server("a"), links: vec![Link { upstream: server("a"), standby: server("b") }] };
     builder.add(prove, [restart]);
-    let notes = vec![Diagnostic::note("adopted", "server \"a\" is adopted as it is")];
+    let notes = vec![Diagnostic::note(Code::Adopted, "server \"a\" is adopted as it is")];
     let change = |name: &str, before: &str, source: &str, after: &str, restart| SettingChange {
         server: server("a"),
         name: name.into(),
@@ -140,7 +141,7 @@ pub(crate) fn plan() -> Plan {
 }
 
 pub(crate) fn refusal() -> Diagnostic {
-    Diagnostic::error("data-directory-not-ours", "data directory \"/srv/b\" is not empty and not a copy of \"a\"")
+    Diagnostic::error(Code::DataDirectoryNotOurs, "data directory \"/srv/b\" is not empty and not a copy of \"a\"")
         .server("b")
         .detail("Its system identifier is 7412630518824471123. Nothing was changed.")
 }
@@ -166,7 +167,7 @@ pub(crate) fn run() -> RunReport {
 }
 
 pub(crate) fn failed_run() -> RunReport {
-    let failure = Diagnostic::error("take-base-backup", "could not take a base backup from \"a\" (step 2 of 3)")
+    let failure = Diagnostic::error(Code::TakeBaseBackup, "could not take a base backup from \"a\" (step 2 of 3)")
         .server("b")
         .command("pg_basebackup --slot=b");
     RunReport {
@@ -228,18 +229,20 @@ pub(crate) fn check() -> CheckReport {
         links: links(),
         findings: vec![
             Finding {
-                diagnostic: Diagnostic::error("canary-lost", "a write on \"a\" did not reach \"c\" within 5 s")
+                diagnostic: Diagnostic::error(Code::CanaryLost, "a write on \"a\" did not reach \"c\" within 5 s")
                     .server("c")
                     .hint("Look at the server log of \"c\"."),
                 verdict: Verdict::Unhealthy,
                 scope: Scope::Link(server("c")),
+                others: Vec::new(),
                 follows: None,
             },
             Finding {
-                diagnostic: Diagnostic::warning("server-unreachable", "server \"d\" could not be looked at")
+                diagnostic: Diagnostic::warning(Code::ServerUnreachable, "server \"d\" could not be looked at")
                     .server("d"),
                 verdict: Verdict::Unknown,
                 scope: Scope::Server,
+                others: Vec::new(),
                 follows: None,
             },
         ],
@@ -296,7 +299,9 @@ pub(crate) fn status() -> StatusView {
             ),
         ],
         links: links(),
-        why: vec![Diagnostic::error("instance-not-running", "server \"c\": no instance runs on port 5432").server("c")],
+        why: vec![
+            Diagnostic::error(Code::InstanceNotRunning, "server \"c\": no instance runs on port 5432").server("c"),
+        ],
         beside: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::check::LinkReport;
 use crate::check::Verdict;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::address::Address;
 use crate::model::host_key;
@@ -28,9 +29,6 @@ use crate::ui::report::verdict_word;
 
 /// How many causes are named.
 const CAUSES: usize = 5;
-
-/// The code of a cause that cannot wait.
-const ALARM: &str = "two-primaries";
 
 /// What `status` shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,11 +147,12 @@ pub fn render(view: &StatusView, look: Look) -> String {
 fn why(out: &mut String, view: &StatusView, look: Look) {
     for cause in view.why.iter().take(CAUSES) {
         let (word, style) = match cause.code {
-            ALARM => ("ALARM", Style::Bad),
+            Code::TwoPrimaries => ("ALARM", Style::Bad),
             _ => ("why", Style::Plain),
         };
         out.push_str(&format!("  {}: {}\n", look.paint(style, word), one_line(&cause.message)));
-        if let Some(hint) = cause.hint.as_deref().filter(|hint| cause.code == ALARM || hint.contains("pgstead trust")) {
+        let cannot_wait = matches!(cause.code, Code::TwoPrimaries | Code::HostKeyChanged | Code::HostKeyUnknown);
+        if let Some(hint) = cause.hint.as_deref().filter(|_| cannot_wait) {
             out.push_str(&format!("    {}\n", one_line(hint)));
         }
     }

@@ -35,6 +35,12 @@ fn a_debian_primary_is_adopted_on_18() {
 }
 
 #[test]
+#[ignore = "19 is in Debian's experimental suite alone: make soak"]
+fn a_debian_primary_is_adopted_on_19() {
+    debian(Release::Experimental, SMALL);
+}
+
+#[test]
 #[ignore = "takes minutes: make soak"]
 fn a_debian_primary_with_a_gigabyte_is_adopted_on_15() {
     debian(Release::Bookworm, GIGABYTE);

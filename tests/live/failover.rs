@@ -80,6 +80,12 @@ fn a_dead_primary_is_replaced_on_18() {
     replaced(Release::Forky);
 }
 
+#[test]
+#[ignore = "19 is in Debian's experimental suite alone: make soak"]
+fn a_dead_primary_is_replaced_on_19() {
+    replaced(Release::Experimental);
+}
+
 fn replaced(release: Release) {
     let lab = begun_with_clients(release, &["a", "b", "c"]);
     let recorders = Recorders::begin(&lab, None);

@@ -184,6 +184,12 @@ fn what_cannot_be_replayed_is_copied_anew_on_18() {
     copied_anew(Release::Forky);
 }
 
+#[test]
+#[ignore = "19 is in Debian's experimental suite alone: make soak"]
+fn what_cannot_be_replayed_is_copied_anew_on_19() {
+    copied_anew(Release::Experimental);
+}
+
 fn copied_anew(release: Release) {
     let ward = Ward::open(release, &["a", "b"]);
     let lab = &ward.lab;
@@ -253,6 +259,12 @@ fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_17() {
 #[test]
 fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_18() {
     rewound(Release::Forky);
+}
+
+#[test]
+#[ignore = "19 is in Debian's experimental suite alone: make soak"]
+fn a_former_primary_is_rewound_and_its_own_writes_are_kept_on_19() {
+    rewound(Release::Experimental);
 }
 
 fn rewound(release: Release) {

@@ -4,6 +4,7 @@
 //! A place for one is used by one scenario at a time, since the addresses in it are its number's. What must begin bare does not come
 //! here. Everything is made anew when pgstead, the tests or the trees change.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs::File;
@@ -92,9 +93,11 @@ impl Place {
     /// Demands that everything is as it was kept: a scenario that writes there would change those after it.
     pub(crate) fn require_unchanged(&self) {
         let (kept, now) = (std::fs::read_to_string(self.dir.join("files")).unwrap(), self.files());
-        let is_new = |line: &&str| !kept.contains(*line);
-        let changed: Vec<&str> = now.lines().filter(is_new).take(5).collect();
-        assert!(kept == now, "a scenario has written into {}, or removed from it: {changed:#?}", self.dir.display());
+        if kept != now {
+            let kept: BTreeSet<&str> = kept.lines().collect();
+            let changed: Vec<&str> = now.lines().filter(|line| !kept.contains(line)).take(5).collect();
+            panic!("a scenario has written into {}, or removed from it: {changed:#?}", self.dir.display());
+        }
         // It was used just now.
         run(Command::new("touch").arg("--").arg(self.dir.join("key")));
     }

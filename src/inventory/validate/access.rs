@@ -1,5 +1,6 @@
 //! Judges who may come in: HBA records for clients, and SSH.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::did_you_mean;
@@ -39,17 +40,17 @@ impl Judge<'_, '_> {
         let problem = match text {
             "hostssl" => return,
             "host" | "hostnossl" | "hostgssenc" | "hostnogssenc" => Diagnostic::error(
-                "hba-without-tls",
+                Code::HbaWithoutTls,
                 format!("an HBA record of type {text:?} admits clients without TLS"),
             )
             .hint("Use \"hostssl\"."),
             "local" => {
-                Diagnostic::error("hba-without-tls", "an HBA record of type \"local\" is not for clients elsewhere")
+                Diagnostic::error(Code::HbaWithoutTls, "an HBA record of type \"local\" is not for clients elsewhere")
                     .detail("The Unix-domain socket belongs to the OS user of the instance; pgstead needs it so.")
                     .hint("Use \"hostssl\".")
             }
             other => did_you_mean(
-                Diagnostic::error("unknown-word", format!("unknown type of HBA record {}", shown(other)))
+                Diagnostic::error(Code::UnknownWord, format!("unknown type of HBA record {}", shown(other)))
                     .detail("The known type here is \"hostssl\"."),
                 other,
                 ["hostssl"],
@@ -72,14 +73,14 @@ impl Judge<'_, '_> {
                     "ident" => Some("It believes what the client's machine says."),
                     _ => None,
                 };
-                let problem = Diagnostic::error("hba-method", method).hint("Use \"scram-sha-256\" or \"cert\".");
+                let problem = Diagnostic::error(Code::HbaMethod, method).hint("Use \"scram-sha-256\" or \"cert\".");
                 match detail {
                     Some(detail) => problem.detail(detail),
                     None => problem,
                 }
             }
             other => did_you_mean(
-                Diagnostic::error("unknown-word", format!("unknown HBA method {}", shown(other)))
+                Diagnostic::error(Code::UnknownWord, format!("unknown HBA method {}", shown(other)))
                     .detail("Known words here are \"scram-sha-256\", \"cert\" and \"reject\"."),
                 other,
                 METHODS,
@@ -91,43 +92,43 @@ impl Judge<'_, '_> {
 
     fn hba_database(&mut self, text: &str, path: &Path) -> bool {
         if text == "replication" {
-            let problem = Diagnostic::error("hba-replication", "HBA records for replication are pgstead's own")
+            let problem = Diagnostic::error(Code::HbaReplication, "HBA records for replication are pgstead's own")
                 .detail("It writes one for every server on every server, so that any role change works.")
                 .hint("Remove the record.");
             self.problems.add(path, problem);
             return false;
         }
         let judge = |text: &str| words::database(text).and_then(|()| words::hba_name(text));
-        text == "all" || self.word(path, "invalid-database", "database", text, judge)
+        text == "all" || self.word(path, Code::InvalidDatabase, "database", text, judge)
     }
 
     fn hba_user(&mut self, text: &str, path: &Path) -> bool {
         if OWN_ROLES.iter().any(|role| role.eq_ignore_ascii_case(text)) {
-            let problem = Diagnostic::error("hba-own-role", format!("role {text:?} is pgstead's own"))
+            let problem = Diagnostic::error(Code::HbaOwnRole, format!("role {text:?} is pgstead's own"))
                 .detail("A record of the inventory could open it to others, or shut pgstead out.")
                 .hint("Remove the record, or name another role.");
             self.problems.add(path, problem);
             return false;
         }
-        self.word(path, "invalid-role", "role", text, words::hba_name)
+        self.word(path, Code::InvalidRole, "role", text, words::hba_name)
     }
 
     fn hba_address(&mut self, text: &str, path: &Path) -> Option<Cidr> {
         let problem = match text.parse::<Cidr>() {
             Ok(range) if range.prefix() == 0 => {
-                Diagnostic::error("hba-catch-all", format!("address range {text:?} is the whole internet"))
+                Diagnostic::error(Code::HbaCatchAll, format!("address range {text:?} is the whole internet"))
                     .hint("Name the networks of the clients.")
             }
             Ok(range) => return Some(range),
             Err(CidrError::HostBits { meant, .. }) => Diagnostic::error(
-                "invalid-range",
+                Code::InvalidRange,
                 format!("address range {} has bits set behind its prefix", shown(text)),
             )
             .detail("PostgreSQL would silently ignore them.")
             .hint(format!("Write \"{meant}\", or a longer prefix.")),
             Err(CidrError::Syntax { .. }) => {
                 let problem = Diagnostic::error(
-                    "invalid-range",
+                    Code::InvalidRange,
                     format!("{} is not an address range such as 192.168.0.0/16", shown(text)),
                 );
                 match text {
@@ -157,14 +158,14 @@ impl Judge<'_, '_> {
     /// Judges the words of one `ssh` mapping.
     pub(super) fn judge_ssh(&mut self, raw: &raw::Ssh, path: &Path) {
         if let Some(user) = &raw.user {
-            self.word(&path.key("user"), "invalid-user", "login user", user, words::login_user);
+            self.word(&path.key("user"), Code::InvalidUser, "login user", user, words::login_user);
         }
         for (index, jump) in raw.jump.iter().flat_map(|jump| &jump.0).enumerate() {
-            self.word(&path.key("jump").index(index), "invalid-jump", "jump host", jump, words::jump);
+            self.word(&path.key("jump").index(index), Code::InvalidJump, "jump host", jump, words::jump);
         }
         for (key, text) in [("identity_file", &raw.identity_file), ("known_hosts", &raw.known_hosts)] {
             if let Some(text) = text {
-                self.word(&path.key(key), "invalid-path", key, text, words::local_file);
+                self.word(&path.key(key), Code::InvalidPath, key, text, words::local_file);
             }
         }
     }

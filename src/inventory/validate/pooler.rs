@@ -1,5 +1,6 @@
 //! Judges what is said of PgBouncer.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::shown;
@@ -29,27 +30,27 @@ impl Judge<'_, '_> {
         let os_user = raw.os_user.unwrap_or_else(|| DEFAULT_OS_USER.to_owned());
         self.word(
             &path.key("socket_directory"),
-            "invalid-directory",
+            Code::InvalidDirectory,
             "directory",
             &socket_directory,
             words::server_directory,
         );
-        self.word(&path.key("os_user"), "invalid-user", "user", &os_user, words::login_user);
+        self.word(&path.key("os_user"), Code::InvalidUser, "user", &os_user, words::login_user);
         if databases.is_empty() {
             let problem =
-                Diagnostic::error("pooler-without-databases", "\"pooler\" needs the databases that it serves")
+                Diagnostic::error(Code::PoolerWithoutDatabases, "\"pooler\" needs the databases that it serves")
                     .hint("Name them in postgres.databases. Those that exist stay as they are.");
             self.problems.add(&path, problem);
         }
         if databases.iter().any(|database| database == CONSOLE) {
             let message = format!("no pool can serve database \"{CONSOLE}\"");
-            let problem = Diagnostic::error("pooler-console", message)
+            let problem = Diagnostic::error(Code::PoolerConsole, message)
                 .detail("By that name PgBouncer's console is reached.")
                 .hint("Give the database another name, or leave \"pooler\" out.");
             self.problems.add(&path, problem);
         }
         for database in databases.iter().filter(|database| pgbouncer::key(database).is_none()) {
-            let problem = Diagnostic::error("pooler-database", format!("PgBouncer cannot serve database {}", shown(database)))
+            let problem = Diagnostic::error(Code::PoolerDatabase, format!("PgBouncer cannot serve database {}", shown(database)))
                 .detail("A key of its configuration holds ASCII letters, digits, \"_\", \"-\" and \".\" alone; any other ends the reading of the whole file.")
                 .hint("Rename the database, or leave it out of postgres.databases: clients then reach it without the pooler.");
             self.problems.add(&path, problem);
@@ -58,7 +59,7 @@ impl Judge<'_, '_> {
         let servers = self.raw.servers.iter().flatten().map(|(_, server)| server.postgres.as_ref());
         let mut ports = servers.map(|postgres| postgres.and_then(|postgres| postgres.port).unwrap_or(shared));
         if ports.any(|other| other == port) {
-            let problem = Diagnostic::error("port-taken-twice", format!("port {port} is an instance's, too"))
+            let problem = Diagnostic::error(Code::PortTakenTwice, format!("port {port} is an instance's, too"))
                 .hint("Give PgBouncer a port of its own.");
             self.problems.add(&path.key("port"), problem);
         }

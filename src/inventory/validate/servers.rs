@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::list;
@@ -73,10 +74,12 @@ impl Judge<'_, '_> {
         };
         let problem = match text.parse::<Address>() {
             Ok(address) if one_server(&address) => return Some(address),
-            Ok(_) => Diagnostic::error("invalid-address", format!("{} is not the address of one server", shown(text))),
+            Ok(_) => {
+                Diagnostic::error(Code::InvalidAddress, format!("{} is not the address of one server", shown(text)))
+            }
             Err(_) => {
                 let problem = Diagnostic::error(
-                    "invalid-address",
+                    Code::InvalidAddress,
                     format!("{} is neither an IP address nor a host name", shown(text)),
                 );
                 match text.rsplit_once(':') {
@@ -100,7 +103,7 @@ impl Judge<'_, '_> {
         match (&raw.site, &self.raw.sites) {
             (Some(text), Some(known)) if !known.contains_key(text) => {
                 let problem = Self::unknown_name(
-                    "unknown-site",
+                    Code::UnknownSite,
                     format!("site {} is not in the inventory", shown(text)),
                     "sites",
                     text,
@@ -112,7 +115,7 @@ impl Judge<'_, '_> {
             (Some(text), Some(_)) => sites.keys().find(|name| name.as_str() == text).cloned(),
             (Some(text), None) => self.name(&path.key("site"), "site name", text),
             (None, Some(known)) => {
-                let problem = Diagnostic::error("missing-key", "key \"site\" is missing")
+                let problem = Diagnostic::error(Code::MissingKey, "key \"site\" is missing")
                     .detail(format!("The inventory has sites: {}.", list(known.keys())));
                 self.problems.add(path, problem);
                 None
@@ -127,7 +130,7 @@ impl Judge<'_, '_> {
             raw::Kind::Primary => {
                 if raw.upstream.is_some() {
                     let problem = Diagnostic::error(
-                        "primary-with-upstream",
+                        Code::PrimaryWithUpstream,
                         format!("primary {} names an upstream", shown(key)),
                     )
                     .detail(
@@ -144,16 +147,16 @@ impl Judge<'_, '_> {
     fn server_words(&mut self, raw: &raw::Server, path: &Path) {
         for (key, text) in [("data_directory", &raw.data_directory), ("bin_directory", &raw.bin_directory)] {
             if let Some(text) = text {
-                self.word(&path.key(key), "invalid-path", key, text, words::server_directory);
+                self.word(&path.key(key), Code::InvalidPath, key, text, words::server_directory);
             }
         }
         if let Some(service) = &raw.service {
-            self.word(&path.key("service"), "invalid-service", "service", service, words::service);
+            self.word(&path.key("service"), Code::InvalidService, "service", service, words::service);
         }
         for (name, directory) in raw.tablespaces.iter().flatten() {
             let own = path.key("tablespaces").key(name);
-            self.word(&own, "invalid-tablespace", "tablespace", name, words::tablespace);
-            self.word(&own, "invalid-path", "directory of a tablespace", directory, words::server_directory);
+            self.word(&own, Code::InvalidTablespace, "tablespace", name, words::tablespace);
+            self.word(&own, Code::InvalidPath, "directory of a tablespace", directory, words::server_directory);
         }
         if let Some(ssh) = &raw.ssh {
             self.judge_ssh(ssh, &path.key("ssh"));
@@ -165,7 +168,7 @@ impl Judge<'_, '_> {
         let reserved = [roles::SUPERUSER, roles::OPERATOR, roles::REPLICATOR, roles::REWIND];
         for key in self.raw.servers.iter().flatten().map(|(key, _)| key) {
             if let Some(role) = reserved.into_iter().find(|role| key.eq_ignore_ascii_case(role)) {
-                let problem = Diagnostic::error("reserved-name", format!("server {key:?} has the name of a role"))
+                let problem = Diagnostic::error(Code::ReservedName, format!("server {key:?} has the name of a role"))
                     .detail(format!("Its certificate would prove whoever has it to be {role:?}."))
                     .hint("Choose another name.");
                 self.problems.add(&Path::of(&["servers", key]), problem);
@@ -181,7 +184,7 @@ impl Judge<'_, '_> {
             let slot = name.slot_name();
             if let Some(other) = seen.get(&slot) {
                 let problem = Diagnostic::error(
-                    "duplicate-slot",
+                    Code::DuplicateSlot,
                     format!("servers {other:?} and {key:?} would share the replication slot {slot:?}"),
                 )
                 .detail("Slot names have only lower-case letters, digits and \"_\".")
@@ -198,7 +201,7 @@ impl Judge<'_, '_> {
             let same = |other: &Server| is_same_machine(&server.address, &other.address) && server.port == other.port;
             if let Some((other, _)) = servers.iter().take(position).find(|(other, _)| same(other)) {
                 let problem = Diagnostic::error(
-                    "duplicate-address",
+                    Code::DuplicateAddress,
                     format!(
                         "servers \"{}\" and \"{}\" are one: both are {} port {}",
                         other.name, server.name, server.address, server.port
@@ -237,7 +240,7 @@ impl Judge<'_, '_> {
                     continue;
                 };
                 let problem = Diagnostic::error(
-                    "nested-directory",
+                    Code::NestedDirectory,
                     format!(
                         "{} {} of server \"{}\" lies within {} {} of server \"{}\"",
                         inner.1,
@@ -266,7 +269,7 @@ impl Judge<'_, '_> {
             for (key, _) in servers.iter().filter(|(_, raw)| !has(raw)) {
                 let owners = servers.iter().filter(|(_, raw)| has(raw)).map(|(key, _)| key);
                 let problem = Diagnostic::error(
-                    "missing-tablespace",
+                    Code::MissingTablespace,
                     format!("tablespace {} has no directory on server {}", shown(name), shown(key)),
                 )
                 .detail(format!("It has one on {}; a physical copy has the tablespaces of its primary.", list(owners)));
@@ -281,7 +284,7 @@ impl Judge<'_, '_> {
             for name in raw.parameters.iter().flatten().map(|(name, _)| name) {
                 if HOT_STANDBY_PARAMETERS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
                     let problem = Diagnostic::error(
-                        "hot-standby-parameter",
+                        Code::HotStandbyParameter,
                         format!("parameter {name:?} must be the same on every server"),
                     )
                     .detail("A standby with a lower value than its primary stops replaying.")

@@ -1,5 +1,6 @@
 //! Judges who streams from whom, and which standbys a commit waits for.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::list;
@@ -34,13 +35,13 @@ impl Judge<'_, '_> {
             match error {
                 TopologyError::NoPrimary if !all_known => {} // The primary may be one of those with a problem.
                 TopologyError::NoPrimary => {
-                    let problem = Diagnostic::error("no-primary", message)
+                    let problem = Diagnostic::error(Code::NoPrimary, message)
                         .hint("Give \"kind: primary\" to the server that is to be the primary on the first day.");
                     self.problems.add(&path, problem);
                 }
                 TopologyError::SeveralPrimaries { names } => {
                     let second = names.get(1).map_or("", ServerName::as_str);
-                    let problem = Diagnostic::error("several-primaries", message)
+                    let problem = Diagnostic::error(Code::SeveralPrimaries, message)
                         .detail("A topology has one primary; all other servers are standbys.");
                     self.problems.add(&path.key(second).key("kind"), problem);
                 }
@@ -53,12 +54,13 @@ impl Judge<'_, '_> {
                         shown(&upstream)
                     );
                     let others = raw.keys().map(String::as_str).filter(|key| *key != standby.as_str());
-                    let problem = Self::unknown_name("unknown-upstream", message, "other servers", &upstream, others);
+                    let problem =
+                        Self::unknown_name(Code::UnknownUpstream, message, "other servers", &upstream, others);
                     self.problems.add(&path.key(standby.as_str()).key("upstream"), problem);
                 }
                 TopologyError::Cycle { names } => {
                     let first = names.first().map_or("", ServerName::as_str);
-                    let problem = Diagnostic::error("upstream-cycle", message)
+                    let problem = Diagnostic::error(Code::UpstreamCycle, message)
                         .detail("None of them would ever receive anything.")
                         .hint("Let one of them stream from the primary: remove its \"upstream\".");
                     self.problems.add(&path.key(first).key("upstream"), problem);
@@ -74,12 +76,13 @@ impl Judge<'_, '_> {
         let count = usize::try_from(wish.count.unwrap_or(1)).unwrap_or(usize::MAX);
         if names.is_empty() {
             let problem =
-                Diagnostic::error("synchronous-without-standbys", "synchronous replication names no standbys")
+                Diagnostic::error(Code::SynchronousWithoutStandbys, "synchronous replication names no standbys")
                     .hint("Name the standbys that a commit waits for, or write \"synchronous: off\".");
             self.problems.add(&path.key("standbys"), problem);
         } else if count > names.len() {
             let message = format!("{count} synchronous standbys are wanted, {} named", names.len());
-            let problem = Diagnostic::error("synchronous-count", message).detail("Every commit would wait for ever.");
+            let problem =
+                Diagnostic::error(Code::SynchronousCount, message).detail("Every commit would wait for ever.");
             self.problems.add(&path.key("count"), problem);
         }
         let mut standbys = Vec::new();
@@ -102,22 +105,22 @@ impl Judge<'_, '_> {
         let Some(server) = servers.get(name) else {
             let standbys = servers.iter().filter(|(_, server)| !is_primary(server)).map(|(key, _)| key.as_str());
             let message = format!("synchronous standby {} is not in the inventory", shown(name));
-            return Some(Self::unknown_name("unknown-synchronous-standby", message, "standbys", name, standbys));
+            return Some(Self::unknown_name(Code::UnknownSynchronousStandby, message, "standbys", name, standbys));
         };
         if is_primary(server) {
             let message = format!("synchronous standby {} is the primary", shown(name));
-            return Some(Diagnostic::error("synchronous-primary", message));
+            return Some(Diagnostic::error(Code::SynchronousPrimary, message));
         }
         if earlier.iter().any(|other| other == name) {
             let message = format!("synchronous standby {} is named twice", shown(name));
-            return Some(Diagnostic::error("duplicate-synchronous-standby", message));
+            return Some(Diagnostic::error(Code::DuplicateSynchronousStandby, message));
         }
         let upstream = server.upstream.as_ref()?;
         let direct = servers.get(upstream).is_none_or(is_primary);
         (!direct).then(|| {
             let primaries = servers.iter().filter(|(_, server)| is_primary(server)).map(|(key, _)| key);
             Diagnostic::error(
-                "cascading-synchronous-standby",
+                Code::CascadingSynchronousStandby,
                 format!("synchronous standby {} streams from {}, not from the primary", shown(name), shown(upstream)),
             )
             .detail(format!(

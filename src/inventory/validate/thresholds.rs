@@ -1,5 +1,6 @@
 //! Judges the limits of `check`: what is not given is the default, and a warning must come before its error.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::raw;
@@ -30,7 +31,7 @@ impl Judge<'_, '_> {
                 self.problems.add(
                     &Path::of(&["thresholds"]),
                     Diagnostic::error(
-                        "thresholds-crossed",
+                        Code::ThresholdsCrossed,
                         format!("{low_key} is {low}, more than {high_key}, which is {high}"),
                     )
                     .detail("A key that is not given has its default."),

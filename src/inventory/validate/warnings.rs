@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::problems::Problems;
@@ -41,7 +42,7 @@ fn server_path(name: &ServerName) -> Path {
 fn disasters(topology: &Topology, tree: &Node, problems: &mut Problems<'_>) {
     let Some(primary) = topology.server(topology.preferred_primary()) else { return };
     if standbys(topology).next().is_none() {
-        let warning = Diagnostic::warning("no-standby", "the topology has no standby")
+        let warning = Diagnostic::warning(Code::NoStandby, "the topology has no standby")
             .detail("There is one copy of the data, and nothing to fail over to.");
         problems.add(&Path::of(&["servers"]), warning);
         return;
@@ -49,7 +50,7 @@ fn disasters(topology: &Topology, tree: &Node, problems: &mut Problems<'_>) {
     if tree.get("sites").is_none()
         && tree.get("servers").is_some_and(|all| all.entries().iter().all(|s| s.node.get("site").is_none()))
     {
-        let note = Diagnostic::note("no-sites", "the inventory does not say at which site a server stands")
+        let note = Diagnostic::note(Code::NoSites, "the inventory does not say at which site a server stands")
             .detail("Each is taken for a site of its own; servers that share a disaster cannot be warned about.")
             .hint("Add \"sites\", and a \"site\" to each server.");
         problems.add(&Path::of(&["servers"]), note);
@@ -57,7 +58,7 @@ fn disasters(topology: &Topology, tree: &Node, problems: &mut Problems<'_>) {
     }
     if standbys(topology).all(|standby| standby.site == primary.site) {
         let warning = Diagnostic::warning(
-            "no-standby-off-site",
+            Code::NoStandbyOffSite,
             format!("every standby stands at the primary's site \"{}\"", primary.site),
         )
         .detail("A fire or a power cut there takes every copy.");
@@ -67,7 +68,7 @@ fn disasters(topology: &Topology, tree: &Node, problems: &mut Problems<'_>) {
     let Some(home) = region(topology, &primary.site) else { return };
     if standbys(topology).all(|standby| region(topology, &standby.site) == Some(home)) {
         let warning = Diagnostic::warning(
-            "no-standby-out-of-region",
+            Code::NoStandbyOutOfRegion,
             format!("every standby stands in the primary's region {}", shown(home)),
         )
         .detail("A flood or a regional power cut takes every copy.");
@@ -85,7 +86,7 @@ fn synchronous_standbys(topology: &Topology, problems: &mut Problems<'_>) {
             && home != away
         {
             let warning = Diagnostic::warning(
-                "distant-synchronous-standby",
+                Code::DistantSynchronousStandby,
                 format!("synchronous standby \"{}\" is far from the primary", standby.name),
             )
             .detail(format!(
@@ -110,7 +111,7 @@ fn machines(topology: &Topology, problems: &mut Problems<'_>) {
         let path = server_path(&server.name).key("address");
         if loopback {
             let warning = Diagnostic::warning(
-                "loopback-in-production",
+                Code::LoopbackInProduction,
                 format!("{} is the operator's own machine", server.address),
             )
             .detail("Other servers cannot reach it there.")
@@ -118,7 +119,7 @@ fn machines(topology: &Topology, problems: &mut Problems<'_>) {
             problems.add(&path, warning);
         } else if let Some(other) = seen.iter().find(|other| other.address == server.address) {
             let warning = Diagnostic::warning(
-                "shared-machine",
+                Code::SharedMachine,
                 format!("servers \"{}\" and \"{}\" are on one machine", other.name, server.name),
             )
             .detail("When it fails, both fail.");
@@ -135,19 +136,20 @@ fn hba(topology: &Topology, problems: &mut Problems<'_>) {
         let text = record.address.to_string();
         let narrowest = if text.contains(':') { 48 } else { 16 };
         if record.address.prefix() < narrowest {
-            let warning = Diagnostic::warning("wide-hba", format!("address range {text:?} is wider than /{narrowest}"))
-                .hint("Name the networks of the clients.");
+            let warning =
+                Diagnostic::warning(Code::WideHba, format!("address range {text:?} is wider than /{narrowest}"))
+                    .hint("Name the networks of the clients.");
             problems.add(&path.key("address"), warning);
         }
         if record.user == "postgres" {
             let warning =
-                Diagnostic::warning("hba-superuser", "the superuser \"postgres\" may log in over the network")
+                Diagnostic::warning(Code::HbaSuperuser, "the superuser \"postgres\" may log in over the network")
                     .hint("Use roles with fewer rights; administer over SSH and the local socket.");
             problems.add(&path.key("user"), warning);
         }
         if record.database != "all" && record.database != "postgres" && !common.databases.contains(&record.database) {
             let warning = Diagnostic::warning(
-                "hba-database-not-listed",
+                Code::HbaDatabaseNotListed,
                 format!("database {:?} is not among postgres.databases", record.database),
             )
             .detail(format!(
@@ -169,7 +171,7 @@ fn parameters(topology: &Topology, problems: &mut Problems<'_>) {
             if let Some((_, value)) = found
                 && ["off", "false", "no", "0", "of", "f", "n"].contains(&value.to_ascii_lowercase().as_str())
             {
-                let warning = Diagnostic::warning("unsafe-parameter", format!("parameter {name:?} is off"))
+                let warning = Diagnostic::warning(Code::UnsafeParameter, format!("parameter {name:?} is off"))
                     .detail("After a power cut the data may be damaged, and the damage is replicated.");
                 problems.add(&path.key(name), warning);
             }
@@ -180,7 +182,7 @@ fn parameters(topology: &Topology, problems: &mut Problems<'_>) {
 fn unused_sites(topology: &Topology, problems: &mut Problems<'_>) {
     let used: BTreeSet<&SiteName> = topology.servers().map(|server| &server.site).collect();
     for site in topology.common().sites.keys().filter(|site| !used.contains(site)) {
-        let warning = Diagnostic::warning("unused-site", format!("no server stands at site \"{site}\""));
+        let warning = Diagnostic::warning(Code::UnusedSite, format!("no server stands at site \"{site}\""));
         problems.add(&Path::of(&["sites", site.as_str()]), warning);
     }
 }

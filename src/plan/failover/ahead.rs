@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::judge::wal::received;
@@ -94,19 +95,22 @@ impl Ahead<'_> {
         let most = self.others.iter().filter(|other| other.within_ms.is_none()).max_by_key(|other| other.position);
         let own = self.own.map_or("none".to_owned(), |(timeline, lsn)| format!("up to {lsn} on timeline {timeline}"));
         let behind = most.map(|Other { name, position: (timeline, lsn), .. }| {
-            Diagnostic::error("successor-behind", format!("server \"{to}\" has received less than \"{name}\""))
+            Diagnostic::error(Code::SuccessorBehind, format!("server \"{to}\" has received less than \"{name}\""))
                 .server(to)
                 .detail(format!("\"{name}\" has WAL up to {lsn} on timeline {timeline}, \"{to}\" {own}."))
                 .hint(format!("What \"{name}\" has more would be lost. Take it instead: pgstead failover --to {name}"))
         });
         let consent = self.within().filter(|_| !request.accept_loss).map(|(name, ms)| {
-            Diagnostic::error("loss-needs-consent", format!("what only \"{name}\" has would not be on the new primary"))
-                .server(to)
-                .detail(lacks(to, name, ms))
-                .hint(format!(
-                    "Take \"{name}\" instead: pgstead failover --to {name}. Or: {} --accept-loss",
-                    attest::command(to, request.attested)
-                ))
+            Diagnostic::error(
+                Code::LossNeedsConsent,
+                format!("what only \"{name}\" has would not be on the new primary"),
+            )
+            .server(to)
+            .detail(lacks(to, name, ms))
+            .hint(format!(
+                "Take \"{name}\" instead: pgstead failover --to {name}. Or: {} --accept-loss",
+                attest::command(to, request.attested)
+            ))
         });
         behind.into_iter().chain(consent).collect()
     }
@@ -119,7 +123,7 @@ impl Ahead<'_> {
     /// What is to be known of it by whoever consented.
     pub(super) fn notes(&self, to: &ServerName) -> Vec<Diagnostic> {
         let note = |(name, ms): (&ServerName, u64)| {
-            Diagnostic::warning("failover-loss", format!("what only \"{name}\" has will not be on the new primary"))
+            Diagnostic::warning(Code::FailoverLoss, format!("what only \"{name}\" has will not be on the new primary"))
                 .server(name)
                 .detail(lacks(to, name, ms))
         };

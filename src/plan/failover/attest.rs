@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::model::name::ServerName;
@@ -71,7 +72,8 @@ pub(super) fn contradicted(state: &State<'_>, request: Request<'_>) -> Vec<Diagn
 }
 
 fn contradicts(name: &ServerName, what: &str) -> Diagnostic {
-    Diagnostic::error("attestation-contradicted", format!("server \"{name}\" is said to be off, {what}")).server(name)
+    Diagnostic::error(Code::AttestationContradicted, format!("server \"{name}\" is said to be off, {what}"))
+        .server(name)
 }
 
 /// Says how another server sees that the instance of this one runs.
@@ -112,7 +114,7 @@ pub(super) fn former<'a>(state: &State<'a>, request: Request<'_>) -> Option<&'a 
 /// What is to be known of servers that nobody fenced.
 pub(super) fn notes(request: Request<'_>) -> impl Iterator<Item = Diagnostic> + '_ {
     request.attested.iter().map(|name| {
-        Diagnostic::warning("fence-attested", format!("server \"{name}\" is not fenced by pgstead; you answer for it"))
+        Diagnostic::warning(Code::FenceAttested, format!("server \"{name}\" is not fenced by pgstead; you answer for it"))
             .server(name)
             .detail("When it gets its power back, its start guard asks the other servers and refuses to start a primary that was replaced; where it reaches none of them, it waits.")
             .hint(format!("When it is back: pgstead reseed {name}"))

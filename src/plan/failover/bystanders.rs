@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::judge::Role;
@@ -28,13 +29,13 @@ use crate::plan::survey::survey_of;
 pub(super) type Left = BTreeMap<ServerName, Vec<Diagnostic>>;
 
 /// What their data are no copy of: how far such a server has come says nothing.
-const FOREIGN: &[&str] = &[
-    "history-diverged",
-    "system-identifier-differs",
-    "data-directory-not-ours",
-    "data-directory-of-another-server",
-    "second-primary",
-    "unmanaged-standby",
+const FOREIGN: &[Code] = &[
+    Code::HistoryDiverged,
+    Code::SystemIdentifierDiffers,
+    Code::DataDirectoryNotOurs,
+    Code::DataDirectoryOfAnotherServer,
+    Code::SecondPrimary,
+    Code::UnmanagedStandby,
 ];
 
 /// What is left to plan with.
@@ -65,7 +66,7 @@ pub(super) fn sort<'a>(
         let mut refusals = std::mem::take(&mut survey.refusals);
         let empty = survey.servers.iter().filter(|(name, seen)| seen.data.is_none() && *name != request.to);
         refusals.extend(empty.map(|(name, _)| {
-            Diagnostic::error("no-data", format!("server \"{name}\" has no data directory of this topology"))
+            Diagnostic::error(Code::NoData, format!("server \"{name}\" has no data directory of this topology"))
                 .server(name)
         }));
         let of_histories = history::refusals(topology, observation, &survey.servers, &links);
@@ -79,7 +80,7 @@ pub(super) fn sort<'a>(
         let unmarked = survey.servers.keys().filter(|name| is_unmarked(state.server(name)) && *name != request.to);
         refusals.extend(unmarked.map(|name| {
             Diagnostic::error(
-                "standby-signal-missing",
+                Code::StandbySignalMissing,
                 format!("server \"{name}\" does not run, and has no standby.signal"),
             )
             .server(name)
@@ -147,14 +148,14 @@ pub(super) fn notes<'a>(left: &'a Left, to: &'a ServerName) -> impl Iterator<Ite
         let detail = [Some(first.message.as_str()), first.detail.as_deref()];
         let detail: Vec<&str> = detail.into_iter().flatten().map(|text| text.trim_end_matches('.')).collect();
         let next = match first.code {
-            "history-diverged" | "ahead-of-upstream" | "server-fenced" | "former-primary-back" => {
+            Code::HistoryDiverged | Code::AheadOfUpstream | Code::ServerFenced | Code::FormerPrimaryBack => {
                 format!("When \"{to}\" is the primary, look what only \"{name}\" has: pgstead reseed {name} --dry-run")
             }
-            "history-not-provable"
-            | "data-directory-gone"
-            | "data-directory-damaged"
-            | "no-data"
-            | "standby-signal-missing" => {
+            Code::HistoryNotProvable
+            | Code::DataDirectoryGone
+            | Code::DataDirectoryDamaged
+            | Code::NoData
+            | Code::StandbySignalMissing => {
                 format!("When \"{to}\" is the primary: pgstead reseed {name}")
             }
             _ => format!(
@@ -165,7 +166,7 @@ pub(super) fn notes<'a>(left: &'a Left, to: &'a ServerName) -> impl Iterator<Ite
             .to_owned(),
         };
         let message = format!("server \"{name}\" stays as it is: it does not follow \"{to}\" yet");
-        let told = Diagnostic::warning("bystander-left", message).server(name);
+        let told = Diagnostic::warning(Code::BystanderLeft, message).server(name);
         Some(Diagnostic { severity: Severity::Warning, ..told.detail([&detail.join(". "), "."].concat()).hint(next) })
     })
 }

@@ -1,6 +1,7 @@
 //! Whether what stands at the former primary's address is the former primary. A clone, a restored snapshot or another machine
 //! there does not run either, and says nothing of the primary: it runs elsewhere, and promoting would make two (hazard 54).
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::judge::link::Upstream;
@@ -30,7 +31,7 @@ pub(super) fn contradicted(state: &State<'_>, from: &ServerName) -> Option<Diagn
     let message = format!("what is at the address of \"{from}\" is not the primary that is to be replaced");
     if !signs.is_empty() {
         return Some(
-            Diagnostic::error("not-the-primary", message)
+            Diagnostic::error(Code::NotThePrimary, message)
                 .server(from)
                 .detail(format!("No instance runs at {address}, as far as can be seen, and yet {}.", signs.join("; ")))
                 .hint(format!("A clone or a restored snapshot may stand there. Find out where the primary runs, and correct the address of \"{from}\" in the inventory. Where it only just went off, a standby notices after half a minute: run the same command again.")),
@@ -39,7 +40,7 @@ pub(super) fn contradicted(state: &State<'_>, from: &ServerName) -> Option<Diagn
     let identity = state.server(from).mark?;
     let is_its_own = identity.server == from.as_str() && identity.topology == topology.name().as_str();
     (!is_its_own).then(|| {
-        Diagnostic::error("data-directory-of-another-server", message)
+        Diagnostic::error(Code::DataDirectoryOfAnotherServer, message)
             .server(from)
             .detail(format!(
                 "{address} leads to the data directory of server \"{}\" of topology \"{}\".",

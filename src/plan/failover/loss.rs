@@ -5,6 +5,7 @@
 
 use jiff::civil::DateTime;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::model::control::ClusterState;
@@ -168,9 +169,9 @@ fn waited(state: &State<'_>, from: &ServerName) -> Option<String> {
 /// What is lost, for whoever is asked in a moment.
 pub(super) fn told_of(from: &ServerName, loss: &Loss) -> Diagnostic {
     let diagnostic = match loss {
-        Loss::Nothing(_) => Diagnostic::note("failover-loss", "nothing is lost by this failover"),
+        Loss::Nothing(_) => Diagnostic::note(Code::FailoverLoss, "nothing is lost by this failover"),
         Loss::Known { .. } | Loss::Unknown(_) => {
-            Diagnostic::warning("failover-loss", "commits may be lost by this failover")
+            Diagnostic::warning(Code::FailoverLoss, "commits may be lost by this failover")
         }
     };
     diagnostic.server(from).detail(loss.words())
@@ -181,7 +182,7 @@ pub(super) fn needs_consent(from: &ServerName, request: Request<'_>, loss: &Loss
     let Request { to, attested, .. } = request;
     let detail = loss.words();
     let again = attest::command(to, attested);
-    Diagnostic::error("loss-needs-consent", format!("what only \"{from}\" has would not be on the new primary"))
+    Diagnostic::error(Code::LossNeedsConsent, format!("what only \"{from}\" has would not be on the new primary"))
         .server(from)
         .detail(format!("{detail} They stay in its data directory, which nothing changes."))
         .hint(format!(

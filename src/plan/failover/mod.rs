@@ -22,6 +22,7 @@ use self::bystanders::sort;
 pub use self::loss::Loss;
 use self::place::Where;
 use self::place::place;
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
 use crate::judge::State;
@@ -176,7 +177,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
             None if refusals.is_empty() => {
                 let message = format!("server \"{to}\" has no data directory of this topology");
                 let hint = "Choose a standby that has: pgstead status shows them.";
-                refusals.push(Diagnostic::error("no-data", message).server(to).hint(hint));
+                refusals.push(Diagnostic::error(Code::NoData, message).server(to).hint(hint));
             }
             None => {}
         }
@@ -205,10 +206,10 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
     if let Some(from) = from.filter(|from| observation.server(from).is_some()) {
         let told = match back {
             Some(_) => {
-                Diagnostic::note("former-primary-back", format!("server \"{from}\" was replaced while it was away"))
+                Diagnostic::note(Code::FormerPrimaryBack, format!("server \"{from}\" was replaced while it was away"))
                     .detail("Nobody could fence it then; this command does.")
             }
-            None => Diagnostic::note("former-primary-fenced", format!("server \"{from}\" stays fenced")),
+            None => Diagnostic::note(Code::FormerPrimaryFenced, format!("server \"{from}\" stays fenced")),
         };
         notes.push(told.server(from).hint(format!("When its server is well again: pgstead reseed {from}")));
     }
@@ -223,7 +224,7 @@ fn unfit(state: &State<'_>, from: &ServerName, successor: Seen<'_>) -> Vec<Diagn
     let to = &successor.server.name;
     let Some(instance) = successor.instance else {
         return vec![
-            Diagnostic::error("successor-stopped", format!("server \"{to}\": its instance does not run"))
+            Diagnostic::error(Code::SuccessorStopped, format!("server \"{to}\": its instance does not run"))
                 .server(to)
                 .hint(format!("Start it, or see what is wrong with it: pgstead reseed {to} --dry-run")),
         ];
@@ -236,11 +237,11 @@ fn unfit(state: &State<'_>, from: &ServerName, successor: Seen<'_>) -> Vec<Diagn
         let detail =
             format!("Their system identifiers are {} and {}.", instance.system_identifier, control.system_identifier);
         let hint = "Correct the addresses in the inventory, or choose another server.";
-        refusals.push(Diagnostic::error("system-identifier-differs", message).server(to).detail(detail).hint(hint));
+        refusals.push(Diagnostic::error(Code::SystemIdentifierDiffers, message).server(to).detail(detail).hint(hint));
     }
     if instance.settings.get("recovery_min_apply_delay").is_some_and(|setting| setting.setting != "0") {
         refusals.push(
-            Diagnostic::error("successor-delayed", format!("server \"{to}\" replays later on purpose"))
+            Diagnostic::error(Code::SuccessorDelayed, format!("server \"{to}\" replays later on purpose"))
                 .server(to)
                 .hint("Choose another server, or reset recovery_min_apply_delay there."),
         );
@@ -249,7 +250,7 @@ fn unfit(state: &State<'_>, from: &ServerName, successor: Seen<'_>) -> Vec<Diagn
     if let Some(room) = room.filter(|room| room.free_bytes < ROOM_TO_PROMOTE) {
         refusals.push(
             Diagnostic::error(
-                "successor-disk-full",
+                Code::SuccessorDiskFull,
                 format!("server \"{to}\": its disk has no room to become the primary"),
             )
             .server(to)

@@ -1,5 +1,6 @@
 //! Who was the primary, and what shows that it is dead (hazard 54).
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::ServerState;
 use crate::judge::State;
@@ -75,7 +76,7 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
         let role = layout.map_or_else(|| "its role file".to_owned(), |layout| layout.role_file());
         let alone = layout.map_or_else(|| guard::START_ALONE.to_owned(), |layout| layout.own(guard::START_ALONE));
         return Err(vec![
-            Diagnostic::error("former-primary-unknown", format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
+            Diagnostic::error(Code::FormerPrimaryUnknown, format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
                 .server(unclear)
                 .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
                 .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; then: pgstead failover --to {to}. One that was promoted has the data that count: on its server, echo primary >{role}, and start its instance, which its start guard refuses while another primary runs, and which waits while nobody answers (touch {alone} lets it start alone, once, within a minute); then: pgstead failover --to {unclear}")),
@@ -88,7 +89,7 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
             Ok(Where::Promoted(fenced.filter(|name| *name != to).or_else(replaced)))
         }
         ([writer, ..], _) => Err(vec![
-            Diagnostic::error("primary-runs", format!("server \"{writer}\" is the primary, and runs"))
+            Diagnostic::error(Code::PrimaryRuns, format!("server \"{writer}\" is the primary, and runs"))
                 .server(writer)
                 .detail("A failover is for a primary that is dead. Two servers would accept writes.")
                 .hint(format!("To change the primary with nothing lost: pgstead switchover --to {to}. If it is broken, stop its instance first.")),
@@ -106,7 +107,7 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
                 .map(|(name, layout)| format!("on \"{name}\", touch {}", layout.own(guard::START_ALONE)))
                 .collect();
             Err(vec![
-                Diagnostic::error("former-primary-unknown", format!("{} were all primaries, as far as their data say", all.join(" and ")))
+                Diagnostic::error(Code::FormerPrimaryUnknown, format!("{} were all primaries, as far as their data say", all.join(" and ")))
                     .detail("None of them runs.")
                     .hint(format!("Find out which one has the data that counts, and start its instance. Its start guard lets it start when another server answers that it was not replaced; where none can answer, this lets it start alone, once, within a minute: {}. Then bring the others back: pgstead reseed SERVER", words.join("; or "))),
             ])
@@ -158,7 +159,7 @@ fn not_proven(state: &State<'_>, request: Request<'_>) -> Vec<Diagnostic> {
     missing.retain(|name| followed == Some(*name) || unseen::may_be_primary(state, request, followed, name));
     if missing.is_empty() {
         return vec![
-            Diagnostic::error("primary-missing", "no server has the data of a primary")
+            Diagnostic::error(Code::PrimaryMissing, "no server has the data of a primary")
                 .detail("Every server is a standby, as far as its data say.")
                 .hint("Look for the primary's data directory: where one is not mounted, mount it."),
         ];
@@ -188,7 +189,7 @@ fn not_proven(state: &State<'_>, request: Request<'_>) -> Vec<Diagnostic> {
             ),
         };
         Diagnostic::error(
-            "not-fenced",
+            Code::NotFenced,
             format!("server \"{name}\" {what}, and nothing proves that its instance is dead"),
         )
         .server(name)

@@ -1,6 +1,7 @@
 //! The servers that nobody could look at, and nobody answers for: what shows all the same that such a one is a standby, and what
 //! that it may be a primary. The one that is replaced is `place`'s business (docs/adr/0013-what-a-failover-takes-for-proof.md).
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::model::name::ServerName;
@@ -85,7 +86,7 @@ pub(super) fn told(state: &State<'_>, request: Request<'_>, from: Option<&Server
 }
 
 fn left(to: &ServerName, name: &ServerName, standing: Standing) -> Diagnostic {
-    let told = Diagnostic::warning("not-looked-at", format!("\"{name}\" could not be looked at")).server(name);
+    let told = Diagnostic::warning(Code::NotLookedAt, format!("\"{name}\" could not be looked at")).server(name);
     match standing {
         Standing::Receives => told
             .detail("It receives WAL, so that it is a standby. Whether it has received more than the successor is not known.")
@@ -123,5 +124,5 @@ fn held(to: &ServerName, name: &ServerName, standing: Standing) -> Diagnostic {
         }
         _ => format!("Bring it back, and run the same command again. {}", attest::hint(to, &[name])),
     };
-    Diagnostic::error("not-fenced", message).server(name).detail(detail).hint(hint)
+    Diagnostic::error(Code::NotFenced, message).server(name).detail(detail).hint(hint)
 }

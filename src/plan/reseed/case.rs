@@ -3,6 +3,7 @@
 //!
 //! Judges no history and chooses no method.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
@@ -160,7 +161,7 @@ pub(super) fn case<'a>(
     let Some(raw) = state.seen(name) else {
         let message = format!("server \"{name}\" could not be observed");
         let why = state.server(name).unreached.unwrap_or_default();
-        return Err(vec![Diagnostic::error("unreachable", message).server(name).detail(why)]);
+        return Err(vec![Diagnostic::error(Code::Unreachable, message).server(name).detail(why)]);
     };
     let primary = primary(&state, name).map_err(|refusal| vec![*refusal])?;
     let link = topology.links(primary).into_iter().find(|link| link.standby == *name);
@@ -188,7 +189,7 @@ pub(super) fn case<'a>(
         (Err(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {
-                Diagnostic::error("instance-unreadable", message)
+                Diagnostic::error(Code::InstanceUnreadable, message)
                     .server(name)
                     .detail(why)
                     .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
@@ -242,7 +243,7 @@ fn followers<'a>(
 /// Returns the refusal of a name that the topology does not have.
 pub(super) fn unknown(topology: &Topology, name: &str) -> Diagnostic {
     let known: Vec<&str> = topology.servers().map(|server| server.name.as_str()).collect();
-    Diagnostic::error("server-unknown", format!("topology \"{}\" has no server \"{name}\"", topology.name()))
+    Diagnostic::error(Code::ServerUnknown, format!("topology \"{}\" has no server \"{name}\"", topology.name()))
         .detail(format!("It has {}.", known.join(", ")))
 }
 
@@ -271,7 +272,7 @@ fn primary<'a>(state: &State<'a>, name: &ServerName) -> Result<&'a ServerName, B
                 // It was promoted from the timeline that this one still writes.
                 Some(other) if other.timeline > own.timeline && wal::left(other, own.timeline).is_some() => Ok(one),
                 _ => Err(Box::new(
-                    Diagnostic::error("two-primaries", format!("servers \"{one}\" and \"{name}\" both accept writes"))
+                    Diagnostic::error(Code::TwoPrimaries, format!("servers \"{one}\" and \"{name}\" both accept writes"))
                         .server(name)
                         .detail(format!(
                             "\"{one}\" was not promoted from the timeline of \"{name}\", as far as its history says, so that nothing tells which of the two counts."
@@ -284,7 +285,7 @@ fn primary<'a>(state: &State<'a>, name: &ServerName) -> Result<&'a ServerName, B
             let names: Vec<String> = several.iter().map(|one| format!("\"{one}\"")).collect();
             let message = format!("servers {} all accept writes", names.join(" and "));
             Err(Box::new(
-                Diagnostic::error("two-primaries", message)
+                Diagnostic::error(Code::TwoPrimaries, message)
                     .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
             ))
         }
@@ -292,7 +293,7 @@ fn primary<'a>(state: &State<'a>, name: &ServerName) -> Result<&'a ServerName, B
 }
 
 fn is_the_primary(name: &ServerName, why: &str) -> Diagnostic {
-    Diagnostic::error("reseed-of-primary", format!("server \"{name}\" is the primary, and a primary is not re-seeded"))
+    Diagnostic::error(Code::ReseedOfPrimary, format!("server \"{name}\" is the primary, and a primary is not re-seeded"))
         .server(name)
         .detail(why.to_owned())
         .hint("A re-seed copies another server's data over. If this one is broken, promote a standby first; then re-seed this one from it.")
@@ -303,10 +304,9 @@ fn no_primary(state: &State<'_>, name: &ServerName) -> Diagnostic {
     let is_stopped_primary = state.server(name).has_no_signal();
     let message = format!("no server accepts writes from which \"{name}\" could be re-seeded");
     let diagnostic = match unreachable.as_slice() {
-        [] => Diagnostic::error("primary-missing", message),
-        some => {
-            Diagnostic::error("primary-missing", message).detail(format!("{} could not be reached.", some.join(", ")))
-        }
+        [] => Diagnostic::error(Code::PrimaryMissing, message),
+        some => Diagnostic::error(Code::PrimaryMissing, message)
+            .detail(format!("{} could not be reached.", some.join(", "))),
     };
     let diagnostic = match is_stopped_primary {
         true => diagnostic.hint(format!(
@@ -319,11 +319,14 @@ fn no_primary(state: &State<'_>, name: &ServerName) -> Diagnostic {
 
 fn upstream_stopped(link: &Link) -> Diagnostic {
     let Link { upstream, standby } = link;
-    Diagnostic::error("upstream-stopped", format!("server \"{upstream}\", which \"{standby}\" follows, does not run"))
-        .server(upstream)
-        .hint(format!(
-            "Bring it back first: pgstead reseed {upstream}. Or give \"{standby}\" another upstream in the inventory."
-        ))
+    Diagnostic::error(
+        Code::UpstreamStopped,
+        format!("server \"{upstream}\", which \"{standby}\" follows, does not run"),
+    )
+    .server(upstream)
+    .hint(format!(
+        "Bring it back first: pgstead reseed {upstream}. Or give \"{standby}\" another upstream in the inventory."
+    ))
 }
 
 /// Says what stands in the server's place.
@@ -358,7 +361,7 @@ fn foreign_system(data: &Data<'_>, primary: &Seen<'_>, name: &ServerName) -> Opt
     let found = owned.data.control.known()?.system_identifier;
     let expected = primary.system_identifier()?;
     (found != expected).then(|| {
-        Diagnostic::error("system-identifier-differs", format!("server \"{name}\": its data is not a copy of the primary's"))
+        Diagnostic::error(Code::SystemIdentifierDiffers, format!("server \"{name}\": its data is not a copy of the primary's"))
             .server(name)
             .detail(format!("Its system identifier is {found}; that of \"{}\" is {expected}.", primary.server.name))
             .hint("It holds another database system, which may be the last of its kind. Look at it; if it is not needed, stop its instance and rename the directory, then run again.")
@@ -369,7 +372,7 @@ fn foreign_system(data: &Data<'_>, primary: &Seen<'_>, name: &ServerName) -> Opt
 fn unseen(state: &State<'_>, name: &ServerName) -> Option<Diagnostic> {
     let names = unreached(state, name);
     (!names.is_empty()).then(|| {
-        Diagnostic::warning("not-looked-at", format!("{} could not be looked at", names.join(", ")))
+        Diagnostic::warning(Code::NotLookedAt, format!("{} could not be looked at", names.join(", ")))
             .detail("They are not needed for this. That none of them accepts writes is not known.")
     })
 }

@@ -22,6 +22,7 @@ pub use diagnosis::Divergence;
 pub use ladder::Cost;
 pub use ladder::Rung;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::method::Method;
 use crate::model::method::Space;
@@ -127,13 +128,13 @@ pub fn plan_reseed(
     let of_method = method.and_then(|method| rungs.iter().find(|rung| rung.method == method));
     match (method, of_method.and_then(|rung| rung.refused.as_ref())) {
         (Some(method), Some(why)) => refusals.push(
-            Diagnostic::error("method-refused", format!("server \"{name}\" cannot be brought back by {method}"))
+            Diagnostic::error(Code::MethodRefused, format!("server \"{name}\" cannot be brought back by {method}"))
                 .server(name)
                 .detail(format!("It {}; {why}.", diagnosis.condition.words()))
                 .hint(other_ways(&rungs)),
         ),
         (None, _) if diagnosis.condition != Condition::Streaming => refusals.push(
-            Diagnostic::error("no-method", format!("server \"{name}\" cannot be brought back as things are"))
+            Diagnostic::error(Code::NoMethod, format!("server \"{name}\" cannot be brought back as things are"))
                 .server(name)
                 .detail(reasons(&rungs))
                 .hint(match (diagnosis.condition, request.space) {
@@ -146,7 +147,7 @@ pub fn plan_reseed(
     if method == Some(Method::Basebackup) && diagnosis.condition == Condition::Gone && request.method.is_none() {
         refusals.push(
             Diagnostic::error(
-                "data-directory-gone",
+                Code::DataDirectoryGone,
                 format!("server \"{name}\": its data directory is not there any more"),
             )
             .server(name)
@@ -177,7 +178,7 @@ pub fn plan_reseed(
         };
         refusals.push(
             Diagnostic::error(
-                "divergence-needs-consent",
+                Code::DivergenceNeedsConsent,
                 format!("server \"{name}\" {has}, which \"{}\" does not have", case.link.upstream),
             )
             .server(name)
@@ -223,7 +224,7 @@ fn followers_left(case: &case::Case<'_>, diagnosis: &Diagnosis) -> Option<Diagno
     (diagnosis.condition.may_lose_writes() && !names.is_empty()).then(|| {
         let message =
             format!("{} may have diverged as \"{}\" has, which they follow", names.join(", "), diagnosis.server);
-        Diagnostic::warning("followers-diverged", message)
+        Diagnostic::warning(Code::FollowersDiverged, message)
             .server(&diagnosis.server)
             .hint(format!("Look next: pgstead reseed {} --dry-run", names.join(" ")))
     })

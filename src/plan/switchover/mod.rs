@@ -11,6 +11,7 @@ pub(super) mod steps;
 
 use std::borrow::Cow;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge;
 use crate::judge::State;
@@ -61,7 +62,7 @@ pub fn at_site<'a>(
     if !topology.common().sites.keys().any(|name| name.as_str() == site) {
         let sites: Vec<&str> = topology.common().sites.keys().map(|name| name.as_str()).collect();
         return Err(Box::new(
-            Diagnostic::error("site-unknown", format!("topology \"{}\" has no site \"{site}\"", topology.name()))
+            Diagnostic::error(Code::SiteUnknown, format!("topology \"{}\" has no site \"{site}\"", topology.name()))
                 .detail(format!("It has {}.", sites.join(", "))),
         ));
     }
@@ -83,7 +84,7 @@ pub fn at_site<'a>(
 }
 
 fn nobody_at(site: &str) -> Diagnostic {
-    Diagnostic::error("site-without-standby", format!("no server stands at site \"{site}\""))
+    Diagnostic::error(Code::SiteWithoutStandby, format!("no server stands at site \"{site}\""))
 }
 
 /// Returns the observation as the rest of a switchover has to see it: what was the primary, and was replaced, is a standby
@@ -135,7 +136,7 @@ pub fn plan_switchover(
     }
     if refusals.is_empty() && servers.get(to).is_none_or(|seen| seen.data.is_none()) {
         let message = format!("server \"{to}\" has no data directory of this topology");
-        refusals.push(Diagnostic::error("no-data", message).server(to).hint("First: pgstead bootstrap"));
+        refusals.push(Diagnostic::error(Code::NoData, message).server(to).hint("First: pgstead bootstrap"));
     }
     if !refusals.is_empty() {
         return Err(refusals);
@@ -157,7 +158,7 @@ fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
     let unseen = state.servers().filter_map(|(name, server)| Some((name, server.unreached?)));
     unseen
         .map(|(name, why)| {
-            Diagnostic::error("unreachable", format!("server \"{name}\" could not be observed"))
+            Diagnostic::error(Code::Unreachable, format!("server \"{name}\" could not be observed"))
                 .server(name)
                 .detail(why)
                 .hint("Nothing was begun. A planned change needs every server: what nobody looked at may be a second primary.")
@@ -185,7 +186,7 @@ fn nothing_pending(topology: &Topology, observation: &Observation, material: &Ma
         titles.push(format!("and {} more", plan.steps.len() - CHANGES_SHOWN));
     }
     Err(vec![
-        Diagnostic::error("changes-pending", "the servers are not as the inventory says")
+        Diagnostic::error(Code::ChangesPending, "the servers are not as the inventory says")
             .detail(format!("A bootstrap would: {}.", titles.join("; ")))
             .hint("First: pgstead bootstrap. A change of the primary carries no other change along."),
     ])

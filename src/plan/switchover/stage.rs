@@ -2,6 +2,7 @@
 //!
 //! Told from what the servers are and from the role file of a primary that was about to hand over. Judges nothing else.
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::Role;
 use crate::judge::ServerState;
@@ -79,7 +80,7 @@ pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>,
         ([writer], [from]) if from == writer && *writer != to => Ok(Stage::Whole { from: writer, is_demoted: true }),
         ([writer], [from]) if from == writer => Err(Box::new(
             Diagnostic::error(
-                "switchover-unfinished",
+                Code::SwitchoverUnfinished,
                 format!("server \"{to}\" is the primary, and was about to hand over"),
             )
             .server(to)
@@ -88,7 +89,7 @@ pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>,
         )),
         ([writer], [from, ..]) => Err(Box::new(
             Diagnostic::error(
-                "switchover-unfinished",
+                Code::SwitchoverUnfinished,
                 format!("the switchover from \"{from}\" to \"{writer}\" is not finished"),
             )
             .server(from)
@@ -102,7 +103,7 @@ pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>,
         (several, _) => {
             let names: Vec<String> = several.iter().map(|name| format!("\"{name}\"")).collect();
             Err(Box::new(
-                Diagnostic::error("two-primaries", format!("servers {} all accept writes", names.join(" and ")))
+                Diagnostic::error(Code::TwoPrimaries, format!("servers {} all accept writes", names.join(" and ")))
                     .hint("Find out which one has the data that counts and stop the others; nothing was changed."),
             ))
         }
@@ -110,7 +111,7 @@ pub(super) fn stage<'a>(state: &State<'a>, to: &ServerName) -> Result<Stage<'a>,
 }
 
 fn no_primary() -> Diagnostic {
-    Diagnostic::error("primary-missing", "no server accepts writes")
+    Diagnostic::error(Code::PrimaryMissing, "no server accepts writes")
         .detail("A switchover is planned, and needs the primary.")
         .hint("Bring the primary back: pgstead check says what is wrong with it.")
 }
@@ -119,7 +120,7 @@ fn stopped<'a>(state: &State<'_>, from: &'a ServerName, to: &ServerName) -> Resu
     let refuse = |detail: String| {
         Err(Box::new(
             Diagnostic::error(
-                "not-shut-down",
+                Code::NotShutDown,
                 format!("server \"{from}\" was about to hand over, and has not shut down in order"),
             )
             .server(from)
@@ -130,7 +131,7 @@ fn stopped<'a>(state: &State<'_>, from: &'a ServerName, to: &ServerName) -> Resu
     if from == to {
         return Err(Box::new(
             Diagnostic::error(
-                "switchover-unfinished",
+                Code::SwitchoverUnfinished,
                 format!("server \"{from}\" was about to hand over, and is stopped"),
             )
             .server(from)
@@ -142,7 +143,7 @@ fn stopped<'a>(state: &State<'_>, from: &'a ServerName, to: &ServerName) -> Resu
     let successor = state.instance(to).map(|instance| instance.timeline);
     if let Some((one, other)) = timeline.zip(successor).filter(|(one, other)| one != other) {
         return Err(Box::new(
-            Diagnostic::error("history-diverged", format!("server \"{to}\" does not replay what \"{from}\" wrote"))
+            Diagnostic::error(Code::HistoryDiverged, format!("server \"{to}\" does not replay what \"{from}\" wrote"))
                 .server(to)
                 .detail(format!("\"{from}\" ended on timeline {one}, \"{to}\" is on timeline {other}."))
                 .hint("Take another server, or make the former primary the primary again: pgstead switchover --abort"),
@@ -169,7 +170,7 @@ fn named_successor<'a>(state: &State<'a>, from: &ServerName) -> Result<&'a Serve
     known.ok_or_else(|| {
         let message = format!("server \"{from}\" was about to hand over to \"{named}\", which is not in the inventory");
         Box::new(
-            Diagnostic::error("successor-outside", message)
+            Diagnostic::error(Code::SuccessorOutside, message)
                 .server(from)
                 .detail(format!("Whether \"{named}\" was promoted, and accepts writes, nobody has looked at."))
                 .hint(format!("Put \"{named}\" back into the inventory, and run the same command again. It may be taken out when the switchover is finished or taken back.")),
@@ -191,13 +192,13 @@ pub(super) fn to_take_back<'a>(state: &State<'a>) -> Result<(&'a ServerName, &'a
     let demoted = demoted(state);
     let [from] = demoted.as_slice() else {
         return Err(Box::new(match demoted.as_slice() {
-            [] => Diagnostic::error("nothing-to-abort", "no switchover was begun that is not finished")
+            [] => Diagnostic::error(Code::NothingToAbort, "no switchover was begun that is not finished")
                 .detail("No server is marked as about to hand over.")
                 .hint("Where a server was promoted and does not run, finish it: pgstead switchover --to SERVER. pgstead status shows what runs."),
             several => {
                 let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
                 Diagnostic::error(
-                    "switchover-unfinished",
+                    Code::SwitchoverUnfinished,
                     format!("{} are all marked as about to hand over", names.join(" and ")),
                 )
                 .hint("Find out which one has the data that counts, and re-seed the others.")
@@ -210,7 +211,7 @@ pub(super) fn to_take_back<'a>(state: &State<'a>) -> Result<(&'a ServerName, &'a
         None => Ok((*from, named_successor(state, from)?)),
         Some(promoted) => Err(Box::new(
             Diagnostic::error(
-                "already-promoted",
+                Code::AlreadyPromoted,
                 format!("server \"{promoted}\" was promoted: the switchover only goes forward"),
             )
             .server(promoted)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::Piece;
@@ -451,7 +452,7 @@ impl<'a> Steps<'a> {
         let left = self.synchronous().map_or(0, |wish| wish.count);
         (left < promised).then(|| {
             let message = format!("commits on \"{}\" will wait for {left} standbys, and not for {promised}", self.to);
-            Diagnostic::warning("fewer-synchronous-standbys", message)
+            Diagnostic::warning(Code::FewerSynchronousStandbys, message)
                 .server(self.to)
                 .detail("Only who streams from the primary directly can be waited for.")
                 .hint(
@@ -481,7 +482,7 @@ fn restart_pending(name: &ServerName, change: &Change) -> Option<Diagnostic> {
         return None;
     }
     Some(
-        Diagnostic::error("changes-pending", format!("server \"{name}\" is not as the inventory says"))
+        Diagnostic::error(Code::ChangesPending, format!("server \"{name}\" is not as the inventory says"))
             .server(name)
             .detail(format!("A bootstrap would restart it for {}.", names.join(", ")))
             .hint("First: pgstead bootstrap. A change of the primary carries no other change along."),

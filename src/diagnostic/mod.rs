@@ -4,8 +4,11 @@
 //! This module has no wording of its own; each module words what it knows, and `ui/` decides how it looks. What others wrote is
 //! quoted in it without the passwords that it may hold.
 
+mod code;
+
 use serde::Serialize;
 
+pub use self::code::Code;
 use crate::quote::mask;
 
 /// How bad a diagnostic is.
@@ -23,8 +26,8 @@ pub enum Severity {
 /// One diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// A stable code in kebab-case; others script against it.
-    pub code: &'static str,
+    /// What it says, for scripts.
+    pub code: Code,
     /// How bad it is.
     pub severity: Severity,
     /// The primary message: lower case, no period.
@@ -44,21 +47,21 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// Makes an error with a code and a primary message.
-    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message)
     }
 
     /// Makes a warning.
-    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message)
     }
 
     /// Makes a note.
-    pub fn note(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn note(code: Code, message: impl Into<String>) -> Self {
         Self::new(Severity::Note, code, message)
     }
 
-    fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
             severity,
