@@ -13,6 +13,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/looks.rs"]
+mod looks;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -38,8 +41,6 @@ use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
 use pgstead::plan::authority::Authority;
 use pgstead::plan::failover;
-use pgstead::plan::history;
-use pgstead::plan::network;
 use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::plan_failover;
@@ -359,7 +360,8 @@ fn run(case: &Value) -> String {
         let plan = rotate::plan_rotation(&topology, &observation, &material(replace), &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }
-    let asked = closer_looks(&topology, &observation);
+    let asked = looks::asked(&topology, &observation);
+    let observation = looks::looked_at(&topology, observation);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
             None => show(&plan),
@@ -542,19 +544,6 @@ fn failover(
             text
         }
     }
-}
-
-/// What servers must be asked beyond the first look before this is planned.
-fn closer_looks(topology: &Topology, observation: &Observation) -> String {
-    let mut text = String::new();
-    for meeting in network::meetings(topology, observation) {
-        let _ = writeln!(text, "ASK: {} calls {}", meeting.caller, meeting.called);
-    }
-    for question in history::questions(topology, observation) {
-        let WalQuestion { joining, upstream, timeline, end, .. } = question;
-        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
-    }
-    text
 }
 
 #[test]

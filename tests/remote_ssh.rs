@@ -31,6 +31,8 @@ use pgstead::remote::Host;
 use pgstead::remote::RemoteError;
 use pgstead::remote::Ssh;
 use pgstead::remote::close_all;
+use pgstead::wait;
+use pgstead::wait::Look;
 
 use crate::sshd::Sshd;
 
@@ -72,11 +74,11 @@ async fn a_stream_ends_with_its_command_and_the_command_with_it() {
     assert_eq!(got, sent);
     assert!(process.exists());
     drop(relay);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while process.exists() {
-        assert!(Instant::now() < deadline, "it runs on although nobody holds the stream");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let ended = wait::until(Duration::from_secs(10), Duration::from_millis(20), async || match process.exists() {
+        true => Look::NotYet(format!("{} is there", process.display())),
+        false => Look::Ready(()),
+    });
+    assert!(ended.await.is_ok(), "it runs on although nobody holds the stream");
 
     let mut relay = ssh.relay(&sh("echo why >&2; exit 3"), &sshd.login()).await.unwrap();
     assert!(relay.read_u8().await.is_err());

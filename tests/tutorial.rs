@@ -1,4 +1,5 @@
-//! docs/tutorial.md is true: every command in it is run again, in a local lab, and answers what stands there.
+//! docs/tutorial.md is true: every command in it is run again, in a local lab, and answers what stands there. So is tests/cli/alarms.md,
+//! which keeps what people read when something is wrong.
 //!
 //! Numbers, sizes, addresses and widths differ from run to run and are left out of the comparison. `PGSTEAD_BLESS=1` writes
 //! what was answered into the document; read it then.
@@ -9,12 +10,16 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
+
+/// Labs look for free ports: another one must not take them just then.
+static LAB: Mutex<()> = Mutex::new(());
 
 /// How a block of commands and their answers begins.
 const BLOCK: &str = "```console";
 
-fn document() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial.md")
+fn document(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A line of the document, or a command with the answer that stands behind it.
@@ -107,7 +112,18 @@ impl Drop for Reader {
 
 #[test]
 fn every_command_answers_what_the_tutorial_says() {
-    let text = std::fs::read_to_string(document()).unwrap();
+    answers(&document("docs/tutorial.md"));
+}
+
+/// Two servers that accept writes, a host key that nobody has recorded, and one that is another: `status` and `check`, word for word.
+#[test]
+fn alarms_are_told_word_for_word() {
+    answers(&document("tests/cli/alarms.md"));
+}
+
+fn answers(document: &Path) {
+    let _only = LAB.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let text = std::fs::read_to_string(document).unwrap();
     let mut reader = Reader::new();
     let mut told = String::new();
     let mut differences = Vec::new();
@@ -129,7 +145,7 @@ fn every_command_answers_what_the_tutorial_says() {
         }
     }
     if std::env::var_os("PGSTEAD_BLESS").is_some() {
-        std::fs::write(document(), told).unwrap();
+        std::fs::write(document, told).unwrap();
     }
     assert!(n_commands > 10, "{n_commands} commands were found");
     assert!(differences.is_empty(), "PGSTEAD_BLESS=1 accepts these:\n{}", differences.join("\n"));

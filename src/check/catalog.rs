@@ -108,6 +108,7 @@ pub const CODES: &[(Code, &str)] = &[
     (Code::RecoveryTarget, "L14"),
     (Code::ReloadPending, "L13"),
     (Code::ReplayPaused, "L9"),
+    (Code::ReplyUnknown, "L6"),
     (Code::RestartPending, "L13"),
     (Code::RoleFile, "L14"),
     (Code::RoleOutdated, "L13"),

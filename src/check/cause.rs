@@ -56,6 +56,7 @@ const LOOKS: &[Code] = &[
     Code::DialUnknown,
     Code::NoPrimary,
     Code::NoPrimarySeen,
+    Code::ReplyUnknown,
     Code::StandbyNotSeen,
     Code::UpstreamNotSeen,
 ];

@@ -443,10 +443,18 @@ fn check_canary(link: &Link, primary: &ServerName, canaries: &Canaries) -> Vec<F
                     ),
                     format!("pgstead reseed {standby} --dry-run says what it takes. Until then let nobody promote it."),
                 )),
-                Some(_) if !canary.replied => findings.push(unhealthy(
+                Some(_) if canary.replied == Some(false) => findings.push(unhealthy(
                     Code::NoReply,
                     format!("\"{upstream}\" has not heard from \"{standby}\" since the row was written"),
                     format!("The row came on another way than from \"{upstream}\", or the way back is closed."),
+                )),
+                Some(_) if canary.replied.is_none() => findings.push(Finding::unknown(
+                    Diagnostic::error(
+                        Code::ReplyUnknown,
+                        format!("link {upstream} → {standby}: whether \"{upstream}\" hears from \"{standby}\" could not be seen"),
+                    )
+                    .server(standby)
+                    .detail(format!("The row arrived on \"{standby}\"; \"{upstream}\" could not be asked.")),
                 )),
                 Some(_) => {}
             }

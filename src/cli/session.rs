@@ -44,6 +44,7 @@ use crate::plan::Material;
 use crate::plan::authority;
 use crate::plan::authority::Keys;
 use crate::plan::authority::Standing;
+use crate::plan::elsewhere;
 use crate::plan::failover;
 use crate::plan::failover::Parting;
 use crate::plan::history;
@@ -192,6 +193,15 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Looks at what servers must have themselves: one more round trip, to just the servers concerned.
+    pub(super) async fn look_elsewhere(&mut self) {
+        let inquiries = elsewhere::questions(&self.inventory.topology, &self.observation);
+        if !inquiries.is_empty() {
+            let topology = &self.inventory.topology;
+            observe::places::look(topology, inquiries, &self.hosts, &mut self.observation).await;
+        }
+    }
+
     /// Reads what a re-seed must know besides: the WAL of the server and of its upstream, and which of its files are missing.
     pub(super) async fn look_for_reseed(&mut self, server: &ServerName) {
         let questions = reseed::questions(&self.inventory.topology, &self.observation, server);
@@ -200,6 +210,10 @@ impl<'a> Session<'a> {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
         self.observation.damage.extend(damage.map(|damage| (server.clone(), damage)));
+        if let Some(inquiry) = reseed::inquiry(&self.inventory.topology, &self.observation, server) {
+            let (topology, inquiries) = (&self.inventory.topology, BTreeMap::from([(server.clone(), inquiry)]));
+            observe::places::look(topology, inquiries, &self.hosts, &mut self.observation).await;
+        }
     }
 
     /// Reads what a switchover must compare before servers follow a new primary.

@@ -23,6 +23,7 @@ pub mod observation;
 pub mod observed;
 pub mod pair;
 pub mod parameter;
+pub mod place;
 pub mod pooler;
 pub mod quantity;
 pub mod readiness;

@@ -18,6 +18,7 @@ use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
+use crate::model::place::Place;
 use crate::model::pooler::Pools;
 use crate::model::readiness::Readiness;
 use crate::model::version::ServerVersion;
@@ -34,6 +35,9 @@ pub struct Observation {
     /// Files that are missing in data directories, in sentences; of servers where they were looked for.
     #[serde(default)]
     pub damage: BTreeMap<ServerName, Observed<Vec<String>>>,
+    /// What servers have where settings and tablespaces of others lead; by server, and by what was asked.
+    #[serde(default)]
+    pub places: BTreeMap<ServerName, BTreeMap<String, Observed<Place>>>,
     /// The unreadable ones that answer over SSH, and where the look itself did not end in time: something there hangs.
     #[serde(default)]
     pub hanging: BTreeSet<ServerName>,

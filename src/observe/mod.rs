@@ -8,6 +8,7 @@ pub mod lost;
 pub mod meet;
 pub mod pairs;
 pub mod parse;
+pub mod places;
 pub mod pooler;
 pub mod probe;
 pub mod readiness;

@@ -3,12 +3,14 @@
 //! Judges only; which files change is for `kept`, whose data it is for `ownership`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
+use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::parameter::is_same_value;
@@ -17,16 +19,14 @@ use crate::model::topology::Authentication;
 use crate::model::topology::Topology;
 use crate::pki;
 use crate::plan::brought;
+use crate::plan::decided::Direction;
 use crate::plan::desired::Wanted;
 use crate::plan::files::Entry;
 use crate::plan::kept;
+use crate::plan::parameters;
 use crate::plan::survey::Seen;
 use crate::render::hba::roles;
 use crate::render::postgresql_conf::parse_settings;
-
-/// Parameters that name libraries which a server loads; a standby without one does not start (hazard 14).
-const LIBRARY_PARAMETERS: [&str; 3] =
-    ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];
 
 /// Returns why a primary cannot be adopted as it is.
 pub fn refusals(
@@ -38,14 +38,12 @@ pub fn refusals(
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
     let mut refusals = overridden(topology, primary, wanted);
-    refusals.extend(needed_by_standbys(primary, instance, &our_settings(primary, wanted)));
     refusals.extend(elsewhere(primary, instance));
     refusals.extend(foreign_roles(topology, instance));
     refusals.extend(certificate(topology, primary, instance));
+    refusals.extend(revocation(topology, primary, instance));
     refusals.extend(not_in_force(primary));
     for standby in servers.values().filter(|seen| seen.data.is_none()) {
-        refusals
-            .extend(missing_libraries(instance, *standby).map(|diagnostic| diagnostic.server(&standby.server.name)));
         let slot = standby.server.name.slot_name();
         if instance.slots.get(&slot).is_some_and(|row| row.active || row.slot_type != "physical") {
             refusals.push(
@@ -113,25 +111,34 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
     refusals
 }
 
-/// What a standby must have at least as much of as its primary, and gets from no file: it would not start (hazard 30).
-fn needed_by_standbys(primary: Seen<'_>, instance: &Instance, ours: &BTreeMap<String, String>) -> Vec<Diagnostic> {
-    let name = &primary.server.name;
-    let of_files = |parameter: &str| {
-        let set = instance.file_settings.iter().rfind(|setting| setting.name == parameter);
-        set.map(|setting| setting.setting.as_str()).or_else(|| instance.settings.get(parameter)?.boot.as_deref())
-    };
+/// What a standby must have at least as much of as its primary, and would get less of from the files: it would not start (hazard 30).
+pub fn needed_by_standbys(primary: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
+    let Some(instance) = primary.instance else { return Vec::new() };
+    let (name, ours) = (&primary.server.name, our_settings(primary, wanted));
     let judge = |parameter: &&str| {
-        let setting = instance.settings.get(*parameter).filter(|setting| setting.source == "command line")?;
+        let setting = instance.settings.get(*parameter)?;
+        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(parameter));
+        let has = set.map(|set| set.setting.as_str()).or(setting.boot.as_deref());
         let number = |text: &str| text.trim().parse::<u64>().ok();
-        let has = of_files(parameter).and_then(number);
-        let is_enough = has.zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
-        (!is_enough && !ours.contains_key(*parameter)).then(|| {
+        let is_enough = has.and_then(number).zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
+        if is_enough || ours.contains_key(*parameter) {
+            return None;
+        }
+        let has = has.unwrap_or("another value");
+        if setting.source == "command line" {
             let message = format!("server \"{name}\": {parameter} was set on the command line of the instance");
-            Diagnostic::error(Code::SettingOnCommandLine, message)
+            return Some(Diagnostic::error(Code::SettingOnCommandLine, message)
                 .server(name)
-                .detail(format!("It has {}; a standby must have at least as many, and would get {} from the files: it would not start.", setting.setting, has.map_or_else(|| "another value".to_owned(), |has| has.to_string())))
-                .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run.")
-        })
+                .detail(format!("It has {}; a standby must have at least as many, and would get {has} from the files: it would not start.", setting.setting))
+                .hint("Set it in postgresql.conf, too, or in place of the option; no restart is needed before the next run."));
+        }
+        // What no file sets comes from elsewhere, such as the environment, and no value of it waits for anything.
+        let set = set?;
+        let message = format!("server \"{name}\": {parameter} was lowered and the instance not restarted since");
+        Some(Diagnostic::error(Code::LowerSettingWaits, message)
+            .server(name)
+            .detail(format!("It has {}, and {} says {has}. A standby would get {has}, must have at least as many as the primary, and would not start.", setting.setting, brought::place(set)))
+            .hint(format!("Restart the instance first, or write {} there until you do.", setting.setting)))
     };
     HOT_STANDBY_PARAMETERS.iter().filter_map(judge).collect()
 }
@@ -175,7 +182,7 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
             );
         }
     }
-    let below = |path: &str, home: &str| path.strip_prefix(home).is_some_and(|rest| rest.starts_with('/'));
+    let below = |path: &str, home: &str| Path::new(path).starts_with(home);
     for path in instance.included_files.keys() {
         if !below(path, layout.config_home()) && !below(path, &layout.data_directory) {
             refusals.push(
@@ -189,6 +196,22 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         }
     }
     refusals
+}
+
+/// A list of revoked certificates: an instance that has one lets in no certificate of a CA that has none there, and the topology's CA
+/// is its own.
+fn revocation(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
+    let wished = parameters::of_inventory(topology, primary.server);
+    let of_files = |parameter: &&str| {
+        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(parameter))?;
+        (!set.setting.is_empty() && !wished.contains_key(*parameter)).then_some(set)
+    };
+    let refusal = |set: &FileSetting| {
+        Diagnostic::error(Code::CrlOfOthers, format!("{} names {}", set.name, set.setting))
+            .detail(format!("{} has it. An instance with such a list refuses every certificate of a CA that has none in it: those of pgstead, which the topology's CA issues, among them.", brought::place(set)))
+            .hint("Take it out of that file, then: SELECT pg_reload_conf(); A list that the topology's CA signed belongs into the inventory: postgres.parameters.")
+    };
+    ["ssl_crl_file", "ssl_crl_dir"].iter().filter_map(of_files).map(refusal).collect()
 }
 
 /// Edits that the instance has not read: the reload of an adoption would put them into force.
@@ -258,28 +281,18 @@ fn served<'a>(primary: Seen<'_>, instance: &'a Instance) -> Option<&'a str> {
     instance.certificate.as_deref()
 }
 
-/// Libraries that the primary loads and a new standby does not have.
-fn missing_libraries(instance: &Instance, standby: Seen<'_>) -> impl Iterator<Item = Diagnostic> {
-    let installed = standby.seen.libraries.known();
-    let values =
-        LIBRARY_PARAMETERS.iter().filter_map(|parameter| Some((*parameter, instance.settings.get(*parameter)?)));
-    let wanted = values.flat_map(|(parameter, setting)| {
-        let names =
-            setting.setting.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty());
-        names.map(move |name| (parameter, name)).collect::<Vec<_>>()
-    });
-    let name = &standby.server.name;
-    wanted.filter_map(move |(parameter, library)| {
-        let base = library.rsplit('/').next().unwrap_or(library).trim_end_matches(".so");
-        let has = installed?.iter().any(|installed| installed == base);
-        (!has).then(|| {
-            Diagnostic::error(
-                Code::LibraryMissing,
-                format!("server \"{name}\": library \"{library}\" is not installed"),
-            )
-            .detail(format!("The primary loads it ({parameter}); a standby without it does not start."))
-            .hint("Install the package that the primary has it from.")
-        })
+/// Says which settings of the operator's wait for a restart, besides those for which one is planned.
+pub fn waiting(primary: Seen<'_>, planned: &[(String, Direction)]) -> Option<Diagnostic> {
+    let name = &primary.server.name;
+    let mut waiting = primary.state().waits_for_restart();
+    waiting.retain(|one| !planned.iter().any(|(name, _)| name == one));
+    (!waiting.is_empty()).then(|| {
+        Diagnostic::warning(Code::RestartWaits, format!("server \"{name}\": settings of its own wait for a restart"))
+            .server(name)
+            .detail(format!(
+                "They are {}. The next restart, whoever does it, puts them into force.",
+                waiting.join(", ")
+            ))
     })
 }
 
@@ -311,19 +324,7 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
         );
     }
     notes.extend(brought::notes(primary, instance));
-    let waiting = primary.state().waits_for_restart();
-    if !waiting.is_empty() {
-        notes.push(
-            Diagnostic::warning(
-                Code::RestartWaits,
-                format!("server \"{name}\": settings of its own wait for a restart"),
-            )
-            .detail(format!(
-                "They are {}. The next restart, whoever does it, puts them into force.",
-                waiting.join(", ")
-            )),
-        );
-    }
+    notes.extend(waiting(primary, &[]));
     for (slot, row) in &instance.slots {
         let active = if row.active { "active" } else { "inactive" };
         notes.push(

@@ -31,6 +31,7 @@ use crate::plan::decided::Change;
 use crate::plan::decided::Decided;
 use crate::plan::desired;
 use crate::plan::effects;
+use crate::plan::elsewhere;
 use crate::plan::files;
 use crate::plan::guard;
 use crate::plan::history;
@@ -136,12 +137,23 @@ pub fn plan_bootstrap(
         }) {
             refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
         }
+        // Each new standby gets the files of the primary.
+        let is_copied = *name == primary && servers.values().any(|standby| standby.data.is_none());
+        if is_copied && seen.configuration == Configuration::Kept {
+            refusals.extend(adoption::needed_by_standbys(*seen, &wanted));
+        }
         if !seen.adopted
             && let Some(record) = seed::missing_record(*seen)
         {
             install.insert(install.len().saturating_sub(1), record);
         }
         let change = change::decide(seen, &install, &comparison.edited);
+        if let Change::Restart { parameters } = &change
+            && *name == primary
+            && !seen.adopted
+        {
+            notes.extend(adoption::waiting(*seen, parameters));
+        }
         if seen.instance.is_none() {
             refusals.extend(service::barred(*seen));
         }
@@ -157,7 +169,17 @@ pub fn plan_bootstrap(
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
         refusals.extend(places::refusals(primary));
-        notes.extend(places::notes(primary));
+        let new = servers.values().filter(|seen| seen.data.is_none());
+        let made = new.flat_map(|seen| elsewhere::to_make(topology, *seen, primary_seen)).collect();
+        notes.extend(places::notes(primary, &made));
+    }
+    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
+    for server in decided.values() {
+        let link = links.iter().find(|link| link.standby == server.seen.server.name);
+        let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
+        let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, is_adopting);
+        refusals.extend(judged.refusals);
+        notes.extend(judged.notes);
     }
     notes.extend(authority::notes(topology.name(), material));
     notes.extend(network::notes(topology, observation));
@@ -187,7 +209,6 @@ pub fn plan_bootstrap(
     }
     let changes = decided.values().map(|server| (server.seen, &server.change));
     notes.extend(change::restart_of_primary(&primary, changes, &settings));
-    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
     let mut plan = steps.list();
     if first_names != final_names {
         steps.turn_synchronous_on(&mut plan, final_names);
@@ -254,9 +275,10 @@ impl Steps<'_> {
                 Earlier::None | Earlier::Clear(_) => None,
             };
             let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
+            let places = places::make(self.topology, server.seen, None).map(|step| plan.add(step, []));
             let new = seed::new_instance(self.topology, self.material, server.seen, &server.wanted, adopted);
             let made = plan.add(new.make, cleared);
-            let complete = plan.add(new.complete, installed.get(name).copied().into_iter().chain([made]));
+            let complete = plan.add(new.complete, installed.get(name).copied().into_iter().chain(places).chain([made]));
             ready.insert(name, plan.add(new.start, [complete]));
         }
         let roles_ready = self.create_roles(&mut plan, &ready);
@@ -285,12 +307,7 @@ impl Steps<'_> {
                 }
                 continue;
             }
-            // A copy that an earlier run began needs its slot, and an upstream that can still be told from others.
-            let is_usable = usable && upstream.seen.system_identifier().is_some();
-            let adopted = match job::earlier(server.seen, Some(link.upstream.as_str()), is_usable) {
-                Earlier::Adopt(job) => Some(job),
-                Earlier::None | Earlier::Clear(_) => None,
-            };
+            let adopted = self.adopted_copy(link);
             let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
             waits.extend(cleared);
             if adopted.is_none() {
@@ -303,11 +320,12 @@ impl Steps<'_> {
             waits.extend(roles_ready);
             waits.extend(installed.get(&link.standby));
             // Where the primary has tablespaces already, the base backup brings them to the same paths.
-            let primary = self.decided.get(self.primary).and_then(|primary| primary.seen.instance);
+            let of_primary = self.decided.get(self.primary).map(|primary| primary.seen);
+            let primary = of_primary.and_then(|primary| primary.instance);
             if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
                 waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
-            waits.extend(places::make(server.seen, primary).map(|step| plan.add(step, [])));
+            waits.extend(places::make(self.topology, server.seen, of_primary).map(|step| plan.add(step, [])));
             let (topology, material) = (self.topology, self.material);
             let copy = seed::base_backup(
                 topology,
@@ -374,6 +392,17 @@ impl Steps<'_> {
 
     fn prove(&self, links: Vec<Link>) -> Step {
         Step::prove(self.primary, links)
+    }
+
+    /// Returns the copy that an earlier run began and that is gone on with. It needs its slot, and an upstream that can still be
+    /// told from others.
+    fn adopted_copy(&self, link: &Link) -> Option<&Job> {
+        let [server, upstream] = [&link.standby, &link.upstream].map(|name| self.decided.get(name));
+        let is_usable = self.has_slot(link) && upstream?.seen.system_identifier().is_some();
+        match job::earlier(server?.seen, Some(link.upstream.as_str()), is_usable) {
+            Earlier::Adopt(job) => Some(job),
+            Earlier::None | Earlier::Clear(_) => None,
+        }
     }
 
     fn create_tablespaces(&self, plan: &mut PlanBuilder) {

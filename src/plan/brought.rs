@@ -306,7 +306,8 @@ impl SyncNames {
     }
 }
 
-fn place(set: &FileSetting) -> String {
+/// Returns where something is set.
+pub(super) fn place(set: &FileSetting) -> String {
     match set.line {
         Some(line) => format!("{} line {line}", set.file),
         None => set.file.clone(),

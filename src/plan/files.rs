@@ -188,11 +188,20 @@ const OF_THE_MACHINE: [&str; 14] = [
 /// away nothing of the machine's. Elsewhere the user makes it, or it is there.
 pub fn make_told_directory(seen: &ServerObservation, layout: &Layout, path: &str, mode: &str) -> Argv {
     let mut command = make_directory(seen, layout, path, mode);
-    let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
-    if OF_THE_MACHINE.contains(&first) || path.contains("/.") {
+    if is_of_the_machine(path) {
         command.run_as = RunAs::User(layout.os_user.clone());
     }
     command
+}
+
+fn is_of_the_machine(path: &str) -> bool {
+    let first = path.match_indices('/').nth(1).map_or(path, |(end, _)| &path[..end]);
+    OF_THE_MACHINE.contains(&first) || path.contains("/.")
+}
+
+/// Says whether root makes a directory that the inventory wishes, or that another server's instance names.
+pub fn is_made_by_root(seen: &ServerObservation, path: &str, is_wished: bool) -> bool {
+    seen.login.root != RootAccess::None && (is_wished || !is_of_the_machine(path))
 }
 
 /// Returns the commands that make pgstead's own directory where the keeper of it could not: beside a data directory that is

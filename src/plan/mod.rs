@@ -15,6 +15,7 @@ pub mod conninfo;
 pub mod decided;
 pub mod desired;
 pub mod effects;
+pub mod elsewhere;
 pub mod failover;
 pub mod faults;
 pub mod files;

@@ -12,6 +12,7 @@ use crate::judge::ownership::Ownership;
 use crate::model::identity::Configuration;
 use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
+use crate::model::name::ServerName;
 use crate::model::observation::DataDirectory;
 use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
@@ -53,12 +54,7 @@ pub fn owned<'a>(
             format!("server \"{name}\": could not look at data directory \"{path}\""),
         )
         .detail(why),
-        Ownership::MountPoint => Diagnostic::error(
-            Code::DataDirectoryIsMountPoint,
-            format!("server \"{name}\": data directory \"{path}\" is itself a mount point"),
-        )
-        .detail("A directory is finished beside its place and then renamed, which a mount point forbids.")
-        .hint(format!("Use a directory below it: servers.{name}.data_directory: {path}/data")),
+        Ownership::MountPoint => mount_point(name, path),
         Ownership::Gone(recorded) => Diagnostic::error(
             Code::DataDirectoryGone,
             format!("server \"{name}\": its data directory is not there any more"),
@@ -86,6 +82,16 @@ pub fn owned<'a>(
     })
 }
 
+/// A place that is no data directory yet, and that a finished one cannot be given.
+fn mount_point(name: &ServerName, path: &str) -> Diagnostic {
+    Diagnostic::error(
+        Code::DataDirectoryIsMountPoint,
+        format!("server \"{name}\": data directory \"{path}\" is itself a mount point"),
+    )
+    .detail("A directory is finished beside its place and then renamed, which a mount point forbids.")
+    .hint(format!("Use a directory below it: servers.{name}.data_directory: {path}/data"))
+}
+
 /// What a data directory without our mark is, with the evidence (hazards 1, 2, 9, 59, 60).
 fn not_ours(
     state: &State<'_>,
@@ -98,6 +104,10 @@ fn not_ours(
     let (topology, of_server) = (state.topology, state.server(name));
     let instance = of_server.instance();
     let Observed::Known(control) = &data.control else {
+        // A file system of its own begins with "lost+found".
+        if data.is_mount_point && data.pg_version.is_absent() {
+            return mount_point(name, path);
+        }
         return refuse(topology, server, path).detail("It holds no control file. Nothing was changed.").hint(LOOK);
     };
     let preferred = topology.preferred_primary();

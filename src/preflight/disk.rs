@@ -15,6 +15,7 @@ use crate::preflight::Seed;
 use crate::preflight::facts::Facts;
 use crate::preflight::facts::Seen;
 use crate::preflight::facts::list;
+use crate::preflight::seed::TablespaceSeed;
 
 /// File systems that are not on this machine's own disk, or not on a disk at all.
 const UNSUITED: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs", "9p", "tmpfs", "ramfs"];
@@ -86,19 +87,6 @@ fn file_systems(seen: Seen<'_>) -> Vec<Diagnostic> {
             );
         }
     }
-    if let Some((at, mount)) = mount_of(seen, &layout.pgstead_directory)
-        && mount.options.split(',').any(|option| option == "noexec")
-    {
-        found.push(
-            Diagnostic::error(Code::MountNoexec, format!("server \"{name}\": no program may run from {at}"))
-                .server(name)
-                .detail(format!(
-                    "{} holds the script that waits for the instance; it is on {} with options {}.",
-                    layout.pgstead_directory, mount.source, mount.options
-                ))
-                .hint(format!("mount -o remount,exec {at}")),
-        );
-    }
     found
 }
 
@@ -162,8 +150,8 @@ fn declared(facts: &Facts<'_>, source: Seen<'_>) -> Vec<Diagnostic> {
         found.push(
             Diagnostic::warning(Code::TablespaceUndeclared, format!("tablespace \"{tablespace}\" of \"{}\" is not in the inventory", source.name))
                 .server(source.name)
-                .detail(format!("It is at {location}. On {} a bootstrap makes that directory; whether something is there was not looked at.", list(&without)))
-                .hint("Name it for every server as servers.NAME.tablespaces; then its place is looked at here."),
+                .detail(format!("It is at {location}. On {} a bootstrap makes that directory, on whatever disk is there.", list(&without)))
+                .hint("Where it is to have a disk of its own, mount that first. Named as servers.NAME.tablespaces, its file system is judged here, too."),
         );
     }
     found
@@ -277,33 +265,22 @@ fn estimate(seed: &Seed) -> String {
     )
 }
 
-/// Directories of tablespaces on the standby: empty, or not there yet.
+/// Directories of tablespaces on the standby where something else stands already. Whether a copy can go there is judged by the
+/// plan of a bootstrap.
 fn places(seed: &Seed, standby: Seen<'_>) -> Vec<Diagnostic> {
     let name = standby.name;
-    let mut found = Vec::new();
-    for tablespace in &seed.tablespaces {
+    let is_full = |entries: &u64| *entries > 0;
+    let warning = |tablespace: &TablespaceSeed| {
         let path = &tablespace.location;
-        match standby.ready.places.get(path) {
-            Some(Observed::Known(place)) if place.entries.is_some_and(|entries| entries > 0) => found.push(
-                Diagnostic::error(Code::TablespaceNotEmpty, format!("server \"{name}\": {path} is not empty"))
-                    .server(name)
-                    .detail(format!(
-                        "Tablespace \"{}\" would be copied there; it has {} entries.",
-                        tablespace.name,
-                        place.entries.unwrap_or(0)
-                    ))
-                    .hint("Look at what it holds and rename it when nobody needs it; pgstead deletes nothing."),
-            ),
-            Some(Observed::Unreadable(why)) => found.push(
-                Diagnostic::error(Code::TablespaceUnreadable, format!("server \"{name}\": could not look at {path}"))
-                    .server(name)
-                    .detail(format!("Tablespace \"{}\" would be copied there: {why}.", tablespace.name))
-                    .hint("It must be an empty directory, or not be there."),
-            ),
-            _ => {}
-        }
-    }
-    found
+        let entries = standby.ready.places.get(path)?.known()?.entries.filter(is_full)?;
+        Some(
+            Diagnostic::warning(Code::TablespaceNotEmpty, format!("server \"{name}\": {path} is not empty"))
+                .server(name)
+                .detail(format!("Tablespace \"{}\" would be copied there; it has {entries} entries.", tablespace.name))
+                .hint("Look at what it holds: the copy leaves it as it is, beside its own."),
+        )
+    };
+    seed.tablespaces.iter().filter_map(warning).collect()
 }
 
 /// Whether the primary keeps WAL until the copy has ended: the cap of the slot, and the room on its disk.

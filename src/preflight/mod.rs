@@ -122,6 +122,10 @@ pub struct Told {
     pub notes: Vec<Diagnostic>,
 }
 
+/// A bootstrap has other words for a library that is loaded at the start, and for a tablespace where another is to be.
+const ITS_WORDS: [(Code, Code); 2] =
+    [(Code::PreloadLibraryMissing, Code::LibraryMissing), (Code::TablespaceNotEmpty, Code::TablespaceTaken)];
+
 /// Judges everything that was seen, beside what is said already.
 pub fn preflight(
     topology: &Topology,
@@ -154,9 +158,8 @@ pub fn preflight(
         findings.iter().map(|finding| (finding.diagnostic.server.clone(), finding.diagnostic.code)).collect();
     own.retain(|finding| {
         let Diagnostic { code, ref server, .. } = finding.diagnostic;
-        // A bootstrap has another word for a library that is loaded at the start.
-        let its_code = if code == Code::PreloadLibraryMissing { Code::LibraryMissing } else { code };
-        choice.admits(code) && !said.contains(&(server.clone(), its_code))
+        let its = ITS_WORDS.iter().find(|(own, _)| *own == code).map_or(code, |(_, its)| *its);
+        choice.admits(code) && !said.contains(&(server.clone(), its))
     });
     findings.extend(own);
 

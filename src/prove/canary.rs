@@ -118,7 +118,7 @@ async fn watch(
             arrived_ms: None,
             waited_ms: elapsed(),
             same_row: false,
-            replied: false,
+            replied: Some(false),
             chain: Observed::default(),
         };
     };
@@ -130,9 +130,9 @@ async fn watch(
                 _ => Look::NotYet("no reply".to_owned()),
             })
             .await
-            .is_ok()
+            .map_or(Some(false), |()| Some(true))
         }
-        None => false,
+        None => None,
     };
     let same_row = nonce == written.nonce;
     Canary { arrived_ms: Some(arrived_ms), waited_ms: elapsed(), same_row, replied, chain: Observed::default() }

@@ -151,8 +151,10 @@ fn why(out: &mut String, view: &StatusView, look: Look) {
             _ => ("why", Style::Plain),
         };
         out.push_str(&format!("  {}: {}\n", look.paint(style, word), one_line(&cause.message)));
-        let cannot_wait = matches!(cause.code, Code::TwoPrimaries | Code::HostKeyChanged | Code::HostKeyUnknown);
-        if let Some(hint) = cause.hint.as_deref().filter(|_| cannot_wait) {
+        // A server that was not looked at for its key has the same code as one that is out of reach; what to do is another thing.
+        let is_of_a_key = |hint: &&str| [host_key::CHANGED_HINT, host_key::UNKNOWN_HINT].contains(hint);
+        let is_alarm = cause.code == Code::TwoPrimaries;
+        if let Some(hint) = cause.hint.as_deref().filter(|hint| is_alarm || is_of_a_key(hint)) {
             out.push_str(&format!("    {}\n", one_line(hint)));
         }
     }

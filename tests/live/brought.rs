@@ -34,6 +34,14 @@ const ENVIRONMENT: &str = "PGSERVICE=elsewhere\nPGHOSTADDR=192.0.2.1\nPGTARGETSE
     PGGSSENCMODE=require\nPGCHANNELBINDING=require\nPGSSLNEGOTIATION=direct\nPGSSLMODE=verify-full\nPGUSER=nobody\n\
     PGOPTIONS='-c work_mem=banana'\nPGCLIENTENCODING=LATIN1\nPGDATABASE=nowhere\n";
 
+/// What the superuser's sessions, and those in the database that pgstead works in, are to obey besides.
+const OF_US: [&str; 4] = [
+    "SET default_transaction_read_only = off; ALTER ROLE postgres SET client_encoding = 'LATIN1'",
+    "SET default_transaction_read_only = off; ALTER ROLE postgres SET search_path = 'nowhere'",
+    "SET default_transaction_read_only = off; ALTER DATABASE postgres SET extra_float_digits = '-15'",
+    "SET default_transaction_read_only = off; ALTER ROLE postgres IN DATABASE postgres SET IntervalStyle = 'iso_8601'",
+];
+
 /// A trigger that lets nobody make anything, and one that writes whenever pgstead logs in.
 const NO_DDL: &str = "SET default_transaction_read_only = off; CREATE FUNCTION public.no() RETURNS event_trigger LANGUAGE plpgsql AS \
     $$BEGIN RAISE EXCEPTION 'nobody makes anything here'; END$$; CREATE EVENT TRIGGER no_ddl ON ddl_command_start \
@@ -49,8 +57,14 @@ fn what_a_primary_brings_along_acts_on_nobody_on_15() {
 }
 
 #[test]
+#[ignore = "plays on 15 and 18 in every run, on all releases in make soak"]
 fn what_a_primary_brings_along_acts_on_nobody_on_17() {
     acts_on_nobody(Release::Trixie);
+}
+
+#[test]
+fn what_a_primary_brings_along_acts_on_nobody_on_18() {
+    acts_on_nobody(Release::Forky);
 }
 
 /// Files of the operator's that are in no encoding of today: a word in Latin-1 in each.
@@ -116,7 +130,13 @@ fn acts_on_nobody(release: Release) {
     lab.edit(|inventory| inventory["replication"]["authentication"] = "scram-sha-256".into());
     let existing = Existing::on_debian(&lab, release, true);
     let is_15 = release == Release::Bookworm;
-    let of_release = if is_15 { "promote_trigger_file = '/tmp/promote'\n" } else { "transaction_timeout = '150ms'\n" };
+    let of_release = match release {
+        Release::Bookworm => "promote_trigger_file = '/tmp/promote'\n",
+        Release::Trixie => "transaction_timeout = '150ms'\n",
+        Release::Forky | Release::Experimental => {
+            "transaction_timeout = '150ms'\nidle_replication_slot_timeout = '1min'\n"
+        }
+    };
     write(&lab, "a", &existing.path("conf.d/former.conf"), &[FORMER_LIFE, FOR_CLIENTS, of_release].concat());
     for name in ["a", "b"] {
         write(&lab, name, "/etc/environment", ENVIRONMENT);
@@ -125,6 +145,9 @@ fn acts_on_nobody(release: Release) {
         lab.sql("a", AT_LOGIN);
     }
     lab.sql("a", NO_DDL);
+    for of_us in OF_US {
+        lab.sql("a", of_us);
+    }
     lab.run("a", &["systemctl", "restart", &existing.unit]);
     assert_eq!(lab.sql("a", "SHOW recovery_target_name"), "before_the_upgrade");
     for set in [
@@ -164,7 +187,8 @@ fn acts_on_nobody(release: Release) {
         .filter(|note| note["code"] == "standby-setting")
         .map(|note| note["detail"].as_str().unwrap())
         .collect();
-    assert_eq!(warned.len(), if is_15 { 5 } else { 4 }, "{notes:#?}");
+    // One more on 15, and another one on 18.
+    assert_eq!(warned.len(), if release == Release::Trixie { 4 } else { 5 }, "{notes:#?}");
     assert!(warned.iter().all(|detail| detail.contains("conf.d/former.conf line ")), "{warned:#?}");
     lab.bootstrap();
     lab.streams("a", &["b"]);
@@ -174,6 +198,13 @@ fn acts_on_nobody(release: Release) {
     }
     if is_15 {
         lab.run("b", &["touch", "/tmp/promote"]);
+    }
+    if release.postgres_major() >= 18 {
+        // The slot of a standby that stays away is kept, whoever is the primary.
+        assert_eq!(
+            lab.sql("a", "SHOW idle_replication_slot_timeout") + &lab.sql("b", "SHOW idle_replication_slot_timeout"),
+            "00"
+        );
     }
     let of_others = "SELECT count(*) > 0 FROM public.pg_stat_statements WHERE query ~ 'CREATE EVENT TRIGGER'";
     assert_eq!(lab.sql("a", of_others), "t");
@@ -216,4 +247,66 @@ fn acts_on_nobody(release: Release) {
 
 fn write(lab: &Scenario, host: &str, path: &str, text: &str) {
     lab.run(host, &["sh", "-c", "printf %s \"$2\" >\"$1\" && chmod 644 \"$1\"", "sh", path, text]);
+}
+
+/// What waits for a restart is the operator's: it is told, waits on, and comes into force with a restart that somebody consented to. A
+/// value that a standby could not start with is refused.
+#[test]
+fn a_setting_that_waits_for_a_restart_is_told_and_waits_on() {
+    const RELEASE: Release = Release::Bookworm;
+    const BOOTSTRAP: [&str; 4] = ["bootstrap", "--yes", "--format", "json"];
+    const CONSENTED: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
+    const WAITS: &str = "SELECT setting || ' ' || pending_restart FROM pg_settings WHERE name = 'max_connections'";
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    Existing::on_debian(&lab, RELEASE, true);
+    let alter = |value: &str| {
+        lab.sql("a", &format!("ALTER SYSTEM SET max_connections = {value}"));
+        lab.sql("a", "SELECT pg_reload_conf()");
+        lab.eventually("a", WAITS, "123 true");
+    };
+    alter("50");
+    let started = lab.sql("a", "SELECT pg_postmaster_start_time()");
+    let ran = refused(&lab, "fewer connections", &CONSENTED, 5, &[("lower-setting-waits", "a")]);
+    let detail = ran.json()["error"]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("It has 123, and /var/lib/postgresql/15/main/postgresql.auto.conf line"), "{detail}");
+    alter("200");
+    preflight_notes(&lab, "restart-waits", "max_connections");
+    // A wish of the inventory's needs a restart, and nobody consented to one.
+    let wish = |lab: &mut Scenario, value: serde_json::Value| {
+        lab.edit(|inventory| inventory["postgres"]["parameters"] = value)
+    };
+    wish(&mut lab, serde_json::json!({ "max_files_per_process": 1200 }));
+    preflight_notes(&lab, "restart-needs-consent", "max_files_per_process");
+    assert_eq!(lab.pgstead(&BOOTSTRAP).expect(5).json()["error"]["code"], "restart-needs-consent");
+    assert_eq!(lab.sql("a", WAITS), "123 true");
+    // Without that wish nothing of pgstead's needs one, whatever is allowed.
+    wish(&mut lab, serde_json::json!({}));
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0);
+    assert!(plan.json()["notes"].as_array().unwrap().iter().any(|note| note["code"] == "restart-waits"), "{plan}");
+    lab.pgstead(&CONSENTED).expect(0);
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    assert_eq!((lab.sql("a", WAITS).as_str(), lab.sql("b", WAITS).as_str()), ("123 true", "200 false"));
+    // With it, and with consent, both come into force; that is told before.
+    wish(&mut lab, serde_json::json!({ "max_files_per_process": 1200 }));
+    assert_eq!(lab.pgstead(&BOOTSTRAP).expect(5).json()["error"]["code"], "restart-needs-consent");
+    assert_eq!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    preflight_notes(&lab, "restart-waits", "max_connections");
+    lab.pgstead(&CONSENTED).expect(0);
+    lab.streams("a", &["b"]);
+    assert_ne!(lab.sql("a", "SELECT pg_postmaster_start_time()"), started);
+    assert_eq!((lab.sql("a", WAITS).as_str(), lab.sql("b", WAITS).as_str()), ("200 false", "200 false"));
+    assert_eq!(lab.sql("a", "SHOW max_files_per_process") + &lab.sql("b", "SHOW max_files_per_process"), "12001200");
+    lab.settled();
+}
+
+/// A preflight tells something of a setting, and so does a plan.
+#[track_caller]
+fn preflight_notes(lab: &Scenario, code: &str, names: &str) {
+    let ran = lab.pgstead(&["preflight", "--format", "json"]);
+    let document = ran.json();
+    let told =
+        |one: &serde_json::Value| one["code"] == code && one["detail"].as_str().unwrap_or_default().contains(names);
+    assert!(document["findings"].as_array().unwrap().iter().any(told), "{code} of {names}: {ran}");
 }

@@ -34,6 +34,7 @@ mod laptop;
 mod lease;
 mod left;
 mod networks;
+mod places;
 mod pooler;
 mod preflight;
 mod proof;

@@ -148,6 +148,8 @@ fn data_directory_is_mount_point(lab: &Scenario) {
     lab.run("b", &["mkdir", "-p", data]);
     lab.run("b", &["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", data]);
     refused(lab, "mount point", BOOTSTRAP, 5, &[("data-directory-is-mount-point", "b")]);
+    lab.run("b", &["mkdir", "-m", "700", &[data, "/lost+found"].concat()]);
+    refused(lab, "mount point of a new file system", BOOTSTRAP, 5, &[("data-directory-is-mount-point", "b")]);
     lab.run("b", &["umount", data]);
     lab.run("b", &["rm", "-r", "/var/lib/postgresql/15"]);
 }

@@ -37,6 +37,30 @@ fn tablespaces_are_set_aside_and_copied_too() {
     lab.settled();
 }
 
+/// The disk of the data is lost, and that of a tablespace is not: what is left there is named before anything is copied.
+#[test]
+fn a_tablespace_that_is_left_is_named_before_the_copy() {
+    let ward = Ward::open(Release::Bookworm, &["a", "b"]);
+    let lab = &ward.lab;
+    for host in ["a", "b"] {
+        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
+    }
+    lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
+    lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
+    lab.eventually("b", "SELECT count(*) FROM f", "5000");
+    ward.systemctl("b", "stop");
+    lab.run("b", &["mv", &ward.data(), "/var/lib/postgresql/lost"]);
+    let ran = lab.pgstead(&["reseed", "b", "--method", "basebackup", "--yes", "--format", "json"]).expect(5);
+    assert_eq!(ran.json()["error"]["code"], "tablespace-taken", "{ran}");
+    assert_eq!(lab.run("b", &["find", "/var/lib/postgresql/15", "-mindepth", "1"]), "", "nothing was begun");
+    lab.run("b", &["sh", "-c", "mv /srv/fast/PG_15_* /srv/fast/of-before"]);
+    ward.reseed("b", &["--method", "basebackup"], "basebackup");
+    ward.is_whole("a", "b");
+    assert_eq!(lab.sql("b", "SELECT count(*) FROM f"), "5000");
+    assert_ne!(lab.run("b", &["find", "/srv/fast/of-before", "-type", "f"]), "");
+    lab.settled();
+}
+
 /// A rewound copy has copies of its tablespaces, and what only the server had stays in the originals.
 #[test]
 #[ignore = "plays on 18 in every run, on all releases in make soak"]

@@ -171,6 +171,7 @@ fn a_cluster_with_dashes_whose_data_are_behind_a_link_on_15() {
     }
     // Where nothing may be executed, scripts are read.
     lab.run("b", &["sh", "-ec", "mount --bind /var/lib /var/lib; mount -o remount,bind,noexec /var/lib"]);
+    lab.pgstead(&["preflight", "--no-throughput"]).expect(0);
     lab.bootstrap();
     lab.streams("a", &["b"]);
     lab.settled();

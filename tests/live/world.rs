@@ -6,6 +6,7 @@ use std::time::Instant;
 use pgstead::lab::hosts::Block;
 use pgstead::lab::hosts::Release;
 
+use crate::refusals::refused;
 use crate::scenario::Scenario;
 
 /// Whether the proof of a link has begun on a server.
@@ -152,5 +153,28 @@ fn ssh_as_administrators_leave_it() {
     assert_eq!(lab.sql("b", "SELECT pg_is_in_recovery()"), "f", "{moved}");
     lab.pgstead(&["switchover", "--to", "a", "--yes", "--format", "json"]).expect(0);
     lab.run("b", &["sh", "-c", "rm /etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"]);
+    lab.settled();
+}
+
+/// A sudo that wants a terminal says so in its own words; with the way out that is named a bootstrap goes through.
+#[test]
+fn a_sudo_that_wants_a_terminal_is_named() {
+    let mut lab = Scenario::boot(Release::Trixie, &["a", "b"]);
+    lab.edit(|inventory| inventory["ssh"]["user"] = "ops".into());
+    lab.host("b").write_file("/etc/sudoers.d/hardened", b"Defaults requiretty\n").unwrap();
+    let ran = refused(&lab, "requiretty", &["bootstrap", "--yes", "--format", "json"], 5, &[("no-root", "b")]);
+    let error = &ran.json()["error"];
+    let (detail, hint) = (error["detail"].as_str().unwrap(), error["hint"].as_str().unwrap());
+    // What sudo says is asked of it here, over a session without a terminal as ours are.
+    let said = lab.run("b", &["sh", "-c", "runuser -u ops -- setsid sudo -n true 2>&1 </dev/null || :"]);
+    assert!(said.contains("tty") && detail.contains(said.trim()), "{said:?}: {ran}");
+    let way = "Defaults:ops !requiretty";
+    assert!(hint.contains("/etc/sudoers.d/pgstead") && hint.ends_with(way), "{ran}");
+    let status = lab.pgstead(&["status"]).expect(0);
+    assert!(!status.stdout.contains("unreachable"), "{status}");
+    lab.host("b").write_file("/etc/sudoers.d/pgstead", format!("{way}\n").as_bytes()).unwrap();
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.sql("b", "SELECT pg_is_in_recovery()"), "t");
     lab.settled();
 }

@@ -34,6 +34,8 @@ use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::authority;
 use crate::plan::brought;
+use crate::plan::elsewhere;
+use crate::plan::elsewhere::Inquiry;
 use crate::plan::service;
 
 /// What the operator asks for.
@@ -95,6 +97,13 @@ pub fn questions(topology: &Topology, observation: &Observation, server: &Server
     let bare = case::without(observation, server);
     let Ok(case) = case::case(topology, observation, &bare, server) else { return Vec::new() };
     diagnosis::question(&case).and_then(Result::ok).into_iter().collect()
+}
+
+/// Returns what must be looked at where the server has no data directory any more: what of it is elsewhere is set aside by nobody.
+pub fn inquiry(topology: &Topology, observation: &Observation, server: &ServerName) -> Option<Inquiry> {
+    let bare = case::without(observation, server);
+    let case = case::case(topology, observation, &bare, server).ok()?;
+    elsewhere::of_copy(case.primary).filter(|_| case.has_no_data())
 }
 
 /// Plans to bring a server back.
@@ -183,6 +192,10 @@ pub fn plan_reseed(
     if method.is_some() {
         refusals.extend(authority::refusals(topology.name(), material, [name]));
         refusals.extend(service::barred(case.bare));
+        if case.has_no_data() {
+            let is_adopting = case.ripe_job().is_some();
+            refusals.extend(elsewhere::judge_copy(observation, case.bare, case.primary, is_adopting));
+        }
     }
     if !refusals.is_empty() {
         return Err(refuse(Some(diagnosis), rungs, refusals));

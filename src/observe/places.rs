@@ -1,0 +1,144 @@
+//! Looks where settings and tablespaces lead, on the servers that must have what is there: one more round trip to just those.
+//! It has no way to change anything; `plan/elsewhere.rs` asks, and judges the answers.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::place::Place;
+use crate::model::place::PlaceKind;
+use crate::model::place::Question;
+use crate::model::topology::Topology;
+use crate::observe::records::Records;
+use crate::plan::elsewhere::Inquiry;
+use crate::remote::Host;
+
+/// The text of the script.
+pub const SCRIPT: &str = include_str!("places.sh");
+
+/// Asks all servers at once, and puts the answers into the observation.
+pub async fn look<H: Host>(
+    topology: &Topology,
+    inquiries: BTreeMap<ServerName, Inquiry>,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    observation: &mut Observation,
+) {
+    let asked = &*observation;
+    let looks = inquiries.into_iter().map(async |(name, inquiry)| {
+        let answers = ask(topology, &name, &inquiry, hosts, asked).await;
+        let of = |question: &Question, index: usize| {
+            let answer = answers.as_ref().map(|answers| answer(answers, index + 1));
+            (question.key(), answer.unwrap_or_else(|why| Observed::Unreadable(why.clone())))
+        };
+        let places = inquiry.questions.iter().enumerate().map(|(index, question)| of(question, index)).collect();
+        (name, places)
+    });
+    let places = join_all(looks).await;
+    observation.places.extend(places);
+}
+
+async fn ask<H: Host>(
+    topology: &Topology,
+    server: &ServerName,
+    inquiry: &Inquiry,
+    hosts: &BTreeMap<ServerName, Result<H, String>>,
+    observation: &Observation,
+) -> Result<Records, String> {
+    let host = match hosts.get(server) {
+        Some(Ok(host)) => host,
+        Some(Err(why)) => return Err(why.clone()),
+        None => return Err("there is no connection to it".to_owned()),
+    };
+    let layout = observation.server(server).and_then(|seen| seen.layout.known()).ok_or("its layout is not known")?;
+    let version = topology.common().version.to_string();
+    let place = [&version, &layout.os_user, &layout.bin_directory, &inquiry.library_path];
+    let mut words: Vec<String> = place.map(String::clone).into();
+    words.extend(arguments(&inquiry.questions));
+    let output = host.probe(SCRIPT, &words).await.map_err(|error| error.to_string())?;
+    Records::parse(&output.stdout)
+        .map_err(|error| [&error.to_string(), ": ", String::from_utf8_lossy(&output.stderr).trim()].concat())
+}
+
+fn arguments(questions: &[Question]) -> impl Iterator<Item = String> {
+    questions.iter().flat_map(|question| question.words().map(str::to_owned))
+}
+
+fn answer(records: &Records, number: usize) -> Observed<Place> {
+    records.get(&["answer.", &number.to_string()].concat()).and_then(|text| {
+        parse(&text).map_or_else(|| Observed::Unreadable(["not understood: ", &text].concat()), Observed::Known)
+    })
+}
+
+fn parse(text: &str) -> Option<Place> {
+    let mut lines = text.split('\n');
+    let mut words = lines.next()?.split(' ');
+    let kind = match words.next()? {
+        "missing" => PlaceKind::Missing,
+        "directory" => PlaceKind::Directory,
+        "file" => PlaceKind::File,
+        "other" => PlaceKind::Other,
+        _ => return None,
+    };
+    let mut flag = || Some(words.next()? == "1");
+    let (readable, writable) = (flag()?, flag()?);
+    let nearest = lines.next().filter(|_| kind == PlaceKind::Missing).unwrap_or_default().to_owned();
+    let tablespace = text.rsplit_once('\n').map_or("", |(_, last)| last).to_owned();
+    let tablespace =
+        if kind == PlaceKind::Directory && tablespace.starts_with("PG_") { tablespace } else { String::new() };
+    Some(Place { kind, readable, writable, nearest, tablespace })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn run(search: &str, questions: &[Question]) -> Vec<Place> {
+        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        let output = Command::new("sh")
+            .args(["-c", SCRIPT, "pgstead-probe", "15", user.trim(), "/usr/lib/postgresql/15/bin", search])
+            .args(arguments(questions))
+            .output()
+            .unwrap();
+        let records = Records::parse(&output.stdout).unwrap();
+        (1..=questions.len()).map(|number| answer(&records, number).known().unwrap().clone()).collect()
+    }
+
+    /// The script is run for real.
+    #[test]
+    fn what_is_there_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        std::fs::create_dir_all(at("space/PG_15_202209061")).unwrap();
+        std::fs::create_dir_all(at("older/PG_13_202007201")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        std::fs::write(at("ours.so"), "").unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
+        let path = |name: &str| Question::Path(at(name));
+        let all = ["space", "older", "file", "link", "not there/at all"].map(path);
+        let [space, older, file, link, none] = <[Place; 5]>::try_from(run("", &all)).unwrap();
+        assert_eq!((space.kind, space.tablespace.as_str()), (PlaceKind::Directory, "PG_15_202209061"));
+        assert!(space.readable && space.writable);
+        assert_eq!((older.kind, older.tablespace.as_str()), (PlaceKind::Directory, ""));
+        assert_eq!((file.kind, link.kind), (PlaceKind::File, PlaceKind::Other));
+        assert_eq!(
+            (none.kind, none.nearest.as_str(), none.writable),
+            (PlaceKind::Missing, dir.path().to_str().unwrap(), true)
+        );
+
+        let others = ["ours", "$libdir/plpgsql", "plpgsql", "theirs"].map(|name| Question::Library(name.to_owned()));
+        let kinds = |found: Vec<Place>| found.iter().map(|place| place.kind).collect::<Vec<_>>();
+        let search = ["$libdir:", dir.path().to_str().unwrap()].concat();
+        use PlaceKind::*;
+        assert_eq!(kinds(run(&search, &others)), [File, File, File, Missing]);
+        assert_eq!(kinds(run("$libdir", &others)), [Missing, File, File, Missing]);
+        let programs = ["test", "/bin/sh", "not-there-at-all"].map(|name| Question::Program(name.to_owned()));
+        assert_eq!(kinds(run("", &programs)), [File, File, Missing]);
+        let groups = ["root", "nobody-has-this"].map(|name| Question::Group(name.to_owned()));
+        assert_eq!(kinds(run("", &groups)), [File, Missing]);
+    }
+}

@@ -1,0 +1,59 @@
+//! What servers are asked beyond the first look, and what cases say of the answers.
+
+use std::fmt::Write as _;
+
+use pgstead::model::Topology;
+use pgstead::model::observation::Observation;
+use pgstead::model::observed::Observed;
+use pgstead::model::place::Place;
+use pgstead::model::place::PlaceKind;
+use pgstead::model::place::Question;
+use pgstead::model::wal::WalQuestion;
+use pgstead::plan::elsewhere;
+use pgstead::plan::history;
+use pgstead::plan::network;
+
+/// Shows what servers must be asked before this is planned.
+pub(crate) fn asked(topology: &Topology, observation: &Observation) -> String {
+    let mut text = String::new();
+    for meeting in network::meetings(topology, observation) {
+        let _ = writeln!(text, "ASK: {} calls {}", meeting.caller, meeting.called);
+    }
+    for question in history::questions(topology, observation) {
+        let WalQuestion { joining, upstream, timeline, end, .. } = question;
+        let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
+    }
+    if !observation.places.is_empty() {
+        text += &places(topology, observation);
+    }
+    text
+}
+
+/// Shows which places are asked for where a case says what is there; an answer that nobody asked for would say nothing.
+fn places(topology: &Topology, observation: &Observation) -> String {
+    let mut text = String::new();
+    let questions = elsewhere::questions(topology, observation);
+    for (name, inquiry) in &questions {
+        let keys: Vec<String> = inquiry.questions.iter().map(Question::key).collect();
+        let _ = writeln!(text, "ASK: has {name}: {}", keys.join(", "));
+    }
+    for (name, key) in observation.places.iter().flat_map(|(name, all)| all.keys().map(move |key| (name, key))) {
+        let is_asked = questions.get(name).is_some_and(|all| all.questions.iter().any(|one| one.key() == *key));
+        assert!(is_asked, "nobody asks {name} for {key}:\n{text}");
+    }
+    text
+}
+
+/// Whatever a server is asked for is there and good, where a case says nothing else.
+pub(crate) fn looked_at(topology: &Topology, mut observation: Observation) -> Observation {
+    for (name, inquiry) in elsewhere::questions(topology, &observation) {
+        let answers = observation.places.entry(name).or_default();
+        for question in inquiry.questions {
+            let kind = if matches!(question, Question::Path(_)) { PlaceKind::Directory } else { PlaceKind::File };
+            let (nearest, tablespace) = (String::new(), String::new());
+            let place = Place { kind, readable: true, writable: true, nearest, tablespace };
+            answers.entry(question.key()).or_insert(Observed::Known(place));
+        }
+    }
+    observation
+}
