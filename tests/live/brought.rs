@@ -249,6 +249,45 @@ fn write(lab: &Scenario, host: &str, path: &str, text: &str) {
     lab.run(host, &["sh", "-c", "printf %s \"$2\" >\"$1\" && chmod 644 \"$1\"", "sh", path, text]);
 }
 
+/// Records that let nobody ask, and those in another file, are refused with the way out; an instance that its owner starts by hand
+/// stays one.
+#[test]
+fn records_of_the_owner_s_let_nobody_ask_or_stand_elsewhere() {
+    const RELEASE: Release = Release::Forky;
+    const BOOTSTRAP: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
+    let mut lab = Scenario::boot(RELEASE, &["a", "b"]);
+    own_wishes_only(&mut lab);
+    let existing = Existing::on_debian(&lab, RELEASE, true);
+    write(&lab, "a", &existing.path("start.conf"), "manual\n");
+    let hba = existing.path("pg_hba.conf");
+    let records = lab.run("a", &["cat", &hba]);
+    let admits = |first: &str, wanted: bool| {
+        write(&lab, "a", &hba, &[first, &records].concat());
+        lab.run("a", &["systemctl", "reload", &existing.unit]);
+        let is_in = || lab.host("a").psql(lab.port, "postgres", "SELECT 1").is_ok();
+        until(Instant::now() + SOON, || is_in() == wanted);
+        assert_eq!(is_in(), wanted, "{first:?} is in force");
+    };
+    admits("local all all reject\n", false);
+    let ran = refused(&lab, "nobody may ask", &BOOTSTRAP, 5, &[("instance-unasked", "a")]);
+    assert!(ran.json()["error"]["detail"].as_str().unwrap().contains("pg_hba.conf rejects connection"), "{ran}");
+    // What the hint says; and from 16 on records may stand in a directory.
+    lab.run("a", &["install", "-d", "-o", "postgres", &existing.path("hba.d")]);
+    write(&lab, "a", &existing.path("hba.d/more.conf"), "host all nobody 192.0.2.1/32 reject\n");
+    admits("local all postgres peer\nlocal all all reject\ninclude_dir hba.d\n", true);
+    let ran = refused(&lab, "records elsewhere", &BOOTSTRAP, 5, &[("included-elsewhere", "a")]);
+    assert!(ran.json()["error"]["message"].as_str().unwrap().ends_with("reads hba.d"), "{ran}");
+    admits("local all postgres peer\nlocal all all reject\nhost all nobody 192.0.2.1/32 reject\n", true);
+    lab.pgstead(&BOOTSTRAP).expect(0);
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.run("a", &["cat", &existing.path("start.conf")]), "manual\n");
+    for server in ["a", "b"] {
+        let rejects = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND error IS NULL";
+        assert_eq!(lab.sql(server, rejects), "2", "on {server}");
+    }
+    lab.settled();
+}
+
 /// What waits for a restart is the operator's: it is told, waits on, and comes into force with a restart that somebody consented to. A
 /// value that a standby could not start with is refused.
 #[test]

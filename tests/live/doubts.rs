@@ -109,8 +109,17 @@ fn a_bystander_with_rows_of_its_own_holds_nothing_back_and_keeps_them() {
 
 /// It serves whoever is connected: whoever promotes another one makes two primaries.
 #[test]
-fn a_primary_that_lets_nobody_ask_is_not_stopped() {
-    let release = Release::Bookworm;
+fn a_primary_that_lets_nobody_ask_is_not_stopped_on_15() {
+    lets_nobody_ask(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn a_primary_that_lets_nobody_ask_is_not_stopped_on_18() {
+    lets_nobody_ask(Release::Forky);
+}
+
+fn lets_nobody_ask(release: Release) {
     let mut lab = Scenario::boot(release, &["a", "b"]);
     lab.edit(|inventory| inventory["postgres"]["parameters"]["max_connections"] = json!(20));
     lab.bootstrap();

@@ -70,10 +70,20 @@ fn a_standby_that_promotes_itself_is_told_at_once() {
 
 /// Databases and roles are called what PostgreSQL lets them be called.
 #[test]
-fn databases_and_roles_have_names_of_people() {
+fn databases_and_roles_have_names_of_people_on_15() {
+    named(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn databases_and_roles_have_names_of_people_on_17() {
+    named(Release::Trixie);
+}
+
+fn named(release: Release) {
     const DATABASES: [&str; 4] = ["a=b", "postgresql://x", "Müller & Söhne", "\"q\" O'Brien.C"];
     const ROLE: &str = "Jörg \"x\" O'Brien";
-    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+    let mut lab = Scenario::bootstrapped(release, &["a", "b"]);
     let address = lab.host("b").address().to_string();
     lab.sql("a", "CREATE DATABASE \"a=b\"");
     lab.sql("a", "CREATE ROLE \"Jörg \"\"x\"\" O'Brien\" LOGIN PASSWORD 'only-here'");
@@ -114,8 +124,18 @@ fn databases_and_roles_have_names_of_people() {
 
 /// A login that prints is no obstacle, and neither is a server that forwards nothing.
 #[test]
-fn ssh_as_administrators_leave_it() {
-    let mut lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
+fn ssh_as_administrators_leave_it_on_15() {
+    ssh(Release::Bookworm);
+}
+
+#[test]
+#[ignore = "plays on 15 in every run, on all releases in make soak"]
+fn ssh_as_administrators_leave_it_on_18() {
+    ssh(Release::Forky);
+}
+
+fn ssh(release: Release) {
+    let mut lab = Scenario::bootstrapped(release, &["a", "b"]);
     let print = "printf 'Welcome to %s\\nno end of line' \"$(uname -n)\"";
     lab.run(
         "b",
