@@ -70,7 +70,7 @@ fn of_this_version(inventory: &Value, mut observation: Value) -> Value {
     for name in topology.servers().map(|server| &server.name) {
         let Some(seen) = seen.server(name) else { continue };
         let files = &mut observation["servers"][name.as_str()]["known"]["files"];
-        for (path, hash) in pgstead::plan::guard::current(&topology, name, seen) {
+        for (path, hash) in pgstead::plan::files::guard::current(&topology, name, seen) {
             let Some(before) = files[&path]["known"]["sha256"].as_str().map(str::to_owned) else { continue };
             files[&path]["known"]["sha256"] = Value::String(hash.clone());
             for manifest in files.as_object_mut().unwrap().values_mut() {

@@ -5,8 +5,8 @@
 use pgstead::diagnostic::Diagnostic;
 use pgstead::model::Topology;
 use pgstead::model::observation::Observation;
-use pgstead::plan::forget::Forget;
-use pgstead::plan::forget::LinkProof;
+use pgstead::plan::operation::forget::Forget;
+use pgstead::plan::operation::forget::LinkProof;
 use pgstead::plan::plan_forget;
 use serde_json::Value;
 use serde_json::json;

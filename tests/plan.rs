@@ -39,20 +39,20 @@ use pgstead::plan::Material;
 use pgstead::plan::Plan;
 use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
-use pgstead::plan::authority::Authority;
-use pgstead::plan::failover;
+use pgstead::plan::material::Authority;
+use pgstead::plan::operation::failover;
+use pgstead::plan::operation::reseed;
+use pgstead::plan::operation::reseed::Cost;
+use pgstead::plan::operation::reseed::Request;
+use pgstead::plan::operation::reseed::Rung;
+use pgstead::plan::operation::reseed::room::Need;
+use pgstead::plan::operation::rotate;
+use pgstead::plan::operation::switchover;
+use pgstead::plan::operation::switchover::Switchover;
 use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::plan_failover;
 use pgstead::plan::plan_switchover;
-use pgstead::plan::reseed;
-use pgstead::plan::reseed::Cost;
-use pgstead::plan::reseed::Request;
-use pgstead::plan::reseed::Rung;
-use pgstead::plan::reseed::room::Need;
-use pgstead::plan::rotate;
-use pgstead::plan::switchover;
-use pgstead::plan::switchover::Switchover;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -69,14 +69,14 @@ fn set_role(observation: &mut Observation, server: &str, text: &str) {
     let layout = seen.layout.known().unwrap().clone();
     let set = |path: &str, text: &str, files: &mut BTreeMap<String, Observed<FileFact>>| {
         let Some(Observed::Known(fact)) = files.get_mut(path) else { unreachable!() };
-        let (content, sha256) = (Some(text.to_owned()), pgstead::plan::files::sha256(text));
+        let (content, sha256) = (Some(text.to_owned()), pgstead::plan::files::hash::sha256(text));
         *fact = FileFact { content, sha256, ..fact.clone() };
     };
     let (role, manifest) = (layout.own("role"), layout.own("manifest"));
     set(&role, text, &mut seen.files);
     let recorded = seen.files[&manifest].known().unwrap().content.clone().unwrap();
     let line = |line: &str| match line.strip_suffix(&role) {
-        Some(_) => format!("{}  {role}\n", pgstead::plan::files::sha256(text)),
+        Some(_) => format!("{}  {role}\n", pgstead::plan::files::hash::sha256(text)),
         None => format!("{line}\n"),
     };
     let manifested: String = recorded.lines().map(line).collect();
@@ -161,7 +161,7 @@ fn settle(observation: &mut Observation, plan: &Plan) {
         let Some(Observed::Known(seen)) = observation.servers.get_mut(server) else { continue };
         for file in &step.step.files {
             let Some(after) = &file.after else { continue };
-            let sha256 = pgstead::plan::files::sha256(after);
+            let sha256 = pgstead::plan::files::hash::sha256(after);
             manifests.entry(server.clone()).or_default().insert(file.path.clone(), sha256.clone());
             let fact = FileFact {
                 owner: "postgres:postgres".into(),
@@ -177,7 +177,7 @@ fn settle(observation: &mut Observation, plan: &Plan) {
         let Some(Observed::Known(seen)) = observation.servers.get_mut(&server) else { continue };
         let content: String = manifest.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
         let path = seen.layout.known().unwrap().own("manifest");
-        let sha256 = pgstead::plan::files::sha256(&content);
+        let sha256 = pgstead::plan::files::hash::sha256(&content);
         let fact =
             FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256, is_link: false };
         seen.files.insert(path, Observed::Known(fact));

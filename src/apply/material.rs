@@ -17,11 +17,11 @@ use crate::pki::PkiError;
 use crate::plan::Leaf;
 use crate::plan::Material;
 use crate::plan::Replication;
-use crate::plan::authority::Authority as Elsewhere;
-use crate::plan::authority::Keys;
-use crate::plan::certificates;
-use crate::plan::network;
-use crate::plan::rotate;
+use crate::plan::links::certificates;
+use crate::plan::links::network;
+use crate::plan::material::Authority as Elsewhere;
+use crate::plan::operation::rotate;
+use crate::plan::survey::authority::Keys;
 
 /// Makes the material of a run.
 ///

@@ -280,7 +280,7 @@ pub(super) mod tests {
     use crate::plan::PlanBuilder;
     use crate::plan::Risk;
     use crate::plan::Step;
-    use crate::plan::offline;
+    use crate::plan::survey::offline;
     use crate::postgres::Tls;
     use crate::remote::Output;
     use crate::remote::Relay;

@@ -30,7 +30,7 @@ use crate::plan::Copying;
 use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
-use crate::plan::network;
+use crate::plan::links::network;
 use crate::prove;
 use crate::prove::Replayed;
 use crate::prove::Sessions;

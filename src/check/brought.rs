@@ -11,8 +11,8 @@ use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
-use crate::plan::brought::TABLE;
-use crate::plan::parameters;
+use crate::plan::files::brought::TABLE;
+use crate::plan::files::parameters;
 
 /// L14: nothing ends, delays or leads astray the replay of one server, now or once it is a standby.
 pub(super) fn check_brought(

@@ -18,7 +18,7 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::pki;
 use crate::pki::CertificateFacts;
-use crate::plan::authority;
+use crate::plan::survey::authority;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
 

@@ -14,7 +14,7 @@ use crate::model::thresholds::Thresholds;
 use crate::model::topology::Purpose;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
-use crate::plan::brought::SyncNames;
+use crate::plan::files::brought::SyncNames;
 
 /// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.
 pub(super) fn check_synchronous(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::check::Canaries;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
-use crate::plan::authority::Authority;
+use crate::plan::material::Authority;
 
 /// What was tried and sampled. What is none was not tried.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

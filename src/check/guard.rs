@@ -15,8 +15,8 @@ use crate::model::name::TopologyName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
-use crate::plan::guard;
-use crate::plan::guard::PEERS;
+use crate::plan::files::guard;
+use crate::plan::files::guard::PEERS;
 
 const MENDS: &str = "\"pgstead bootstrap\" installs it and puts it into force.";
 

@@ -27,7 +27,7 @@ use crate::model::observation::Sender;
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
-use crate::plan::network;
+use crate::plan::links::network;
 use crate::render::hba::roles;
 
 /// Says why an instance could not be asked.

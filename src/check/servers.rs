@@ -32,10 +32,10 @@ use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::role_file::RoleFile;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
-use crate::plan::guard::finish_or_take_back;
-use crate::plan::kept;
-use crate::plan::network;
-use crate::plan::unasked;
+use crate::plan::files::guard::finish_or_take_back;
+use crate::plan::files::kept;
+use crate::plan::links::network;
+use crate::plan::survey::unasked;
 use crate::render::postgresql_conf::parse_settings;
 
 /// The settings that decide what a server is; they must come from the file that pgstead wrote (hazard 30).

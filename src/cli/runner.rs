@@ -33,7 +33,7 @@ use crate::observe::probe::Wish;
 use crate::plan::Action;
 use crate::plan::Hook;
 use crate::plan::Plan;
-use crate::plan::authority::Keys;
+use crate::plan::survey::authority::Keys;
 use crate::prove;
 use crate::state::journal::operator;
 use crate::ui::Progress;

@@ -132,7 +132,8 @@ fn beside<'a>(session: &'a Session<'_>, server: &'a Server) -> impl Iterator<Ite
             BesideView {
                 server: server.name.clone(),
                 name: aside::own_name(&fact.path).to_owned(),
-                command: matches!(kind, Beside::Aside(_)).then(|| plan::aside::command(&server.name, &fact.path)),
+                command: matches!(kind, Beside::Aside(_))
+                    .then(|| plan::survey::aside::command(&server.name, &fact.path)),
                 kind,
                 modified: Timestamp::from_second(fact.modified_s).ok(),
                 now: Timestamp::now(),

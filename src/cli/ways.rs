@@ -14,7 +14,7 @@ use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::plan::Action;
 use crate::plan::Plan;
-use crate::plan::authority::asked_by_socket;
+use crate::plan::survey::authority::asked_by_socket;
 use crate::prove::Sessions;
 use crate::remote::Host;
 

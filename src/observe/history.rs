@@ -154,8 +154,9 @@ mod tests {
         std::fs::write(wal.join(earlier.file(2)), "x".repeat(1024)).unwrap();
         std::fs::write(wal.join("00000002.history"), "1\t0/1403\twhy\n").unwrap();
         let seen = run(data.path(), &question);
-        let only =
-            |file: String, text: &str| Observed::Known(BTreeMap::from([(file, crate::plan::files::sha256(text))]));
+        let only = |file: String, text: &str| {
+            Observed::Known(BTreeMap::from([(file, crate::plan::files::hash::sha256(text))]))
+        };
         assert_eq!(seen.last, only(last.file(1), "abc"));
         assert_eq!(seen.earlier, only(earlier.file(2), &"x".repeat(1024)));
         assert_eq!(seen.histories[&2], Observed::Known("1\t0/1403\twhy".to_owned()));

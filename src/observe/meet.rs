@@ -12,8 +12,8 @@ use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
-use crate::plan::network;
-use crate::plan::network::Meeting;
+use crate::plan::links::network;
+use crate::plan::links::network::Meeting;
 use crate::remote::Host;
 
 /// The text of the script.

@@ -21,7 +21,7 @@ use crate::model::pair::Reach;
 use crate::model::pair::Way;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
-use crate::plan::network;
+use crate::plan::links::network;
 use crate::remote::Host;
 
 /// How long a measurement may take.

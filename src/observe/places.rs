@@ -13,7 +13,7 @@ use crate::model::place::PlaceKind;
 use crate::model::place::Question;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
-use crate::plan::elsewhere::Inquiry;
+use crate::plan::adoption::elsewhere::Inquiry;
 use crate::remote::Host;
 
 /// The text of the script.

@@ -221,8 +221,8 @@ mod tests {
         assert_eq!(text("empty").as_deref(), Some(""));
         assert_eq!(text("back\\slash").as_deref(), Some("#end 2\nok\n"));
         assert_eq!((text("link").as_deref(), file("link").is_link, file("one").is_link), (Some("1\n\n"), true, false));
-        assert_eq!((text("key"), file("key").sha256), (None, crate::plan::files::sha256("secret of the server")));
-        assert_eq!(file("back\\slash").sha256, crate::plan::files::sha256("#end 2\nok\n"));
+        assert_eq!((text("key"), file("key").sha256), (None, crate::plan::files::hash::sha256("secret of the server")));
+        assert_eq!(file("back\\slash").sha256, crate::plan::files::hash::sha256("#end 2\nok\n"));
         assert!(together[at("not there").to_str().unwrap()].is_absent() && together.len() == 8, "{together:?}");
 
         // One that is far too large is not read, and costs no other.

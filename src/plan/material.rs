@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
-use crate::plan::authority::Authority;
 
 /// The material of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,4 +52,17 @@ pub struct Leaf {
     pub client_key: Secret,
     /// Names the pair: the first digits of the server certificate's fingerprint.
     pub id: String,
+}
+
+/// A CA that servers use, as they show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// A server that uses it.
+    pub server: ServerName,
+    /// Its certificate, PEM; none where the server has only certificates that it signed.
+    pub certificate: Option<String>,
+    /// Who made it, where it says so.
+    pub maker: Option<String>,
+    /// When it was made, where that is known.
+    pub since: Option<Timestamp>,
 }

@@ -4,66 +4,32 @@
 //! left to decide while a server is touched. Nothing here runs, reads a clock, or draws a random number.
 
 pub mod adoption;
-pub mod aside;
-pub mod authority;
-pub mod bootstrap;
-pub mod brought;
-pub mod certificates;
-pub mod change;
-pub mod clients;
-pub mod conninfo;
-pub mod decided;
-pub mod desired;
-pub mod effects;
-pub mod elsewhere;
-pub mod failover;
-pub mod faults;
 pub mod files;
-pub mod forget;
-pub mod guard;
-pub mod history;
-pub mod hooks;
-pub mod job;
-pub mod kept;
-pub mod marked;
+pub mod links;
 pub mod material;
-pub mod network;
-pub mod offline;
-pub mod orphans;
-pub mod ownership;
-pub mod parameters;
-pub mod places;
-pub mod pooler;
-pub mod rendering;
-pub mod reseed;
-pub mod rewind;
-pub mod rotate;
+pub mod operation;
 pub mod scripts;
-pub mod seed;
-pub mod service;
-pub mod slots;
-pub mod sql;
+pub mod seen;
 pub mod step;
+pub mod steps;
 pub mod survey;
-pub mod switchover;
-pub mod tablespaces;
-pub mod trust;
-pub mod unasked;
 
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
-pub use bootstrap::Consent;
-pub use bootstrap::plan_bootstrap;
-pub use effects::SettingChange;
-pub use failover::plan_failover;
-pub use forget::plan_forget;
+pub use files::effects::SettingChange;
 pub use material::Leaf;
 pub use material::Material;
 pub use material::Replication;
-pub use reseed::plan_reseed;
+pub use operation::bootstrap::Consent;
+pub use operation::bootstrap::plan_bootstrap;
+pub use operation::failover::plan_failover;
+pub use operation::forget::plan_forget;
+pub use operation::reseed::plan_reseed;
+pub use operation::switchover::plan_abort;
+pub use operation::switchover::plan_switchover;
 pub use step::Action;
 pub use step::Copying;
 pub use step::FileChange;
@@ -73,8 +39,6 @@ pub use step::Promotion;
 pub use step::Risk;
 pub use step::Room;
 pub use step::Step;
-pub use switchover::plan_abort;
-pub use switchover::plan_switchover;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
 #[derive(Debug, Clone, PartialEq)]

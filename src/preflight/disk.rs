@@ -9,7 +9,7 @@ use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::model::quantity::seconds;
 use crate::model::readiness::Mount;
-use crate::plan::aside;
+use crate::plan::survey::aside;
 use crate::preflight::Finding;
 use crate::preflight::Seed;
 use crate::preflight::facts::Facts;

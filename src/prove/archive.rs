@@ -13,7 +13,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
-use crate::plan::sql;
+use crate::plan::steps::sql;
 use crate::prove::Sessions;
 use crate::prove::sessions::explain;
 use crate::quote::sql::Sql;

@@ -19,7 +19,7 @@ use crate::model::version::Major;
 use crate::observe::log;
 use crate::observe::log::LogEnd;
 use crate::pki::pem_of;
-use crate::plan::network;
+use crate::plan::links::network;
 use crate::postgres::Client;
 use crate::postgres::ConnectWish;
 use crate::postgres::PostgresError;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::plan::clients::Strings;
+use crate::plan::links::clients::Strings;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::look::visible;

@@ -5,7 +5,7 @@ use crate::apply::report::Downtime;
 use crate::model::name::ServerName;
 use crate::model::quantity::milliseconds;
 use crate::model::quantity::seconds;
-use crate::plan::failover::Loss;
+use crate::plan::operation::failover::Loss;
 use crate::ui::look::Look;
 use crate::ui::look::Style;
 use crate::ui::report;

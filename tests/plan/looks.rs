@@ -9,9 +9,9 @@ use pgstead::model::place::Place;
 use pgstead::model::place::PlaceKind;
 use pgstead::model::place::Question;
 use pgstead::model::wal::WalQuestion;
-use pgstead::plan::elsewhere;
-use pgstead::plan::history;
-use pgstead::plan::network;
+use pgstead::plan::adoption::elsewhere;
+use pgstead::plan::links::network;
+use pgstead::plan::survey::history;
 
 /// Shows what servers must be asked before this is planned.
 pub(crate) fn asked(topology: &Topology, observation: &Observation) -> String {

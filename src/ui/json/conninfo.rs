@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::VERSION;
 use crate::model::name::TopologyName;
-use crate::plan::clients::Strings;
+use crate::plan::links::clients::Strings;
 
 /// The connection strings of every database.
 #[derive(Debug, Serialize)]

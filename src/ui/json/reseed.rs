@@ -18,8 +18,8 @@ use crate::model::method::Method;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::plan::StepId;
-use crate::plan::reseed::Diagnosis;
-use crate::plan::reseed::Rung;
+use crate::plan::operation::reseed::Diagnosis;
+use crate::plan::operation::reseed::Rung;
 use crate::ui::reseed::ReseedView;
 
 /// What was found out about a server that is re-seeded.

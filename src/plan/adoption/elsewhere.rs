@@ -1,0 +1,454 @@
+//! What a server must have itself because settings or tablespaces name it, and nobody carries it there: an existing primary's
+//! settings travel with its configuration files, and the inventory's are the same for all.
+//!
+//! Decides what is looked at, on which server, and judges what was seen. What standbys get made for them is for `places`.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::model::archive::copy_directory;
+use crate::model::identity::Configuration;
+use crate::model::layout::Layout;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::place::Place;
+use crate::model::place::PlaceKind;
+use crate::model::place::Question;
+use crate::model::topology::Topology;
+use crate::plan::files;
+use crate::plan::files::brought;
+use crate::plan::files::parameters;
+use crate::plan::seen::Seen;
+use crate::plan::survey::Survey;
+use crate::plan::survey::survey;
+
+/// What is asked of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The questions.
+    pub questions: Vec<Question>,
+    /// The `dynamic_library_path` that the server will have.
+    pub library_path: String,
+}
+
+/// How a server uses what is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// A tablespace is put there.
+    Tablespace,
+    /// It is a directory that is made where it is absent, and written to.
+    Made,
+    /// It is a directory that is there and is written to.
+    Written,
+    /// It is there and is read.
+    Read,
+}
+
+/// Something that a server must have.
+struct Need {
+    question: Question,
+    /// What names it.
+    by: String,
+    /// Where that is set.
+    set: String,
+    /// What happens without it.
+    why: &'static str,
+    used: Use,
+    /// Whether nothing is begun without it.
+    is_vital: bool,
+}
+
+/// A setting that names files or directories: what happens where they are not there, how they are used, and whether the instance
+/// cannot do without.
+const PATHS: [(&str, &str, Use, bool); 9] = [
+    ("log_directory", "An instance that cannot write its log does not start", Use::Made, true),
+    ("unix_socket_directories", "An instance that cannot make its socket does not start", Use::Made, true),
+    ("ssl_crl_file", "An instance with TLS does not start without it", Use::Read, true),
+    ("ssl_crl_dir", "Nobody can log in with a certificate without it", Use::Read, true),
+    ("ssl_dh_params_file", "An instance with TLS does not start without it", Use::Read, true),
+    ("krb_server_keyfile", "Nobody can log in by GSSAPI without it", Use::Read, false),
+    ("dynamic_library_path", "A function of a library that is not there fails", Use::Read, false),
+    // From version 18 on.
+    ("extension_control_path", "An extension whose files are not there cannot be updated", Use::Read, false),
+    (
+        "external_pid_file",
+        "An instance starts all the same, and says in its log that it could not write it",
+        Use::Written,
+        false,
+    ),
+];
+
+/// Settings that name libraries.
+const LIBRARIES: [(&str, &str); 3] = [
+    ("shared_preload_libraries", "An instance without it does not start"),
+    ("session_preload_libraries", "Nobody can connect without it"),
+    ("local_preload_libraries", "Nobody can connect without it"),
+];
+
+/// Settings that name a program which runs on every server, or on every one that becomes the primary.
+const PROGRAMS: [(&str, &str, bool); 2] = [
+    (
+        "restore_command",
+        "A standby asks it for WAL before its upstream, and does not start where it is not found",
+        true,
+    ),
+    ("archive_command", "A server that becomes the primary archives nothing without it, and keeps all WAL", false),
+];
+
+/// What one server will be set to, as far as this run brings it there.
+struct Settings<'a> {
+    of_inventory: BTreeMap<&'a str, &'a String>,
+    primary: Option<Seen<'a>>,
+    own: Option<Seen<'a>>,
+}
+
+impl<'a> Settings<'a> {
+    fn new(topology: &'a Topology, seen: Seen<'a>, primary: Option<Seen<'a>>) -> Self {
+        let of_inventory = parameters::of_inventory(topology, seen.server);
+        // A server with data has its configuration already, and only what the inventory changes is new to it.
+        let primary = primary.filter(|primary| seen.data.is_none() && primary.configuration == Configuration::Kept);
+        Self { of_inventory, primary, own: Some(seen).filter(|seen| seen.data.is_some()) }
+    }
+
+    /// Returns a setting that the server does not have yet, and where it is set.
+    fn get(&self, name: &str) -> Option<(String, String)> {
+        if let Some(value) = self.of_inventory.get(name) {
+            let has = self.own.and_then(|own| own.instance?.settings.get(name));
+            let is_new = has.is_none_or(|has| has.setting != **value);
+            return is_new.then(|| ((*value).clone(), "The inventory".to_owned()));
+        }
+        let primary = self.primary?;
+        let instance = primary.instance?;
+        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(name))?;
+        Some((set.setting.clone(), format!("{} of \"{}\"", brought::place(set), primary.server.name)))
+    }
+
+    fn collects_logs(&self) -> bool {
+        let now = || Some(self.own?.instance?.settings.get("logging_collector")?.setting == "on");
+        self.get("logging_collector").map_or_else(|| now().unwrap_or_default(), |(value, _)| is_on(&value))
+    }
+}
+
+/// Returns what must be looked at before a bootstrap can be planned, on which server. Where the survey refuses, nothing is.
+pub fn questions(topology: &Topology, observation: &Observation) -> BTreeMap<ServerName, Inquiry> {
+    let Survey { servers, primary, refusals, .. } = survey(topology, observation);
+    let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return BTreeMap::new() };
+    let of_primary = servers.get(&primary).copied();
+    let inquiry = |seen: &Seen<'_>| {
+        let all: BTreeSet<Question> =
+            needs(topology, *seen, of_primary).into_iter().map(|need| need.question).collect();
+        let library_path = Settings::new(topology, *seen, of_primary).get("dynamic_library_path");
+        let library_path = library_path.map_or_else(|| "$libdir".to_owned(), |(value, _)| value);
+        (!all.is_empty()).then(|| Inquiry { questions: all.into_iter().collect(), library_path })
+    };
+    servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(seen)?))).collect()
+}
+
+/// Returns what must be looked at before a copy of the primary takes a place where no data directory is: its tablespaces may have
+/// been left.
+pub fn of_copy(primary: Seen<'_>) -> Option<Inquiry> {
+    let questions: Vec<Question> = copied_tablespaces(primary).into_iter().map(|need| need.question).collect();
+    (!questions.is_empty()).then(|| Inquiry { questions, library_path: "$libdir".to_owned() })
+}
+
+/// Judges what was seen there.
+pub fn judge_copy(observation: &Observation, seen: Seen<'_>, primary: Seen<'_>, is_adopting: bool) -> Vec<Diagnostic> {
+    let answers = observation.places.get(&seen.server.name);
+    let judge = |need: &Need| problem(seen, need, answer(answers, need), is_adopting);
+    copied_tablespaces(primary).iter().filter_map(judge).collect()
+}
+
+fn answer<'a>(answers: Option<&'a BTreeMap<String, Observed<Place>>>, need: &Need) -> &'a Observed<Place> {
+    answers.and_then(|answers| answers.get(&need.question.key())).unwrap_or(&Observed::NotAsked)
+}
+
+fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
+    let mut needs = tablespaces(seen, primary);
+    let settings = Settings::new(topology, seen, primary);
+    let layout = seen.layout;
+    for (name, why, used, is_vital) in PATHS {
+        let Some((value, set)) = settings.get(name) else { continue };
+        let is_written_to = name != "log_directory" || settings.collects_logs();
+        for path in paths(name, &value).filter(|path| is_written_to && !is_everywhere(layout, path)) {
+            // Of a file that is written its directory is looked at.
+            let path = match used {
+                Use::Written => path.rsplit_once('/').map_or(path, |(directory, _)| directory),
+                _ => path,
+            };
+            needs.push(Need {
+                question: Question::Path(path.to_owned()),
+                by: name.to_owned(),
+                set: set.clone(),
+                why,
+                used,
+                is_vital,
+            });
+        }
+    }
+    if let Some((group, set)) = settings.get("unix_socket_group").filter(|(group, _)| !group.is_empty()) {
+        let why = "An instance does not start where that group is not there, or its user is no member of it";
+        needs.push(Need {
+            question: Question::Group(group),
+            by: "unix_socket_group".to_owned(),
+            set,
+            why,
+            used: Use::Read,
+            is_vital: true,
+        });
+    }
+    for (name, why) in LIBRARIES {
+        let Some((value, set)) = settings.get(name) else { continue };
+        for library in value.split(',').map(|one| one.trim().trim_matches('"')).filter(|one| !one.is_empty()) {
+            let is_installed =
+                |all: &Vec<String>| all.iter().any(|one| one == library.strip_prefix("$libdir/").unwrap_or(library));
+            if !seen.seen.libraries.known().is_some_and(is_installed) {
+                let question = Question::Library(library.to_owned());
+                needs.push(Need {
+                    question,
+                    by: name.to_owned(),
+                    set: set.clone(),
+                    why,
+                    used: Use::Read,
+                    is_vital: true,
+                });
+            }
+        }
+    }
+    let archives = settings.get("archive_mode").is_some_and(|(mode, _)| is_on(&mode) || mode == "always");
+    for (name, why, is_vital) in PROGRAMS.into_iter().filter(|(name, ..)| archives || *name != "archive_command") {
+        let Some((value, set)) = settings.get(name) else { continue };
+        if let Some(program) = program(&value) {
+            let question = Question::Program(program.to_owned());
+            needs.push(Need { question, by: name.to_owned(), set: set.clone(), why, used: Use::Read, is_vital });
+        }
+        if let Some(directory) = copy_directory(&value).filter(|_| name == "archive_command") {
+            let question = Question::Path(directory.to_owned());
+            needs.push(Need { question, by: name.to_owned(), set, why, used: Use::Written, is_vital });
+        }
+    }
+    needs
+}
+
+fn is_on(value: &str) -> bool {
+    ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made.
+fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
+    let has = primary.and_then(|primary| primary.instance).map(|instance| &instance.tablespaces);
+    let is_missing = |name: &String| has.is_none_or(|has| !has.contains_key(name));
+    let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
+    let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
+    let made = made.map(|(name, path)| tablespace(name, path, "The inventory has it there".to_owned()));
+    copied.into_iter().flatten().chain(made).collect()
+}
+
+fn copied_tablespaces(primary: Seen<'_>) -> Vec<Need> {
+    let has = primary.instance.into_iter().flat_map(|instance| &instance.tablespaces);
+    has.map(|(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name)))
+        .collect()
+}
+
+fn tablespace(name: &str, path: &str, set: String) -> Need {
+    Need {
+        question: Question::Path(path.to_owned()),
+        by: format!("tablespace \"{name}\""),
+        set,
+        why: "It must be empty of tablespaces, and the instance's user must be able to write there",
+        used: Use::Tablespace,
+        is_vital: true,
+    }
+}
+
+/// Returns the paths that a setting names, as far as they are the same on every server: what is relative lies in the data directory,
+/// `$libdir` and `$system` are each server's own, and an abstract socket is no file.
+fn paths<'a>(name: &str, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let separator = match name {
+        "unix_socket_directories" => ',',
+        // "FILE:/etc/krb5.keytab" is one path.
+        _ => ':',
+    };
+    value.split(separator).map(|path| path.trim().trim_matches('"')).filter(|path| path.starts_with('/'))
+}
+
+/// Returns the program that a command line begins with, where it says so plainly. One that begins with anything else may do anything.
+fn program(command: &str) -> Option<&str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '+');
+    let first = command.split_whitespace().next()?;
+    first.chars().all(is_plain).then_some(first)
+}
+
+/// Returns the directories that are made for a new instance or copy, with their modes: of logs first, then of sockets.
+pub(in crate::plan) fn to_make(
+    topology: &Topology,
+    seen: Seen<'_>,
+    primary: Option<Seen<'_>>,
+) -> Vec<(String, &'static str)> {
+    let made = needs(topology, seen, primary).into_iter().filter(|need| need.used == Use::Made);
+    // Clients are other users; who may use a socket says unix_socket_permissions.
+    let mode = |need: &Need| if need.by == "log_directory" { LOGS } else { SOCKETS };
+    made.map(|need| (need.question.words()[1].to_owned(), mode(&need))).collect()
+}
+
+/// The mode of a directory of logs.
+pub(in crate::plan) const LOGS: &str = "0700";
+/// That of a directory of sockets.
+pub(in crate::plan) const SOCKETS: &str = "0755";
+
+/// Says whether every server has a place, as its packages or pgstead make it.
+pub(in crate::plan) fn is_everywhere(layout: &Layout, path: &str) -> bool {
+    let real =
+        |path: &str| path.strip_prefix("/var/run/").map_or_else(|| path.to_owned(), |rest| ["/run/", rest].concat());
+    Path::new(&real(path)).starts_with(real(&layout.socket_directory)) || path == "/tmp" || path == "/dev/null"
+}
+
+/// What is said of the needs of servers.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Why nothing may be begun.
+    pub refusals: Vec<Diagnostic>,
+    /// What servers lack and may do without.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Judges what was seen of a server. `is_adopting` is whether a copy that an earlier run began is finished: then its tablespaces may
+/// have their places already.
+pub fn judge(
+    topology: &Topology,
+    observation: &Observation,
+    seen: Seen<'_>,
+    primary: Option<Seen<'_>>,
+    is_adopting: bool,
+) -> Judged {
+    let name = &seen.server.name;
+    let mut judged = Judged::default();
+    let answers = observation.places.get(name);
+    for need in needs(topology, seen, primary) {
+        let Some(problem) = problem(seen, &need, answer(answers, &need), is_adopting) else { continue };
+        match need.is_vital {
+            true => judged.refusals.push(problem),
+            false => judged.notes.push(problem),
+        }
+    }
+    judged
+}
+
+/// Returns what is wrong with what a server has.
+fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: bool) -> Option<Diagnostic> {
+    let [sort, what] = need.question.words();
+    let (name, user) = (&seen.server.name, &seen.layout.os_user);
+    let place = match answer {
+        Observed::Known(place) => place,
+        other => {
+            let why = other.unreadable().unwrap_or("nothing was said of it");
+            let found = unfit(seen, need, "could not be looked at");
+            return Some(found.detail(format!("{why}. {}.", need.why)).hint("Look why, and run again."));
+        }
+    };
+    if need.used == Use::Tablespace && !place.tablespace.is_empty() && !is_adopting {
+        return Some(
+            Diagnostic::error(Code::TablespaceTaken, format!("server \"{name}\": {what} holds a tablespace already"))
+                .server(name)
+                .detail(format!("{what}/{} is there. {}, and {} would be put into the same directory.", place.tablespace, need.set, need.by))
+                .hint("Look whose it is, and rename it when nobody needs it: an instance that uses it must not run. pgstead deletes nothing."),
+        );
+    }
+    // What an instance that is there already gets new is not made.
+    let is_made = need.used == Use::Tablespace || need.used == Use::Made && seen.data.is_none();
+    let is_wished = need.used == Use::Tablespace && seen.server.tablespaces.values().any(|path| path == what);
+    let is_made_by_root = files::is_made_by_root(seen.seen, what, is_wished);
+    let make = || {
+        format!("On {name}: install -d -o {user} -m {} {what}", if need.by == "log_directory" { "700" } else { "755" })
+    };
+    let (state, way) = match place.kind {
+        PlaceKind::Missing if is_made && (place.writable || is_made_by_root) => return None,
+        PlaceKind::Missing if is_made => {
+            (format!("is not there, and user {user} may not make it in {}", place.nearest), make())
+        }
+        PlaceKind::Missing => match sort {
+            "group" => {
+                ("is not there".to_owned(), format!("On {name}: groupadd --system {what}; usermod -aG {what} {user}"))
+            }
+            "program" => ("is not there".to_owned(), format!("Install it on {name}, as the primary has it")),
+            "library" => ("is not installed".to_owned(), "Install the package that the primary has it from".to_owned()),
+            _ if need.used == Use::Read => {
+                ("is not there".to_owned(), format!("Put it there for user {user} to read, as the primary has it"))
+            }
+            _ => ("is not there".to_owned(), make()),
+        },
+        PlaceKind::File | PlaceKind::Other if need.used != Use::Read => {
+            ("is not a directory".to_owned(), format!("Give what stands there another name on {name}"))
+        }
+        PlaceKind::Directory if need.used != Use::Read && !place.writable => {
+            (format!("is a directory that user {user} may not write"), format!("On {name}: chown {user}: {what}"))
+        }
+        _ if need.used == Use::Read && !place.readable => match sort {
+            "group" => {
+                (format!("is a group that user {user} is not in"), format!("On {name}: usermod -aG {what} {user}"))
+            }
+            _ => (format!("is there, and user {user} may not read it"), format!("Let user {user} read it")),
+        },
+        _ => return None,
+    };
+    let otherwise = match need.used == Use::Tablespace || sort == "library" || !need.is_vital {
+        true => ".",
+        false => "; or take it out of that setting.",
+    };
+    Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))
+}
+
+fn unfit(seen: Seen<'_>, need: &Need, state: &str) -> Diagnostic {
+    let name = &seen.server.name;
+    let [sort, what] = need.question.words();
+    let detail = match need.used {
+        Use::Tablespace => format!("{}, for {}. {}.", need.set, need.by, need.why),
+        _ => format!("{} has {}. {}.", need.set, need.by, need.why),
+    };
+    let diagnostic = match need.used {
+        _ if sort == "library" => {
+            Diagnostic::error(Code::LibraryMissing, format!("server \"{name}\": library \"{what}\" {state}"))
+        }
+        Use::Tablespace => Diagnostic::error(Code::PathUnfit, format!("server \"{name}\": {what} {state}")),
+        _ => {
+            let message = format!("server \"{name}\": {} names {what}, which {state}", need.by);
+            match need.is_vital {
+                true => Diagnostic::error(Code::PathUnfit, message),
+                false => Diagnostic::warning(Code::PathNeededOnStandbys, message),
+            }
+        }
+    };
+    diagnostic.server(name).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_its_program_or_nothing() {
+        for (command, named) in [
+            ("/usr/bin/pgbackrest --stanza=x archive-get %f %p", Some("/usr/bin/pgbackrest")),
+            ("wal-g wal-fetch %f %p", Some("wal-g")),
+            ("test ! -f /mnt/%f && cp %p /mnt/%f", Some("test")),
+            ("envdir=/etc/wal-g wal-g wal-push %p", None),
+            ("\"/opt/my tool\" %p", None),
+            ("(exit 1)", None),
+            ("", None),
+        ] {
+            assert_eq!(program(command), named, "{command}");
+        }
+    }
+
+    #[test]
+    fn paths_are_those_that_are_the_same_everywhere() {
+        let all = |name: &str, value: &'static str| paths(name, value).collect::<Vec<_>>().join(" ");
+        assert_eq!(all("dynamic_library_path", "/opt/ours/lib:$libdir"), "/opt/ours/lib");
+        assert_eq!(all("krb_server_keyfile", "FILE:/etc/krb5.keytab"), "/etc/krb5.keytab");
+        assert_eq!(all("unix_socket_directories", "/run/a, \"/srv/b\", @abstract, here"), "/run/a /srv/b");
+        assert_eq!(all("log_directory", "log"), "");
+    }
+}

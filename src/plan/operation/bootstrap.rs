@@ -1,0 +1,497 @@
+//! The plan of `bootstrap`: from what is there to what the inventory wants.
+//!
+//! Reads like the manual's procedure: files, instance, roles, slots, base backups, start, proof, synchronous replication
+//! last (hazards.md, section 3.13).
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::model::identity::Configuration;
+use crate::model::job::Job;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observation::ServerObservation;
+use crate::model::observed::Observed;
+use crate::model::topology::Authentication;
+use crate::model::topology::Link;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::PlanBuilder;
+use crate::plan::SettingChange;
+use crate::plan::StepId;
+use crate::plan::adoption;
+use crate::plan::adoption::elsewhere;
+use crate::plan::adoption::places;
+use crate::plan::files;
+use crate::plan::files::brought;
+use crate::plan::files::decided::Change;
+use crate::plan::files::decided::Decided;
+use crate::plan::files::desired;
+use crate::plan::files::effects;
+use crate::plan::files::guard;
+use crate::plan::files::parameters::ConfRole;
+use crate::plan::files::parameters::synchronous_standby_names;
+use crate::plan::files::pooler;
+use crate::plan::links::network;
+use crate::plan::seen::Seen;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::steps::change;
+use crate::plan::steps::job;
+use crate::plan::steps::job::Earlier;
+use crate::plan::steps::orphans;
+use crate::plan::steps::seed;
+use crate::plan::steps::seed::Manner;
+use crate::plan::steps::service;
+use crate::plan::steps::slots;
+use crate::plan::steps::sql;
+use crate::plan::steps::tablespaces;
+use crate::plan::steps::trust;
+use crate::plan::survey::Survey;
+use crate::plan::survey::Unsaid;
+use crate::plan::survey::authority;
+use crate::plan::survey::history;
+use crate::plan::survey::survey_of;
+use crate::render::hba::roles;
+
+/// What the operator consented to beyond the ordinary question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Consent {
+    /// A serving primary may be restarted.
+    pub allow_restart: bool,
+    /// Servers may get certificates of another CA than the one whose they have.
+    pub new_authority: bool,
+}
+
+/// Plans a bootstrap.
+///
+/// # Errors
+/// Every reason to refuse, at once. Nothing was changed.
+pub fn plan_bootstrap(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    consent: Consent,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
+        let seen = seen.known()?;
+        guard::unfinished(name, ServerState::of_seen(seen))
+    };
+    let unfinished: Vec<Diagnostic> = observation.servers.iter().filter_map(is_unfinished).collect();
+    if !unfinished.is_empty() {
+        return Err(unfinished);
+    }
+    // Nobody re-seeds a server without the CA's key, and whoever has lost that cannot have it re-seeded before.
+    let passed_over = if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() };
+    let is_concerned = |name: &ServerName| !passed_over.contains(&name);
+    let Survey { servers, primary, mut refusals, mut notes } =
+        survey_of(topology, observation, Unsaid::default(), is_concerned);
+    notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
+    let Some(primary) = primary else { return Err(refusals) };
+    let links = topology.links(&primary);
+    let served = servers
+        .get(&primary)
+        .and_then(|seen| Some(seen.instance?.settings.get("synchronous_standby_names")?.setting.clone()))
+        .unwrap_or_default();
+    let wished = || topology.synchronous(&primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
+    // Who commits are to wait for may be one that is passed over: that stays as it is.
+    let final_names = if passed_over.is_empty() { wished() } else { served.clone() };
+    // Turning on comes last, after the proof; turning off comes at once (hazard 49).
+    let first_names = if final_names.is_empty() { String::new() } else { served };
+
+    let primary_seen = servers.get(&primary).copied();
+    let mut decided: BTreeMap<&ServerName, Decided<'_>> = BTreeMap::new();
+    for (name, seen) in &servers {
+        let role = match links.iter().find(|link| link.standby == *name) {
+            None => ConfRole::Primary(first_names.clone()),
+            Some(link) => desired::standby_role(topology, *seen, &link.upstream),
+        };
+        let wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
+            Ok(wanted) => wanted,
+            Err(diagnostic) => {
+                refusals.push(diagnostic);
+                continue;
+            }
+        };
+        let mut files_now = wanted.outside.clone();
+        if seen.data.is_some() {
+            files_now.extend(wanted.inside.iter().cloned());
+        }
+        let comparison = files::compare(name, seen.seen, seen.layout, &files_now);
+        refusals.extend(comparison.refusals);
+        notes.extend(comparison.drift);
+        let mut install = comparison.changes;
+        if seen.adopted {
+            refusals.extend(adoption::refusals(topology, *seen, &wanted, &servers));
+            notes.extend(adoption::notes(*seen));
+            let at = install.len().saturating_sub(1);
+            install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
+        } else if seen.configuration == Configuration::Kept {
+            refusals.extend(adoption::overridden(topology, *seen, &wanted));
+        } else if links.iter().any(|link| {
+            link.upstream == *name && servers.get(&link.standby).is_some_and(|standby| standby.data.is_none())
+        }) {
+            refusals.extend(brought::travels(topology, *seen, &BTreeSet::new()));
+        }
+        // Each new standby gets the files of the primary.
+        let is_copied = *name == primary && servers.values().any(|standby| standby.data.is_none());
+        if is_copied && seen.configuration == Configuration::Kept {
+            refusals.extend(adoption::needed_by_standbys(*seen, &wanted));
+        }
+        if !seen.adopted
+            && let Some(record) = seed::missing_record(*seen)
+        {
+            install.insert(install.len().saturating_sub(1), record);
+        }
+        let change = change::decide(seen, &install, &comparison.edited);
+        if let Change::Restart { parameters } = &change
+            && *name == primary
+            && !seen.adopted
+        {
+            notes.extend(adoption::waiting(*seen, parameters));
+        }
+        if seen.instance.is_none() {
+            refusals.extend(service::barred(*seen));
+        }
+        let behind = pooler::behind(topology, *seen, &install);
+        decided.insert(name, Decided { seen: *seen, wanted, install, change, trust: None, behind });
+    }
+    trust::split(&mut decided);
+    refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
+    if !consent.new_authority {
+        refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
+    }
+    refusals.extend(tablespaces::refusals(topology));
+    // Each new standby gets what the primary has, whenever it comes.
+    if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
+        refusals.extend(places::refusals(primary));
+        let new = servers.values().filter(|seen| seen.data.is_none());
+        let made = new.flat_map(|seen| elsewhere::to_make(topology, *seen, primary_seen)).collect();
+        notes.extend(places::notes(primary, &made));
+    }
+    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
+    for server in decided.values() {
+        let link = links.iter().find(|link| link.standby == server.seen.server.name);
+        let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
+        let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, is_adopting);
+        refusals.extend(judged.refusals);
+        notes.extend(judged.notes);
+    }
+    notes.extend(authority::notes(topology.name(), material));
+    notes.extend(network::notes(topology, observation));
+    refusals.extend(history::refusals(topology, observation, &servers, &links));
+    refusals.extend(orphans::refusals(topology, observation, &servers, &links));
+    if first_names != final_names
+        && let Some(server) = decided.get(&primary)
+    {
+        // The same file is replaced once more at the end; a hand edit stands in the way of that as well.
+        let role = ConfRole::Primary(final_names.clone());
+        if let Ok(wanted) = desired::wanted(topology, observation, material, server.seen, primary_seen, role) {
+            let entries = desired::configuration_only(&wanted, server.seen.layout);
+            let mut later = files::compare(&primary, server.seen.seen, server.seen.layout, &entries).refusals;
+            later.retain(|refusal| refusal.code == Code::EditedByHand && !refusals.contains(refusal));
+            refusals.extend(later);
+        }
+    }
+    let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();
+    refusals.extend(change::refusals(
+        &primary,
+        decided.values().map(|server| (server.seen, &server.change)),
+        &settings,
+        consent.allow_restart,
+    ));
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let changes = decided.values().map(|server| (server.seen, &server.change));
+    notes.extend(change::restart_of_primary(&primary, changes, &settings));
+    let mut plan = steps.list();
+    if first_names != final_names {
+        steps.turn_synchronous_on(&mut plan, final_names);
+    }
+    Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings, notes })
+}
+
+/// Everything that listing the steps needs.
+struct Steps<'a> {
+    topology: &'a Topology,
+    observation: &'a Observation,
+    material: &'a Material,
+    primary: &'a ServerName,
+    links: &'a [Link],
+    decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
+}
+
+impl Steps<'_> {
+    fn list(&self) -> PlanBuilder {
+        let mut plan = PlanBuilder::default();
+        trust::steps(&mut plan, self.decided);
+        let mut installed: BTreeMap<&ServerName, StepId> = BTreeMap::new();
+        for (name, server) in self.in_order() {
+            if let Some(step) = guard::reload_units(server.seen, &server.install) {
+                installed.insert(name, plan.add(step, []));
+            }
+            // What a restart brings into force is installed right before it, in the safe order.
+            if matches!(server.change, Change::Restart { .. }) {
+                continue;
+            }
+            let included = server.included_step().map(|step| plan.add(step, []));
+            if let Some(step) = server.install_step() {
+                let before = included.into_iter().chain(installed.get(name).copied());
+                installed.insert(name, plan.add(step, before));
+            }
+        }
+        for (_, server) in self.in_order() {
+            if let Some(step) = service::enable_service(server.seen) {
+                plan.add(step, []);
+            }
+            let primary = self.topology.server(self.primary);
+            if let Some(step) =
+                primary.and_then(|primary| pooler::reload(self.topology, server.seen, primary, &server.install))
+            {
+                plan.add(step, []);
+            }
+        }
+        // A job's record that is still there beside a finished data directory has done its service.
+        for (_, server) in self.in_order().filter(|(_, server)| server.seen.data.is_some()) {
+            self.clear_earlier(&mut plan, server.seen, None);
+        }
+        // "ready" is the step after which a server's instance serves with its new files.
+        let mut ready: BTreeMap<&ServerName, StepId> = BTreeMap::new();
+        let mut prove: Vec<Link> = Vec::new();
+        let mut before_proof: Vec<StepId> = Vec::new();
+        change::steps(&mut plan, self.primary, self.links, self.decided, &installed, &mut ready);
+        before_proof.extend(ready.values().copied());
+        before_proof.extend(installed.values().copied());
+
+        // The primary: a new instance where there is none.
+        if let Some((name, server)) = self.in_order().next().filter(|(_, server)| server.seen.data.is_none()) {
+            let adopted = match job::earlier(server.seen, None, true) {
+                Earlier::Adopt(job) => Some(job),
+                Earlier::None | Earlier::Clear(_) => None,
+            };
+            let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
+            let places = places::make(self.topology, server.seen, None).map(|step| plan.add(step, []));
+            let new = seed::new_instance(self.topology, self.material, server.seen, &server.wanted, adopted);
+            let made = plan.add(new.make, cleared);
+            let complete = plan.add(new.complete, installed.get(name).copied().into_iter().chain(places).chain([made]));
+            ready.insert(name, plan.add(new.start, [complete]));
+        }
+        let roles_ready = self.create_roles(&mut plan, &ready);
+
+        // The standbys, upstreams first.
+        let mut slots_made: BTreeMap<&ServerName, StepId> = BTreeMap::new();
+        for link in self.links {
+            let (Some(server), Some(upstream)) = (self.decided.get(&link.standby), self.decided.get(&link.upstream))
+            else {
+                continue;
+            };
+            let usable = self.has_slot(link);
+            let mut waits: Vec<StepId> = ready.get(&link.upstream).copied().into_iter().collect();
+            if !usable {
+                let made = *slots_made.entry(&link.upstream).or_insert_with(|| {
+                    let made = plan.add(self.create_slots(upstream.seen), waits.iter().copied());
+                    before_proof.push(made);
+                    made
+                });
+                waits = vec![made];
+            }
+            if server.seen.data.is_some() {
+                // What restarts is proven link by link on the way.
+                if !usable || matches!(server.change, Change::Start | Change::Reload) {
+                    prove.push(link.clone());
+                }
+                continue;
+            }
+            let adopted = self.adopted_copy(link);
+            let cleared = self.clear_earlier(&mut plan, server.seen, adopted);
+            waits.extend(cleared);
+            if adopted.is_none() {
+                let orphans = orphans::of(self.topology, self.observation, server.seen, upstream.seen);
+                let after = waits.clone();
+                waits.extend(
+                    orphans.map(|addresses| plan.add(orphans::end(server.seen, upstream.seen, &addresses), after)),
+                );
+            }
+            waits.extend(roles_ready);
+            waits.extend(installed.get(&link.standby));
+            // Where the primary has tablespaces already, the base backup brings them to the same paths.
+            let of_primary = self.decided.get(self.primary).map(|primary| primary.seen);
+            let primary = of_primary.and_then(|primary| primary.instance);
+            if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+                waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
+            }
+            waits.extend(places::make(self.topology, server.seen, of_primary).map(|step| plan.add(step, [])));
+            let (topology, material) = (self.topology, self.material);
+            let copy = seed::base_backup(
+                topology,
+                material,
+                server.seen,
+                &server.wanted,
+                upstream.seen,
+                primary,
+                Manner { adopted, ..Manner::default() },
+            );
+            let copied = plan.add(copy.make, waits);
+            let complete = plan.add(copy.complete, [copied]);
+            let started = plan.add(copy.start, [complete]);
+            ready.insert(&link.standby, started);
+            before_proof.push(started);
+            prove.push(link.clone());
+        }
+        before_proof.extend(roles_ready);
+        let moved: Vec<ServerName> = prove.iter().map(|link| link.standby.clone()).collect();
+        if !prove.is_empty() {
+            before_proof = vec![plan.add(self.prove(prove), before_proof)];
+        }
+        self.drop_left_over(&mut plan, &moved, &before_proof);
+        self.create_tablespaces(&mut plan);
+        plan
+    }
+
+    /// Adds the step that clears away an earlier run's job, unless it is adopted.
+    fn clear_earlier(&self, plan: &mut PlanBuilder, seen: Seen<'_>, adopted: Option<&Job>) -> Option<StepId> {
+        let left = seen.seen.jobs.first().filter(|_| adopted.is_none())?;
+        Some(plan.add(seed::clear_job(self.topology, seen, left), []))
+    }
+
+    /// Says whether the slot of a link is there and holds its WAL.
+    fn has_slot(&self, link: &Link) -> bool {
+        self.decided.get(&link.upstream).is_some_and(|upstream| slots::has(upstream.seen, &link.standby))
+    }
+
+    /// WAL that a server keeps for nobody fills its disk: a standby follows another, or was never moved here after all. A slot in
+    /// use is dropped only when its standby was just proven to follow another.
+    fn drop_left_over(&self, plan: &mut PlanBuilder, moved: &[ServerName], before: &[StepId]) {
+        for (_, server) in self.in_order().filter(|(_, server)| !server.seen.adopted) {
+            for (standby, is_active) in slots::left_over(self.topology, self.links, server.seen) {
+                let has_job = self.decided.get(standby).is_some_and(|standby| !standby.seen.seen.jobs.is_empty());
+                if !has_job && (!is_active || moved.contains(standby)) {
+                    plan.add(slots::drop(server.seen, standby), before.iter().copied());
+                }
+            }
+        }
+    }
+
+    /// One step for all slots that an upstream lacks.
+    fn create_slots(&self, upstream: Seen<'_>) -> Step {
+        let is_made = |link: &&Link| link.upstream == upstream.server.name && self.decided.contains_key(&link.standby);
+        let links = self.links.iter().filter(is_made).filter(|link| !self.has_slot(link));
+        slots::create(upstream, links.map(|link| &link.standby))
+    }
+
+    /// The primary first, then standbys behind their upstreams.
+    fn in_order(&self) -> impl Iterator<Item = (&ServerName, &Decided<'_>)> {
+        let names = std::iter::once(self.primary).chain(self.links.iter().map(|link| &link.standby));
+        names.filter_map(|name| Some((name, self.decided.get(name)?)))
+    }
+
+    fn prove(&self, links: Vec<Link>) -> Step {
+        Step::prove(self.primary, links)
+    }
+
+    /// Returns the copy that an earlier run began and that is gone on with. It needs its slot, and an upstream that can still be
+    /// told from others.
+    fn adopted_copy(&self, link: &Link) -> Option<&Job> {
+        let [server, upstream] = [&link.standby, &link.upstream].map(|name| self.decided.get(name));
+        let is_usable = self.has_slot(link) && upstream?.seen.system_identifier().is_some();
+        match job::earlier(server?.seen, Some(link.upstream.as_str()), is_usable) {
+            Earlier::Adopt(job) => Some(job),
+            Earlier::None | Earlier::Clear(_) => None,
+        }
+    }
+
+    fn create_tablespaces(&self, plan: &mut PlanBuilder) {
+        let Some(primary) = self.decided.get(self.primary) else { return };
+        let missing = tablespaces::missing(self.topology, primary.seen);
+        if missing.is_empty() {
+            return;
+        }
+        let mut before = plan.all();
+        for (_, server) in self.in_order() {
+            before.push(plan.add(tablespaces::make_directories(server.seen, None), []));
+        }
+        plan.add(tablespaces::create(primary.seen, &missing), before);
+    }
+
+    fn create_roles(&self, plan: &mut PlanBuilder, ready: &BTreeMap<&ServerName, StepId>) -> Option<StepId> {
+        let server = self.decided.get(self.primary)?;
+        let instance = server.seen.instance;
+        let wanted_roles = [roles::REPLICATOR, roles::REWIND, roles::OPERATOR];
+        let has_role = |role: &str| instance.is_some_and(|instance| instance.roles.contains_key(role));
+        let lacks_grants = |role: &str| {
+            instance.and_then(|instance| instance.roles.get(role)?.complete).is_some_and(|complete| !complete)
+        };
+        let is_by_password = self.topology.common().replication.authentication == Authentication::ScramSha256;
+        let there = instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref());
+        let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
+        let verifier =
+            wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
+        let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
+        let missing = sql::Missing {
+            roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
+            grants: wanted_roles.into_iter().filter(|role| lacks_grants(role)).collect(),
+            verifier,
+            canary: !instance.is_some_and(|instance| instance.canary),
+            comments: server.seen.configuration == Configuration::Kept,
+            canary_chain: instance.is_some_and(|instance| instance.canary && !instance.canary_chain),
+            databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
+        };
+        if missing.is_empty() {
+            return None;
+        }
+        let mut what: Vec<String> = Vec::new();
+        if !missing.roles.is_empty() {
+            what.push(format!("roles {}", missing.roles.join(", ")));
+        }
+        if missing.verifier.is_some() && missing.roles.is_empty() {
+            what.push("the password of replicator".to_owned());
+        }
+        if missing.canary {
+            what.push("the canary table".to_owned());
+        }
+        if missing.canary_chain {
+            what.push("the hash chain of the canary table".to_owned());
+        }
+        if !missing.databases.is_empty() {
+            what.push(format!("databases {}", missing.databases.join(", ")));
+        }
+        let commands = vec![sql::psql(server.seen.layout, server.seen.server, missing.sql())];
+        // What a stopped instance has, nobody could ask.
+        let verb = if server.seen.data.is_some() && instance.is_none() { "make sure of" } else { "create" };
+        let created = (!what.is_empty()).then(|| format!("{verb} {}", what.join("; ")));
+        let granted =
+            (!missing.grants.is_empty()).then(|| format!("grant what is missing to {}", missing.grants.join(", ")));
+        let title: Vec<String> = created.into_iter().chain(granted).collect();
+        let step = Step::run(self.primary, Risk::Reversible, title.join("; "), commands);
+        Some(plan.add(step, ready.get(self.primary).copied()))
+    }
+
+    /// The last file and the last reload: commits wait for standbys from here on.
+    fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: String) {
+        let Some(server) = self.decided.get(self.primary) else { return };
+        let role = ConfRole::Primary(names.clone());
+        let Ok(wanted) =
+            desired::wanted(self.topology, self.observation, self.material, server.seen, Some(server.seen), role)
+        else {
+            return;
+        };
+        let entries = desired::configuration_only(&wanted, server.seen.layout);
+        // A standby that commits are to wait for must stream before they do (hazard 49).
+        if !plan.proves_links() {
+            let of_wish = |link: &&Link| names.contains(&crate::quote::sql::identifier(link.standby.as_str()));
+            let links = self.links.iter().filter(of_wish).cloned().collect();
+            let before = plan.all();
+            plan.add(self.prove(links), before);
+        }
+        let after: Vec<StepId> = plan.all();
+        let title = format!("install synchronous_standby_names = '{names}'");
+        let step = files::install(self.primary, server.seen.seen, server.seen.layout, title, &entries, None);
+        let installed = plan.add(step, after);
+        plan.add(service::reload(server.seen), [installed]);
+    }
+}

@@ -1,0 +1,8 @@
+//! What an operator asks for: each puts its steps in order, or says every reason to refuse.
+
+pub mod bootstrap;
+pub mod failover;
+pub mod forget;
+pub mod reseed;
+pub mod rotate;
+pub mod switchover;

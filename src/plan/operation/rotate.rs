@@ -1,0 +1,176 @@
+//! The plan of `rotate certificates`: servers get new certificates of the CA that this machine holds. One after the other, the
+//! primary last; each is proven, by connections that are opened anew, before the next is touched. It restarts nothing.
+
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
+use crate::judge::State;
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::name::ServerName;
+use crate::model::observation::Observation;
+use crate::model::observed::Observed;
+use crate::model::topology::Link;
+use crate::model::topology::Server;
+use crate::model::topology::Topology;
+use crate::plan::Material;
+use crate::plan::Plan;
+use crate::plan::PlanBuilder;
+use crate::plan::StepId;
+use crate::plan::files;
+use crate::plan::files::desired;
+use crate::plan::links::conninfo;
+use crate::plan::seen::Seen;
+use crate::plan::step::Action;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::steps::service;
+use crate::plan::survey::Unsaid;
+use crate::plan::survey::authority;
+use crate::plan::survey::survey_of;
+
+/// Why a server gets new certificates.
+pub const REASON: &str = "they are rotated";
+
+/// Returns the servers that are meant where nobody is named: all that have an instance, but for those that have to be re-seeded.
+pub fn all(topology: &Topology, observation: &Observation) -> BTreeSet<ServerName> {
+    let passed_over = authority::passed_over(topology, observation);
+    let has_data = State::of(topology, observation).names(|server| server.data.is_some());
+    has_data.into_iter().filter(|name| !passed_over.contains(name)).cloned().collect()
+}
+
+/// Plans new certificates for these servers.
+///
+/// # Errors
+/// Every reason to refuse, at once. Nothing was changed.
+pub fn plan_rotation(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    servers: &BTreeSet<ServerName>,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let state = State::of(topology, observation);
+    if let Some(authority) = &material.elsewhere {
+        return Err(vec![authority.refusal(topology.name(), "Only whoever holds its key can issue certificates.")]);
+    }
+    let unsaid = Unsaid { no_primary: true, preference: true, ..Unsaid::default() };
+    let survey = survey_of(topology, observation, unsaid, |name| servers.contains(name));
+    let mut refusals = survey.refusals;
+    let bare = survey.servers.values().filter(|seen| seen.data.is_none());
+    refusals.extend(bare.map(|seen| {
+        let name = &seen.server.name;
+        let message = format!("server \"{name}\" has no instance, and needs no certificates yet");
+        Diagnostic::error(Code::NothingToRotate, message)
+            .server(name)
+            .hint("pgstead bootstrap makes it, with certificates.")
+    }));
+    refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
+    refusals.extend(distrust(&state, material.ca_certificate.as_deref().unwrap_or_default()));
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut plan = PlanBuilder::default();
+    let mut notes = survey.notes;
+    let links = state.primary().map(|primary| topology.links(primary)).unwrap_or_default();
+    let mut before: Vec<StepId> = Vec::new();
+    for seen in in_order(topology, &links, &survey.servers.values().copied().collect::<Vec<_>>()) {
+        before = one(&mut plan, &state, material, seen, before);
+        if seen.instance.is_none() {
+            let name = &seen.server.name;
+            let message = format!("server \"{name}\" does not run: it serves its new certificate when it is started");
+            notes.push(Diagnostic::note(Code::NotServedYet, message).server(name));
+        }
+    }
+    let concerned = |link: &Link| servers.contains(&link.standby) || servers.contains(&link.upstream);
+    let streaming: Vec<Link> = links
+        .into_iter()
+        .filter(|link| {
+            concerned(link) && state.instance(&link.standby).is_some() && state.sends_to(&link.upstream, &link.standby)
+        })
+        .collect();
+    if let (Some(primary), false) = (state.primary(), streaming.is_empty()) {
+        plan.add(Step::prove(primary, streaming), before);
+    }
+    Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes })
+}
+
+/// Refuses where a server does not trust this machine's CA, or has not read yet that it does: it would refuse the others.
+fn distrust(state: &State<'_>, own: &str) -> Vec<Diagnostic> {
+    let trusts = |(name, server): (&ServerName, ServerState<'_>)| {
+        let seen = server.seen?;
+        let bundle = seen.layout.known()?.own("ca.crt");
+        let text = seen.files.get(&bundle).and_then(Observed::known)?.content.as_deref().unwrap_or_default();
+        let is_in = desired::trusts(text, own) && !server.waits_for_reload().contains(&bundle);
+        let message = format!("server \"{name}\" does not trust the CA that this machine holds");
+        (!is_in).then(|| {
+            Diagnostic::error(Code::ChangesPending, message)
+                .server(name)
+                .detail("It is not in its ca.crt, or that waits for a reload. It would refuse the new certificates of the others.")
+                .hint("Run it first: pgstead bootstrap")
+        })
+    };
+    state.servers().filter_map(trusts).collect()
+}
+
+/// Standbys before their upstreams, the primary last.
+fn in_order<'a>(topology: &Topology, links: &[Link], servers: &[Seen<'a>]) -> Vec<Seen<'a>> {
+    let standbys = links.iter().rev().map(|link| &link.standby);
+    let others =
+        topology.servers().map(|server| &server.name).filter(|name| !links.iter().any(|link| link.standby == **name));
+    let named = |name: &ServerName| servers.iter().find(|seen| seen.server.name == *name).copied();
+    standbys.chain(others).filter_map(named).collect()
+}
+
+/// Adds the steps of one server. Returns the last of them.
+fn one(
+    plan: &mut PlanBuilder,
+    state: &State<'_>,
+    material: &Material,
+    seen: Seen<'_>,
+    before: Vec<StepId>,
+) -> Vec<StepId> {
+    let name = &seen.server.name;
+    let group = [&seen.layout.os_user, ":"].concat();
+    let entries = desired::certificates(seen, material, &group);
+    let installed =
+        plan.add(files::install(name, seen.seen, seen.layout, "install new certificates", &entries, None), before);
+    let (Some(_), Some(leaf)) = (seen.instance, material.leaves.get(name)) else { return vec![installed] };
+    let read = plan.add(service::reload(seen), [installed]);
+    let serves = Step {
+        title: "prove that it serves the new certificate, to a connection that is opened anew".to_owned(),
+        server: Some(name.clone()),
+        risk: Risk::Read,
+        action: Action::ProveServed { server: name.clone(), id: leaf.id.clone() },
+        files: Vec::new(),
+    };
+    let served = plan.add(serves, [read]);
+    let others: Vec<Seen<'_>> = state
+        .topology
+        .servers()
+        .filter(|other| other.name != *name)
+        .filter_map(|other| Seen::of_observed(state.topology, &other.name, state.seen(&other.name)?))
+        .filter(|other| other.state().instance().is_some())
+        .collect();
+    let mut last = vec![served];
+    if !others.is_empty() {
+        let named: Vec<&Server> = others.iter().map(|other| other.server).collect();
+        last.push(plan.add(log_in(state.topology, seen, &named), [served]));
+    }
+    last.extend(others.iter().map(|other| plan.add(log_in(state.topology, *other, &[seen.server]), [served])));
+    last
+}
+
+/// The step by which a server logs in to others anew, as a standby of theirs would. Nothing of the environment counts.
+fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server]) -> Step {
+    let names: Vec<String> = others.iter().map(|other| format!("\"{}\"", other.name)).collect();
+    let layout = from.layout;
+    let dial = |other: &&Server| {
+        Argv::new(RunAs::User(layout.os_user.clone()), "env")
+            .args(["-i", "LC_ALL=C", &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
+            .args(["-d", &conninfo::dial_conninfo(topology, layout, other), "-c", "IDENTIFY_SYSTEM"])
+    };
+    let title = format!("log in to {} anew, for replication", names.join(" and "));
+    Step::run(&from.server.name, Risk::Read, title, others.iter().map(dial).collect())
+}

@@ -1,0 +1,122 @@
+//! Tablespaces: the same directory on every server, made before the primary's WAL asks standbys for it (hazard 7).
+//!
+//! They are created after the links are proven, so that a first base backup copies none.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Code;
+use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
+use crate::model::argv::RunAs;
+use crate::model::observation::Instance;
+use crate::model::topology::Topology;
+use crate::plan::files;
+use crate::plan::scripts;
+use crate::plan::seen::Seen;
+use crate::plan::step::Risk;
+use crate::plan::step::Step;
+use crate::plan::steps::sql;
+use crate::quote::sql::Sql;
+
+/// Returns why the wished tablespaces cannot be: a standby replays the primary's paths as they are.
+pub fn refusals(topology: &Topology) -> Vec<Diagnostic> {
+    let mut servers = topology.servers();
+    let Some(first) = servers.next() else { return Vec::new() };
+    servers
+        .filter(|server| server.tablespaces != first.tablespaces)
+        .map(|server| {
+            Diagnostic::error(
+                Code::TablespacesDiffer,
+                format!("server \"{}\" has tablespaces elsewhere than \"{}\"", server.name, first.name),
+            )
+            .server(&server.name)
+            .detail("A standby replays the primary's CREATE TABLESPACE with the primary's path.")
+            .hint("Use the same paths everywhere; a symbolic link or a mount on the server can lead elsewhere.")
+        })
+        .collect()
+}
+
+/// Returns the tablespaces that the primary does not have yet.
+pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a String, &'a String> {
+    let wanted = topology.server(&primary.server.name).map(|server| &server.tablespaces);
+    let has = |name: &String| primary.instance.is_some_and(|instance| instance.tablespaces.contains_key(name));
+    wanted.into_iter().flatten().filter(|(name, _)| !has(name)).collect()
+}
+
+/// Returns the step that makes the directories on one server: those that the inventory names, and those that the primary
+/// has already. What is there is left alone.
+pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
+    let existing = upstream.into_iter().flat_map(|instance| instance.tablespaces.values());
+    let wished: BTreeSet<&String> = seen.server.tablespaces.values().collect();
+    let directories: BTreeSet<&String> = wished.iter().copied().chain(existing).collect();
+    let make = |directory: &String| match wished.contains(directory) {
+        true => files::make_directory(seen.seen, seen.layout, directory, "0700"),
+        false => files::make_told_directory(seen.seen, seen.layout, directory, "0700"),
+    };
+    let commands = directories.into_iter().map(make);
+    let title = "make the directories of the tablespaces";
+    Step::run(&seen.server.name, Risk::Reversible, title, commands.collect())
+}
+
+/// Where a tablespace is copied to, and where it belongs. The first lies in the second, so that giving it its name is a
+/// rename, also where the tablespace is a mount point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where the copy puts it.
+    pub from: String,
+    /// Its location on every server.
+    pub to: String,
+}
+
+impl Move {
+    /// Returns the option of `pg_basebackup`; an equals sign in a path is escaped (manual, `pg_basebackup`).
+    pub fn mapping(&self) -> String {
+        let escaped = |path: &str| path.replace('\\', "\\\\").replace('=', "\\=");
+        ["--tablespace-mapping=", &escaped(&self.to), "=", &escaped(&self.from)].concat()
+    }
+}
+
+/// Returns where a run's copies of an instance's tablespaces go first.
+pub fn all_to_come(instance: Option<&Instance>, run: &str) -> Vec<Move> {
+    let locations = instance.into_iter().flat_map(|instance| instance.tablespaces.values());
+    locations.map(|location| to_come(location, run)).collect()
+}
+
+/// Returns all directories that a copy makes: the new data directory, and one for each tablespace.
+pub fn seeds(seed: &str, moves: &[Move]) -> Vec<String> {
+    std::iter::once(seed.to_owned()).chain(moves.iter().map(|one| one.from.clone())).collect()
+}
+
+/// Returns where a run's copy of a tablespace goes first.
+fn to_come(location: &str, run: &str) -> Move {
+    Move { from: [location, SEED, run].concat(), to: location.to_owned() }
+}
+
+/// Returns the moves of a copy that an earlier run began, from the directories on its record.
+pub fn moves(seeds: &[String], run: &str) -> Vec<Move> {
+    let suffix = [SEED, run].concat();
+    seeds.iter().filter_map(|from| Some(to_come(from.strip_suffix(&suffix)?, run))).collect()
+}
+
+/// What the name of a copied tablespace begins with, in its location.
+const SEED: &str = "/pgstead.seed.";
+
+/// Returns the command that gives copied tablespaces their places, where there are any.
+pub fn settle(seen: Seen<'_>, seed: &str, moves: &[Move]) -> Option<Argv> {
+    let run_as = RunAs::User(seen.layout.os_user.clone());
+    let script = ["-c", scripts::SETTLE_TABLESPACES, "pgstead-settle-tablespaces", seed];
+    let places = moves.iter().flat_map(|one| [&one.from, &one.to]);
+    (!moves.is_empty()).then(|| Argv::new(run_as, "sh").args(script).args(places))
+}
+
+/// Returns the step that creates tablespaces on the primary.
+pub fn create(primary: Seen<'_>, missing: &BTreeMap<&String, &String>) -> Step {
+    let sql = missing.iter().fold(Sql::new(), |sql, (name, directory)| {
+        sql.text("CREATE TABLESPACE ").identifier(name).text(" LOCATION ").literal(directory).text(";\n")
+    });
+    let names: Vec<&str> = missing.keys().map(|name| name.as_str()).collect();
+    let title = format!("create tablespaces {}", names.join(", "));
+    let command = sql::psql(primary.layout, primary.server, sql);
+    Step::run(&primary.server.name, Risk::Reversible, title, vec![command])
+}
