@@ -43,6 +43,16 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["ui", "cli", "main"]),
 ];
 
+/// The floors of `plan`'s folders and of the files beside them. Imports go to the same folder or to one on a lower floor.
+const PLAN_FLOORS: &[(u8, &[&str])] = &[
+    (0, &["material", "scripts", "step", "seen"]),
+    (1, &["links"]),
+    (2, &["files"]),
+    (3, &["survey", "steps"]),
+    (4, &["adoption"]),
+    (5, &["operation"]),
+];
+
 /// A crate and the one module that knows it.
 const HOMES: &[(&str, &str)] = &[
     ("openssh", "remote"),
@@ -126,6 +136,25 @@ pub(crate) const RULES: &[Rule] = &[
             ("model/argv.rs", "use crate::{model::Secret, quote::sh::join};"),
         ],
         kept_by: &[("apply/x.rs", "use crate::observe::A; use crate::apply::B;")],
+    },
+    Rule {
+        name: "plan's folders import downward",
+        why: "whoever reads a folder needs to know only those below it; move what both need down (PLAN_FLOORS)",
+        find: plan_floors,
+        broken_by: &[
+            ("plan/files/kept.rs", "use crate::plan::steps::sql::X;"),
+            ("plan/survey/mod.rs", "use crate::plan::steps::sql::X;"),
+            ("plan/seen.rs", "use crate::plan::survey::Survey;"),
+            ("plan/helpers.rs", ""),
+        ],
+        kept_by: &[
+            ("plan/mod.rs", "pub use operation::bootstrap::Consent; use crate::plan::step::Step;"),
+            (
+                "plan/files/kept.rs",
+                "use crate::plan::Material; use crate::plan::files::base::Base; use crate::plan::seen::Seen;",
+            ),
+            ("plan/operation/rotate.rs", "use crate::plan::steps::sql::X;"),
+        ],
     },
     Rule {
         name: "what a server is, is judged once",
@@ -406,6 +435,26 @@ fn imports_downward(sources: &[Source]) -> Vec<Breach> {
             if let Some(other) = layer(&named).filter(|other| *other > own) {
                 let what = format!("{} (layer {own}) names {named} (layer {other})", source.module());
                 breaches.push((source.path.clone(), line, what));
+            }
+        }
+    }
+    breaches
+}
+
+/// Finds the imports of `plan` that go up or sideways, and what stands on no floor.
+fn plan_floors(sources: &[Source]) -> Vec<Breach> {
+    let floor = |folder: &str| PLAN_FLOORS.iter().find(|(_, all)| all.contains(&folder)).map(|(floor, _)| *floor);
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| source.path != "plan/mod.rs") {
+        let Some(path) = source.path.strip_prefix("plan/") else { continue };
+        let folder = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        let Some(own) = floor(folder) else {
+            breaches.push((source.path.clone(), 1, format!("plan/{folder} has no floor")));
+            continue;
+        };
+        for (line, _, named) in source.paths_named().into_iter().filter(|(_, top, _)| top == "plan") {
+            if named != folder && floor(&named).is_some_and(|other| other >= own && (own, other) != (0, 0)) {
+                breaches.push((source.path.clone(), line, format!("plan/{folder} names plan/{named}")));
             }
         }
     }
