@@ -161,7 +161,7 @@ pub async fn run_steps<W: Work>(
     } else if stopped && diagnostics.is_empty() && done.len() < plan.steps.len() {
         let goes_on = match detached.as_slice() {
             [] => String::new(),
-            steps => format!(" This goes on without us: {}.", steps.join("; ")),
+            steps => format!(" Still running on the server: {}.", steps.join("; ")),
         };
         let next = match detached.as_slice() {
             [] => "Run the same command again to finish the work.",
@@ -191,8 +191,7 @@ fn in_step(mut diagnostic: Diagnostic, id: StepId, steps: usize) -> Diagnostic {
     let place = format!(" (step {} of {steps})", id.0);
     diagnostic.message.push_str(&place);
     if diagnostic.hint.is_none() {
-        diagnostic.hint =
-            Some("Steps that are done stay done. Mend the cause and run the same command again.".to_owned());
+        diagnostic.hint = Some("Completed steps are kept. Fix the cause and run the same command again.".to_owned());
     }
     diagnostic
 }

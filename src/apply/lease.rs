@@ -216,7 +216,7 @@ impl<'a, H: Host> Lease<'a, H> {
         let mut state = self.state();
         let told = state.lost.entry(server.clone()).or_insert_with(|| {
             let detail = match &now.run {
-                None => "No lock stands there any more: somebody broke it, or another run took it over and has ended.".to_owned(),
+                None => "The lock is gone: it was broken, or taken over by a run that has ended.".to_owned(),
                 Some(run) if *run == self.run => format!(
                     "By the clock of \"{server}\" it was not renewed for {} s, and a lease ends after {}: this machine slept, this program was stopped, or the line stood still. Nobody has taken the lock over yet.",
                     now.age_seconds.unwrap_or_default(),

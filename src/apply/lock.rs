@@ -273,7 +273,7 @@ pub(super) fn taken_over(server: &ServerName, lock: &Standing) -> Diagnostic {
     )
     .server(server)
     .detail(lock.sentence())
-    .hint("Should that run wake up, it changes nothing there any more and says who took its lease.")
+    .hint("If that run resumes, it will change nothing more, and it will say who took its lease.")
 }
 
 /// Gives back the locks that a dead run of the same state directory left on servers this run does not lock itself.

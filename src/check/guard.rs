@@ -178,7 +178,7 @@ fn check_mark(
         Ok(Some(text)) => match Identity::parse(text) {
             Some(mark) if mark.topology == topology.as_str() && mark.server == name.as_str() => return None,
             Some(mark) => format!("has the mark of server \"{}\" of topology \"{}\"", mark.server, mark.topology),
-            None => "has a mark that nobody understands".to_owned(),
+            None => "has an unreadable identity file".to_owned(),
         },
     };
     let path = &layout.data_directory;

@@ -34,7 +34,7 @@ use crate::ui::role_change::View;
 /// primary that is still about to come up is ended by the fence in any case.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Make a standby the primary whose primary is dead
+/// Promote a standby after its primary has died
 ///
 /// The former primary is fenced first: its server must answer over SSH, its instance must not run, and before anybody is
 /// promoted nothing starts it any more. Where its server cannot be reached, nothing proves that it is dead: that is refused,
@@ -53,10 +53,10 @@ pub(super) struct FailoverArgs {
     /// The standby that becomes the primary
     #[arg(long, value_name = "SERVER")]
     to: String,
-    /// What only the former primary has may be missing from then on; --yes does not cover it
+    /// Accept losing transactions that exist only on the old primary; not implied by --yes
     #[arg(long)]
     accept_loss: bool,
-    /// You answer for it that this server, which cannot be reached, is off and stays off; may be given for several
+    /// Confirm that this unreachable server is off and stays off; may be given for several
     #[arg(long, value_name = "SERVER", requires = "reason")]
     attest_fenced: Vec<String>,
     /// How you know that; it is written into the journal

@@ -43,7 +43,7 @@ const THROUGHPUT_SECONDS: f64 = 1.0;
 /// Check the servers, and the lines between them, before anything is begun
 ///
 /// Looks at machines, disks, installations and running instances, and measures the way between every two servers in both
-/// directions: ports, latency, loss, throughput. Changes nothing. Ends with code 5 when an error stands, and with 4 when a
+/// directions: ports, latency, loss, throughput. Changes nothing. Exits with 5 if any error is found, and with 4 if a
 /// server could not be reached. What a bootstrap would refuse is always among the findings.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:

@@ -71,16 +71,16 @@ pub(super) struct ReseedArgs {
     /// The servers; each comes back behind its upstream
     #[arg(required = true, value_name = "SERVER")]
     servers: Vec<String>,
-    /// How it is brought back; what is unsafe is refused all the same
+    /// Recovery method; unsafe choices are still refused
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     method: Wanted,
-    /// Where the room comes from: keep the old data directory beside the new one, or reuse it, after which there is no old one
+    /// Keep the old data directory beside the new one, or reuse it in place: no copy of it remains
     #[arg(long, value_enum, default_value_t = Room::Keep)]
     space: Room,
     /// How much a base backup may carry a second, such as 20M; without a letter it is in kB
     #[arg(long, value_name = "RATE", value_parser = max_rate)]
     max_rate: Option<String>,
-    /// Writes that only this server has may be left out; --yes does not cover it
+    /// Discard changes that exist only on this server; not implied by --yes
     #[arg(long)]
     accept_divergence: bool,
     /// Show the diagnosis, the ways and the plan, and change nothing

@@ -254,7 +254,11 @@ fn figures(evidence: &Evidence) -> Vec<Figure> {
             },
             wish: format!("objective: {} s", objectives.rpo_s),
         },
-        Figure { label: "Nobody could write for", value: duration(measured.write_downtime_ms), wish: String::new() },
+        Figure {
+            label: "Writes were unavailable for",
+            value: duration(measured.write_downtime_ms),
+            wish: String::new(),
+        },
         Figure {
             label: "Acknowledged writes lost",
             value: measured.lost_writes.to_string(),

@@ -81,7 +81,7 @@ fn held_up(from: &ServerName, to: &ServerName, primary: &Instance) -> Option<Dia
         Diagnostic::error(Code::ShutdownHeldUp, message)
             .server(name)
             .detail(format!(
-                "The shutdown of \"{from}\" waits until it has everything, and nobody could write for so long."
+                "The shutdown of \"{from}\" waits until it has everything, and writes would be blocked until then."
             ))
             .hint("Run the same command again when it has caught up: pgstead status --watch")
     })
@@ -94,7 +94,7 @@ fn delayed(to: &ServerName, successor: &Instance) -> Option<Diagnostic> {
         Diagnostic::error(Code::SuccessorDelayed, format!("server \"{to}\" replays later on purpose"))
             .server(to)
             .detail(format!(
-                "Its recovery_min_apply_delay is {} {unit}. Nobody could write for so long.",
+                "Its recovery_min_apply_delay is {} {unit}. Writes would be blocked for as long.",
                 delay.setting
             ))
             .hint("Choose another server, or reset the parameter in the inventory and bootstrap."),

@@ -92,7 +92,7 @@ pub(super) fn render(all: &[BesideView], look: Look) -> String {
     let table = table(&["SERVER", "SIZE", "AGE", "WHY", "RUN", "BESIDE THE DATA DIRECTORY"], &rows, look);
     let commands: String =
         all.iter().filter_map(|one| one.command.as_deref()).map(|line| format!("  {}\n", one_line(line))).collect();
-    let advice = if commands.is_empty() { "" } else { "When nobody needs it any more:\n" };
+    let advice = if commands.is_empty() { "" } else { "When it is no longer needed:\n" };
     format!("\n{table}{advice}{commands}")
 }
 
@@ -124,7 +124,7 @@ mod tests {
         b       -       3 days  diverged, removal not finished  r1   main.aside.20260102T030405Z.r1.diverged.forgotten
         b       4.0 kB  24 h    unfinished                      r2   main.seed.r2
         b       -       24 h    not named by pgstead            -    main.aside.old\x1b[2J
-        When nobody needs it any more:
+        When it is no longer needed:
           pgstead forget-aside b main.aside.20260102T030405Z.r1.diverged
         ");
         assert_eq!(render(&[], Look::PLAIN), "");

@@ -56,7 +56,7 @@ pub fn render(evidence: &Evidence, files: &Files, look: Look) -> String {
     let recovery = measured.recovery_time_ms.map_or("not reached".to_owned(), duration);
     let rto = objectives.rto_s.map_or("no objective".to_owned(), |rto_s| format!("objective: {rto_s} s"));
     out.push_str(&format!(
-        "\nRecovery time: {recovery} ({rto}). Nobody could write for {}.\n",
+        "\nRecovery time: {recovery} ({rto}). Writes were unavailable for {}.\n",
         duration(measured.write_downtime_ms)
     ));
     let writes = count(evidence.acknowledged_writes, "acknowledged write");

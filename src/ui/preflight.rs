@@ -38,7 +38,7 @@ pub fn render(report: &PreflightReport, look: Look) -> String {
     }
     if !report.only.is_empty() {
         let only: Vec<&str> = report.only.iter().map(|code| code.as_str()).collect();
-        out.push_str(&format!("Judged only: {}. Of the rest nothing is said.\n", only.join(", ")));
+        out.push_str(&format!("Ran only: {}; other checks were skipped.\n", only.join(", ")));
     }
     let of =
         |severity: Severity| report.findings.iter().filter(|finding| finding.diagnostic.severity == severity).count();

@@ -160,7 +160,7 @@ pub fn render_done(report: &RunReport, view: &ReseedView<'_>, look: Look) -> Str
         if let Some(place) = view.set_aside {
             let name = crate::model::aside::own_name(place);
             out.push_str(&format!(
-                "Its old data directory is {place}. When nobody needs it any more: pgstead forget-aside {server} {name}\n"
+                "Its old data directory is {place}. When it is no longer needed: pgstead forget-aside {server} {name}\n"
             ));
         }
     }

@@ -32,16 +32,16 @@ pub fn render(report: &RunReport, view: &View, look: Look) -> String {
         let heading = look.paint(Style::Bold, &format!("\"{to}\" is the primary."));
         let downtime = report.write_downtime.map_or(String::new(), |Downtime { took, is_least }| {
             let least = if is_least { "at least " } else { "" };
-            format!(" Nobody could write for {least}{}; nothing was lost.", milliseconds(took.as_secs_f64() * 1000.0))
+            format!(
+                " Writes were unavailable for {least}{}; nothing was lost.",
+                milliseconds(took.as_secs_f64() * 1000.0)
+            )
         });
         out.push_str(&format!("{heading}{downtime}\n"));
         let from = from.as_ref().filter(|from| *from != to);
         match (from, lost) {
             (Some(from), Some(lost)) => {
-                out.push_str(&format!(
-                    "{}\nWhen the server of \"{from}\" is well again: pgstead reseed {from}\n",
-                    lost.words()
-                ));
+                out.push_str(&format!("{}\nOnce server \"{from}\" is repaired: pgstead reseed {from}\n", lost.words()));
             }
             (Some(from), None) => out.push_str(&format!("The way back: pgstead switchover --to {from}\n")),
             (None, _) => {}

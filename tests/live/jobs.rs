@@ -82,7 +82,7 @@ fn ctrl_c(release: Release) {
     let stopped = run.end().expect(6);
     assert!(begun.elapsed() < Duration::from_secs(4), "stopping took {:?}", begun.elapsed());
     assert!(stopped.codes().contains(&"stopped".to_owned()), "{stopped}");
-    assert!(stopped.stderr.contains("goes on without us: b: take a base backup from \"a\""), "{stopped}");
+    assert!(stopped.stderr.contains("Still running on the server: b: take a base backup from \"a\""), "{stopped}");
     assert!(stopped.stderr.contains("same command again"), "{stopped}");
     assert!(stopped.stdout.contains("goes on"), "{stopped}");
     let find = ["find", "/var/lib/pgstead", "-name", "lock", "-not", "-path", "*/jobs/*"];

@@ -200,7 +200,7 @@ const LINES_AND_SERVERS: &[Cell] = &[
     ("the operator presses Ctrl-C", |scene| {
         let run = scene.middle();
         run.signal("INT", true);
-        ended(run.end(), 6, "goes on without us");
+        ended(run.end(), 6, "Still running on the server");
         scene.old_is_kept();
     }),
     ("pgstead is killed", |scene| {

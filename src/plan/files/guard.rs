@@ -55,7 +55,7 @@ pub fn unfinished(name: &ServerName, state: ServerState<'_>) -> Option<Diagnosti
     Some(
         Diagnostic::error(
             Code::SwitchoverUnfinished,
-            format!("server \"{name}\" was about to hand over to \"{successor}\""),
+            format!("server \"{name}\" has an unfinished switchover to \"{successor}\""),
         )
         .server(name)
         .detail(format!("A switchover was begun and has not come to its end. {what}"))

@@ -64,7 +64,7 @@ pub fn remark(server: &ServerName, layout: &Layout, path: &str) -> Diagnostic {
             note("its removal was interrupted").hint(command(server, path))
         }
         Beside::Aside(_) => {
-            note("it was set aside").hint(format!("When nobody needs it any more: {}", command(server, path)))
+            note("it was set aside").hint(format!("When it is no longer needed: {}", command(server, path)))
         }
         Beside::Other => note("pgstead did not name it, and never removes it"),
     }

@@ -283,7 +283,7 @@ impl Problem {
                 format!("server \"{standby}\": its data are not a copy of those of \"{upstream}\", although both have the same system identifier"),
             )
             .detail(evidence)
-            .hint(format!("\"{standby}\" holds writes that \"{upstream}\" never had. Look whether they matter; then: pgstead reseed {standby} --accept-divergence. Do not start it as it is: it would stream, and keep its own rows.")),
+            .hint(format!("\"{standby}\" holds writes that \"{upstream}\" never had. Check whether you need them; then: pgstead reseed {standby} --accept-divergence. Do not start it as it is: it would stream, and keep its own rows.")),
             Problem::Ahead(evidence) => Diagnostic::error(
                 Code::AheadOfUpstream,
                 format!("server \"{standby}\": it has WAL that its upstream \"{upstream}\" does not have"),

@@ -224,7 +224,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
             refuse(unasked::refusal(name, seen).unwrap_or_else(|| {
                 Diagnostic::error(Code::InstanceUnreadable, message)
                 .detail(why)
-                .hint("Nothing was begun. One that starts up answers soon: run the same command again. Where it stays so, look at its log: one that hangs, or whose socket somebody removed, must be restarted by you.")
+                .hint("Nothing was begun. If it is starting, run the same command again shortly. Otherwise check its log; if it hangs or its socket is gone, restart it.")
             }));
             None
         }

@@ -173,8 +173,7 @@ fn not_ours(
     refuse(topology, server, path).detail(detail).hint(LOOK)
 }
 
-const SILENT: &str =
-    "One that starts up answers soon: run the same command again. Where it stays so, its log says why.";
+const SILENT: &str = "If it is starting, run the same command again shortly. Otherwise check its log.";
 
 const LOOK: &str = "Look at what it holds. If it is not needed, stop its instance and rename it; pgstead never deletes or overwrites a data directory.";
 

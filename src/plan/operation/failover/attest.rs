@@ -41,7 +41,7 @@ pub(super) fn contradicted(state: &State<'_>, request: Request<'_>) -> Vec<Diagn
         if state.seen(name).is_some() {
             return Some(
                 contradicts(name, "and answers over SSH")
-                    .detail("What answers is looked at and fenced; nobody has to answer for it.")
+                    .detail("A server that answers is fenced directly; no attestation is needed.")
                     .hint(format!("Leave it out: {}", command(request.to, &without(request.attested, name)))),
             );
         }
@@ -64,7 +64,7 @@ pub(super) fn contradicted(state: &State<'_>, request: Request<'_>) -> Vec<Diagn
         };
         (!others().any(|(_, seen)| was_dialled(seen))).then(|| {
             contradicts(name, "and no other server has looked for it")
-                .detail("What one place does not reach may run all the same; it takes two to take a person's word (hazard 54).")
+                .detail("A server that one machine cannot reach may still run; a second server must confirm that it is off (hazard 54).")
                 .hint("A server that can log in to the others must be among those that answer: pgstead check --only L15")
         })
     };

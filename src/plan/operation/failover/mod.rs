@@ -211,7 +211,7 @@ fn with_left(given: Given<'_>, left: &mut Left) -> Result<Failover, Vec<Diagnost
             }
             None => Diagnostic::note(Code::FormerPrimaryFenced, format!("server \"{from}\" stays fenced")),
         };
-        notes.push(told.server(from).hint(format!("When its server is well again: pgstead reseed {from}")));
+        notes.push(told.server(from).hint(format!("Once its server is repaired: pgstead reseed {from}")));
     }
     notes.extend(attest::notes(request));
     notes.extend(bystanders::notes(left, to));

@@ -76,7 +76,7 @@ pub(super) fn place<'a>(state: &State<'a>, request: Request<'_>) -> Result<Where
         let role = layout.map_or_else(|| "its role file".to_owned(), |layout| layout.role_file());
         let alone = layout.map_or_else(|| guard::START_ALONE.to_owned(), |layout| layout.own(guard::START_ALONE));
         return Err(vec![
-            Diagnostic::error(Code::FormerPrimaryUnknown, format!("server \"{unclear}\" does not run, and is no standby as far as its data say"))
+            Diagnostic::error(Code::FormerPrimaryUnknown, format!("server \"{unclear}\" is stopped, and its data directory is not a standby's"))
                 .server(unclear)
                 .detail("It lost its standby.signal, or was promoted past pgstead. Then what it accepted is on no other server.")
                 .hint(format!("Look which it is: pgstead status, and the log of its instance. One that only lost the file gets it back; then: pgstead failover --to {to}. One that was promoted has the data that count: on its server, echo primary >{role}, and start its instance, which its start guard refuses while another primary runs, and which waits while nobody answers (touch {alone} lets it start alone, once, within a minute); then: pgstead failover --to {unclear}")),

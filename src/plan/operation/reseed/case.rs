@@ -192,7 +192,7 @@ pub(super) fn case<'a>(
                 Diagnostic::error(Code::InstanceUnreadable, message)
                     .server(name)
                     .detail(why)
-                    .hint("One that starts up answers soon: run the same command again. One that hangs must be ended by you; nothing was changed.")
+                    .hint("Nothing was changed. If it is starting, run the same command again shortly. If it hangs, end it yourself.")
             }));
             None
         }

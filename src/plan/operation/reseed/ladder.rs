@@ -206,7 +206,7 @@ fn base_backup(case: &Case<'_>, rate: Option<u64>, space: Space) -> Result<Cost,
     // The measured line is that from its upstream; within a site it is presumed to be what such lines are.
     let rate = rate.filter(|_| case.sender().server.name == case.link.upstream);
     if space == Space::Reuse && matches!(case.data, Data::Ours(_) | Data::Damaged(_)) {
-        return Err("it needs its room beside the old data directory, and nothing of that can be reused; move it to another disk by hand".to_owned());
+        return Err("it needs free space next to the old data directory, which cannot be reused; move that to another disk by hand".to_owned());
     }
     let owned = match case.data {
         Data::Ours(owned) => Some(owned.data),

@@ -139,7 +139,7 @@ pub fn plan_reseed(
                 .detail(reasons(&rungs))
                 .hint(match (diagnosis.condition, request.space) {
                     (Condition::Diverged, Space::Keep) => "Make room, or see what --dry-run --space reuse would do: it rewinds the data directory itself, after which there is no old one.",
-                    _ => "Make room, or mend what is named.",
+                    _ => "Free disk space, or fix the problems listed.",
                 }),
         ),
         _ => {}
@@ -184,7 +184,7 @@ pub fn plan_reseed(
             .server(name)
             .detail(format!("{loss} What was written there will not be among its data afterwards; {kept}"))
             .hint(format!(
-                "Look whether they matter. When they may go: pgstead reseed {name}{} --accept-divergence",
+                "Check whether you need them. When they may go: pgstead reseed {name}{} --accept-divergence",
                 if request.space == Space::Reuse { " --space reuse" } else { "" }
             )),
         );
@@ -233,7 +233,7 @@ fn followers_left(case: &case::Case<'_>, diagnosis: &Diagnosis) -> Option<Diagno
 fn other_ways(rungs: &[Rung]) -> String {
     let ways: Vec<&str> = rungs.iter().filter(|rung| rung.refused.is_none()).map(|rung| rung.method.word()).collect();
     match ways.as_slice() {
-        [] => "No other way is to be had, either; --dry-run says why.".to_owned(),
+        [] => "No other method is possible; --dry-run says why.".to_owned(),
         some => format!("To be had: {}.", some.join(", ")),
     }
 }

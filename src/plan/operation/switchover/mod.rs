@@ -161,7 +161,7 @@ fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
             Diagnostic::error(Code::Unreachable, format!("server \"{name}\" could not be observed"))
                 .server(name)
                 .detail(why)
-                .hint("Nothing was begun. A planned change needs every server: what nobody looked at may be a second primary.")
+                .hint("Nothing was begun. A planned change needs every server: an unreachable server might be a second primary.")
         })
         .collect()
 }

@@ -391,7 +391,7 @@ impl<'a> Steps<'a> {
         let is_former = self.former() == Some(name);
         if is_former && seen.layout.unit.is_some() {
             // The manager is told; its stop joins what it does by itself about a process that has ended.
-            let title = "let the service manager see that it has ended";
+            let title = "tell systemd that the instance has stopped";
             add(plan, Step::run(name, Risk::Reversible, title, vec![service::settle(seen)]));
         }
         if let Some(step) = guard::reload_units(seen, install) {
