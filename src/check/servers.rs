@@ -421,7 +421,13 @@ fn role_survives_restart(
         wrong(
             Code::ServiceNotEnabled,
             format!("server \"{name}\": the instance does not start when the machine boots"),
-            "Enable its service.",
+            &match seen.layout.known().map(Layout::config_home) {
+                Some(home) if service.enabled => format!("If it is to: write auto into {home}/start.conf."),
+                _ if service.is_boot_masked => {
+                    "If it is to: systemctl unmask postgresql.service, then \"pgstead bootstrap\".".to_owned()
+                }
+                _ => "\"pgstead bootstrap\" enables its service.".to_owned(),
+            },
         );
     }
     findings

@@ -280,11 +280,23 @@ fn records_of_the_owner_s_let_nobody_ask_or_stand_elsewhere() {
     admits("local all postgres peer\nlocal all all reject\nhost all nobody 192.0.2.1/32 reject\n", true);
     lab.pgstead(&BOOTSTRAP).expect(0);
     lab.streams("a", &["b"]);
-    assert_eq!(lab.run("a", &["cat", &existing.path("start.conf")]), "manual\n");
+    assert_eq!(lab.run("a", &["cat", &existing.path("start.conf")]), "manual");
     for server in ["a", "b"] {
-        let rejects = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND error IS NULL";
-        assert_eq!(lab.sql(server, rejects), "2", "on {server}");
+        let theirs =
+            "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'reject' AND 'nobody' = ANY (user_name)";
+        assert_eq!(lab.sql(server, theirs), "1", "on {server}");
     }
+    // Whether it starts with the machine is its owner's choice, which is told until it is made.
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
+    let finding = check.json()["findings"][0].clone();
+    assert_eq!(
+        (finding["code"].as_str(), finding["server"].as_str()),
+        (Some("service-not-enabled"), Some("a")),
+        "{check}"
+    );
+    let way = format!("write auto into {}.", existing.path("start.conf"));
+    assert!(finding["hint"].as_str().unwrap().ends_with(&way), "{check}");
+    write(&lab, "a", &existing.path("start.conf"), "auto\n");
     lab.settled();
 }
 
