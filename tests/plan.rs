@@ -360,8 +360,8 @@ fn run(case: &Value) -> String {
         let plan = rotate::plan_rotation(&topology, &observation, &material(replace), &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }
-    let asked = looks::asked(&topology, &observation);
-    let observation = looks::looked_at(&topology, observation);
+    let asked = looks::asked(&topology, &observation, consent);
+    let observation = looks::looked_at(&topology, observation, consent);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
             None => show(&plan),
@@ -482,6 +482,8 @@ fn switchover(
             {
                 let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
             }
+            // Nobody fills in what a case does not say: the answers are those of the first round trip behind the look.
+            text += &looks::places(topology, observation, switchover::OF_BOOTSTRAP);
             plan_switchover(topology, observation, material, &to)
         }
         None => plan_abort(topology, observation, material),

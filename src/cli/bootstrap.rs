@@ -78,7 +78,7 @@ impl Operation for Bootstrap {
 
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<()>, Failure> {
         session.compare_histories().await;
-        session.look_elsewhere().await;
+        session.look_elsewhere(self.consent).await;
         let material = session.material(keys)?;
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);

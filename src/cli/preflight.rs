@@ -103,7 +103,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
     let mut session =
         Session::open(inventory, Wish { readiness: true, beside_size: true, ..Wish::default() }, events).await?;
     session.compare_histories().await;
-    session.look_elsewhere().await;
+    session.look_elsewhere(Consent::default()).await;
     let topology = &inventory.topology;
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
     let measured =

@@ -40,6 +40,7 @@ use crate::observe::parse;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::pki::StoredSecrets;
+use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::adoption::elsewhere;
 use crate::plan::links::network;
@@ -194,8 +195,8 @@ impl<'a> Session<'a> {
     }
 
     /// Looks at what servers must have themselves: one more round trip, to just the servers concerned.
-    pub(super) async fn look_elsewhere(&mut self) {
-        let inquiries = elsewhere::questions(&self.inventory.topology, &self.observation);
+    pub(super) async fn look_elsewhere(&mut self, consent: Consent) {
+        let inquiries = elsewhere::questions(&self.inventory.topology, &self.observation, consent);
         if !inquiries.is_empty() {
             let topology = &self.inventory.topology;
             observe::places::look(topology, inquiries, &self.hosts, &mut self.observation).await;
@@ -216,12 +217,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads what a switchover must compare before servers follow a new primary.
+    /// Reads what a switchover must compare before servers follow a new primary, and what tells whether a bootstrap is due first.
     pub(super) async fn compare_for_switchover(&mut self, to: &ServerName) {
         let questions = switchover::questions(&self.inventory.topology, &self.observation, to);
         if !questions.is_empty() {
             observe::history::compare_histories(questions, &self.hosts, &mut self.observation).await;
         }
+        self.look_elsewhere(switchover::OF_BOOTSTRAP).await;
     }
 
     /// Reads what a failover must compare before servers follow a new primary.

@@ -435,6 +435,7 @@ pub enum Code {
     TablespaceTaken,
     TablespaceUndeclared,
     TablespacesDiffer,
+    TablespacesUnknown,
     TakeBaseBackup,
     Template,
     ThresholdsCrossed,

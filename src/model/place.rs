@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Question {
     /// A file or a directory.
     Path(String),
+    /// A directory for a tablespace, and whether there is one in it.
+    Tablespace(String),
     /// A group of the operating system, and whether the instance's user is in it.
     Group(String),
     /// A program, by its path or as a shell finds it.
@@ -21,6 +23,7 @@ impl Question {
     pub fn words(&self) -> [&str; 2] {
         match self {
             Question::Path(name) => ["path", name],
+            Question::Tablespace(name) => ["tablespace", name],
             Question::Group(name) => ["group", name],
             Question::Program(name) => ["program", name],
             Question::Library(name) => ["library", name],
@@ -42,7 +45,10 @@ pub struct Place {
     pub readable: bool,
     /// Whether the instance's user may write there: into the directory, or where nothing is, into the nearest one above.
     pub writable: bool,
-    /// The nearest directory above, where nothing is.
+    /// Whether it is a directory that another user than the instance's has something in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// The nearest directory above, where nothing is; the link, where one leads nowhere.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub nearest: String,
     /// What it holds of a tablespace of this version: the name of a directory.
@@ -60,6 +66,8 @@ pub enum PlaceKind {
     Directory,
     /// A file, or a link to one.
     File,
-    /// Something else, such as a link to nothing.
+    /// A link to what is not there, or something behind such a link.
+    Dangling,
+    /// Something else.
     Other,
 }

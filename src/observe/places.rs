@@ -79,16 +79,18 @@ fn parse(text: &str) -> Option<Place> {
         "missing" => PlaceKind::Missing,
         "directory" => PlaceKind::Directory,
         "file" => PlaceKind::File,
+        "dangling" => PlaceKind::Dangling,
         "other" => PlaceKind::Other,
         _ => return None,
     };
     let mut flag = || Some(words.next()? == "1");
-    let (readable, writable) = (flag()?, flag()?);
-    let nearest = lines.next().filter(|_| kind == PlaceKind::Missing).unwrap_or_default().to_owned();
+    let (readable, writable, shared) = (flag()?, flag()?, flag()?);
+    let is_looked_for = matches!(kind, PlaceKind::Missing | PlaceKind::Dangling);
+    let nearest = lines.next().filter(|_| is_looked_for).unwrap_or_default().to_owned();
     let tablespace = text.rsplit_once('\n').map_or("", |(_, last)| last).to_owned();
     let tablespace =
         if kind == PlaceKind::Directory && tablespace.starts_with("PG_") { tablespace } else { String::new() };
-    Some(Place { kind, readable, writable, nearest, tablespace })
+    Some(Place { kind, readable, writable, shared, nearest, tablespace })
 }
 
 #[cfg(test)]
@@ -98,14 +100,20 @@ mod tests {
     use super::*;
 
     fn run(search: &str, questions: &[Question]) -> Vec<Place> {
+        let answers = answers(&std::env::var("PATH").unwrap(), search, questions);
+        answers.iter().map(|answer| answer.known().unwrap().clone()).collect()
+    }
+
+    fn answers(path: &str, search: &str, questions: &[Question]) -> Vec<Observed<Place>> {
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
-        let output = Command::new("sh")
+        let output = Command::new("/bin/sh")
+            .env("PATH", path)
             .args(["-c", SCRIPT, "pgstead-probe", "15", user.trim(), "/usr/lib/postgresql/15/bin", search])
             .args(arguments(questions))
             .output()
             .unwrap();
         let records = Records::parse(&output.stdout).unwrap();
-        (1..=questions.len()).map(|number| answer(&records, number).known().unwrap().clone()).collect()
+        (1..=questions.len()).map(|number| answer(&records, number)).collect()
     }
 
     /// The script is run for real.
@@ -120,11 +128,17 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
         let path = |name: &str| Question::Path(at(name));
         let all = ["space", "older", "file", "link", "not there/at all"].map(path);
+        // Of what is no tablespace's place nothing is listed.
+        let [logs] = <[Place; 1]>::try_from(run("", &[path("space")])).unwrap();
+        assert_eq!((logs.kind, logs.tablespace.as_str()), (PlaceKind::Directory, ""));
+        let all = all.map(|question| Question::Tablespace(question.words()[1].to_owned()));
         let [space, older, file, link, none] = <[Place; 5]>::try_from(run("", &all)).unwrap();
         assert_eq!((space.kind, space.tablespace.as_str()), (PlaceKind::Directory, "PG_15_202209061"));
         assert!(space.readable && space.writable);
         assert_eq!((older.kind, older.tablespace.as_str()), (PlaceKind::Directory, ""));
-        assert_eq!((file.kind, link.kind), (PlaceKind::File, PlaceKind::Other));
+        assert_eq!((file.kind, link.kind, link.readable), (PlaceKind::File, PlaceKind::Dangling, false));
+        let [behind] = <[Place; 1]>::try_from(run("", &[path("link/not/there")])).unwrap();
+        assert_eq!((behind.kind, behind.nearest, behind.writable), (PlaceKind::Dangling, at("link"), false));
         assert_eq!(
             (none.kind, none.nearest.as_str(), none.writable),
             (PlaceKind::Missing, dir.path().to_str().unwrap(), true)
@@ -136,9 +150,31 @@ mod tests {
         use PlaceKind::*;
         assert_eq!(kinds(run(&search, &others)), [File, File, File, Missing]);
         assert_eq!(kinds(run("$libdir", &others)), [Missing, File, File, Missing]);
-        let programs = ["test", "/bin/sh", "not-there-at-all"].map(|name| Question::Program(name.to_owned()));
-        assert_eq!(kinds(run("", &programs)), [File, File, Missing]);
-        let groups = ["root", "nobody-has-this"].map(|name| Question::Group(name.to_owned()));
-        assert_eq!(kinds(run("", &groups)), [File, Missing]);
+        std::fs::create_dir(at("space/program")).unwrap();
+        let programs = ["test", "/bin/sh", "not-there-at-all", &at("file"), &at("space/program")]
+            .map(|name| Question::Program(name.to_owned()));
+        let programs = run("", &programs);
+        assert_eq!(programs.iter().map(|one| one.readable).collect::<Vec<_>>(), [true, true, false, false, false]);
+        assert_eq!(kinds(programs), [File, File, Missing, File, File]);
+        let gid = String::from_utf8(Command::new("id").arg("-g").output().unwrap().stdout).unwrap();
+        let groups = ["root", "nobody-has-this", gid.trim(), "1987654321"].map(|name| Question::Group(name.to_owned()));
+        let groups = run("", &groups);
+        assert!(groups[2].readable, "{groups:?}");
+        assert_eq!(kinds(groups), [File, Missing, File, Missing]);
+    }
+
+    /// One that hangs, as a file system whose server is gone does, takes the others along nowhere.
+    #[test]
+    fn a_place_that_does_not_answer_is_the_only_one_unread() {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = dir.path().join("sh");
+        std::fs::write(&slow, "#!/bin/sh\ncase $4 in */slow) exec tail -f /dev/null ;; esac\nexec /bin/sh \"$@\"\n")
+            .unwrap();
+        std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = [dir.path().to_str().unwrap(), ":", &std::env::var("PATH").unwrap()].concat();
+        let questions = ["/slow", "/"].map(|path| Question::Path(path.to_owned()));
+        let answers = answers(&path, "", &questions);
+        assert_eq!(answers[0].unreadable(), Some("it did not answer within 3 seconds"));
+        assert_eq!(answers[1].known().unwrap().kind, PlaceKind::Directory);
     }
 }

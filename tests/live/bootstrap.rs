@@ -118,6 +118,26 @@ fn tablespaces_are_created_and_copied() {
     let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
     assert_eq!(lab.sql("c", location), "/srv/pg/fast");
     assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
+
+    // Nobody can ask a primary that does not run which of them it has: it is started, and they are in nobody's way.
+    lab.run("a", &["systemctl", "kill", "--signal=SIGKILL", "postgresql@15-main"]);
+    lab.run("a", &["systemctl", "stop", "postgresql@15-main"]);
+    let planned = lab.pgstead(&["plan", "--format", "json"]).expect(0);
+    let is_told = |note: &serde_json::Value| note["code"] == "tablespaces-unknown";
+    assert!(planned.json()["notes"].as_array().unwrap().iter().any(is_told), "{planned}");
+    lab.bootstrap();
+    lab.streams("a", &["b"]);
+    assert_eq!(lab.sql("a", location), "/srv/pg/fast");
+    assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
+
+    // What a bootstrap would change is not carried along by a switchover, which looks where settings lead as that does.
+    lab.edit(|inventory| {
+        let parameters = &mut inventory["postgres"]["parameters"];
+        parameters["logging_collector"] = serde_json::json!("on");
+        parameters["log_directory"] = serde_json::json!("/var/log/postgresql");
+    });
+    let refused = lab.pgstead(&["switchover", "--to", "b", "--yes"]).expect(5);
+    assert_eq!(refused.codes(), ["changes-pending"], "{refused}");
 }
 
 /// A disk that is not mounted is no reason to make its data anew, below the mount point (hazard 6).

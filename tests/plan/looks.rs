@@ -9,12 +9,13 @@ use pgstead::model::place::Place;
 use pgstead::model::place::PlaceKind;
 use pgstead::model::place::Question;
 use pgstead::model::wal::WalQuestion;
+use pgstead::plan::Consent;
 use pgstead::plan::adoption::elsewhere;
 use pgstead::plan::links::network;
 use pgstead::plan::survey::history;
 
 /// Shows what servers must be asked before this is planned.
-pub(crate) fn asked(topology: &Topology, observation: &Observation) -> String {
+pub(crate) fn asked(topology: &Topology, observation: &Observation, consent: Consent) -> String {
     let mut text = String::new();
     for meeting in network::meetings(topology, observation) {
         let _ = writeln!(text, "ASK: {} calls {}", meeting.caller, meeting.called);
@@ -23,16 +24,16 @@ pub(crate) fn asked(topology: &Topology, observation: &Observation) -> String {
         let WalQuestion { joining, upstream, timeline, end, .. } = question;
         let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
     }
-    if !observation.places.is_empty() {
-        text += &places(topology, observation);
-    }
-    text
+    text + &places(topology, observation, consent)
 }
 
 /// Shows which places are asked for where a case says what is there; an answer that nobody asked for would say nothing.
-fn places(topology: &Topology, observation: &Observation) -> String {
+pub(crate) fn places(topology: &Topology, observation: &Observation, consent: Consent) -> String {
     let mut text = String::new();
-    let questions = elsewhere::questions(topology, observation);
+    if observation.places.is_empty() {
+        return text;
+    }
+    let questions = elsewhere::questions(topology, observation, consent);
     for (name, inquiry) in &questions {
         let keys: Vec<String> = inquiry.questions.iter().map(Question::key).collect();
         let _ = writeln!(text, "ASK: has {name}: {}", keys.join(", "));
@@ -45,13 +46,14 @@ fn places(topology: &Topology, observation: &Observation) -> String {
 }
 
 /// Whatever a server is asked for is there and good, where a case says nothing else.
-pub(crate) fn looked_at(topology: &Topology, mut observation: Observation) -> Observation {
-    for (name, inquiry) in elsewhere::questions(topology, &observation) {
+pub(crate) fn looked_at(topology: &Topology, mut observation: Observation, consent: Consent) -> Observation {
+    for (name, inquiry) in elsewhere::questions(topology, &observation, consent) {
         let answers = observation.places.entry(name).or_default();
         for question in inquiry.questions {
-            let kind = if matches!(question, Question::Path(_)) { PlaceKind::Directory } else { PlaceKind::File };
+            let is_directory = matches!(question, Question::Path(_) | Question::Tablespace(_));
+            let kind = if is_directory { PlaceKind::Directory } else { PlaceKind::File };
             let (nearest, tablespace) = (String::new(), String::new());
-            let place = Place { kind, readable: true, writable: true, nearest, tablespace };
+            let place = Place { kind, readable: true, writable: true, shared: false, nearest, tablespace };
             answers.entry(question.key()).or_insert(Observed::Known(place));
         }
     }

@@ -19,12 +19,16 @@ use crate::model::place::Place;
 use crate::model::place::PlaceKind;
 use crate::model::place::Question;
 use crate::model::topology::Topology;
+use crate::plan::Consent;
 use crate::plan::files;
 use crate::plan::files::brought;
 use crate::plan::files::parameters;
+use crate::plan::operation::bootstrap;
 use crate::plan::seen::Seen;
+use crate::plan::steps;
 use crate::plan::survey::Survey;
-use crate::plan::survey::survey;
+use crate::plan::survey::Unsaid;
+use crate::plan::survey::survey_of;
 
 /// What is asked of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,8 +138,10 @@ impl<'a> Settings<'a> {
 }
 
 /// Returns what must be looked at before a bootstrap can be planned, on which server. Where the survey refuses, nothing is.
-pub fn questions(topology: &Topology, observation: &Observation) -> BTreeMap<ServerName, Inquiry> {
-    let Survey { servers, primary, refusals, .. } = survey(topology, observation);
+pub fn questions(topology: &Topology, observation: &Observation, consent: Consent) -> BTreeMap<ServerName, Inquiry> {
+    let passed_over = bootstrap::passed_over(topology, observation, consent);
+    let is_concerned = |name: &ServerName| !passed_over.contains(&name);
+    let Survey { servers, primary, refusals, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
     let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return BTreeMap::new() };
     let of_primary = servers.get(&primary).copied();
     let inquiry = |seen: &Seen<'_>| {
@@ -170,10 +176,13 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
     let mut needs = tablespaces(seen, primary);
     let settings = Settings::new(topology, seen, primary);
     let layout = seen.layout;
+    // What lies in the server's own data directory comes and goes with that, and the instance makes it.
+    let comes_by_itself =
+        |path: &str| Path::new(path).starts_with(&layout.data_directory) || is_everywhere(layout, path);
     for (name, why, used, is_vital) in PATHS {
         let Some((value, set)) = settings.get(name) else { continue };
         let is_written_to = name != "log_directory" || settings.collects_logs();
-        for path in paths(name, &value).filter(|path| is_written_to && !is_everywhere(layout, path)) {
+        for path in paths(name, &value).filter(|path| is_written_to && !comes_by_itself(path)) {
             // Of a file that is written its directory is looked at.
             let path = match used {
                 Use::Written => path.rsplit_once('/').map_or(path, |(directory, _)| directory),
@@ -225,7 +234,9 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
             let question = Question::Program(program.to_owned());
             needs.push(Need { question, by: name.to_owned(), set: set.clone(), why, used: Use::Read, is_vital });
         }
-        if let Some(directory) = copy_directory(&value).filter(|_| name == "archive_command") {
+        if let Some(directory) = copy_directory(&value)
+            .filter(|path| name == "archive_command" && !Path::new(path).starts_with(&layout.data_directory))
+        {
             let question = Question::Path(directory.to_owned());
             needs.push(Need { question, by: name.to_owned(), set, why, used: Use::Written, is_vital });
         }
@@ -237,10 +248,15 @@ fn is_on(value: &str) -> bool {
     ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made.
+/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made. Which of them a primary
+/// that does not run has, nobody could ask: they have their places on whoever has data, and come to whoever has none.
 fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let has = primary.and_then(|primary| primary.instance).map(|instance| &instance.tablespaces);
-    let is_missing = |name: &String| has.is_none_or(|has| !has.contains_key(name));
+    let is_unknown = primary.is_some_and(|primary| steps::tablespaces::are_unknown(primary));
+    let is_missing = |name: &String| match has {
+        Some(has) => !has.contains_key(name),
+        None => !is_unknown || seen.data.is_none(),
+    };
     let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
     let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
     let made = made.map(|(name, path)| tablespace(name, path, "The inventory has it there".to_owned()));
@@ -255,7 +271,7 @@ fn copied_tablespaces(primary: Seen<'_>) -> Vec<Need> {
 
 fn tablespace(name: &str, path: &str, set: String) -> Need {
     Need {
-        question: Question::Path(path.to_owned()),
+        question: Question::Tablespace(path.to_owned()),
         by: format!("tablespace \"{name}\""),
         set,
         why: "It must be empty of tablespaces, and the instance's user must be able to write there",
@@ -279,7 +295,9 @@ fn paths<'a>(name: &str, value: &'a str) -> impl Iterator<Item = &'a str> {
 fn program(command: &str) -> Option<&str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '+');
     let first = command.split_whitespace().next()?;
-    first.chars().all(is_plain).then_some(first)
+    // A relative path begins in the data directory, which may have to come first.
+    let is_relative = first.contains('/') && !first.starts_with('/');
+    (first.chars().all(is_plain) && !is_relative).then_some(first)
 }
 
 /// Returns the directories that are made for a new instance or copy, with their modes: of logs first, then of sockets.
@@ -365,16 +383,31 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
         format!("On {name}: install -d -o {user} -m {} {what}", if need.by == "log_directory" { "700" } else { "755" })
     };
     let (state, way) = match place.kind {
+        PlaceKind::Dangling if place.nearest == what => {
+            ("is a link to what is not there (is a disk not mounted?)".to_owned(), mount(name))
+        }
+        PlaceKind::Dangling => (
+            format!("lies behind {}, a link to what is not there (is a disk not mounted?)", place.nearest),
+            mount(name),
+        ),
         PlaceKind::Missing if is_made && (place.writable || is_made_by_root) => return None,
         PlaceKind::Missing if is_made => {
             (format!("is not there, and user {user} may not make it in {}", place.nearest), make())
         }
         PlaceKind::Missing => match sort {
             "group" => {
-                ("is not there".to_owned(), format!("On {name}: groupadd --system {what}; usermod -aG {what} {user}"))
+                let add = match what.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => format!("groupadd --gid {what} NAME; usermod -aG {what} {user}"),
+                    false => format!("groupadd --system {what}; usermod -aG {what} {user}"),
+                };
+                ("is not there".to_owned(), format!("On {name}: {add}"))
             }
             "program" => ("is not there".to_owned(), format!("Install it on {name}, as the primary has it")),
             "library" => ("is not installed".to_owned(), "Install the package that the primary has it from".to_owned()),
+            // Every server has a principal of its own.
+            _ if need.by == "krb_server_keyfile" => {
+                ("is not there".to_owned(), format!("Put its own keytab there for user {user} to read"))
+            }
             _ if need.used == Use::Read => {
                 ("is not there".to_owned(), format!("Put it there for user {user} to read, as the primary has it"))
             }
@@ -384,21 +417,40 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
             ("is not a directory".to_owned(), format!("Give what stands there another name on {name}"))
         }
         PlaceKind::Directory if need.used != Use::Read && !place.writable => {
-            (format!("is a directory that user {user} may not write"), format!("On {name}: chown {user}: {what}"))
+            let way = match place.shared || is_of_others(what) {
+                // Whoever gets a directory that others use takes it from them.
+                true if need.used == Use::Tablespace => "Use a directory of its own for it, on every server".to_owned(),
+                true => "Name a directory of its own in that setting, on every server".to_owned(),
+                false => format!("On {name}: chown {user}: {what}"),
+            };
+            (format!("is a directory that user {user} may not write"), way)
         }
         _ if need.used == Use::Read && !place.readable => match sort {
             "group" => {
                 (format!("is a group that user {user} is not in"), format!("On {name}: usermod -aG {what} {user}"))
             }
+            "program" => (format!("is no program that user {user} may run"), format!("Let user {user} run it")),
             _ => (format!("is there, and user {user} may not read it"), format!("Let user {user} read it")),
         },
         _ => return None,
     };
-    let otherwise = match need.used == Use::Tablespace || sort == "library" || !need.is_vital {
+    let is_named_anew = way.starts_with("Name ");
+    let otherwise = match is_named_anew || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
         true => ".",
         false => "; or take it out of that setting.",
     };
     Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))
+}
+
+fn mount(server: &ServerName) -> String {
+    format!("On {server}: mount first what it leads to")
+}
+
+/// Says whether a directory is one that programs share, or the machine's: nobody gives it to one user.
+fn is_of_others(path: &str) -> bool {
+    const WHOLE: [&str; 10] = ["/etc", "/usr", "/bin", "/sbin", "/lib", "/boot", "/root", "/dev", "/proc", "/sys"];
+    let is_direct = |parent: &str| Path::new(path).parent() == Some(Path::new(parent));
+    is_direct("/") || is_direct("/var") || WHOLE.iter().any(|whole| Path::new(path).starts_with(whole))
 }
 
 fn unfit(seen: Seen<'_>, need: &Need, state: &str) -> Diagnostic {
@@ -437,9 +489,21 @@ mod tests {
             ("envdir=/etc/wal-g wal-g wal-push %p", None),
             ("\"/opt/my tool\" %p", None),
             ("(exit 1)", None),
+            ("bin/fetch %f %p", None),
+            ("./fetch %f %p", None),
             ("", None),
         ] {
             assert_eq!(program(command), named, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_use_is_given_to_nobody() {
+        for path in ["/srv", "/run", "/var/run", "/var/log", "/var/log/", "/tmp", "/etc/ours", "/usr/local/lib"] {
+            assert!(is_of_others(path), "{path}");
+        }
+        for path in ["/srv/sockets", "/run/ours", "/var/log/ours", "/mnt/archive", "/etcetera/x"] {
+            assert!(!is_of_others(path), "{path}");
         }
     }
 

@@ -67,6 +67,16 @@ pub struct Consent {
     pub new_authority: bool,
 }
 
+/// Returns the servers that a bootstrap passes over. Nobody re-seeds a server without the CA's key, and whoever has lost that cannot
+/// have it re-seeded before.
+pub(in crate::plan) fn passed_over<'a>(
+    topology: &'a Topology,
+    observation: &'a Observation,
+    consent: Consent,
+) -> Vec<&'a ServerName> {
+    if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() }
+}
+
 /// Plans a bootstrap.
 ///
 /// # Errors
@@ -85,13 +95,14 @@ pub fn plan_bootstrap(
     if !unfinished.is_empty() {
         return Err(unfinished);
     }
-    // Nobody re-seeds a server without the CA's key, and whoever has lost that cannot have it re-seeded before.
-    let passed_over = if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() };
+    let passed_over = passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
     let Survey { servers, primary, mut refusals, mut notes } =
         survey_of(topology, observation, Unsaid::default(), is_concerned);
     notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
     let Some(primary) = primary else { return Err(refusals) };
+    // Where the survey refuses, nobody was asked what else the servers have.
+    let are_asked = refusals.is_empty();
     let links = topology.links(&primary);
     let served = servers
         .get(&primary)
@@ -166,6 +177,7 @@ pub fn plan_bootstrap(
         refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
     }
     refusals.extend(tablespaces::refusals(topology));
+    notes.extend(primary_seen.and_then(tablespaces::note));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
         refusals.extend(places::refusals(primary));
@@ -174,7 +186,7 @@ pub fn plan_bootstrap(
         notes.extend(places::notes(primary, &made));
     }
     let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
-    for server in decided.values() {
+    for server in decided.values().filter(|_| are_asked) {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
         let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
         let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, is_adopting);
@@ -322,7 +334,10 @@ impl Steps<'_> {
             // Where the primary has tablespaces already, the base backup brings them to the same paths.
             let of_primary = self.decided.get(self.primary).map(|primary| primary.seen);
             let primary = of_primary.and_then(|primary| primary.instance);
-            if primary.is_some_and(|instance| !instance.tablespaces.is_empty()) {
+            let has_some = primary.is_some_and(|instance| !instance.tablespaces.is_empty());
+            let may_have_some =
+                of_primary.is_some_and(tablespaces::are_unknown) && !server.seen.server.tablespaces.is_empty();
+            if has_some || may_have_some {
                 waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
             }
             waits.extend(places::make(self.topology, server.seen, of_primary).map(|step| plan.add(step, [])));

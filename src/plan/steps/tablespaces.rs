@@ -37,8 +37,31 @@ pub fn refusals(topology: &Topology) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Returns the tablespaces that the primary does not have yet.
+/// Says whether nobody could ask which tablespaces a primary has: it has data, and does not run.
+pub fn are_unknown(primary: Seen<'_>) -> bool {
+    primary.data.is_some() && primary.instance.is_none()
+}
+
+/// Tells that tablespaces are created by a later run, where nobody knows yet which are there.
+pub fn note(primary: Seen<'_>) -> Option<Diagnostic> {
+    let names: Vec<&str> = primary.server.tablespaces.keys().map(String::as_str).collect();
+    let name = &primary.server.name;
+    (are_unknown(primary) && !names.is_empty()).then(|| {
+        Diagnostic::note(
+            Code::TablespacesUnknown,
+            format!("server \"{name}\" does not run: nobody could ask which tablespaces it has"),
+        )
+        .server(name)
+        .detail(format!("This run starts it and creates no tablespace. The inventory has {}.", names.join(", ")))
+        .hint("Run the same command again behind this one: it creates those that are not there, where there are any.")
+    })
+}
+
+/// Returns the tablespaces that the primary does not have yet, as far as anybody could ask it.
 pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a String, &'a String> {
+    if are_unknown(primary) {
+        return BTreeMap::new();
+    }
     let wanted = topology.server(&primary.server.name).map(|server| &server.tablespaces);
     let has = |name: &String| primary.instance.is_some_and(|instance| instance.tablespaces.contains_key(name));
     wanted.into_iter().flatten().filter(|(name, _)| !has(name)).collect()

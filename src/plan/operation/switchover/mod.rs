@@ -46,6 +46,9 @@ pub struct Switchover {
     pub plan: Plan,
 }
 
+/// The bootstrap that must have nothing left to do.
+pub const OF_BOOTSTRAP: Consent = Consent { allow_restart: true, new_authority: false };
+
 /// How many pending changes are named.
 const CHANGES_SHOWN: usize = 3;
 
@@ -168,8 +171,7 @@ fn unseen(state: &State<'_>) -> Vec<Diagnostic> {
 
 /// A change of the primary carries no other change along.
 fn nothing_pending(topology: &Topology, observation: &Observation, material: &Material) -> Result<(), Vec<Diagnostic>> {
-    let mut plan =
-        plan_bootstrap(topology, observation, material, Consent { allow_restart: true, new_authority: false })?;
+    let mut plan = plan_bootstrap(topology, observation, material, OF_BOOTSTRAP)?;
     // Slots that an interrupted change has left are no other change: this one needs them, or drops them at its end.
     let servers = survey(topology, observation).servers;
     let drops = |seen: &Seen<'_>, step: &Step| topology.servers().any(|other| slots::drop(*seen, &other.name) == *step);
