@@ -79,6 +79,7 @@ impl Plan {
                     hand_over.to == *server || hand_over.pause.iter().any(|(paused, _)| paused == server)
                 }
                 Action::Run(_)
+                | Action::LogIn(_)
                 | Action::Drain { .. }
                 | Action::Promote(_)
                 | Action::ProveLinks { .. }

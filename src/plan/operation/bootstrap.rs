@@ -163,7 +163,7 @@ pub fn plan_bootstrap(
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
     if !consent.new_authority {
-        refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
+        refusals.extend(authority::of_others(topology, observation, material));
     }
     refusals.extend(tablespaces::refusals(topology));
     // Each new standby gets what the primary has, whenever it comes.
