@@ -7,7 +7,7 @@
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
-//! or of all. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! or of all; `needs` are servers whose own do not serve. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
@@ -357,7 +357,14 @@ fn run(case: &Value) -> String {
         let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
         let servers = if named.is_empty() { rotate::all(&topology, &observation) } else { named };
         replace.extend(servers.iter().cloned());
-        let plan = rotate::plan_rotation(&topology, &observation, &material(replace), &servers);
+        let mut material = material(replace);
+        for name in &servers {
+            material.certificates_to_replace.insert(name.clone(), rotate::REASON.to_owned());
+        }
+        for (name, why) in case["needs"].as_object().into_iter().flatten() {
+            material.certificates_to_replace.insert(name.parse().unwrap(), why.as_str().unwrap().to_owned());
+        }
+        let plan = rotate::plan_rotation(&topology, &observation, &material, &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }
     let asked = looks::asked(&topology, &observation, consent);

@@ -91,6 +91,19 @@ fn no_script_removes_recursively_but_two() {
 }
 
 #[test]
+fn a_script_that_reads_fractions_sets_the_locale() {
+    for (path, text) in files_of("src", "sh") {
+        let first = |word: &str| text.lines().position(|line| line.contains(word));
+        let reads = ["stat -c %.", "stat -c '%.", "df -B1"].iter().filter_map(|word| first(word)).min();
+        // What is run as a part of the probe has its locale.
+        if let (Some(reads), false) = (reads, path.ends_with("readiness.sh")) {
+            let sets = first("export LC_ALL=C");
+            assert!(sets.is_some_and(|sets| sets < reads), "src/{path}: a locale may write a comma for the point");
+        }
+    }
+}
+
+#[test]
 fn every_way_to_remove_recursively_in_a_script_is_caught() {
     for text in [
         "rm -rf -- \"$1\"",

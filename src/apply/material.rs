@@ -18,6 +18,7 @@ use crate::plan::Leaf;
 use crate::plan::Material;
 use crate::plan::Replication;
 use crate::plan::links::certificates;
+use crate::plan::links::certificates::Signer;
 use crate::plan::links::network;
 use crate::plan::material::Authority as Elsewhere;
 use crate::plan::operation::rotate;
@@ -39,8 +40,10 @@ pub fn prepare(
         Keys::Elsewhere(authority) => return Ok(without_keys(topology, observation, authority, now)),
     };
     let authority = Authority::open(topology.name(), &secrets.ca)?;
-    let (ca, days) = (&secrets.ca.certificate, pki::RENEW_BEFORE_DAYS);
-    let mut to_replace = certificates::to_replace(topology, observation, ca, days, now);
+    // A rotation replaces those that it is asked for; what is valid still can wait.
+    let days = if rotated.is_empty() { pki::RENEW_BEFORE_DAYS } else { 0 };
+    let signer = Signer::Only(&secrets.ca.certificate);
+    let mut to_replace = certificates::to_replace(topology, observation, signer, days, now);
     for name in rotated {
         to_replace.entry(name.clone()).or_insert_with(|| rotate::REASON.to_owned());
     }
@@ -64,8 +67,8 @@ pub fn prepare(
 
 /// The material where another machine holds the CA: servers keep their certificates and passwords, as long as they serve at all.
 fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Elsewhere, now: Timestamp) -> Material {
-    let ca = elsewhere.certificate.as_deref().unwrap_or_default();
-    let mut needs = certificates::to_replace(topology, observation, ca, 0, now);
+    let signer = Signer::Trusted(elsewhere.certificate.as_deref().unwrap_or_default());
+    let mut needs = certificates::to_replace(topology, observation, signer, 0, now);
     if topology.common().replication.authentication == Authentication::ScramSha256 {
         let has_password = |server: &Server| {
             let seen = observation.server(&server.name)?;

@@ -96,7 +96,7 @@ pub struct Worker<'a, H> {
 impl<H: Host> Work for Worker<'_, H> {
     async fn work(&self, id: StepId, step: &Step, leave: Leave) -> End {
         match &step.action {
-            Action::Run(commands) => self.run(id, step, commands).await,
+            Action::Run(commands) | Action::LogIn(commands) => self.run(id, step, commands).await,
             Action::ProveLinks { primary, links } => {
                 let tell = |replayed: Replayed| {
                     self.events.send(Event::StepProgress {
@@ -144,11 +144,14 @@ impl<H: Host> Worker<'_, H> {
                 )
                 .server(server)
                 .detail(format!("Its SHA-256 begins with {id}. {seen}"))
-                .hint("Its log says whether it could read its files. The others were not touched behind it."),
+                .hint("Its files are new, it still serves the old ones; its log says why. When its log is clean: pgstead bootstrap, then rotate again for the others, which were not touched."),
             )),
         }
     }
 }
+
+/// What to do where a server cannot log in to another with the new certificates: nothing is done again by itself.
+const NOT_LOGGED_IN: &str = "Mend what the DETAIL says; the servers behind it were not touched. Then run the same command again: it issues new certificates for all servers that it is about. It writes no pg_hba.conf; \"pgstead bootstrap\" does.";
 
 /// What to do where a server is turned away because it comes from another address than it has.
 fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {
@@ -294,7 +297,9 @@ impl<H: Host> Worker<'_, H> {
                 let is_unknown = error.outcome_is_unknown();
                 let mut diagnostic = error.diagnostic();
                 diagnostic.message = format!("server \"{name}\": could not {}", step.title);
-                if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {
+                if matches!(step.action, Action::LogIn(_)) {
+                    diagnostic.hint = Some(NOT_LOGGED_IN.to_owned());
+                } else if let Some(ip) = diagnostic.detail.as_deref().and_then(network::not_admitted) {
                     let Diagnostic { message, detail, command, .. } = diagnostic;
                     let turned_away = Diagnostic::error(Code::AddressNotAdmitted, message).server(name);
                     let hint = Some(not_admitted_hint(name, ip));

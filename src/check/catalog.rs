@@ -55,6 +55,7 @@ pub const CODES: &[(Code, &str)] = &[
     (Code::CertificateName, "L16"),
     (Code::CertificateNotSeen, "L16"),
     (Code::CertificateNotServed, "L16"),
+    (Code::CertificateNotValidYet, "L16"),
     (Code::CertificateUnreadable, "L16"),
     (Code::ChecksumFailures, "L12"),
     (Code::ChecksumsOff, "L12"),

@@ -148,7 +148,10 @@ impl Judge<'_> {
     fn lasts(&mut self, what: &str, facts: &CertificateFacts, then: &str) {
         let days = facts.days_left(self.now);
         let until = facts.not_after;
-        if until <= self.now {
+        if facts.not_before > self.now {
+            let detail = format!("It is valid from {} on. {then}", facts.not_before);
+            self.wrong(Code::CertificateNotValidYet, &format!("its {what} is not valid yet"), detail, MENDS);
+        } else if until <= self.now {
             let detail = format!("It was valid until {until}. {then}");
             self.wrong(Code::CertificateExpired, &format!("its {what} has expired"), detail, MENDS);
         } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {

@@ -82,8 +82,18 @@ impl Operation for Bootstrap {
         let material = session.material(keys)?;
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
-        if let (Ok(plan), true, Keys::Elsewhere(before)) = (&mut plan, self.consent.new_authority, session.keys()?) {
-            plan.notes.push(authority::replaced(topology.name(), &before, session.held_authority()?.as_deref()));
+        if let (Ok(plan), true) = (&mut plan, self.consent.new_authority) {
+            let before = match (session.keys()?, keys) {
+                (Keys::Elsewhere(before), _) => Some(before),
+                // A run that was interrupted is finished: some servers have certificates of the former CA still.
+                (Keys::Held(_), Keys::Held(own)) => {
+                    authority::beside(topology, &session.observation, &own.ca.certificate)
+                }
+                (Keys::Held(_), Keys::Elsewhere(_)) => None,
+            };
+            if let Some(before) = before {
+                plan.notes.push(authority::replaced(topology.name(), &before, session.held_authority()?.as_deref()));
+            }
         }
         Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
     }

@@ -14,9 +14,11 @@ use super::runner::Operation;
 use super::runner::Proposal;
 use super::runner::Told;
 use super::session::Session;
+use super::session::to_plan;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
+use crate::observe::probe::Wish;
 use crate::plan::Plan;
 use crate::plan::operation::reseed;
 use crate::plan::operation::rotate;
@@ -87,6 +89,24 @@ impl Operation for Rotation {
 
     fn is_dry_run(&self) -> bool {
         self.is_dry_run
+    }
+
+    /// Who can log in to whom before anything is changed is what can be demanded afterwards.
+    fn wish(&self) -> Wish {
+        Wish { dials: true, ..to_plan() }
+    }
+
+    /// Servers that are named need themselves, and those that they are linked with.
+    fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
+        let topology = &session.inventory.topology;
+        if self.servers.is_empty() {
+            return session.require_all().map_err(|mut failure| {
+                failure.diagnostics.extend(rotate::of_those_that_answer(topology, &session.observation));
+                failure
+            });
+        }
+        let needed = rotate::needed(topology, &session.observation, &self.servers);
+        needed.iter().try_for_each(|name| session.require(name.as_str()))
     }
 
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<usize>, Failure> {

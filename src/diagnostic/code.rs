@@ -70,6 +70,7 @@ pub enum Code {
     CertificateName,
     CertificateNotSeen,
     CertificateNotServed,
+    CertificateNotValidYet,
     CertificateReplaced,
     CertificateUnreadable,
     Certificates,

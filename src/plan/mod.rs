@@ -23,7 +23,6 @@ pub use files::effects::SettingChange;
 pub use material::Leaf;
 pub use material::Material;
 pub use material::Replication;
-pub use operation::bootstrap::Consent;
 pub use operation::bootstrap::plan_bootstrap;
 pub use operation::failover::plan_failover;
 pub use operation::forget::plan_forget;
@@ -39,6 +38,7 @@ pub use step::Promotion;
 pub use step::Risk;
 pub use step::Room;
 pub use step::Step;
+pub use survey::consent::Consent;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,7 @@ impl Plan {
                     hand_over.to == *server || hand_over.pause.iter().any(|(paused, _)| paused == server)
                 }
                 Action::Run(_)
+                | Action::LogIn(_)
                 | Action::Drain { .. }
                 | Action::Promote(_)
                 | Action::ProveLinks { .. }

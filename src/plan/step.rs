@@ -37,6 +37,8 @@ pub struct FileChange {
 pub enum Action {
     /// Commands on the step's server, one after the other in one execution; one of them may read standard input.
     Run(Vec<Argv>),
+    /// Logs in to other servers anew, to see that it can, after certificates have changed.
+    LogIn(Vec<Argv>),
     /// A base backup or a rewind.
     Copy(Box<Copying>),
     /// One server stops being the primary, and another becomes it.
@@ -201,7 +203,7 @@ impl Step {
     /// Returns the commands on the step's server.
     pub fn commands(&self) -> &[Argv] {
         match &self.action {
-            Action::Run(commands) => commands,
+            Action::Run(commands) | Action::LogIn(commands) => commands,
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
             Action::Promote(promotion) => std::slice::from_ref(&promotion.promote),

@@ -23,11 +23,11 @@ use crate::plan::Consent;
 use crate::plan::files;
 use crate::plan::files::brought;
 use crate::plan::files::parameters;
-use crate::plan::operation::bootstrap;
 use crate::plan::seen::Seen;
 use crate::plan::steps;
 use crate::plan::survey::Survey;
 use crate::plan::survey::Unsaid;
+use crate::plan::survey::consent;
 use crate::plan::survey::survey_of;
 
 /// What is asked of one server.
@@ -139,7 +139,7 @@ impl<'a> Settings<'a> {
 
 /// Returns what must be looked at before a bootstrap can be planned, on which server. Where the survey refuses, nothing is.
 pub fn questions(topology: &Topology, observation: &Observation, consent: Consent) -> BTreeMap<ServerName, Inquiry> {
-    let passed_over = bootstrap::passed_over(topology, observation, consent);
+    let passed_over = consent::passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
     let Survey { servers, primary, refusals, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
     let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return BTreeMap::new() };

@@ -184,23 +184,46 @@ pub(in crate::plan) fn certificates(seen: Seen<'_>, material: &Material, group: 
 /// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
 /// lost state directory never cuts a link (hazard 80). Where the configuration is the operator's, clients may have
 /// certificates of the operator's CA; every server trusts what the primary does. Where another machine holds the CA, a server trusts
-/// what it does; none where that is nobody.
+/// what it does; none where that is nobody. A copy trusts in any case what the server does that it is to follow.
 fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> Option<String> {
     let own = |seen: Seen<'_>| {
         let fact = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
         fact.and_then(|fact| fact.content.clone())
     };
-    let Some(certificate) = &material.ca_certificate else { return own(seen).or_else(|| own(primary?)) };
-    let mut texts: Vec<String> = own(seen).into_iter().collect();
-    if let (Configuration::Kept, Some(primary)) = (seen.configuration, primary) {
-        texts.extend(own(primary));
+    let has = own(seen);
+    let is_new = seen.data.is_none() || has.is_none();
+    let mut texts: Vec<String> = Vec::new();
+    if let (true, Some(primary)) = (is_new || seen.configuration == Configuration::Kept, primary) {
+        texts.extend(own(primary).filter(|_| is_new || material.ca_certificate.is_some()));
+    }
+    if let (Configuration::Kept, Some(primary), Some(_)) = (seen.configuration, primary, &material.ca_certificate) {
         texts.extend(primary.instance.and_then(|instance| instance.authorities.clone()));
     }
-    let mut bundle = certificate.clone();
-    for text in &texts {
+    joined(material.ca_certificate.as_deref(), has, &texts)
+}
+
+/// Joins the CA certificates of texts. What a server trusts already keeps its order, which says nothing: two machines that hold two
+/// CAs do not undo each other's.
+fn joined(first: Option<&str>, has: Option<String>, more: &[String]) -> Option<String> {
+    let mut texts: Vec<&str> = more.iter().map(String::as_str).collect();
+    let mut bundle = match (first, &has) {
+        (Some(first), Some(has)) if trusts(has, first) => has.clone(),
+        (Some(first), has) => {
+            if let Some(has) = has {
+                texts.insert(0, has);
+            }
+            first.to_owned()
+        }
+        (None, Some(has)) => has.clone(),
+        (None, None) => return more.first().cloned(),
+    };
+    for text in texts {
         let starts = text.match_indices("-----BEGIN CERTIFICATE-----").map(|(start, _)| &text[start..]);
         for block in starts.filter_map(|rest| Some(&rest[..rest.find(CERTIFICATE_END)? + CERTIFICATE_END.len()])) {
             if !bundle.contains(block) {
+                if !bundle.ends_with('\n') {
+                    bundle.push('\n');
+                }
                 bundle.push_str(block);
                 bundle.push('\n');
             }
@@ -228,4 +251,28 @@ pub fn configuration_only(wanted: &Wanted, layout: &Layout) -> Vec<Entry> {
     let owned: Vec<Entry> = all.into_iter().cloned().collect();
     entries.extend(files::manifest(layout, &owned));
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_gets_what_it_lacks_and_keeps_its_order() {
+        let ca = |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n{CERTIFICATE_END}\n");
+        let (own, other, third) = (ca("OWN"), ca("OTHER"), ca("THIRD"));
+        let both = [other.as_str(), &own].concat();
+        assert_eq!(joined(Some(&own), None, &[]), Some(own.clone()));
+        assert_eq!(joined(Some(&own), Some(other.clone()), &[]), Some([own.as_str(), &other].concat()));
+        // A machine that holds one of two finds nothing to do.
+        assert_eq!(joined(Some(&own), Some(both.clone()), std::slice::from_ref(&own)), Some(both.clone()));
+        assert_eq!(joined(None, Some(both.clone()), std::slice::from_ref(&other)), Some(both.clone()));
+        // What a copy's upstream trusts is added, whoever holds the CA.
+        assert_eq!(
+            joined(None, Some(other.clone()), &[both.clone(), third.clone()]),
+            Some([&both, third.as_str()].concat())
+        );
+        assert_eq!(joined(None, None, std::slice::from_ref(&both)), Some(both));
+        assert_eq!(joined(None, None, &[]), None);
+    }
 }

@@ -18,12 +18,37 @@ use crate::model::topology::Topology;
 use crate::pki;
 use crate::plan::links::network;
 
+/// Whose certificates serve.
+#[derive(Debug, Clone, Copy)]
+pub enum Signer<'a> {
+    /// Those of this CA alone.
+    Only(&'a str),
+    /// Those of this CA, and of one that the server trusts itself: where this machine cannot sign, which is meant is not its business.
+    Trusted(&'a str),
+}
+
+impl Signer<'_> {
+    fn has_signed(self, pem: &str, seen: &ServerObservation, layout: &Layout) -> bool {
+        let by = |ca: &str| pki::verify_signed_by(pem, ca).is_ok();
+        let own = || seen.files.get(&layout.own("ca.crt")).and_then(Observed::known)?.content.as_deref();
+        match self {
+            Self::Only(ca) => by(ca),
+            Self::Trusted(ca) => {
+                by(ca)
+                    || own()
+                        .and_then(|text| pki::split_bundle(text).ok())
+                        .is_some_and(|all| all.iter().any(|ca| by(ca)))
+            }
+        }
+    }
+}
+
 /// Returns the servers whose certificates do not serve, each with the reason; one does not that is valid for fewer than
 /// `renew_before_days`.
 pub fn to_replace(
     topology: &Topology,
     observation: &Observation,
-    ca_certificate: &str,
+    signer: Signer<'_>,
     renew_before_days: u32,
     now: Timestamp,
 ) -> BTreeMap<ServerName, String> {
@@ -33,7 +58,7 @@ pub fn to_replace(
         let Observed::Known(layout) = &seen.layout else { continue };
         let addresses = network::dialled(topology, observation, server);
         let of = |kind, addresses: &BTreeSet<IpAddr>| {
-            reason(seen, layout, kind, server, addresses, ca_certificate, renew_before_days, now)
+            reason(seen, layout, kind, server, addresses, signer, renew_before_days, now)
         };
         let (server_reason, client_reason) = (of("server", &addresses), of("client", &BTreeSet::new()));
         if let Some(reason) = server_reason.or(client_reason) {
@@ -50,7 +75,7 @@ fn reason(
     kind: &str,
     server: &Server,
     addresses: &BTreeSet<IpAddr>,
-    ca_certificate: &str,
+    signer: Signer<'_>,
     renew_before_days: u32,
     now: Timestamp,
 ) -> Option<String> {
@@ -70,11 +95,14 @@ fn reason(
     let Ok(facts) = pki::parse_certificate(pem) else {
         return Some(format!("the {kind} certificate cannot be read"));
     };
-    if pki::verify_signed_by(pem, ca_certificate).is_err() {
+    if !signer.has_signed(pem, seen, layout) {
         return Some(format!("the {kind} certificate is of another CA"));
     }
     if facts.subject_cn != server.name.as_str() {
         return Some(format!("the {kind} certificate is for \"{}\"", facts.subject_cn));
+    }
+    if facts.not_before > now {
+        return Some(format!("the {kind} certificate is not valid before {}", facts.not_before));
     }
     if facts.not_after <= now {
         return Some(format!("the {kind} certificate has expired"));
@@ -86,4 +114,63 @@ fn reason(
         return Some(format!("the {kind} certificate does not name {missing}"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observation::FileFact;
+    use crate::pki::CertificatePair;
+
+    /// A server with certificates of a CA, issued at some time, which trusts that CA.
+    fn with_certificates_of(ca: &CertificatePair, issued: Timestamp) -> (Topology, Observation) {
+        let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
+        let topology =
+            crate::inventory::read(&text, "inventory").map_err(|problems| format!("{problems:?}")).unwrap().0;
+        let text = std::fs::read_to_string("tests/plan/base/running.json").unwrap();
+        let mut observation: Observation = serde_json::from_str(&text).unwrap();
+        let name: ServerName = "b".parse().unwrap();
+        let addresses: Vec<_> = network::dialled(&topology, &observation, topology.server(&name).unwrap())
+            .into_iter()
+            .map(crate::model::address::Address::Ip)
+            .collect();
+        let authority = pki::Authority::open(topology.name(), ca).unwrap();
+        let server = authority.issue_server(&name, &addresses, issued).unwrap();
+        let client = authority.issue_client(&name, issued).unwrap();
+        let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
+        let layout = seen.layout.known().unwrap().clone();
+        let nothing = String::new();
+        for (file, text) in [
+            ("ca.crt", &ca.certificate),
+            ("tls/server.crt", &server.certificate),
+            ("tls/client.crt", &client.certificate),
+            ("tls/server.key", &nothing),
+            ("tls/client.key", &nothing),
+        ] {
+            let (owner, mode) = ("postgres:postgres".to_owned(), "600".to_owned());
+            let fact = FileFact { owner, mode, content: Some(text.clone()), sha256: String::new(), is_link: false };
+            seen.files.insert(layout.own(file), Observed::Known(fact));
+        }
+        (topology, observation)
+    }
+
+    #[test]
+    fn a_certificate_serves_within_its_time_and_by_its_signer() {
+        let now = Timestamp::now();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let (ours, another) = (ca("ops@laptop1"), ca("ops@laptop2"));
+        let (topology, observation) = with_certificates_of(&ours, now);
+        let reason = |signer: Signer<'_>, at: Timestamp| {
+            to_replace(&topology, &observation, signer, 0, at)
+                .remove(&"b".parse::<ServerName>().unwrap())
+                .unwrap_or_default()
+        };
+        assert_eq!(reason(Signer::Only(&ours.certificate), now), "");
+        let before = now - jiff::SignedDuration::from_hours(24 * 30);
+        let told = reason(Signer::Only(&ours.certificate), before);
+        assert!(told.starts_with("the server certificate is not valid before 20"), "{told}");
+        // Whoever can sign nothing leaves what the server's own CA has signed, whichever it takes for the topology's.
+        assert_eq!(reason(Signer::Only(&another.certificate), now), "the server certificate is of another CA");
+        assert_eq!(reason(Signer::Trusted(&another.certificate), now), "");
+    }
 }

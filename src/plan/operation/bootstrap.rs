@@ -54,28 +54,11 @@ use crate::plan::steps::trust;
 use crate::plan::survey::Survey;
 use crate::plan::survey::Unsaid;
 use crate::plan::survey::authority;
+use crate::plan::survey::consent::Consent;
+use crate::plan::survey::consent::passed_over;
 use crate::plan::survey::history;
 use crate::plan::survey::survey_of;
 use crate::render::hba::roles;
-
-/// What the operator consented to beyond the ordinary question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Consent {
-    /// A serving primary may be restarted.
-    pub allow_restart: bool,
-    /// Servers may get certificates of another CA than the one whose they have.
-    pub new_authority: bool,
-}
-
-/// Returns the servers that a bootstrap passes over. Nobody re-seeds a server without the CA's key, and whoever has lost that cannot
-/// have it re-seeded before.
-pub(in crate::plan) fn passed_over<'a>(
-    topology: &'a Topology,
-    observation: &'a Observation,
-    consent: Consent,
-) -> Vec<&'a ServerName> {
-    if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() }
-}
 
 /// Plans a bootstrap.
 ///
@@ -174,7 +157,7 @@ pub fn plan_bootstrap(
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
     if !consent.new_authority {
-        refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
+        refusals.extend(authority::of_others(topology, observation, material));
     }
     refusals.extend(tablespaces::refusals(topology));
     notes.extend(primary_seen.and_then(tablespaces::note));

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge;
 use crate::judge::ServerState;
 use crate::judge::State;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
 use crate::model::name::ServerName;
+use crate::model::observation::Dial;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Link;
@@ -41,6 +43,30 @@ pub fn all(topology: &Topology, observation: &Observation) -> BTreeSet<ServerNam
     has_data.into_iter().filter(|name| !passed_over.contains(name)).cloned().collect()
 }
 
+/// Returns the servers without which these cannot get new certificates: themselves, and those that they are linked with.
+pub fn needed(topology: &Topology, observation: &Observation, servers: &BTreeSet<ServerName>) -> BTreeSet<ServerName> {
+    let links = topology.links(judge::primary_or_preferred(topology, observation));
+    let ends = links.into_iter().map(|link| [link.upstream, link.standby]);
+    let concerned = ends.filter(|ends| ends.iter().any(|end| servers.contains(end)));
+    servers.iter().cloned().chain(concerned.flatten()).collect()
+}
+
+/// Says what can be done where all servers are meant, and not all answer.
+pub fn of_those_that_answer(topology: &Topology, observation: &Observation) -> Option<Diagnostic> {
+    let mut answer = all(topology, observation);
+    answer.retain(|name| {
+        let needed = needed(topology, observation, &BTreeSet::from([name.clone()]));
+        needed.iter().all(|name| observation.server(name).is_some())
+    });
+    let names: Vec<&str> = answer.iter().map(ServerName::as_str).collect();
+    (!names.is_empty()).then(|| {
+        Diagnostic::error(Code::Unreachable, "all servers are meant, and not all of them can be reached").hint(format!(
+            "Those that can be rotated without the others: pgstead rotate certificates {}",
+            names.join(" ")
+        ))
+    })
+}
+
 /// Plans new certificates for these servers.
 ///
 /// # Errors
@@ -66,17 +92,26 @@ pub fn plan_rotation(
             .server(name)
             .hint("pgstead bootstrap makes it, with certificates.")
     }));
-    refusals.extend(authority::of_others(topology, observation, material.ca_certificate.as_deref()));
-    refusals.extend(distrust(&state, material.ca_certificate.as_deref().unwrap_or_default()));
+    let foreign = authority::of_others(topology, observation, material);
+    let passed_over = authority::passed_over(topology, observation);
+    let counts = |name: &ServerName| !passed_over.contains(&name);
+    let unfit = unfit(&state, material);
+    refusals.extend(unfit.into_iter().filter(|one| !foreign.iter().any(|other| other.server == one.server)));
+    refusals.extend(foreign);
+    let own = material.ca_certificate.as_deref().unwrap_or_default();
+    refusals.extend(distrust(&state, own, counts));
     if !refusals.is_empty() {
         return Err(refusals);
     }
     let mut plan = PlanBuilder::default();
     let mut notes = survey.notes;
+    notes.extend(left_out(&state, servers, &passed_over));
     let links = state.primary().map(|primary| topology.links(primary)).unwrap_or_default();
+    let logins = Logins::of(&state, &links);
+    notes.extend(logins.not_demanded(servers));
     let mut before: Vec<StepId> = Vec::new();
     for seen in in_order(topology, &links, &survey.servers.values().copied().collect::<Vec<_>>()) {
-        before = one(&mut plan, &state, material, seen, before);
+        before = one(&mut plan, &state, material, &logins, seen, before);
         if seen.instance.is_none() {
             let name = &seen.server.name;
             let message = format!("server \"{name}\" does not run: it serves its new certificate when it is started");
@@ -97,7 +132,7 @@ pub fn plan_rotation(
 }
 
 /// Refuses where a server does not trust this machine's CA, or has not read yet that it does: it would refuse the others.
-fn distrust(state: &State<'_>, own: &str) -> Vec<Diagnostic> {
+fn distrust(state: &State<'_>, own: &str, counts: impl Fn(&ServerName) -> bool) -> Vec<Diagnostic> {
     let trusts = |(name, server): (&ServerName, ServerState<'_>)| {
         let seen = server.seen?;
         let bundle = seen.layout.known()?.own("ca.crt");
@@ -111,7 +146,90 @@ fn distrust(state: &State<'_>, own: &str) -> Vec<Diagnostic> {
                 .hint("Run it first: pgstead bootstrap")
         })
     };
-    state.servers().filter_map(trusts).collect()
+    state.servers().filter(|(name, _)| counts(name)).filter_map(trusts).collect()
+}
+
+/// Refuses where a running server's certificates do not serve: others could not log in to it, or it to them, whoever gets new ones.
+fn unfit(state: &State<'_>, material: &Material) -> Vec<Diagnostic> {
+    let due = material.certificates_to_replace.iter().filter(|(_, reason)| *reason != REASON);
+    due.filter(|(name, _)| state.instance(name).is_some())
+        .map(|(name, reason)| {
+            let message = format!("server \"{name}\" needs new certificates before any are rotated");
+            Diagnostic::error(Code::ChangesPending, message)
+                .server(name)
+                .detail(format!(
+                    "Its own do not serve: {reason}. Each step is proven by servers that log in to each other."
+                ))
+                .hint("First: pgstead bootstrap")
+        })
+        .collect()
+}
+
+/// Says which servers keep what they have.
+fn left_out(state: &State<'_>, servers: &BTreeSet<ServerName>, passed_over: &[&ServerName]) -> Vec<Diagnostic> {
+    let told = |(name, server): (&ServerName, ServerState<'_>)| {
+        if servers.contains(name) {
+            return None;
+        }
+        if passed_over.contains(&name) {
+            return Some(authority::told_passed_over(name));
+        }
+        if let Some(why) = server.unreached {
+            let message = format!("server \"{name}\" could not be looked at, and keeps the certificates that it has");
+            return Some(Diagnostic::warning(Code::NotLookedAt, message).server(name).detail(why));
+        }
+        let has_none = server.seen.is_some() && server.data.is_none();
+        let message = format!("server \"{name}\" has no instance, and needs no certificates yet");
+        has_none.then(|| Diagnostic::note(Code::NothingToRotate, message).server(name))
+    };
+    state.servers().filter_map(told).collect()
+}
+
+/// Who is made to log in to whom, after certificates have changed.
+struct Logins<'a> {
+    state: &'a State<'a>,
+    links: &'a [Link],
+}
+
+impl<'a> Logins<'a> {
+    fn of(state: &'a State<'a>, links: &'a [Link]) -> Self {
+        Self { state, links }
+    }
+
+    /// What could not be done before is not demanded. Where nobody tried, it is between two of whom one is the primary or follows the
+    /// other: these need it now.
+    fn demands(&self, from: &ServerName, to: &ServerName) -> bool {
+        let is_linked =
+            |link: &Link| [(&link.standby, &link.upstream), (&link.upstream, &link.standby)].contains(&(from, to));
+        match self.dial(from, to) {
+            Some(Observed::Known(_)) => true,
+            Some(Observed::Unreadable(_)) => false,
+            _ => self.links.iter().any(is_linked) || [from, to].iter().any(|end| self.state.primary() == Some(*end)),
+        }
+    }
+
+    fn dial(&self, from: &ServerName, to: &ServerName) -> Option<&'a Observed<Dial>> {
+        Some(&self.state.seen(from)?.peers.get(to)?.dial)
+    }
+
+    /// Says which logins of these servers, and to them, failed before anything was changed.
+    fn not_demanded(&self, servers: &BTreeSet<ServerName>) -> Vec<Diagnostic> {
+        let mut notes = Vec::new();
+        let running = self.state.names(|server| server.instance().is_some());
+        for from in &running {
+            for to in running.iter().filter(|to| servers.contains(**to) || servers.contains(*from)) {
+                let Some(Observed::Unreadable(why)) = self.dial(from, to) else { continue };
+                let message =
+                    format!("server \"{from}\" cannot log in to \"{to}\" for replication, and is not made to");
+                notes.push(
+                    Diagnostic::note(Code::DialFailed, message)
+                        .server(from)
+                        .detail(format!("It was so before anything was changed. {why}")),
+                );
+            }
+        }
+        notes
+    }
 }
 
 /// Standbys before their upstreams, the primary last.
@@ -128,6 +246,7 @@ fn one(
     plan: &mut PlanBuilder,
     state: &State<'_>,
     material: &Material,
+    logins: &Logins<'_>,
     seen: Seen<'_>,
     before: Vec<StepId>,
 ) -> Vec<StepId> {
@@ -154,11 +273,13 @@ fn one(
         .filter(|other| other.state().instance().is_some())
         .collect();
     let mut last = vec![served];
-    if !others.is_empty() {
-        let named: Vec<&Server> = others.iter().map(|other| other.server).collect();
+    let named: Vec<&Server> =
+        others.iter().map(|other| other.server).filter(|other| logins.demands(name, &other.name)).collect();
+    if !named.is_empty() {
         last.push(plan.add(log_in(state.topology, seen, &named), [served]));
     }
-    last.extend(others.iter().map(|other| plan.add(log_in(state.topology, *other, &[seen.server]), [served])));
+    let back = others.iter().filter(|other| logins.demands(&other.server.name, name));
+    last.extend(back.map(|other| plan.add(log_in(state.topology, *other, &[seen.server]), [served])));
     last
 }
 
@@ -167,10 +288,15 @@ fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server]) -> Step {
     let names: Vec<String> = others.iter().map(|other| format!("\"{}\"", other.name)).collect();
     let layout = from.layout;
     let dial = |other: &&Server| {
+        // A server that accepts the connection and says nothing would be waited for without end.
         Argv::new(RunAs::User(layout.os_user.clone()), "env")
-            .args(["-i", "LC_ALL=C", &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
+            .args(["-i", "LC_ALL=C", "timeout", LOGIN_SECONDS, &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
             .args(["-d", &conninfo::dial_conninfo(topology, layout, other), "-c", "IDENTIFY_SYSTEM"])
     };
     let title = format!("log in to {} anew, for replication", names.join(" and "));
-    Step::run(&from.server.name, Risk::Read, title, others.iter().map(dial).collect())
+    let action = Action::LogIn(others.iter().map(dial).collect());
+    Step { title, server: Some(from.server.name.clone()), risk: Risk::Read, action, files: Vec::new() }
 }
+
+/// How long a login may take.
+const LOGIN_SECONDS: &str = "30";

@@ -1,7 +1,8 @@
 # Installs files whole or not at all: everything is written beside its place, validated, and only then renamed (hazard 42).
 # Arguments: the instance's OS USER, as whom everything is done that is not in a place of root's (owner.sh), then groups:
 #   d PATH OWNER MODE        a directory, made where it is absent and left alone where it is there
-#   f PATH OWNER MODE BYTES  a file; its content is the next BYTES of standard input
+#   f PATH OWNER MODE BYTES  a file; its content is the next BYTES of standard input. One named manifest tells of all others, and
+#                            gets its name behind them
 #   b PATH OWNER MODE BYTES  such a file that gets its name behind the move: it says that the directory is there
 #   u PATH OWNER MODE BYTES  such a file of the service manager, after all that it relies on; the manager reads it at the very end
 #   l PATH TARGET            a symbolic link, switched in one rename; a PATH.* that no link shows goes, where it is of the same kind
@@ -14,7 +15,7 @@ umask 077
 new=.pgstead-new
 line='
 '
-sizes='' owners='' units='' left=0
+sizes='' owners='' units=''
 each() { # FUNCTION, arguments: calls FUNCTION with one group after the other
   pass=$1
   shift
@@ -39,7 +40,7 @@ write() {
       umask 077
       case $4 in 0600 | 0640 | 0644) ;; *) at "$2" chmod -- "$4" "$2$new" ;; esac
       sizes=$sizes$5$line
-      case $1 in u) units=1 ;; f) left=$((left + 1)) ;; esac
+      [ "$1" != u ] || units=1
       case $line$owners in *"$line$3$line"*) ;; *) owners=$owners$3$line ;; esac ;;
     l) at "$2" rm -f -- "$2$new"; at "$2" ln -s -- "$3" "$2$new" ;;
     move) [ ! -e "$3" ] || [ -z "$(ls -A "$3")" ] || { echo "$3 is not empty" >&2; exit 73; } ;;
@@ -101,7 +102,7 @@ check() {
     as_user "$2" -C port -D "${3%/*}" -c config_file="$3$new" >/dev/null
   fi
 }
-# What a rename relies on is on disk before it: the files that a link shows, and all that the last file, the manifest, tells of.
+# What a rename relies on is on disk before it: the files that a link shows, and all that the manifest tells of.
 settle() { each directory "$@" | xargs -0 -r sync --; }
 rename() { at "$2" mv -fT -- "$2$new" "$2"; }
 install() {
@@ -113,9 +114,7 @@ install() {
   each written_by_user "$@" | as_user xargs -0 -r sync --
   each check "$@"
   each abandoned "$@"
-  all=$left
-  for turn in files links ${units:+units} last; do
-    left=$all
+  for turn in files links ${units:+units} manifest; do
     each turn "$@"
     settle "$@"
   done
@@ -126,10 +125,10 @@ install() {
 }
 turn() {
   case $turn.$1 in
-    files.f) left=$((left - 1)); [ "$left" = 0 ] || rename "$@" ;;
+    files.f) case $2 in */manifest) ;; *) rename "$@" ;; esac ;;
+    manifest.f) case $2 in */manifest) rename "$@" ;; esac ;;
     links.l | units.u) rename "$@" ;;
     behind.b) rename "$@"; sync -- "${2%/*}" ;;
-    last.f) left=$((left - 1)); [ "$left" != 0 ] || rename "$@" ;;
   esac
 }
 move() { [ "$1" != move ] || { sync -- "$2"; as_user mv -T -- "$2" "$3"; sync -- "${3%/*}"; }; }

@@ -198,6 +198,28 @@ mod tests {
         }
     }
 
+    /// Some locales write a comma where others write a point; none of them need be installed where tests run.
+    #[test]
+    fn when_a_primary_stopped_is_said_in_every_locale() {
+        let dir = tempfile::tempdir().unwrap();
+        let stat = dir.path().join("stat");
+        std::fs::write(&stat, "#!/bin/sh\n[ \"$LC_ALL\" = C ] && echo 1700000000.123 || echo 1700000000,123\n")
+            .unwrap();
+        assert!(Command::new("chmod").arg("755").arg(&stat).status().unwrap().success());
+        let search = [dir.path().to_str().unwrap(), ":", &std::env::var("PATH").unwrap()].concat();
+        let data = dir.path().to_str().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", STAND_DOWN, "stand-down", data, "echo", "1"])
+            .env("PATH", search)
+            .env("LC_ALL", "de_DE.UTF-8")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        let ago = said.lines().next().and_then(|line| line.strip_prefix("stopped ")?.strip_suffix(" ms ago"));
+        let ago: i64 = ago.and_then(|ago| ago.parse().ok()).unwrap_or_else(|| panic!("{output:?}"));
+        assert!(ago > 0, "{said}");
+    }
+
     #[test]
     fn the_pid_of_another_process_is_not_stopped() {
         let dir = tempfile::tempdir().unwrap();

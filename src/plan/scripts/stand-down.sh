@@ -4,6 +4,8 @@
 # The signal goes to the postmaster itself: pg_ctl and the programs of the units look ten times a second whether it has ended, and
 # nobody can write meanwhile.
 set -u
+# A locale with a decimal comma writes times with it.
+export LC_ALL=C
 data=$1 controldata=$2 seconds=$3
 pid=none
 IFS= read -r pid 2>/dev/null <"$data/postmaster.pid"
@@ -24,4 +26,4 @@ else
   written=$(stat -c %.3Y "$data/global/pg_control") || exit 1
   echo "stopped $((begun - ${written%.*}${written#*.})) ms ago"
 fi
-LC_ALL=C exec "$controldata" -D "$data"
+exec "$controldata" -D "$data"

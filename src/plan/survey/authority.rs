@@ -43,8 +43,20 @@ pub enum Keys {
 
 /// Says where the key of the CA is that the servers use; `own` is the certificate of the one that this machine holds.
 pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str>) -> Standing {
-    let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
-    let used: Vec<Used> = servers.filter_map(|(name, seen)| used(name, seen)).collect();
+    let state = State::of(topology, observation);
+    let passed_over = passed_over(topology, observation);
+    let used_by = |is_out: bool| {
+        let mut names = state.names(|server| server.seen.is_some());
+        names.retain(|name| passed_over.contains(name) == is_out);
+        // What others verify now counts first: the primary, and servers that run.
+        names.sort_by_key(|name| (state.primary() != Some(*name), state.instance(name).is_none()));
+        names.into_iter().filter_map(|name| used(name, observation.server(name)?)).collect::<Vec<Used>>()
+    };
+    let used = match used_by(false) {
+        // A server whose place another took may have been fenced before the others got another CA.
+        none if none.is_empty() => used_by(true),
+        some => some,
+    };
     let is_ours = |used: &Used| own.is_some_and(|own| used.is_of(own));
     // One is enough: where a run was interrupted, some servers have certificates of an earlier one.
     match used.iter().find(|used| is_ours(used)).or(used.first()) {
@@ -154,18 +166,36 @@ pub fn refusals<'a>(
         .collect()
 }
 
-/// Refuses for each server whose certificate another CA has signed, which that server trusts, than the one that this machine holds:
-/// whoever verifies it by that one would be refused. A certificate of nobody's CA is a mistake, and is replaced.
-pub fn of_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Diagnostic> {
+/// Refuses for each server whose certificate another CA has signed, which that server trusts, than the one that this machine holds,
+/// and is to be replaced: whoever verifies it by that one would be refused. A certificate of nobody's CA is a mistake, and is replaced.
+pub fn of_others(topology: &Topology, observation: &Observation, material: &Material) -> Vec<Diagnostic> {
     let refusal = |used: Used| {
         let name = &used.authority.server;
         let message = format!("server \"{name}\" has certificates of another CA than the one that this machine holds");
         Diagnostic::error(Code::AuthorityDiffers, message)
             .server(name)
-            .detail(format!("{} Applications that verify it by that CA would refuse one of this machine's.", used.authority.origin()))
-            .hint("Run it on the machine that holds that CA. To give all servers certificates of this machine's CA: pgstead bootstrap --new-authority")
+            .detail(format!(
+                "{} Applications that verify it by that CA would refuse one of this machine's.",
+                used.authority.origin()
+            ))
+            .hint("Two CAs are in use. On the machine whose CA is to stay: pgstead bootstrap --new-authority")
     };
-    others(topology, observation, own).into_iter().map(refusal).collect()
+    let mut others = counted_others(topology, observation, material.ca_certificate.as_deref());
+    others.retain(|used| material.certificates_to_replace.contains_key(&used.authority.server));
+    others.into_iter().map(refusal).collect()
+}
+
+/// Returns the CA of which servers have certificates beside one, if there is another.
+pub fn beside(topology: &Topology, observation: &Observation, own: &str) -> Option<Authority> {
+    counted_others(topology, observation, Some(own)).into_iter().next().map(|used| used.authority)
+}
+
+/// The same as [`others`], without servers that have to be re-seeded: they get certificates then.
+fn counted_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Used> {
+    let passed_over = passed_over(topology, observation);
+    let mut others = others(topology, observation, own);
+    others.retain(|used| !passed_over.contains(&&used.authority.server));
+    others
 }
 
 /// The servers with certificates that another CA has signed, which they trust.
@@ -206,7 +236,7 @@ pub fn told_passed_over(server: &ServerName) -> Diagnostic {
     Diagnostic::warning(Code::FencedPassedOver, message)
         .server(server)
         .detail("Another server took its place. It does not run, and nothing starts it.")
-        .hint(format!("When this run has ended, look what it has, and bring it back with certificates of the new CA: pgstead reseed {server} --dry-run"))
+        .hint(format!("When this run has ended, look what it has, and bring it back with new certificates: pgstead reseed {server} --dry-run"))
 }
 
 /// Says who is refused by what another CA has signed than the one that servers use: a new one, or one that this machine holds
@@ -302,22 +332,23 @@ mod tests {
         // Where the own one is in use beside another, a run was interrupted: whoever made the other is asked before it is replaced.
         let mixed = [("a", Some(&second)), ("b", Some(&first))];
         assert_eq!(at(&mixed, Some(&first)), Standing::Here);
-        let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
-            let refusals = of_others(&topology, &observed(used), Some(&own.certificate));
-            refusals.into_iter().map(|refusal| (refusal.code, refusal.server.unwrap())).collect::<Vec<_>>()
-        };
-        assert_eq!(differing(&first, &mixed), [(Code::AuthorityDiffers, "a".to_owned())]);
-        assert_eq!(differing(&first, &mixed[1..]), []);
-        // Whatever else is done meanwhile leaves the certificates of the other as they are.
-        let (seen, names) = (observed(&mixed), ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap()));
-        let mut material = Material {
+        let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
+        let material_of = |own: &CertificatePair| Material {
             run: String::new(),
-            ca_certificate: Some(first.certificate.clone()),
+            ca_certificate: Some(own.certificate.clone()),
             elsewhere: None,
             leaves: BTreeMap::new(),
             certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
             replication: None,
         };
+        let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
+            let refusals = of_others(&topology, &observed(used), &material_of(own));
+            refusals.into_iter().map(|refusal| (refusal.code, refusal.server.unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(differing(&first, &mixed), [(Code::AuthorityDiffers, "a".to_owned())]);
+        assert_eq!(differing(&first, &mixed[1..]), []);
+        // Whatever else is done meanwhile leaves the certificates of the other as they are.
+        let (seen, mut material) = (observed(&mixed), material_of(&first));
         let due = |material: &Material| {
             material.certificates_to_replace.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
         };
@@ -334,5 +365,47 @@ mod tests {
         assert_eq!(due(&of_reseed), ["a", "b"]);
         keep_others(&topology, &seen, &mut material);
         assert_eq!(due(&material), ["b", "c"]);
+        // What is left as it is, is not refused.
+        assert_eq!(of_others(&topology, &seen, &material), []);
+        // Whoever finishes what was begun is told of the other.
+        let other = beside(&topology, &seen, &first.certificate).unwrap();
+        assert_eq!((other.server.as_str(), other.maker.as_deref()), ("a", Some("ops@laptop2")));
+        assert_eq!(beside(&topology, &observed(&mixed[1..]), &first.certificate), None);
+    }
+
+    /// The first server by name is fenced, and kept the certificates of the CA that all others had before.
+    #[test]
+    fn a_fenced_server_does_not_stand_for_the_others() {
+        let (topology, now) = (topology(), Timestamp::now());
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
+        let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
+        let fenced = |used: &[(&str, Option<&CertificatePair>)]| {
+            let mut observation = observed(used);
+            let Some(Observed::Known(a)) = observation.servers.get_mut(&names[0]) else { unreachable!() };
+            a.instance = Observed::Absent;
+            let role = a.layout.known().unwrap().role_file();
+            let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
+            let (content, sha256) = (Some("fenced\n".to_owned()), sha256("fenced\n"));
+            a.files.insert(role, Observed::Known(FileFact { owner, mode, content, sha256, is_link: false }));
+            observation
+        };
+        let maker = |seen: &Observation, own: Option<&CertificatePair>| match standing(
+            &topology,
+            seen,
+            own.map(|own| own.certificate.as_str()),
+        ) {
+            Standing::Elsewhere(authority) => authority.maker.unwrap(),
+            other => format!("{other:?}"),
+        };
+        let after = fenced(&[("a", Some(&first)), ("b", Some(&second)), ("c", Some(&second))]);
+        assert_eq!(passed_over(&topology, &after), [&names[0]]);
+        assert_eq!(maker(&after, None), "ops@laptop2");
+        // Whoever made the former one holds that of nobody who runs.
+        assert_eq!(maker(&after, Some(&first)), "ops@laptop2");
+        assert_eq!(maker(&after, Some(&second)), "Here");
+        assert_eq!(beside(&topology, &after, &second.certificate), None);
+        // Where nobody else uses one, it counts.
+        assert_eq!(maker(&fenced(&[("a", Some(&first))]), None), "ops@laptop1");
     }
 }

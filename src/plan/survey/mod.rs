@@ -4,6 +4,7 @@
 
 pub mod aside;
 pub mod authority;
+pub mod consent;
 pub mod history;
 pub mod offline;
 pub mod ownership;
