@@ -26,7 +26,7 @@ pub struct StepReport {
     pub seconds: f64,
 }
 
-/// For how long nobody could write.
+/// How long writes were unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Downtime {
     /// How long.
@@ -49,7 +49,7 @@ pub struct RunReport {
     /// What arrived on servers while something was copied there, in bytes.
     #[serde(skip)]
     pub bytes_transferred: u64,
-    /// For how long nobody could write while the primary changed; none where it did not.
+    /// How long writes were unavailable while the primary changed; none if it did not change.
     #[serde(skip)]
     pub write_downtime: Option<Downtime>,
     /// What the operator should know besides.

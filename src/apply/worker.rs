@@ -51,7 +51,7 @@ const SERVED: Duration = Duration::from_secs(20);
 pub struct Tally {
     /// The bytes that copying jobs say that they received.
     pub transferred_bytes: AtomicU64,
-    /// For how long nobody could write while the primary changed, in microseconds; 0 where it did not.
+    /// How long writes were unavailable while the primary changed, in microseconds; 0 if it did not change.
     pub write_downtime_us: AtomicU64,
     /// Whether it was at least that long, and nobody knows more.
     pub is_downtime_least: AtomicBool,
@@ -151,7 +151,7 @@ impl<H: Host> Worker<'_, H> {
 }
 
 /// What to do where a server cannot log in to another with the new certificates: nothing is done again by itself.
-const NOT_LOGGED_IN: &str = "Mend what the DETAIL says; the servers behind it were not touched. Then run the same command again: it issues new certificates for all servers that it is about. It writes no pg_hba.conf; \"pgstead bootstrap\" does.";
+const NOT_LOGGED_IN: &str = "Fix what the DETAIL says. The servers that come after it were not changed. If a record is missing in pg_hba.conf, run \"pgstead bootstrap\" first. Then run the same command again: it issues new certificates for all its servers.";
 
 /// What to do where a server is turned away because it comes from another address than it has.
 fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {

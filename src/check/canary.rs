@@ -17,7 +17,7 @@ pub struct Canary {
     pub waited_ms: f64,
     /// Whether the row read on the standby is the one that was written (L7).
     pub same_row: bool,
-    /// Whether the upstream heard from the standby after the write: `reply_time` moved (L6). None where nobody could ask it.
+    /// Whether the upstream heard from the standby after the write: `reply_time` moved (L6). None if the upstream could not be asked.
     #[serde(default)]
     pub replied: Option<bool>,
     /// Whether all canaries that are kept are the same as on the primary (L11). Absent: the table of an earlier release

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The text of the script.
 pub const SCRIPT: &str = include_str!("history.sh");
 
-/// Asks what must be compared, all servers at once, and puts the answers into the observation.
+/// Asks all servers at once what must be compared. The answers become part of the observation.
 pub async fn compare_histories<H: Host>(
     questions: Vec<WalQuestion>,
     hosts: &BTreeMap<ServerName, Result<H, String>>,

@@ -19,7 +19,7 @@ use crate::remote::Host;
 /// The text of the script.
 pub const SCRIPT: &str = include_str!("places.sh");
 
-/// Asks all servers at once, and puts the answers into the observation.
+/// Asks all servers at once. The answers become part of the observation.
 pub async fn look<H: Host>(
     topology: &Topology,
     inquiries: BTreeMap<ServerName, Inquiry>,
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(kinds(groups), [File, Missing, File, Missing]);
     }
 
-    /// One that hangs, as a file system whose server is gone does, takes the others along nowhere.
+    /// A look that hangs, as on a file system whose server is gone, does not spoil the other answers.
     #[test]
     fn a_place_that_does_not_answer_is_the_only_one_unread() {
         let dir = tempfile::tempdir().unwrap();

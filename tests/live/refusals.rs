@@ -126,8 +126,8 @@ fn host_keys(lab: &mut Scenario) {
 
 fn port_taken(lab: &Scenario) {
     // ReuseAddr, as every server has it: a connection that the look at translated addresses closed may linger there.
-    let listen = "use IO::Socket::INET; \
-        my $s = IO::Socket::INET->new(LocalPort => 5432, Listen => 1, ReuseAddr => 1) or die; sleep 600;";
+    let listen = "use IO::Socket::INET; use POSIX; \
+        my $s = IO::Socket::INET->new(LocalPort => 5432, Listen => 1, ReuseAddr => 1) or die; POSIX::pause();";
     lab.run("b", &["systemd-run", "--quiet", "--unit=taker", "perl", "-e", listen]);
     wait_until("the port is taken", || !lab.run("b", &["sh", "-c", "ss -Hltn sport = :5432"]).is_empty());
     refused(lab, "port taken", BOOTSTRAP, 5, &[("port-taken", "b")]);

@@ -3,6 +3,7 @@
 use pgstead::lab::hosts::Release;
 
 use crate::reseed::Ward;
+use crate::scenario::Scenario;
 
 /// What lies in a tablespace goes with its data directory, and its successor's takes the place.
 #[test]
@@ -12,12 +13,7 @@ fn tablespaces_are_set_aside_and_copied_too() {
     // On a disk of its own.
     lab.run("b", &["mkdir", "/srv/fast"]);
     lab.run("b", &["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/srv/fast"]);
-    for host in ["a", "b"] {
-        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
-    }
-    lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
-    lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
-    lab.eventually("b", "SELECT count(*) FROM f", "5000");
+    has_a_tablespace(lab);
     ward.systemctl("b", "stop");
     let planned =
         lab.pgstead(&["reseed", "b", "--method", "basebackup", "--dry-run", "--format", "json"]).expect(0).json();
@@ -37,17 +33,22 @@ fn tablespaces_are_set_aside_and_copied_too() {
     lab.settled();
 }
 
-/// The disk of the data is lost, and that of a tablespace is not: what is left there is named before anything is copied.
-#[test]
-fn a_tablespace_that_is_left_is_named_before_the_copy() {
-    let ward = Ward::open(Release::Bookworm, &["a", "b"]);
-    let lab = &ward.lab;
+/// Puts table f of 5000 rows into a tablespace of a, and waits until b has it.
+fn has_a_tablespace(lab: &Scenario) {
     for host in ["a", "b"] {
         lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
     }
     lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
     lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
     lab.eventually("b", "SELECT count(*) FROM f", "5000");
+}
+
+/// The disk of the data is lost, and that of a tablespace is not: what is left there is named before anything is copied.
+#[test]
+fn a_tablespace_that_is_left_is_named_before_the_copy() {
+    let ward = Ward::open(Release::Bookworm, &["a", "b"]);
+    let lab = &ward.lab;
+    has_a_tablespace(lab);
     ward.systemctl("b", "stop");
     lab.run("b", &["mv", &ward.data(), "/var/lib/postgresql/lost"]);
     let ran = lab.pgstead(&["reseed", "b", "--method", "basebackup", "--yes", "--format", "json"]).expect(5);
@@ -82,12 +83,7 @@ fn tablespaces_are_rewound_beside_the_originals_on_18() {
 fn rewinds_tablespaces(release: Release) {
     let ward = Ward::open(release, &["a", "b"]);
     let lab = &ward.lab;
-    for host in ["a", "b"] {
-        lab.run(host, &["install", "--directory", "--owner=postgres", "--mode=0700", "/srv/fast"]);
-    }
-    lab.sql("a", "CREATE TABLESPACE fast LOCATION '/srv/fast'");
-    lab.sql("a", "CREATE TABLE f TABLESPACE fast AS SELECT i FROM generate_series(1, 5000) i");
-    lab.eventually("b", "SELECT count(*) FROM f", "5000");
+    has_a_tablespace(lab);
     ward.promote("b");
     lab.sql("b", "INSERT INTO f SELECT i FROM generate_series(6001, 6010) i");
     lab.sql("a", "INSERT INTO f SELECT i FROM generate_series(7001, 7100) i; CHECKPOINT");

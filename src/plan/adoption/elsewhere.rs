@@ -286,7 +286,9 @@ fn paths<'a>(name: &str, value: &'a str) -> impl Iterator<Item = &'a str> {
     let separator = match name {
         "unix_socket_directories" => ',',
         // "FILE:/etc/krb5.keytab" is one path.
-        _ => ':',
+        "dynamic_library_path" | "extension_control_path" | "krb_server_keyfile" => ':',
+        // One path, whatever is in it.
+        _ => '\0',
     };
     value.split(separator).map(|path| path.trim().trim_matches('"')).filter(|path| path.starts_with('/'))
 }
@@ -382,6 +384,11 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
     let make = || {
         format!("On {name}: install -d -o {user} -m {} {what}", if need.by == "log_directory" { "700" } else { "755" })
     };
+    // Whoever gets a directory that others use takes it from them.
+    let is_theirs = place.kind == PlaceKind::Directory
+        && need.used != Use::Read
+        && !place.writable
+        && (place.shared || is_of_others(what));
     let (state, way) = match place.kind {
         PlaceKind::Dangling if place.nearest == what => {
             ("is a link to what is not there (is a disk not mounted?)".to_owned(), mount(name))
@@ -417,8 +424,7 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
             ("is not a directory".to_owned(), format!("Give what stands there another name on {name}"))
         }
         PlaceKind::Directory if need.used != Use::Read && !place.writable => {
-            let way = match place.shared || is_of_others(what) {
-                // Whoever gets a directory that others use takes it from them.
+            let way = match is_theirs {
                 true if need.used == Use::Tablespace => "Use a directory of its own for it, on every server".to_owned(),
                 true => "Name a directory of its own in that setting, on every server".to_owned(),
                 false => format!("On {name}: chown {user}: {what}"),
@@ -434,8 +440,7 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
         },
         _ => return None,
     };
-    let is_named_anew = way.starts_with("Name ");
-    let otherwise = match is_named_anew || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
+    let otherwise = match is_theirs || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
         true => ".",
         false => "; or take it out of that setting.",
     };
@@ -514,5 +519,6 @@ mod tests {
         assert_eq!(all("krb_server_keyfile", "FILE:/etc/krb5.keytab"), "/etc/krb5.keytab");
         assert_eq!(all("unix_socket_directories", "/run/a, \"/srv/b\", @abstract, here"), "/run/a /srv/b");
         assert_eq!(all("log_directory", "log"), "");
+        assert_eq!(all("log_directory", "/srv/a:b/log"), "/srv/a:b/log");
     }
 }
