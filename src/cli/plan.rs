@@ -38,7 +38,7 @@ pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, F
     // Consent changes nothing but whether a restart is refused; a plan shows the restart.
     let bootstrap = Bootstrap { is_dry_run: true, consent: Consent { allow_restart: true, new_authority: false } };
     let told = runner::run(&bootstrap, &inventory, ui, |view, _| tell_plan(view, ui))?;
-    let is_pending = told.proposal.plan.as_ref().is_ok_and(Plan::changes);
+    let is_pending = told.plan().is_ok_and(Plan::changes);
     Ok(if args.exit_code && is_pending { exit::CHANGES_PENDING } else { told.exit() })
 }
 

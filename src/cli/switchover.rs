@@ -64,8 +64,7 @@ pub(super) struct SwitchoverArgs {
 pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
     if let Some(word) = &args.to {
-        reseed::find(&inventory.topology, word)
-            .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+        inventory.server(word)?;
     }
     let told = runner::run(args, &inventory, ui, |view, told| role_change::tell(view, told, ui))?;
     Ok(told.exit())

@@ -90,7 +90,7 @@ impl StateError {
             StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
             StateError::Locked { holder, .. } => {
-                let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends.");
+                let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends, or end that process: the next run takes its locks over.");
                 match holder {
                     Some(holder) => diagnostic.detail(holder.sentence()),
                     None => diagnostic,

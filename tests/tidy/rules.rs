@@ -84,6 +84,16 @@ const JUDGED_FACTS: &[&str] = &[
     "stale_files",
 ];
 
+/// What the runner of operations alone calls; `trust`, which meets no server over SSH, asks as well.
+const THE_RUNNERS: &[&[&str]] = &[
+    &["Interrupts", ":", ":", "listen", "("],
+    &["ask", ":", ":", "consent", "("],
+    &["lock", ":", ":", "refuse_held", "("],
+    &["lock", ":", ":", "release_left", "("],
+    &["=", "hold", "("],
+    &["{", "hold", "("],
+];
+
 /// Words by which PostgreSQL says what an instance or a connection does; each has a type or a question in `model` or `judge`.
 const JUDGED_WORDS: &[&str] = &[
     "starting up",
@@ -198,6 +208,32 @@ pub(crate) const RULES: &[Rule] = &[
             ("check/a.rs", "fn f() { ServerReport { in_recovery: None } }"),
             ("cli/a.rs", "async fn f(session: &Client) { session.in_recovery().await; }"),
             ("plan/a.rs", "const WORDS: &str = \"it was shut down\"; fn f(l: &Layout) { l.role_file(); }"),
+        ],
+    },
+    Rule {
+        name: "one runner",
+        why: "consent, leases, interrupts and exit codes have one order, which cli/runner knows; say there what is new",
+        find: |sources| {
+            let beside = |source: &&Source| {
+                source.module() == "cli" && !source.path.starts_with("cli/runner/") && source.path != "cli/trust.rs"
+            };
+            let find = |source: &Source| -> Vec<Breach> {
+                let found =
+                    THE_RUNNERS.iter().map(|words| at(source, source.lines_with(words), words[words.len() - 2]));
+                found.flatten().collect()
+            };
+            sources.iter().filter(beside).flat_map(find).collect()
+        },
+        broken_by: &[
+            ("cli/drill.rs", "fn f() { Interrupts::listen() }"),
+            ("cli/drill.rs", "fn f() { ask::consent(ui, &question) }"),
+            ("cli/unlock.rs", "fn f() { lock::refuse_held(o, s) }"),
+            ("cli/unlock.rs", "fn f() { lock::release_left(h, o, s, is) }"),
+            ("cli/unlock.rs", "fn f() { hold(inventory, \"unlock\", false) }"),
+        ],
+        kept_by: &[
+            ("cli/runner/mod.rs", "fn f() { ask::consent(ui, &question) }"),
+            ("cli/session.rs", "fn hold_on() {}"),
         ],
     },
     Rule {
