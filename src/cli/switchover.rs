@@ -15,6 +15,7 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::plan::Action;
 use crate::plan::Plan;
@@ -103,9 +104,10 @@ impl Operation for SwitchoverArgs {
             Err(refusals) => return Ok(Proposal { plan: Err(runner::refused(refusals)), facts: None, run }),
         };
         let view = View { from, to, lost: None };
-        if let (Some(from), false) = (&view.from, self.abort || !begins(session, &plan)) {
+        let state = State::of(topology, &session.observation);
+        if let (Some(from), false) = (&view.from, self.abort || !begins(&state, &plan)) {
             let report = session.check(Some(&selection(self.dry_run))).await?;
-            let mut told = judge(report.findings, &session.observation, from, &view.to);
+            let mut told = judge(report.findings, &state, from, &view.to);
             // An earlier run marked the primary; this one goes on from there.
             told.retain(|diagnostic| diagnostic.code != Code::SwitchoverUnfinished);
             if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -130,11 +132,9 @@ impl Operation for SwitchoverArgs {
 }
 
 /// Says whether a plan begins with the primary that serves, and does not finish what was begun before.
-fn begins(session: &Session<'_>, plan: &Plan) -> bool {
+fn begins(state: &State<'_>, plan: &Plan) -> bool {
     plan.steps.iter().any(|planned| match &planned.step.action {
-        Action::HandOver(hand_over) => {
-            session.observation.server(&hand_over.from).is_some_and(|seen| seen.instance.known().is_some())
-        }
+        Action::HandOver(hand_over) => state.instance(&hand_over.from).is_some(),
         _ => false,
     })
 }

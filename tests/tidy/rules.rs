@@ -94,6 +94,19 @@ const THE_RUNNERS: &[&[&str]] = &[
     &["{", "hold", "("],
 ];
 
+/// Looks at an instance and at a data directory: whether one answers, or is there, `judge` says for all (`ServerState::answer`,
+/// `data`). `preflight` looks at machines before there is either, and asks for itself.
+const JUDGED_LOOKS: &[[&str; 4]] = &[
+    [".", "instance", ".", "known"],
+    [".", "instance", ".", "look"],
+    [".", "instance", ".", "is_absent"],
+    [".", "instance", ".", "unreadable"],
+    [".", "data_directory", ".", "known"],
+    [".", "data_directory", ".", "look"],
+    [".", "data_directory", ".", "is_absent"],
+    [".", "data_directory", ".", "unreadable"],
+];
+
 /// Words by which PostgreSQL says what an instance or a connection does; each has a type or a question in `model` or `judge`.
 const JUDGED_WORDS: &[&str] = &[
     "starting up",
@@ -178,6 +191,9 @@ pub(crate) const RULES: &[Rule] = &[
                     let read = read.into_iter().filter(|line| !written.contains(line)).collect();
                     breaches.extend(at(source, read, fact));
                 }
+                for look in JUDGED_LOOKS.iter().filter(|_| source.module() != "preflight") {
+                    breaches.extend(at(source, source.lines_with(look), look[1]));
+                }
                 for path in [["ClusterState", ":", ":", "from"], ["RoleFile", ":", ":", "parse"]] {
                     breaches.extend(at(source, source.lines_with(&path), path[0]));
                 }
@@ -201,10 +217,15 @@ pub(crate) const RULES: &[Rule] = &[
             ("cli/a.rs", "fn f(sender: &Sender) -> bool { sender.state == \"streaming\" }"),
             ("check/a.rs", "fn f(l: &Layout) { seen.files.get(&l.own(\"role\")); }"),
             ("plan/a.rs", "fn f(text: &str) { RoleFile::parse(text); }"),
+            ("role_change/a.rs", "fn f(seen: &Seen) -> bool { seen\n.instance\n.known().is_some() }"),
+            ("cli/a.rs", "fn f(o: &ServerObservation) { match o.instance.look() { _ => () } }"),
+            ("plan/a.rs", "fn f(raw: &ServerObservation) -> bool { raw.data_directory.known().is_some() }"),
         ],
         kept_by: &[
             ("judge/server.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
-            ("plan/a.rs", "fn f(state: ServerState<'_>) -> bool { state.standby().is_some() }"),
+            ("plan/a.rs", "fn f(state: ServerState<'_>) -> bool { state.standby().is_some() && state.answer.is_ok() }"),
+            ("preflight/a.rs", "fn f(seen: &ServerObservation) -> bool { seen.instance.known().is_some() }"),
+            ("plan/a.rs", "fn f(seen: Seen<'_>) -> &str { &seen.layout.data_directory }"),
             ("check/a.rs", "fn f() { ServerReport { in_recovery: None } }"),
             ("cli/a.rs", "async fn f(session: &Client) { session.in_recovery().await; }"),
             ("plan/a.rs", "const WORDS: &str = \"it was shut down\"; fn f(l: &Layout) { l.role_file(); }"),

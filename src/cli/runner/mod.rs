@@ -237,6 +237,7 @@ mod tests {
     use crate::state::Holder;
     use crate::state::StateDir;
     use crate::ui::Options;
+    use crate::ui::Verbosity;
 
     /// Work whose end is known beforehand, on a server that nobody reaches.
     struct Fake {
@@ -260,7 +261,8 @@ mod tests {
         }
 
         fn end_in(&self, inventory: &Inventory, yes: bool) -> (Exit, Option<&'static str>) {
-            let ui = Ui { can_ask: false, ..Ui::new(Options { yes, ..Options::default() }) };
+            let options = Options { yes, verbosity: Verbosity::Quiet, ..Options::default() };
+            let ui = Ui { can_ask: false, ..Ui::new(options) };
             let mut told = None;
             let done = work(self, inventory, &ui, |outcome| {
                 told = outcome.report;
