@@ -42,7 +42,6 @@ pub(super) enum Left {
     Whole(&'static str),
     /// A part, and which.
     Part(&'static str),
-    /// Nothing.
     Nothing,
 }
 

@@ -23,7 +23,6 @@ pub enum Severity {
     Error,
 }
 
-/// One diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// What it says, for scripts.

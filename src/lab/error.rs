@@ -22,9 +22,7 @@ pub enum LabError {
     /// An option was given that means nothing to the backend.
     #[error("{option} is not for the {backend} backend: {why}")]
     NotForBackend {
-        /// The option.
         option: &'static str,
-        /// The backend.
         backend: BackendKind,
         /// Why it means nothing.
         why: &'static str,
@@ -32,23 +30,17 @@ pub enum LabError {
     /// A fault was asked for that servers of this kind can't have.
     #[error("the {backend} backend cannot {fault}: {why}")]
     CannotFault {
-        /// The backend.
         backend: BackendKind,
-        /// The fault.
         fault: FaultKind,
         /// Why not.
         why: &'static str,
     },
     /// Servers of this kind can have the fault, and this one was not made for it.
     #[error("server \"{server}\" has no disk of its own that could be filled")]
-    NoDisk {
-        /// The server.
-        server: String,
-    },
+    NoDisk { server: String },
     /// The server is in the state already that a fault would bring about, or must be in another for it.
     #[error("server \"{server}\" is {}", if *running { "running" } else { "not running" })]
     WrongState {
-        /// The server.
         server: String,
         /// What it is.
         running: bool,
@@ -62,7 +54,6 @@ pub enum LabError {
     /// The lab has no such server.
     #[error("the lab has no server \"{name}\"")]
     NoServer {
-        /// The name.
         name: String,
         /// Those that it has.
         servers: Vec<String>,
@@ -72,15 +63,11 @@ pub enum LabError {
     Directory {
         /// As given.
         dir: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// ssh could not be started.
     #[error("could not run ssh")]
-    Ssh {
-        /// Why.
-        source: io::Error,
-    },
+    Ssh { source: io::Error },
     /// Of the local backend.
     #[error(transparent)]
     Local(#[from] LocalLabError),

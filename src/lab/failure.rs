@@ -12,7 +12,6 @@ pub enum Failure {
     Start {
         /// The command, as a shell would take it.
         command: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -33,7 +32,6 @@ pub enum Failure {
         doing: &'static str,
         /// Its object.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -20,10 +20,7 @@ pub enum RecordsError {
     },
     /// Two records have one name: whoever made the second, nobody knows which of them to believe.
     #[error("the probe's answer has two records \"{name}\": nothing of it is believed")]
-    Twice {
-        /// The name.
-        name: String,
-    },
+    Twice { name: String },
     /// The answer has no end record: the probe was cut off.
     #[error("the probe's answer ends early, after record \"{last}\"")]
     CutOff {

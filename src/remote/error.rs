@@ -16,20 +16,15 @@ pub enum RemoteError {
     /// The private directory for control sockets could not be made.
     #[error("could not make a private directory for SSH connections")]
     Prepare {
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A path cannot be written into an ssh_config file.
     #[error("path {path:?} cannot be used with ssh: quotes, \"${{\" and control characters are not possible there")]
-    UnusablePath {
-        /// The path.
-        path: PathBuf,
-    },
+    UnusablePath { path: PathBuf },
     /// The connection could not be made.
     #[error("server \"{server}\": {}", phrase(*.reason))]
     Connect {
-        /// The server.
         server: ServerName,
         /// Why, as far as ssh's words tell.
         reason: ConnectReason,
@@ -41,7 +36,6 @@ pub enum RemoteError {
     /// The connection was gone before the command was sent: nothing was done.
     #[error("server \"{server}\": the SSH connection is gone; the command was not sent")]
     Disconnected {
-        /// The server.
         server: ServerName,
         /// The command, copy-pastable.
         line: String,
@@ -51,7 +45,6 @@ pub enum RemoteError {
     /// The connection broke while the command ran, or the command itself said 255: it may or may not have done its work.
     #[error("server \"{server}\": the outcome of a command is unknown: the connection broke while it ran")]
     OutcomeUnknown {
-        /// The server.
         server: ServerName,
         /// The command, copy-pastable.
         line: String,
@@ -61,7 +54,6 @@ pub enum RemoteError {
     /// A command has not ended in time: something there hangs. It may or may not have done its work.
     #[error("server \"{server}\": it did not answer within {seconds} s")]
     TimedOut {
-        /// The server.
         server: ServerName,
         /// The command, copy-pastable.
         line: String,
@@ -71,7 +63,6 @@ pub enum RemoteError {
     /// A command wrote more than is taken, and was given up.
     #[error("server \"{server}\": a command wrote more than {} MB", .limit_bytes >> 20)]
     TooMuch {
-        /// The server.
         server: ServerName,
         /// The command, copy-pastable.
         line: String,
@@ -81,7 +72,6 @@ pub enum RemoteError {
     /// A command ran and failed.
     #[error("server \"{server}\": command failed{}", status_text(*.status))]
     Command {
-        /// The server.
         server: ServerName,
         /// The command that failed, copy-pastable.
         line: String,
@@ -97,16 +87,13 @@ pub enum RemoteError {
     /// Commands cannot go together: a defect of the caller.
     #[error("server \"{server}\": commands cannot be batched")]
     Batch {
-        /// The server.
         server: ServerName,
-        /// Why.
         #[source]
         source: BatchError,
     },
     /// Something else ran than what was sent.
     #[error("server \"{server}\": it ran something else than what was sent over SSH, and said: {said}")]
     Replaced {
-        /// The server.
         server: ServerName,
         /// The command, copy-pastable.
         line: String,
@@ -116,21 +103,16 @@ pub enum RemoteError {
     /// sshd forwards nothing there.
     #[error("server \"{server}\": its sshd forwards no connection to {target}")]
     ForwardingOff {
-        /// The server.
         server: ServerName,
         /// The address beyond.
         target: String,
     },
     /// sshd opens no second session on a connection, and the first one stays open.
     #[error("server \"{server}\": its sshd opens one session at a time on a connection")]
-    OneSession {
-        /// The server.
-        server: ServerName,
-    },
+    OneSession { server: ServerName },
     /// ssh would not open a forwarding.
     #[error("server \"{server}\": could not forward a local socket to {target}")]
     Forward {
-        /// The server.
         server: ServerName,
         /// The address beyond.
         target: String,
@@ -152,7 +134,6 @@ pub enum RemoteError {
     ReadKnownHosts {
         /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -161,7 +142,6 @@ pub enum RemoteError {
     WriteKnownHosts {
         /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -15,7 +15,6 @@ pub enum StateError {
     CreateDirectory {
         /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -24,7 +23,6 @@ pub enum StateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -33,7 +31,6 @@ pub enum StateError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -42,7 +39,6 @@ pub enum StateError {
     Exposed {
         /// The file.
         path: PathBuf,
-        /// Its mode.
         mode: u32,
     },
     /// Others may put their own files in place of ours.
@@ -50,7 +46,6 @@ pub enum StateError {
     OpenDirectory {
         /// The directory.
         path: PathBuf,
-        /// Its mode.
         mode: u32,
     },
     /// Another run holds the lock.
@@ -66,7 +61,6 @@ pub enum StateError {
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

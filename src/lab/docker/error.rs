@@ -32,7 +32,6 @@ pub enum DockerLabError {
     ReadInventory {
         /// The file.
         path: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
     /// The inventory that drives the lab is invalid.
@@ -52,7 +51,6 @@ pub enum DockerLabError {
     /// A network of the lab is used on this machine already.
     #[error("network {network} of site \"{site}\" overlaps {other}")]
     NetworkTaken {
-        /// The network.
         network: String,
         /// Whose it is.
         site: String,
@@ -116,7 +114,6 @@ pub enum DockerLabError {
         "there is no image \"{image}\", and it could not be pulled: {pull}; making one of Debian's packages {problem}"
     )]
     NoBase {
-        /// The image.
         image: String,
         /// What the pull said.
         pull: String,
@@ -125,16 +122,12 @@ pub enum DockerLabError {
     },
     /// The base image could not be made of Debian's packages.
     #[error("could not make a base image of Debian's packages")]
-    MakeBase {
-        /// Why.
-        source: Failure,
-    },
+    MakeBase { source: Failure },
     /// The image of the servers could not be built.
     #[error("could not build image \"{image}\"")]
     Build {
         /// Its name.
         image: String,
-        /// Why.
         source: Failure,
     },
     /// The lab's own files could not be made or read.
@@ -142,39 +135,28 @@ pub enum DockerLabError {
     Files {
         /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         source: Failure,
     },
     /// The containers and networks could not be made.
     #[error("could not start the containers")]
-    Start {
-        /// Why.
-        source: Failure,
-    },
+    Start { source: Failure },
     /// A server did not come up.
     #[error("server \"{server}\" did not come up; its log ends:\n{log}")]
     Boot {
-        /// The server.
         server: String,
         /// The end of what it printed.
         log: String,
-        /// Why.
         source: Failure,
     },
     /// The engine did not tell what is there.
     #[error("could not look at the containers of the lab")]
-    Look {
-        /// Why.
-        source: Failure,
-    },
+    Look { source: Failure },
     /// A fault could not be made or mended.
     #[error("could not {doing} of server \"{server}\"")]
     Fault {
         /// Such as "cut the link".
         doing: &'static str,
-        /// The server.
         server: String,
-        /// Why.
         source: Failure,
     },
     /// Something of the lab is still there after it was taken down.
@@ -182,7 +164,6 @@ pub enum DockerLabError {
     Clear {
         /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         source: Failure,
     },
 }

@@ -23,7 +23,6 @@ pub enum HostsLabError {
     /// A program that the lab is built from is not installed.
     #[error("\"{program}\" is not in PATH (Debian package \"{package}\"; lab/hosts/install-packages installs all)")]
     MissingProgram {
-        /// The program.
         program: &'static str,
         /// The package that brings it.
         package: &'static str,
@@ -33,7 +32,6 @@ pub enum HostsLabError {
     Load {
         /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
@@ -42,7 +40,6 @@ pub enum HostsLabError {
     PrepareLab {
         /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
@@ -53,14 +50,12 @@ pub enum HostsLabError {
         release: Release,
         /// What the build printed.
         log: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The bridge or its network could not be made.
     #[error("could not make the lab's network")]
     AddNetwork {
-        /// Why.
         #[source]
         source: Failure,
     },
@@ -69,41 +64,34 @@ pub enum HostsLabError {
     RemoveNetwork {
         /// Its name.
         bridge: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The list of this machine's labs could not be read.
     #[error("could not look for labs on this machine")]
     Registry {
-        /// Why.
         #[source]
         source: Failure,
     },
     /// A host's file system or identity could not be made.
     #[error("could not prepare host \"{host}\"")]
     PrepareHost {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The host did not start, or its sshd did not answer in time.
     #[error("could not boot host \"{host}\"; its boot log ends:\n{log_tail}")]
     Boot {
-        /// The host.
         host: String,
         /// The end of what it printed.
         log_tail: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The host is running and must not be, or the other way round.
     #[error("host \"{host}\" is {}", if *running { "running" } else { "not running" })]
     WrongState {
-        /// The host.
         host: String,
         /// What it is.
         running: bool,
@@ -111,18 +99,14 @@ pub enum HostsLabError {
     /// The host did not stop.
     #[error("could not stop host \"{host}\"")]
     Stop {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// A command could not be run on the host, or failed where it had to succeed.
     #[error("could not run a command on host \"{host}\"")]
     Exec {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
@@ -131,9 +115,7 @@ pub enum HostsLabError {
     Fault {
         /// Such as "cut the link".
         doing: &'static str,
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
@@ -142,7 +124,6 @@ pub enum HostsLabError {
     Clear {
         /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },

@@ -34,10 +34,7 @@ pub enum LocalLabError {
     },
     /// The directory is a symbolic link.
     #[error("\"{path}\" is a symbolic link, not a lab directory; nothing was changed")]
-    Symlink {
-        /// The path.
-        path: PathBuf,
-    },
+    Symlink { path: PathBuf },
     /// The directory belongs to another OS user.
     #[error("\"{path}\" belongs to another OS user (uid {uid}); nothing was changed")]
     NotOurs {
@@ -73,7 +70,6 @@ pub enum LocalLabError {
         path: PathBuf,
         /// Its servers.
         have: String,
-        /// The wanted ones.
         wanted: String,
     },
     /// The lab is wanted with no server, with too many, or with two of one name.
@@ -84,12 +80,7 @@ pub enum LocalLabError {
     },
     /// A port that was asked for is in use.
     #[error("port {port} on {address} is in use; name another port, or take down what listens there")]
-    PortTaken {
-        /// The address.
-        address: Ipv4Addr,
-        /// The port.
-        port: u16,
-    },
+    PortTaken { address: Ipv4Addr, port: u16 },
     /// No free place was found.
     #[error("no free ports for {servers} servers were found on 127.0.0.11 to 127.0.0.250")]
     NoFreePort {
@@ -137,7 +128,6 @@ pub enum LocalLabError {
     /// The sshd of a server did not come up.
     #[error("sshd of server \"{server}\" did not start ({command}): {log}")]
     SshdDidNotStart {
-        /// The server.
         server: ServerName,
         /// The command as a shell line.
         command: String,
@@ -149,7 +139,6 @@ pub enum LocalLabError {
     StillRunning {
         /// Its id.
         pid: i32,
-        /// Its name.
         name: String,
         /// How long it was waited for.
         seconds: u64,

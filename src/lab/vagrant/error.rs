@@ -17,19 +17,13 @@ pub enum VagrantLabError {
     /// Vagrant, or what the lab needs beside it, is not installed.
     #[error("\"{program}\" is not installed (Debian package \"{package}\")")]
     ProgramMissing {
-        /// The program.
         program: &'static str,
         /// The package that brings it.
         package: &'static str,
     },
     /// The provider can't make machines here.
     #[error("the provider {provider} can't be used on this machine: {why}")]
-    ProviderMissing {
-        /// The provider.
-        provider: Provider,
-        /// Why.
-        why: String,
-    },
+    ProviderMissing { provider: Provider, why: String },
     /// None of the providers that make machines is there.
     #[error("there is no provider of virtual machines on this machine: neither libvirt nor VirtualBox can be used")]
     NoProvider,
@@ -42,7 +36,6 @@ pub enum VagrantLabError {
     /// The inventory is valid, and can't be a lab of machines.
     #[error("no lab can be made of \"{}\": {problem}", inventory.display())]
     NoLabOf {
-        /// The inventory.
         inventory: PathBuf,
         /// Why not.
         problem: String,
@@ -78,15 +71,11 @@ pub enum VagrantLabError {
     State {
         /// The file.
         path: PathBuf,
-        /// Why.
         source: serde_json::Error,
     },
     /// The inventory could not be written as text.
     #[error("could not write the lab's inventory")]
-    WriteInventory {
-        /// Why.
-        source: io::Error,
-    },
+    WriteInventory { source: io::Error },
     /// A command or a file.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -100,16 +89,10 @@ pub enum VagrantLabError {
     },
     /// A machine came up and did not tell its host keys.
     #[error("server \"{server}\" told no host keys")]
-    NoHostKeys {
-        /// The server.
-        server: String,
-    },
+    NoHostKeys { server: String },
     /// A machine is still there after the lab was taken down.
     #[error("the machine of server \"{server}\" is still there")]
-    StillThere {
-        /// The server.
-        server: String,
-    },
+    StillThere { server: String },
 }
 
 impl VagrantLabError {
