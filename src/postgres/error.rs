@@ -18,11 +18,9 @@ pub enum PostgresError {
         what: &'static str,
         detail: String,
     },
-    /// The forwarded socket could not be opened.
     #[error("server \"{server}\": could not open the forwarded socket {path:?}")]
     Socket {
         server: ServerName,
-        /// The socket.
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -33,10 +31,8 @@ pub enum PostgresError {
         server: ServerName,
         /// The name or address that the certificate had to prove.
         verify_name: String,
-        /// What is wrong with it.
         detail: String,
     },
-    /// The server does not accept our certificate.
     #[error("server \"{server}\": it does not accept the certificate of this machine")]
     NotTrusted {
         server: ServerName,
@@ -60,7 +56,6 @@ pub enum PostgresError {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// An answer has another form than expected.
     #[error("server \"{server}\": could not read the answer to \"{what}\": {detail}")]
     Answer {
         server: ServerName,
@@ -75,7 +70,6 @@ pub enum PostgresError {
         server: ServerName,
         /// What was tried.
         what: &'static str,
-        /// How long.
         timeout_ms: u64,
     },
 }

@@ -11,16 +11,11 @@ use crate::lab::Failure;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostsLabError {
-    /// Namespaces, mounts and bridges need root.
     #[error("the hosts lab needs root: it mounts, makes a network bridge and boots hosts")]
     NotRoot,
     /// The wish itself can't be met.
     #[error("invalid hosts lab: {problem}")]
-    InvalidSpec {
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A program that the lab is built from is not installed.
+    InvalidSpec { problem: String },
     #[error("\"{program}\" is not in PATH (Debian package \"{package}\"; lab/hosts/install-packages installs all)")]
     MissingProgram {
         program: &'static str,
@@ -30,7 +25,6 @@ pub enum HostsLabError {
     /// The directory is not a lab, or its state can't be read.
     #[error("could not load the lab in \"{}\"", dir.display())]
     Load {
-        /// The lab's directory.
         dir: PathBuf,
         #[source]
         source: Failure,
@@ -38,12 +32,10 @@ pub enum HostsLabError {
     /// The lab's own files (state, keys, known hosts) could not be written.
     #[error("could not prepare the lab in \"{}\"", dir.display())]
     PrepareLab {
-        /// The lab's directory.
         dir: PathBuf,
         #[source]
         source: Failure,
     },
-    /// No Debian tree could be built.
     #[error("could not build the {release} tree (log: \"{}\")", log.display())]
     BuildTree {
         /// Of which release.
@@ -53,21 +45,17 @@ pub enum HostsLabError {
         #[source]
         source: Failure,
     },
-    /// The bridge or its network could not be made.
     #[error("could not make the lab's network")]
     AddNetwork {
         #[source]
         source: Failure,
     },
-    /// The bridge could not be taken away.
     #[error("could not remove bridge \"{bridge}\"")]
     RemoveNetwork {
-        /// Its name.
         bridge: String,
         #[source]
         source: Failure,
     },
-    /// The list of this machine's labs could not be read.
     #[error("could not look for labs on this machine")]
     Registry {
         #[source]
@@ -91,12 +79,7 @@ pub enum HostsLabError {
     },
     /// The host is running and must not be, or the other way round.
     #[error("host \"{host}\" is {}", if *running { "running" } else { "not running" })]
-    WrongState {
-        host: String,
-        /// What it is.
-        running: bool,
-    },
-    /// The host did not stop.
+    WrongState { host: String, running: bool },
     #[error("could not stop host \"{host}\"")]
     Stop {
         host: String,
@@ -110,7 +93,6 @@ pub enum HostsLabError {
         #[source]
         source: Failure,
     },
-    /// A fault of the network could not be made or mended.
     #[error("could not {doing} of host \"{host}\"")]
     Fault {
         /// Such as "cut the link".
@@ -119,10 +101,8 @@ pub enum HostsLabError {
         #[source]
         source: Failure,
     },
-    /// Something of the lab is still there after it was brought down.
     #[error("could not clear away the lab in \"{}\"", dir.display())]
     Clear {
-        /// The lab's directory.
         dir: PathBuf,
         #[source]
         source: Failure,

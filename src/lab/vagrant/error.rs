@@ -11,10 +11,8 @@ use crate::lab::Failure;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VagrantLabError {
-    /// Nothing says where this user keeps things.
     #[error("there is no place for the lab: HOME is not set")]
     NoHome,
-    /// Vagrant, or what the lab needs beside it, is not installed.
     #[error("\"{program}\" is not installed (Debian package \"{package}\")")]
     ProgramMissing {
         program: &'static str,
@@ -24,7 +22,6 @@ pub enum VagrantLabError {
     /// The provider can't make machines here.
     #[error("the provider {provider} can't be used on this machine: {why}")]
     ProviderMissing { provider: Provider, why: String },
-    /// None of the providers that make machines is there.
     #[error("there is no provider of virtual machines on this machine: neither libvirt nor VirtualBox can be used")]
     NoProvider,
     /// The inventory has problems, each with its place.
@@ -33,64 +30,41 @@ pub enum VagrantLabError {
         /// All of them.
         problems: Vec<Diagnostic>,
     },
-    /// The inventory is valid, and can't be a lab of machines.
     #[error("no lab can be made of \"{}\": {problem}", inventory.display())]
-    NoLabOf {
-        inventory: PathBuf,
-        /// Why not.
-        problem: String,
-    },
+    NoLabOf { inventory: PathBuf, problem: String },
     /// The Vagrantfile refused to begin.
     #[error("{message}")]
     Refused {
         /// In its own words.
         message: String,
     },
-    /// The box is not here, and no catalogue could be asked.
     #[error("the box is not on this machine, and could not be fetched")]
     NoBox {
         /// What Vagrant says.
         message: String,
     },
-    /// The directory holds something else.
     #[error("\"{}\" is not empty, and no Vagrant lab", path.display())]
-    NotALab {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Another lab is up in the directory.
+    NotALab { path: PathBuf },
     #[error("another lab is up in \"{}\": its {what} is not the one that is wished for", path.display())]
     OtherLab {
-        /// The directory.
         path: PathBuf,
         /// What differs.
         what: &'static str,
     },
-    /// The lab's own file could not be understood.
     #[error("could not understand \"{}\"", path.display())]
-    State {
-        /// The file.
-        path: PathBuf,
-        source: serde_json::Error,
-    },
-    /// The inventory could not be written as text.
+    State { path: PathBuf, source: serde_json::Error },
     #[error("could not write the lab's inventory")]
     WriteInventory { source: io::Error },
-    /// A command or a file.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// Vagrant failed.
     #[error("{program} failed: {message}")]
     Vagrant {
         /// The program, with what it was to do.
         program: String,
-        /// The reason that it gave.
         message: String,
     },
-    /// A machine came up and did not tell its host keys.
     #[error("server \"{server}\" told no host keys")]
     NoHostKeys { server: String },
-    /// A machine is still there after the lab was taken down.
     #[error("the machine of server \"{server}\" is still there")]
     StillThere { server: String },
 }
