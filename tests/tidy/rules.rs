@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::judged;
 use crate::source::Source;
 
 /// A place that breaks a rule: the file, the line, and what was found there.
@@ -65,25 +66,6 @@ const HOMES: &[(&str, &str)] = &[
     ("clap_mangen", "cli"),
 ];
 
-/// The modules that decide or show what a server is. They ask `judge`, which alone derives it from what was seen.
-const ASK_THE_STATE: &[&str] = &["plan", "check", "preflight", "role_change", "drill", "ui", "cli"];
-
-/// Facts of an observation that mean nothing alone.
-const JUDGED_FACTS: &[&str] = &[
-    "in_recovery",
-    "standby_signal",
-    "recovery_signal",
-    "newest_history",
-    "minimum_recovery_end",
-    "minimum_recovery_timeline",
-    "replayed_timeline",
-    "wal_timeline",
-    "sender_host",
-    "sender_port",
-    "pending_restart",
-    "stale_files",
-];
-
 /// What the runner of operations alone calls; `trust`, which meets no server over SSH, asks as well.
 const THE_RUNNERS: &[&[&str]] = &[
     &["Interrupts", ":", ":", "listen", "("],
@@ -94,29 +76,23 @@ const THE_RUNNERS: &[&[&str]] = &[
     &["{", "hold", "("],
 ];
 
-/// Looks at an instance and at a data directory: whether one answers, or is there, `judge` says for all (`ServerState::answer`,
-/// `data`). `preflight` looks at machines before there is either, and asks for itself.
-const JUDGED_LOOKS: &[[&str; 4]] = &[
-    [".", "instance", ".", "known"],
-    [".", "instance", ".", "look"],
-    [".", "instance", ".", "is_absent"],
-    [".", "instance", ".", "unreadable"],
-    [".", "data_directory", ".", "known"],
-    [".", "data_directory", ".", "look"],
-    [".", "data_directory", ".", "is_absent"],
-    [".", "data_directory", ".", "unreadable"],
-];
-
-/// Words by which PostgreSQL says what an instance or a connection does; each has a type or a question in `model` or `judge`.
-const JUDGED_WORDS: &[&str] = &[
-    "starting up",
-    "shut down",
-    "shut down in recovery",
-    "shutting down",
-    "in crash recovery",
-    "in archive recovery",
-    "in production",
-    "streaming",
+/// What leads out of the program, or to a clock. Random numbers are left: `pki` makes secrets of them, and plans get those passed in.
+const OUTSIDE: &[&[&str]] = &[
+    &["std", ":", ":", "fs"],
+    &["std", ":", ":", "io"],
+    &["std", ":", ":", "os"],
+    &["std", ":", ":", "env"],
+    &["std", ":", ":", "process"],
+    &["std", ":", ":", "thread"],
+    &["TcpStream"],
+    &["TcpListener"],
+    &["UdpSocket"],
+    &["UnixStream"],
+    &["Instant"],
+    &["SystemTime"],
+    &["Timestamp", ":", ":", "now"],
+    &["rustix"],
+    &["tempfile"],
 ];
 
 /// The helpers that wait by looking again, each with a deadline. Nobody else pauses.
@@ -182,31 +158,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "what a server is, is judged once",
         why: "copies of one judgement come to differ; ask judge::State, or add there what it does not say yet",
-        find: |sources| {
-            let mut breaches = Vec::new();
-            for source in sources.iter().filter(|source| ASK_THE_STATE.contains(&source.module())) {
-                for fact in JUDGED_FACTS {
-                    let written = source.lines_with(&[fact, "("]);
-                    let read = source.lines_with(&[".", fact]);
-                    let read = read.into_iter().filter(|line| !written.contains(line)).collect();
-                    breaches.extend(at(source, read, fact));
-                }
-                for look in JUDGED_LOOKS.iter().filter(|_| source.module() != "preflight") {
-                    breaches.extend(at(source, source.lines_with(look), look[1]));
-                }
-                for path in [["ClusterState", ":", ":", "from"], ["RoleFile", ":", ":", "parse"]] {
-                    breaches.extend(at(source, source.lines_with(&path), path[0]));
-                }
-                let role_file = (0..source.words.len()).filter(|index| source.reads(*index, &["own", "("]));
-                let role_file =
-                    role_file.filter(|index| source.words.get(index + 2).is_some_and(|word| word.text == "\"role\""));
-                breaches.extend(at(source, role_file.map(|index| source.words[index].line).collect(), "role file"));
-                let is_state = |text: &str| JUDGED_WORDS.contains(&text.trim_matches('"'));
-                let words = if source.path == "ui/samples.rs" { Vec::new() } else { source.lines_quoting(is_state) };
-                breaches.extend(at(source, words, "a state's word"));
-            }
-            breaches
-        },
+        find: judged::again,
         broken_by: &[
             ("plan/a.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
             ("check/a.rs", "fn f(data: &DataDirectory) -> bool { data.standby_signal || data.recovery_signal }"),
@@ -332,6 +284,29 @@ pub(crate) const RULES: &[Rule] = &[
         },
         broken_by: &[("plan/mod.rs", "async fn f() {}"), ("render/mod.rs", "use tokio::fs;")],
         kept_by: &[("remote/mod.rs", "async fn f() {}")],
+    },
+    Rule {
+        name: "layers 0 and 1 do no I/O",
+        why: "what decides is the same for the same input, and can be tried on any folder of data; pass in what it needs",
+        find: |sources| {
+            let pure = sources.iter().filter(|source| layer(source.module()).is_some_and(|layer| layer < 2));
+            pure.flat_map(|source| {
+                OUTSIDE.iter().flat_map(|words| at(source, source.lines_with(words), words[words.len() - 1]))
+            })
+            .collect()
+        },
+        broken_by: &[
+            ("plan/mod.rs", "use std::fs;"),
+            ("check/mod.rs", "fn f() { std::process::Command::new(\"true\"); }"),
+            ("judge/mod.rs", "use std::net::TcpStream;"),
+            ("preflight/mod.rs", "fn f() -> Timestamp { Timestamp::now() }"),
+            ("inventory/mod.rs", "fn f() { std::env::var(\"HOME\"); }"),
+            ("model/mod.rs", "fn f() { let begun = std::time::Instant::now(); }"),
+        ],
+        kept_by: &[
+            ("plan/mod.rs", "use std::net::IpAddr; #[cfg(test)] mod tests { use std::fs; }"),
+            ("apply/mod.rs", "use std::fs;"),
+        ],
     },
     Rule {
         name: "a module opens with its duty",
@@ -476,7 +451,7 @@ pub(crate) fn removals(script: &str) -> Vec<usize> {
     script.lines().enumerate().filter(|(_, line)| removes(line)).map(|(number, _)| number + 1).collect()
 }
 
-fn at<'a>(source: &'a Source, lines: Vec<usize>, what: &'a str) -> impl Iterator<Item = Breach> + 'a {
+pub(crate) fn at<'a>(source: &'a Source, lines: Vec<usize>, what: &'a str) -> impl Iterator<Item = Breach> + 'a {
     lines.into_iter().map(move |line| (source.path.clone(), line, what.to_owned()))
 }
 
