@@ -216,6 +216,8 @@ pub enum Code {
     LeaseTakenOver,
     LeftBeside,
     LeftByEarlierInstallation,
+    LeftOut,
+    LeftOutNeeded,
     LeftRunning,
     LibcDiffers,
     LibraryMissing,
