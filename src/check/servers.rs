@@ -152,6 +152,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
+        of_server.extend(slots::check_strangers(topology, name, instance));
         of_server.extend(durability::check_archiver(name, state.writes() == Writes::Now, instance, thresholds));
         of_server.extend(durability::check_archive_directory(name, seen, instance));
         of_server.extend(durability::check_settings(topology, server, instance));
