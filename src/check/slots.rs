@@ -3,12 +3,11 @@
 use crate::check::Finding;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 use crate::model::observation::Slot;
-use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
@@ -145,24 +144,14 @@ fn synchronized_names(instance: &Instance) -> Vec<&str> {
 }
 
 /// L23: every failover slot of the primary is on every standby that copies slots, and on one at least.
-pub(super) fn check_failover_slots(
-    topology: &Topology,
-    observation: &Observation,
-    primary: &ServerName,
-    reference: &Instance,
-) -> Vec<Finding> {
+pub(super) fn check_failover_slots(state: &State<'_>, primary: &ServerName, reference: &Instance) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let standbys: Vec<(&ServerName, &Instance)> = topology
-        .servers()
-        .filter(|server| server.name != *primary)
-        .filter_map(|server| Some((&server.name, observation.server(&server.name)?.instance.known()?)))
-        .collect();
+    let others = state.servers().filter(|(name, _)| *name != primary);
+    let standbys: Vec<(&ServerName, &Instance)> =
+        others.filter_map(|(name, server)| Some((name, server.instance()?))).collect();
     let copies = |instance: &Instance| {
         instance.settings.get("sync_replication_slots").is_some_and(|setting| setting.setting == "on")
     };
-    let all_seen = topology.servers().all(|server| {
-        matches!(observation.servers.get(&server.name), Some(Observed::Known(seen)) if seen.instance.known().is_some())
-    });
     for slot in reference.slots.iter().filter(|(_, row)| row.failover && !row.synced).map(|(name, _)| name) {
         let mut copied = 0;
         for (standby, instance) in standbys.iter().filter(|(_, instance)| copies(instance)) {
@@ -189,7 +178,7 @@ pub(super) fn check_failover_slots(
                 .of_topology(),
             );
         }
-        if copied == 0 && all_seen {
+        if copied == 0 && state.all_answer() {
             findings.push(
                 Finding::unhealthy(
                     Diagnostic::error(
