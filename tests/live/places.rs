@@ -4,6 +4,7 @@
 use pgstead::lab::hosts::Release;
 
 use crate::adoption::own_wishes_only;
+use crate::refusals;
 use crate::refusals::refused;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
@@ -70,12 +71,15 @@ fn lacks(release: Release) {
     lab.run("b", &["install", "-d", "-o", "postgres", "/srv/space", &format!("/srv/space/{left}/5")]);
     lab.run("b", &["touch", "/srv/room", &format!("/srv/space/{left}/5/1249")]);
     lab.run("b", &["install", "-d", "-m", "755", "/srv/sockets"]);
+    // What the first look finds keeps nobody from looking further.
+    refusals::take_port(&lab, "b");
 
     let expected = [
         ("crl-of-others", "a"),
         ("included-elsewhere", "a"),
         ("library-missing", "b"),
         ("path-unfit", "b"),
+        ("port-taken", "b"),
         ("tablespace-taken", "b"),
     ];
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
@@ -102,6 +106,7 @@ fn lacks(release: Release) {
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
 
     // The ways out that it names.
+    refusals::free_port(&lab, "b");
     shell(
         "a",
         "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d' \"/etc/postgresql/$1/main/postgresql.conf\"",

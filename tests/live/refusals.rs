@@ -125,13 +125,22 @@ fn host_keys(lab: &mut Scenario) {
 }
 
 fn port_taken(lab: &Scenario) {
+    take_port(lab, "b");
+    refused(lab, "port taken", BOOTSTRAP, 5, &[("port-taken", "b")]);
+    free_port(lab, "b");
+}
+
+/// Lets another program listen on the port of an instance to come.
+pub(crate) fn take_port(lab: &Scenario, server: &str) {
     // ReuseAddr, as every server has it: a connection that the look at translated addresses closed may linger there.
     let listen = "use IO::Socket::INET; use POSIX; \
         my $s = IO::Socket::INET->new(LocalPort => 5432, Listen => 1, ReuseAddr => 1) or die; POSIX::pause();";
-    lab.run("b", &["systemd-run", "--quiet", "--unit=taker", "perl", "-e", listen]);
-    wait_until("the port is taken", || !lab.run("b", &["sh", "-c", "ss -Hltn sport = :5432"]).is_empty());
-    refused(lab, "port taken", BOOTSTRAP, 5, &[("port-taken", "b")]);
-    lab.run("b", &["systemctl", "stop", "taker"]);
+    lab.run(server, &["systemd-run", "--quiet", "--unit=taker", "perl", "-e", listen]);
+    wait_until("the port is taken", || !lab.run(server, &["sh", "-c", "ss -Hltn sport = :5432"]).is_empty());
+}
+
+pub(crate) fn free_port(lab: &Scenario, server: &str) {
+    lab.run(server, &["systemctl", "stop", "taker"]);
 }
 
 fn clock_ahead(lab: &Scenario) {

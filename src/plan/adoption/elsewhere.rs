@@ -137,12 +137,13 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Returns what must be looked at before a bootstrap can be planned, on which server. Where the survey refuses, nothing is.
+/// Returns what must be looked at before a bootstrap can be planned, on which server. A server that the survey can plan for is looked
+/// at whatever is refused besides, so that all is told at once.
 pub fn questions(topology: &Topology, observation: &Observation, consent: Consent) -> BTreeMap<ServerName, Inquiry> {
     let passed_over = consent::passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
-    let Survey { servers, primary, refusals, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
-    let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return BTreeMap::new() };
+    let Survey { servers, primary, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
+    let Some(primary) = primary else { return BTreeMap::new() };
     let of_primary = servers.get(&primary).copied();
     let inquiry = |seen: &Seen<'_>| {
         let all: BTreeSet<Question> =

@@ -84,8 +84,6 @@ pub fn plan_bootstrap(
         survey_of(topology, observation, Unsaid::default(), is_concerned);
     notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
     let Some(primary) = primary else { return Err(refusals) };
-    // Where the survey refuses, nobody was asked what else the servers have.
-    let are_asked = refusals.is_empty();
     let links = topology.links(&primary);
     let served = servers
         .get(&primary)
@@ -169,7 +167,7 @@ pub fn plan_bootstrap(
         notes.extend(places::notes(primary, &made));
     }
     let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
-    for server in decided.values().filter(|_| are_asked) {
+    for server in decided.values() {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
         let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
         let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, is_adopting);
