@@ -432,6 +432,7 @@ pub enum Code {
     SynchronousPrimary,
     SynchronousWithoutStandbys,
     SystemIdentifierDiffers,
+    TablespaceInDataDirectory,
     TablespaceNotEmpty,
     TablespaceTaken,
     TablespaceUndeclared,

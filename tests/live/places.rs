@@ -65,6 +65,12 @@ fn lacks(release: Release) {
     lab.sql("a", "CREATE TABLESPACE space LOCATION '/srv/space'");
     lab.sql("a", "CREATE TABLESPACE room LOCATION '/srv/room'");
     lab.sql("a", "CREATE TABLE t TABLESPACE space AS SELECT 42 AS answer");
+    // Inside the data directory, which PostgreSQL warns of, and as its developers have them.
+    let inside = format!("/var/lib/postgresql/{version}/main/inside");
+    lab.run("a", &["install", "-d", "-o", "postgres", "-m", "700", &inside]);
+    lab.sql("a", &format!("CREATE TABLESPACE inside LOCATION '{inside}'"));
+    let psql = ["runuser", "-u", "postgres", "--", "psql", "-Xq", "-c", "SET allow_in_place_tablespaces = on"];
+    lab.run("a", &[&psql[..], &["-c", "CREATE TABLESPACE in_place LOCATION ''"]].concat());
     // patroni/patroni 671, bitnami/containers 21548: what is left of an instance that was there before.
     let left = lab.run("a", &["ls", "/srv/space"]).trim().to_owned();
     assert!(left.starts_with("PG_"), "{left}");
@@ -80,6 +86,7 @@ fn lacks(release: Release) {
         ("library-missing", "b"),
         ("path-unfit", "b"),
         ("port-taken", "b"),
+        ("tablespace-in-data-directory", "b"),
         ("tablespace-taken", "b"),
     ];
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
@@ -89,6 +96,8 @@ fn lacks(release: Release) {
         let is_it = |one: &&serde_json::Value| one["code"] == code && one["message"].as_str().unwrap().contains(words);
         assert!(all.iter().any(|one| is_it(&one)), "{code} of {words}: {ran}");
     };
+    told("tablespace-in-data-directory", &inside);
+    told("tablespace-in-data-directory", "pg_tblspc/");
     told("tablespace-taken", "/srv/space holds a tablespace already");
     told("path-unfit", "/srv/room is not a directory");
     told(
@@ -107,6 +116,8 @@ fn lacks(release: Release) {
 
     // The ways out that it names.
     refusals::free_port(&lab, "b");
+    lab.sql("a", "DROP TABLESPACE inside");
+    lab.sql("a", "DROP TABLESPACE in_place");
     shell(
         "a",
         "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d' \"/etc/postgresql/$1/main/postgresql.conf\"",

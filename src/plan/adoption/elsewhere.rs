@@ -145,28 +145,16 @@ pub fn questions(topology: &Topology, observation: &Observation, consent: Consen
     let Survey { servers, primary, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
     let Some(primary) = primary else { return BTreeMap::new() };
     let of_primary = servers.get(&primary).copied();
-    let inquiry = |seen: &Seen<'_>| {
-        let all: BTreeSet<Question> =
-            needs(topology, *seen, of_primary).into_iter().map(|need| need.question).collect();
-        let library_path = Settings::new(topology, *seen, of_primary).get("dynamic_library_path");
-        let library_path = library_path.map_or_else(|| "$libdir".to_owned(), |(value, _)| value);
-        (!all.is_empty()).then(|| Inquiry { questions: all.into_iter().collect(), library_path })
-    };
-    servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(seen)?))).collect()
+    servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(topology, &[*seen], of_primary)?))).collect()
 }
 
-/// Returns what must be looked at before a copy of the primary takes a place where no data directory is: its tablespaces may have
-/// been left.
-pub fn of_copy(primary: Seen<'_>) -> Option<Inquiry> {
-    let questions: Vec<Question> = copied_tablespaces(primary).into_iter().map(|need| need.question).collect();
-    (!questions.is_empty()).then(|| Inquiry { questions, library_path: "$libdir".to_owned() })
-}
-
-/// Judges what was seen there.
-pub fn judge_copy(observation: &Observation, seen: Seen<'_>, primary: Seen<'_>, is_adopting: bool) -> Vec<Diagnostic> {
-    let answers = observation.places.get(&seen.server.name);
-    let judge = |need: &Need| problem(seen, need, answer(answers, need), is_adopting);
-    copied_tablespaces(primary).iter().filter_map(judge).collect()
+/// Returns what must be looked at on a server, for each of the ways in which it is seen: as it is, or as if it had no data.
+pub fn inquiry(topology: &Topology, ways: &[Seen<'_>], primary: Option<Seen<'_>>) -> Option<Inquiry> {
+    let of_way = |seen: &Seen<'_>| needs(topology, *seen, primary).into_iter().map(|need| need.question);
+    let all: BTreeSet<Question> = ways.iter().flat_map(of_way).collect();
+    let path = |seen: &Seen<'_>| Some(Settings::new(topology, *seen, primary).get("dynamic_library_path")?.0);
+    let library_path = ways.iter().find_map(path).unwrap_or_else(|| "$libdir".to_owned());
+    (!all.is_empty()).then(|| Inquiry { questions: all.into_iter().collect(), library_path })
 }
 
 fn answer<'a>(answers: Option<&'a BTreeMap<String, Observed<Place>>>, need: &Need) -> &'a Observed<Place> {
@@ -249,31 +237,27 @@ fn is_on(value: &str) -> bool {
     ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made. Which of them a primary
-/// that does not run has, nobody could ask: they have their places on whoever has data, and come to whoever has none.
+/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made, by a later run where the
+/// primary does not run.
 fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let has = primary.and_then(|primary| primary.instance).map(|instance| &instance.tablespaces);
     let is_unknown = primary.is_some_and(|primary| steps::tablespaces::are_unknown(primary));
-    let is_missing = |name: &String| match has {
-        Some(has) => !has.contains_key(name),
-        None => !is_unknown || seen.data.is_none(),
-    };
+    let is_missing = |name: &String| !is_unknown && has.is_none_or(|has| !has.contains_key(name));
     let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
     let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
-    let made = made.map(|(name, path)| tablespace(name, path, "The inventory has it there".to_owned()));
+    let made = made.map(|(name, path)| tablespace(Some(name), path, "The inventory has it there".to_owned()));
     copied.into_iter().flatten().chain(made).collect()
 }
 
 fn copied_tablespaces(primary: Seen<'_>) -> Vec<Need> {
-    let has = primary.instance.into_iter().flat_map(|instance| &instance.tablespaces);
-    has.map(|(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name)))
-        .collect()
+    let needed = |(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name));
+    primary.tablespaces().into_iter().map(needed).collect()
 }
 
-fn tablespace(name: &str, path: &str, set: String) -> Need {
+fn tablespace(name: Option<&str>, path: &str, set: String) -> Need {
     Need {
         question: Question::Tablespace(path.to_owned()),
-        by: format!("tablespace \"{name}\""),
+        by: name.map_or_else(|| "a tablespace".to_owned(), |name| format!("tablespace \"{name}\"")),
         set,
         why: "It must be empty of tablespaces, and the instance's user must be able to write there",
         used: Use::Tablespace,
@@ -336,20 +320,20 @@ pub struct Judged {
     pub notes: Vec<Diagnostic>,
 }
 
-/// Judges what was seen of a server. `is_adopting` is whether a copy that an earlier run began is finished: then its tablespaces may
-/// have their places already.
+/// Judges what was seen of a server. `may_hold` says of a place whether a tablespace may be there already: where a copy that an earlier
+/// run began is finished, and where the server's own is set aside with its data directory.
 pub fn judge(
     topology: &Topology,
     observation: &Observation,
     seen: Seen<'_>,
     primary: Option<Seen<'_>>,
-    is_adopting: bool,
+    may_hold: impl Fn(&str) -> bool,
 ) -> Judged {
     let name = &seen.server.name;
     let mut judged = Judged::default();
     let answers = observation.places.get(name);
     for need in needs(topology, seen, primary) {
-        let Some(problem) = problem(seen, &need, answer(answers, &need), is_adopting) else { continue };
+        let Some(problem) = problem(seen, &need, answer(answers, &need), &may_hold) else { continue };
         match need.is_vital {
             true => judged.refusals.push(problem),
             false => judged.notes.push(problem),
@@ -359,9 +343,28 @@ pub fn judge(
 }
 
 /// Returns what is wrong with what a server has.
-fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: bool) -> Option<Diagnostic> {
+fn problem(
+    seen: Seen<'_>,
+    need: &Need,
+    answer: &Observed<Place>,
+    may_hold: impl Fn(&str) -> bool,
+) -> Option<Diagnostic> {
     let [sort, what] = need.question.words();
     let (name, user) = (&seen.server.name, &seen.layout.os_user);
+    if need.used == Use::Tablespace && is_in_data_directory(seen.layout, what) {
+        return Some(
+            Diagnostic::error(
+                Code::TablespaceInDataDirectory,
+                format!("server \"{name}\": {what} is inside its data directory"),
+            )
+            .server(name)
+            .detail(format!(
+                "{}, for {}. A copy is put together beside its place, and the directory would stand in the way there.",
+                need.set, need.by
+            ))
+            .hint("Make a tablespace elsewhere on the primary, move there what is in this one (ALTER TABLE, INDEX or DATABASE … SET TABLESPACE), and drop it."),
+        );
+    }
     let place = match answer {
         Observed::Known(place) => place,
         other => {
@@ -370,7 +373,7 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
             return Some(found.detail(format!("{why}. {}.", need.why)).hint("Look why, and run again."));
         }
     };
-    if need.used == Use::Tablespace && !place.tablespace.is_empty() && !is_adopting {
+    if need.used == Use::Tablespace && !place.tablespace.is_empty() && !may_hold(what) {
         return Some(
             Diagnostic::error(Code::TablespaceTaken, format!("server \"{name}\": {what} holds a tablespace already"))
                 .server(name)
@@ -446,6 +449,13 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
         false => "; or take it out of that setting.",
     };
     Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))
+}
+
+/// Says whether a path lies where a data directory is, or where that leads. A relative one is of a tablespace as developers make them
+/// (`allow_in_place_tablespaces`): a copy of it does not start.
+fn is_in_data_directory(layout: &Layout, path: &str) -> bool {
+    !path.starts_with('/')
+        || [layout.data_directory.as_str(), layout.place()].iter().any(|data| Path::new(path).starts_with(data))
 }
 
 fn mount(server: &ServerName) -> String {

@@ -319,7 +319,8 @@ pub(in crate::plan) fn place(set: &FileSetting) -> String {
     }
 }
 
-fn is_of_alter_system(set: &&FileSetting) -> bool {
+/// Says whether `ALTER SYSTEM` has set it.
+pub(in crate::plan) fn is_of_alter_system(set: &FileSetting) -> bool {
     set.file.ends_with("/postgresql.auto.conf")
 }
 

@@ -88,11 +88,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Says whether nothing is where its data directory would be.
-    pub(super) fn has_no_data(&self) -> bool {
-        self.raw.data_directory.known().is_none_or(|data| data.entries == 0)
-    }
-
     fn bare_over(&self, raw: &'a ServerObservation) -> Seen<'a> {
         Seen { seen: raw, ..self.bare }
     }
