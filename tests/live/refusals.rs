@@ -240,28 +240,8 @@ pub(crate) fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expe
     let expected: Vec<_> =
         expected.iter().map(|(code, server)| (*code, Some(*server).filter(|server| !server.is_empty()))).collect();
     told(what, &ran, exit, &expected);
-    if args.first() == Some(&"bootstrap") {
-        preflight_tells(lab, what, &expected.iter().map(|(code, _)| *code).collect::<Vec<_>>());
-    }
+    ran.preflight_tells();
     ran
-}
-
-/// What a preflight need not tell: whether somebody can be asked is a matter of the run, and so is who works there right now.
-const OF_THE_RUN: [&str; 2] = ["consent-missing", "locked"];
-
-/// Whatever a bootstrap refuses, a preflight tells, under the same code.
-#[track_caller]
-pub(crate) fn preflight_tells(lab: &Scenario, what: &str, codes: &[&str]) {
-    let codes: Vec<&&str> = codes.iter().filter(|code| !OF_THE_RUN.contains(*code)).collect();
-    if codes.is_empty() {
-        return;
-    }
-    let preflight = lab.pgstead(&["preflight", "--format", "json"]);
-    let told = preflight.codes();
-    for code in codes {
-        assert!(told.iter().any(|one| one == *code), "{what}: no preflight tells {code}\n{preflight}");
-    }
-    assert_ne!(preflight.code, 0, "{what}: {preflight}");
 }
 
 /// Demands an exit code, the codes with their servers and no others, and a document as promised.
