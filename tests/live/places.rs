@@ -15,7 +15,8 @@ const BOOTSTRAP: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format
 const SETTINGS: &str = "listen_addresses = '*'\nlogging_collector = on\nlog_directory = '/var/log/ours'\n\
     unix_socket_directories = '/var/run/postgresql, /srv/sockets'\nunix_socket_group = 'app'\n\
     restore_command = 'fetch-wal %f %p'\ndynamic_library_path = '/opt/ours/lib:$libdir'\n\
-    shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n";
+    shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n\
+    log_timezone = 'Ours/Here'\n";
 
 #[test]
 fn what_a_primary_names_and_a_standby_lacks_is_refused_on_15() {
@@ -33,11 +34,12 @@ fn lacks(release: Release) {
     let version = release.postgres_major().to_string();
     lab.run("a", &["pg_createcluster", &version, "main", "--", "--data-checksums"]);
     let shell = |host: &str, script: &str| lab.run(host, &["sh", "-ec", script, "sh", &version]);
-    // A library that is in no package: one of PostgreSQL's own under another name.
+    // A time zone that no package has, and a library that is in none: one of PostgreSQL's own under another name.
     const HAVE: &str = "getent group app || groupadd --system app; usermod -aG app postgres\n\
         install -d -o postgres /srv/sockets /opt/ours/lib; install -d -o postgres -m 700 /var/log/ours\n\
         cp \"/usr/lib/postgresql/$1/lib/auth_delay.so\" /opt/ours/lib/ours.so\n\
-        printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal";
+        printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal\n\
+        install -D -m 644 /usr/share/zoneinfo/Etc/UTC /usr/share/zoneinfo/Ours/Here";
     shell("a", HAVE);
     lab.run("a", &["install", "-o", "postgres", "-m", "600", "/dev/null", "/etc/pg.keytab"]);
     lab.run(
@@ -88,6 +90,7 @@ fn lacks(release: Release) {
         ("port-taken", "b"),
         ("tablespace-in-data-directory", "b"),
         ("tablespace-taken", "b"),
+        ("value-not-accepted", "b"),
     ];
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
     let told = |code: &str, words: &str| {
@@ -111,6 +114,7 @@ fn lacks(release: Release) {
     told("path-unfit", "unix_socket_group names app, which is not there");
     told("path-unfit", "restore_command names fetch-wal, which is not there");
     told("library-missing", "\"ours\"");
+    told("value-not-accepted", "log_timezone = Ours/Here is not accepted there: invalid value for parameter");
     refused(&lab, "what standbys lack, plan", &["plan", "--format", "json"], 5, &expected);
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
 

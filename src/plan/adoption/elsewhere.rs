@@ -15,6 +15,7 @@ use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::parameter::is_same_value;
 use crate::model::place::Place;
 use crate::model::place::PlaceKind;
 use crate::model::place::Question;
@@ -68,7 +69,7 @@ struct Need {
 
 /// A setting that names files or directories: what happens where they are not there, how they are used, and whether the instance
 /// cannot do without.
-const PATHS: [(&str, &str, Use, bool); 9] = [
+const PATHS: [(&str, &str, Use, bool); 10] = [
     ("log_directory", "An instance that cannot write its log does not start", Use::Made, true),
     ("unix_socket_directories", "An instance that cannot make its socket does not start", Use::Made, true),
     ("ssl_crl_file", "An instance with TLS does not start without it", Use::Read, true),
@@ -78,6 +79,8 @@ const PATHS: [(&str, &str, Use, bool); 9] = [
     ("dynamic_library_path", "A function of a library that is not there fails", Use::Read, false),
     // From version 18 on.
     ("extension_control_path", "An extension whose files are not there cannot be updated", Use::Read, false),
+    // Of Debian's packages.
+    ("extension_destdir", "An extension whose files are not there cannot be updated", Use::Read, false),
     (
         "external_pid_file",
         "An instance starts all the same, and says in its log that it could not write it",
@@ -87,11 +90,29 @@ const PATHS: [(&str, &str, Use, bool); 9] = [
 ];
 
 /// Settings that name libraries.
-const LIBRARIES: [(&str, &str); 3] = [
-    ("shared_preload_libraries", "An instance without it does not start"),
-    ("session_preload_libraries", "Nobody can connect without it"),
-    ("local_preload_libraries", "Nobody can connect without it"),
+const LIBRARIES: [(&str, &str, bool); 5] = [
+    ("shared_preload_libraries", "An instance without it does not start", true),
+    ("session_preload_libraries", "Nobody can connect without it", true),
+    ("local_preload_libraries", "Nobody can connect without it", true),
+    ("archive_library", "A server that becomes the primary archives nothing without it, and keeps all WAL", false),
+    // From version 18 on.
+    ("oauth_validator_libraries", "Nobody can log in by OAuth without it", false),
 ];
+
+/// Settings whose values a machine must know, with what makes it know them.
+const VALUES: [(&str, &str); 8] = [
+    ("lc_messages", LOCALE),
+    ("lc_monetary", LOCALE),
+    ("lc_numeric", LOCALE),
+    ("lc_time", LOCALE),
+    ("timezone", TIME_ZONE),
+    ("log_timezone", TIME_ZONE),
+    ("timezone_abbreviations", "Put that file beside the others of PostgreSQL's timezonesets there"),
+    // From version 18 on.
+    ("io_method", "Install PostgreSQL there as the primary has it"),
+];
+const LOCALE: &str = "Make that locale there (localedef, or the package locales)";
+const TIME_ZONE: &str = "Install it there (on Debian the package tzdata-legacy has the old names)";
 
 /// Settings that name a program which runs on every server, or on every one that becomes the primary.
 const PROGRAMS: [(&str, &str, bool); 2] = [
@@ -122,7 +143,7 @@ impl<'a> Settings<'a> {
     fn get(&self, name: &str) -> Option<(String, String)> {
         if let Some(value) = self.of_inventory.get(name) {
             let has = self.own.and_then(|own| own.instance?.settings.get(name));
-            let is_new = has.is_none_or(|has| has.setting != **value);
+            let is_new = has.is_none_or(|has| !is_same_value(value, &has.setting, has.unit.as_deref()));
             return is_new.then(|| ((*value).clone(), "The inventory".to_owned()));
         }
         let primary = self.primary?;
@@ -198,25 +219,24 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
             is_vital: true,
         });
     }
-    for (name, why) in LIBRARIES {
+    let archives = settings.get("archive_mode").is_some_and(|(mode, _)| is_on(&mode) || mode == "always");
+    for (name, why, is_vital) in LIBRARIES.into_iter().filter(|(name, ..)| archives || *name != "archive_library") {
         let Some((value, set)) = settings.get(name) else { continue };
         for library in value.split(',').map(|one| one.trim().trim_matches('"')).filter(|one| !one.is_empty()) {
             let is_installed =
                 |all: &Vec<String>| all.iter().any(|one| one == library.strip_prefix("$libdir/").unwrap_or(library));
             if !seen.seen.libraries.known().is_some_and(is_installed) {
                 let question = Question::Library(library.to_owned());
-                needs.push(Need {
-                    question,
-                    by: name.to_owned(),
-                    set: set.clone(),
-                    why,
-                    used: Use::Read,
-                    is_vital: true,
-                });
+                needs.push(Need { question, by: name.to_owned(), set: set.clone(), why, used: Use::Read, is_vital });
             }
         }
     }
-    let archives = settings.get("archive_mode").is_some_and(|(mode, _)| is_on(&mode) || mode == "always");
+    for (name, _) in VALUES {
+        let Some((value, set)) = settings.get(name) else { continue };
+        let why = "An instance does not start with a value that is not known there";
+        let question = Question::Value([name, "=", &value].concat());
+        needs.push(Need { question, by: name.to_owned(), set, why, used: Use::Read, is_vital: true });
+    }
     for (name, why, is_vital) in PROGRAMS.into_iter().filter(|(name, ..)| archives || *name != "archive_command") {
         let Some((value, set)) = settings.get(name) else { continue };
         if let Some(program) = program(&value) {
@@ -415,6 +435,10 @@ fn problem(
             }
             "program" => ("is not there".to_owned(), format!("Install it on {name}, as the primary has it")),
             "library" => ("is not installed".to_owned(), "Install the package that the primary has it from".to_owned()),
+            "value" => {
+                let way = VALUES.iter().find(|(name, _)| *name == need.by).map_or("Look why", |(_, way)| way);
+                (format!("is not accepted there: {}", place.nearest), way.to_owned())
+            }
             // Every server has a principal of its own.
             _ if need.by == "krb_server_keyfile" => {
                 ("is not there".to_owned(), format!("Put its own keytab there for user {user} to read"))
@@ -446,6 +470,7 @@ fn problem(
     };
     let otherwise = match is_theirs || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
         true => ".",
+        false if sort == "value" => "; or use a value that every server accepts.",
         false => "; or take it out of that setting.",
     };
     Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))
@@ -477,7 +502,11 @@ fn unfit(seen: Seen<'_>, need: &Need, state: &str) -> Diagnostic {
         _ => format!("{} has {}. {}.", need.set, need.by, need.why),
     };
     let diagnostic = match need.used {
-        _ if sort == "library" => {
+        _ if sort == "value" => {
+            let message = format!("server \"{name}\": {} {state}", what.replacen('=', " = ", 1));
+            Diagnostic::error(Code::ValueNotAccepted, message)
+        }
+        _ if sort == "library" && need.is_vital => {
             Diagnostic::error(Code::LibraryMissing, format!("server \"{name}\": library \"{what}\" {state}"))
         }
         Use::Tablespace => Diagnostic::error(Code::PathUnfit, format!("server \"{name}\": {what} {state}")),
