@@ -89,7 +89,9 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
 
 fn keys(topology: &Topology, directory: &Path) -> Keys {
     let stored = StateDir::at(directory).load_secrets().unwrap();
-    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap();
+    let (secrets, _) =
+        OperatorSecrets::complete(stored, topology.name(), "ops@laptop", topology.common().lifetimes, Timestamp::now())
+            .unwrap();
     Keys::Held(Box::new(secrets))
 }
 

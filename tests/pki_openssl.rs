@@ -7,6 +7,7 @@ use std::process::Output;
 
 use jiff::Timestamp;
 use pgstead::model::address::Address;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::model::name::TopologyName;
 use pgstead::pki;
 use pgstead::pki::Authority;
@@ -25,8 +26,8 @@ fn addresses() -> Vec<Address> {
 
 fn set(topology: &str, now: Timestamp) -> Set {
     let topology: TopologyName = topology.parse().unwrap();
-    let ca = pki::create_authority(&topology, "ops@laptop", now).unwrap();
-    let authority = Authority::open(&topology, &ca).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Lifetimes::default(), now).unwrap();
+    let authority = Authority::open(&topology, &ca, Lifetimes::default()).unwrap();
     Set {
         server: authority.issue_server(&"db-a".parse().unwrap(), &addresses(), now).unwrap(),
         client: authority.issue_client(&"db-a".parse().unwrap(), now).unwrap(),
@@ -91,7 +92,7 @@ fn openssl_and_we_read_the_same_facts() {
     assert_eq!(facts.dns_names, ["db-1.example.com", "db-a"]);
     assert_eq!(facts.ip_addresses.len(), 2);
     assert_eq!(facts.not_before.to_string(), "2030-06-15T11:00:00Z");
-    assert_eq!(facts.days_left(now), i64::from(pki::LEAF_VALID_DAYS));
+    assert_eq!(facts.days_left(now), i64::from(Lifetimes::default().valid));
     assert_eq!(facts.days_left("2040-01-01T00:00:00Z".parse().unwrap()).signum(), -1);
     assert!(pki::parse_certificate(&set.ca.certificate).unwrap().is_ca);
     std::fs::write(dir.path().join("c"), &set.server.certificate).unwrap();
@@ -125,8 +126,8 @@ fn signatures_and_keys_are_told_apart() {
 fn odd_names_still_give_valid_certificates() {
     let long = "x".repeat(63);
     let topology: TopologyName = long.parse().unwrap();
-    let ca = pki::create_authority(&topology, "ops@laptop", Timestamp::now()).unwrap();
-    let authority = Authority::open(&topology, &ca).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Lifetimes::default(), Timestamp::now()).unwrap();
+    let authority = Authority::open(&topology, &ca, Lifetimes::default()).unwrap();
     let pair = authority.issue_server(&"Db_1".parse().unwrap(), &[], Timestamp::now()).unwrap();
     assert!(pki::parse_certificate(&pair.certificate).unwrap().dns_names.is_empty());
     assert_eq!(pki::parse_certificate(&ca.certificate).unwrap().subject_cn.len(), 64);

@@ -15,6 +15,8 @@
 
 #[path = "plan/looks.rs"]
 mod looks;
+#[path = "plan/material.rs"]
+mod material;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,7 +24,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pgstead::diagnostic::Diagnostic;
-use pgstead::model::Secret;
 use pgstead::model::ServerName;
 use pgstead::model::Topology;
 use pgstead::model::argv::Argv;
@@ -34,12 +35,10 @@ use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Action;
 use pgstead::plan::Consent;
 use pgstead::plan::Hook;
-use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
-use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
-use pgstead::plan::material::Authority;
+use pgstead::plan::material::Due;
 use pgstead::plan::operation::failover;
 use pgstead::plan::operation::reseed;
 use pgstead::plan::operation::reseed::Cost;
@@ -107,50 +106,6 @@ fn topology(inventory: &Value) -> Topology {
         .map_err(|problems| format!("{problems:#?}"))
         .unwrap()
         .0
-}
-
-/// The CA that a machine makes in the place of one that is lost.
-const NEW_CA: &str = "-----BEGIN CERTIFICATE-----\nNEW CA\n-----END CERTIFICATE-----\n";
-
-fn material(replace: BTreeSet<ServerName>) -> Material {
-    let leaf = |name: &ServerName| Leaf {
-        server_certificate: format!("server certificate of {name}\n"),
-        server_key: Secret::new("s3cret"),
-        client_certificate: format!("client certificate of {name}\n"),
-        client_key: Secret::new("s3cret"),
-        id: "0123456789abcdef".to_owned(),
-    };
-    Material {
-        run: "20260101000000abcd".to_owned(),
-        ca_certificate: Some("-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned()),
-        elsewhere: None,
-        leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
-        certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
-        replication: Some(Replication {
-            password: Secret::new("s3cret"),
-            verifier: Secret::new("SCRAM-SHA-256$s3cret"),
-            verifier_sha256: "00".repeat(32),
-        }),
-    }
-}
-
-/// The material of a machine that does not hold the CA: it issues nothing, and servers that need something are named.
-fn held_elsewhere(material: Material, needs: &serde_json::Map<String, Value>) -> Material {
-    let needs = needs.iter().map(|(name, why)| (name.parse().unwrap(), why.as_str().unwrap().to_owned()));
-    let elsewhere = Authority {
-        server: "a".parse().unwrap(),
-        certificate: None,
-        maker: Some("ops@laptop1".to_owned()),
-        since: Some("2026-05-03T10:00:00Z".parse().unwrap()),
-    };
-    Material {
-        ca_certificate: None,
-        elsewhere: Some(elsewhere),
-        leaves: BTreeMap::new(),
-        certificates_to_replace: needs.collect(),
-        replication: None,
-        ..material
-    }
 }
 
 /// Puts the files of a plan into an observation, as if they had been installed.
@@ -310,7 +265,7 @@ fn run(case: &Value) -> String {
         let settled = plan_bootstrap(
             &topology(&inventory),
             &observation,
-            &material(BTreeSet::new()),
+            &material::of(BTreeSet::new()),
             Consent { allow_restart: true, ..Consent::default() },
         );
         settle(&mut observation, &settled.unwrap());
@@ -338,9 +293,9 @@ fn run(case: &Value) -> String {
     }
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
-        Some(needs) => held_elsewhere(material(replace), needs),
-        None if new_authority => Material { ca_certificate: Some(NEW_CA.to_owned()), ..material(replace) },
-        None => material(replace),
+        Some(needs) => material::held_elsewhere(replace, needs),
+        None if new_authority => material::of_new_authority(replace),
+        None => material::of(replace),
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -359,10 +314,12 @@ fn run(case: &Value) -> String {
         replace.extend(servers.iter().cloned());
         let mut material = material(replace);
         for name in &servers {
-            material.certificates_to_replace.insert(name.clone(), rotate::REASON.to_owned());
+            material.certificates_to_replace.insert(name.clone(), Due::Wished);
         }
         for (name, why) in case["needs"].as_object().into_iter().flatten() {
-            material.certificates_to_replace.insert(name.parse().unwrap(), why.as_str().unwrap().to_owned());
+            material
+                .certificates_to_replace
+                .insert(name.parse().unwrap(), Due::Unfit(why.as_str().unwrap().to_owned()));
         }
         let plan = rotate::plan_rotation(&topology, &observation, &material, &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));

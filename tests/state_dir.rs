@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::pki::OperatorSecrets;
 use pgstead::pki::StoredSecrets;
 use pgstead::state::Holder;
@@ -18,9 +19,15 @@ use pgstead::state::journal::Outcome;
 use pgstead::state::journal::RunResult;
 
 fn secrets() -> OperatorSecrets {
-    OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), "ops@laptop", Timestamp::now())
-        .unwrap()
-        .0
+    OperatorSecrets::complete(
+        StoredSecrets::default(),
+        &"lab".parse().unwrap(),
+        "ops@laptop",
+        Lifetimes::default(),
+        Timestamp::now(),
+    )
+    .unwrap()
+    .0
 }
 
 fn mode(path: &Path) -> u32 {
@@ -46,6 +53,7 @@ fn secrets_come_back_and_nothing_is_written_before_saving() {
         state.load_secrets().unwrap(),
         &"lab".parse().unwrap(),
         "ops@laptop",
+        Lifetimes::default(),
         Timestamp::now(),
     )
     .unwrap();

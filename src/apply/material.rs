@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::model::address::Address;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Authentication;
@@ -21,7 +22,7 @@ use crate::plan::links::certificates;
 use crate::plan::links::certificates::Signer;
 use crate::plan::links::network;
 use crate::plan::material::Authority as Elsewhere;
-use crate::plan::operation::rotate;
+use crate::plan::material::Due;
 use crate::plan::survey::authority::Keys;
 
 /// Makes the material of a run.
@@ -39,13 +40,16 @@ pub fn prepare(
         Keys::Held(secrets) => secrets,
         Keys::Elsewhere(authority) => return Ok(without_keys(topology, observation, authority, now)),
     };
-    let authority = Authority::open(topology.name(), &secrets.ca)?;
+    let authority = Authority::open(topology.name(), &secrets.ca, topology.common().lifetimes)?;
     // A rotation replaces those that it is asked for; what is valid still can wait.
-    let days = if rotated.is_empty() { pki::RENEW_BEFORE_DAYS } else { 0 };
+    let mut lifetimes = topology.common().lifetimes;
+    if !rotated.is_empty() {
+        lifetimes.renew_before = 0;
+    }
     let signer = Signer::Only(&secrets.ca.certificate);
-    let mut to_replace = certificates::to_replace(topology, observation, signer, days, now);
+    let mut to_replace = certificates::to_replace(topology, observation, signer, lifetimes, now);
     for name in rotated {
-        to_replace.entry(name.clone()).or_insert_with(|| rotate::REASON.to_owned());
+        to_replace.entry(name.clone()).or_insert(Due::Wished);
     }
     let mut leaves: BTreeMap<ServerName, Leaf> = BTreeMap::new();
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
@@ -68,15 +72,16 @@ pub fn prepare(
 /// The material where another machine holds the CA: servers keep their certificates and passwords, as long as they serve at all.
 fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Elsewhere, now: Timestamp) -> Material {
     let signer = Signer::Trusted(elsewhere.certificate.as_deref().unwrap_or_default());
-    let mut needs = certificates::to_replace(topology, observation, signer, 0, now);
+    let lifetimes = Lifetimes { renew_before: 0, ..topology.common().lifetimes };
+    let mut needs = certificates::to_replace(topology, observation, signer, lifetimes, now);
     if topology.common().replication.authentication == Authentication::ScramSha256 {
         let has_password = |server: &Server| {
             let seen = observation.server(&server.name)?;
             seen.files.get(&seen.layout.known()?.own("passfile"))?.known()
         };
         for server in topology.servers().filter(|server| has_password(server).is_none()) {
-            let reason = "the password of role replicator is not there".to_owned();
-            needs.entry(server.name.clone()).or_insert(reason);
+            let why = "the password of role replicator is not there".to_owned();
+            needs.entry(server.name.clone()).or_insert(Due::Unfit(why));
         }
     }
     Material {

@@ -148,7 +148,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             }
         }
         of_server.extend(headroom(name, instance, thresholds));
-        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, thresholds));
+        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, topology.common()));
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));

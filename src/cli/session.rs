@@ -29,7 +29,6 @@ use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
 use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
@@ -304,7 +303,7 @@ impl<'a> Session<'a> {
 
     /// Does the same where the operator wishes another CA in the place of one that is lost.
     pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
-        complete(&self.state, stored(&self.state)?, self.inventory.topology.name())
+        complete(&self.state, stored(&self.state)?, &self.inventory.topology)
     }
 
     /// Returns the certificate of the CA that this machine has stored, where it has one.
@@ -408,7 +407,7 @@ pub(super) fn keys(state: &StateDir, topology: &Topology, observation: &Observat
     let own = stored.ca.as_ref().map(|ca| ca.certificate.as_str());
     match authority::standing(topology, observation, own) {
         Standing::Elsewhere(authority) => Ok(Keys::Elsewhere(authority)),
-        Standing::Here | Standing::Unmade => complete(state, stored, topology.name()),
+        Standing::Here | Standing::Unmade => complete(state, stored, topology),
     }
 }
 
@@ -416,15 +415,14 @@ fn stored(state: &StateDir) -> Result<StoredSecrets, Failure> {
     state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))
 }
 
-fn complete(state: &StateDir, stored: StoredSecrets, topology: &TopologyName) -> Result<Keys, Failure> {
+fn complete(state: &StateDir, stored: StoredSecrets, topology: &Topology) -> Result<Keys, Failure> {
     let is_stored = stored.ca.is_some();
     let (secrets, _) =
-        OperatorSecrets::complete(stored, topology, &operator(), Timestamp::now()).map_err(
-            |error| match is_stored {
+        OperatorSecrets::complete(stored, topology.name(), &operator(), topology.common().lifetimes, Timestamp::now())
+            .map_err(|error| match is_stored {
                 true => Failure::one(FailureKind::Refused, unusable(state, &error)),
                 false => pki_failure(&error),
-            },
-        )?;
+            })?;
     Ok(Keys::Held(Box::new(secrets)))
 }
 

@@ -219,6 +219,7 @@ pub enum Code {
     LeftRunning,
     LibcDiffers,
     LibraryMissing,
+    LifetimesCrossed,
     LineNotMeasured,
     LineSlowerThanWal,
     LinkNotProven,

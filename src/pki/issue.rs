@@ -20,13 +20,12 @@ use rcgen::SerialNumber;
 
 use crate::model::address::Address;
 use crate::model::address::is_host_name;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::secret::Secret;
 use crate::pki::BACKDATED_HOURS;
-use crate::pki::CA_VALID_DAYS;
 use crate::pki::CertificatePair;
-use crate::pki::LEAF_VALID_DAYS;
 use crate::pki::OPERATOR_NAME;
 use crate::pki::PkiError;
 
@@ -44,11 +43,16 @@ pub(super) const MADE_BY: &str = "made by ";
 ///
 /// # Errors
 /// The operating system gives no randomness.
-pub fn create_authority(topology: &TopologyName, maker: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
+pub fn create_authority(
+    topology: &TopologyName,
+    maker: &str,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<CertificatePair, PkiError> {
     let key = generate_key()?;
     let mut name = ["pgstead CA ", topology.as_str()].concat();
     name.truncate(COMMON_NAME_MAX); // Names are ASCII.
-    let mut params = params(&name, None, now, CA_VALID_DAYS);
+    let mut params = params(&name, None, now, lifetimes.ca_valid);
     let maker: String = [MADE_BY, maker].concat().chars().take(ORGANIZATIONAL_UNIT_MAX).collect();
     params.distinguished_name.push(DnType::OrganizationalUnitName, maker);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -62,6 +66,7 @@ pub fn create_authority(topology: &TopologyName, maker: &str, now: Timestamp) ->
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     topology: TopologyName,
+    lifetimes: Lifetimes,
 }
 
 impl Authority {
@@ -69,11 +74,11 @@ impl Authority {
     ///
     /// # Errors
     /// The certificate or the key cannot be read.
-    pub fn open(topology: &TopologyName, pair: &CertificatePair) -> Result<Self, PkiError> {
+    pub fn open(topology: &TopologyName, pair: &CertificatePair, lifetimes: Lifetimes) -> Result<Self, PkiError> {
         let key = read_key("the CA", &pair.key)?;
         let issuer =
             Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(|source| PkiError::ReadAuthority { source })?;
-        Ok(Self { issuer, topology: topology.clone() })
+        Ok(Self { issuer, topology: topology.clone(), lifetimes })
     }
 
     /// Issues a server's certificate for the names and addresses under which clients reach it.
@@ -100,7 +105,7 @@ impl Authority {
                 Address::Name(host) => drop(hosts.insert(host.clone())),
             }
         }
-        let mut params = params(name.as_str(), Some(&self.topology), now, LEAF_VALID_DAYS);
+        let mut params = params(name.as_str(), Some(&self.topology), now, self.lifetimes.valid);
         for host in hosts {
             let host = host.try_into().map_err(|source| PkiError::Issue { whose: name.to_string(), source })?;
             params.subject_alt_names.push(SanType::DnsName(host));
@@ -128,7 +133,7 @@ impl Authority {
     }
 
     fn client(&self, name: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
-        let mut params = params(name, Some(&self.topology), now, LEAF_VALID_DAYS);
+        let mut params = params(name, Some(&self.topology), now, self.lifetimes.valid);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(name, params)
     }

@@ -8,12 +8,12 @@ use rand::RngExt;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::TopologyName;
 use crate::model::secret::Secret;
 use crate::pki::Authority;
 use crate::pki::CertificatePair;
 use crate::pki::PkiError;
-use crate::pki::RENEW_BEFORE_DAYS;
 use crate::pki::facts::hex;
 use crate::pki::facts::key_matches;
 use crate::pki::facts::parse_certificate;
@@ -110,21 +110,22 @@ impl OperatorSecrets {
         stored: StoredSecrets,
         topology: &TopologyName,
         maker: &str,
+        lifetimes: Lifetimes,
         now: Timestamp,
     ) -> Result<(Self, Made), PkiError> {
         let mut made = Made { ca: stored.ca.is_none(), replication: stored.replication.is_none(), operator: false };
         let ca = match stored.ca {
             Some(ca) => ca,
-            None => crate::pki::create_authority(topology, maker, now)?,
+            None => crate::pki::create_authority(topology, maker, lifetimes, now)?,
         };
         if !key_matches(&ca.certificate, &ca.key)? {
             return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
         }
-        let operator = match stored.operator.filter(|pair| still_good(pair, &ca, now)) {
+        let operator = match stored.operator.filter(|pair| still_good(pair, &ca, lifetimes, now)) {
             Some(operator) => operator,
             None => {
                 made.operator = true;
-                Authority::open(topology, &ca)?.issue_operator(now)?
+                Authority::open(topology, &ca, lifetimes)?.issue_operator(now)?
             }
         };
         let replication = stored.replication.unwrap_or_else(RolePassword::generate);
@@ -132,9 +133,9 @@ impl OperatorSecrets {
     }
 }
 
-fn still_good(pair: &CertificatePair, ca: &CertificatePair, now: Timestamp) -> bool {
+fn still_good(pair: &CertificatePair, ca: &CertificatePair, lifetimes: Lifetimes, now: Timestamp) -> bool {
     let fresh = parse_certificate(&pair.certificate)
-        .is_ok_and(|facts| facts.not_before <= now && facts.days_left(now) >= i64::from(RENEW_BEFORE_DAYS));
+        .is_ok_and(|facts| facts.not_before <= now && !lifetimes.is_due(facts.days_left(now)));
     fresh
         && verify_signed_by(&pair.certificate, &ca.certificate).is_ok()
         && key_matches(&pair.certificate, &pair.key).unwrap_or(false)
@@ -152,7 +153,8 @@ mod tests {
     fn what_is_there_is_kept_and_what_is_missing_is_made() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let (first, made) =
-            OperatorSecrets::complete(StoredSecrets::default(), &topology(), "ops@laptop1", now).unwrap();
+            OperatorSecrets::complete(StoredSecrets::default(), &topology(), "ops@laptop1", Lifetimes::default(), now)
+                .unwrap();
         assert_eq!(made, Made { ca: true, operator: true, replication: true });
         let maker = parse_certificate(&first.ca.certificate).unwrap().maker;
         assert_eq!(maker.as_deref(), Some("ops@laptop1"));
@@ -161,22 +163,26 @@ mod tests {
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
         };
-        let (again, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", now).unwrap();
+        let (again, made) =
+            OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
         assert_eq!((again, made.any()), (first.clone(), false));
 
         let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
-        let (renewed, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", later).unwrap();
+        let (renewed, made) =
+            OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), later).unwrap();
         assert_eq!(made, Made { ca: false, operator: true, replication: false });
         assert_eq!(renewed.ca, first.ca);
 
         let lost = StoredSecrets { ca: None, ..stored(&first) };
-        assert!(OperatorSecrets::complete(lost, &topology(), "ops@laptop1", now).unwrap().1.operator);
+        assert!(
+            OperatorSecrets::complete(lost, &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap().1.operator
+        );
 
-        let other = crate::pki::create_authority(&topology(), "ops@laptop1", now).unwrap();
+        let other = crate::pki::create_authority(&topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
         let mixed = CertificatePair { key: other.key, ..first.ca.clone() };
         let mixed = StoredSecrets { ca: Some(mixed), ..stored(&first) };
         assert!(matches!(
-            OperatorSecrets::complete(mixed, &topology(), "ops@laptop1", now),
+            OperatorSecrets::complete(mixed, &topology(), "ops@laptop1", Lifetimes::default(), now),
             Err(PkiError::ForeignKey { .. })
         ));
     }

@@ -24,6 +24,7 @@ use crate::plan::StepId;
 use crate::plan::files;
 use crate::plan::files::desired;
 use crate::plan::links::conninfo;
+use crate::plan::material::Due;
 use crate::plan::seen::Seen;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -32,9 +33,6 @@ use crate::plan::steps::service;
 use crate::plan::survey::Unsaid;
 use crate::plan::survey::authority;
 use crate::plan::survey::survey_of;
-
-/// Why a server gets new certificates.
-pub const REASON: &str = "they are rotated";
 
 /// Returns the servers that are meant where nobody is named: all that have an instance, but for those that have to be re-seeded.
 pub fn all(topology: &Topology, observation: &Observation) -> BTreeSet<ServerName> {
@@ -151,14 +149,18 @@ fn distrust(state: &State<'_>, own: &str, counts: impl Fn(&ServerName) -> bool) 
 
 /// Refuses where a running server's certificates do not serve: others could not log in to it, or it to them, whoever gets new ones.
 fn unfit(state: &State<'_>, material: &Material) -> Vec<Diagnostic> {
-    let due = material.certificates_to_replace.iter().filter(|(_, reason)| *reason != REASON);
-    due.filter(|(name, _)| state.instance(name).is_some())
-        .map(|(name, reason)| {
+    let unfit = material.certificates_to_replace.iter().filter_map(|(name, due)| match due {
+        Due::Unfit(why) => Some((name, why)),
+        Due::Wished => None,
+    });
+    unfit
+        .filter(|(name, _)| state.instance(name).is_some())
+        .map(|(name, why)| {
             let message = format!("server \"{name}\" needs new certificates before any are rotated");
             Diagnostic::error(Code::ChangesPending, message)
                 .server(name)
                 .detail(format!(
-                    "Its own do not serve: {reason}. Each step is proven by servers that log in to each other."
+                    "Its own do not serve: {why}. Each step is proven by servers that log in to each other."
                 ))
                 .hint("First: pgstead bootstrap")
         })

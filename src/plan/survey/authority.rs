@@ -264,9 +264,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::model::lifetimes::Lifetimes;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
     use crate::plan::files::hash::sha256;
+    use crate::plan::material::Due;
 
     fn topology() -> Topology {
         let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
@@ -283,8 +285,10 @@ mod tests {
             let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
             let layout = seen.layout.known().unwrap().clone();
             let Some(ca) = ca else { continue };
-            let leaf =
-                pki::Authority::open(&"lab".parse().unwrap(), ca).unwrap().issue_server(&name, &[], now).unwrap();
+            let leaf = pki::Authority::open(&"lab".parse().unwrap(), ca, Lifetimes::default())
+                .unwrap()
+                .issue_server(&name, &[], now)
+                .unwrap();
             for (file, text) in [("ca.crt", &ca.certificate), ("tls/server.crt", &leaf.certificate)] {
                 let (content, sha256) = (Some(text.clone()), sha256(text));
                 let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
@@ -299,7 +303,7 @@ mod tests {
     fn whoever_goes_back_to_a_ca_is_not_told_of_a_new_one() {
         let name: TopologyName = "lab".parse().unwrap();
         let at: Timestamp = "2026-05-03T10:00:00Z".parse().unwrap();
-        let held = pki::create_authority(&name, "ops@laptop1", at).unwrap();
+        let held = pki::create_authority(&name, "ops@laptop1", Lifetimes::default(), at).unwrap();
         let before = Authority {
             server: "a".parse().unwrap(),
             certificate: None,
@@ -315,7 +319,7 @@ mod tests {
     #[test]
     fn a_ca_is_made_for_a_topology_that_has_none() {
         let (topology, now) = (topology(), Timestamp::now());
-        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let at = |used: &[(&str, Option<&CertificatePair>)], own: Option<&CertificatePair>| {
             standing(&topology, &observed(used), own.map(|own| own.certificate.as_str()))
@@ -338,7 +342,7 @@ mod tests {
             ca_certificate: Some(own.certificate.clone()),
             elsewhere: None,
             leaves: BTreeMap::new(),
-            certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
+            certificates_to_replace: names.iter().map(|name| (name.clone(), Due::Wished)).collect(),
             replication: None,
         };
         let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
@@ -377,7 +381,7 @@ mod tests {
     #[test]
     fn a_fenced_server_does_not_stand_for_the_others() {
         let (topology, now) = (topology(), Timestamp::now());
-        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
         let fenced = |used: &[(&str, Option<&CertificatePair>)]| {
