@@ -7,7 +7,8 @@
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
-//! or of all; `needs` are servers whose own do not serve. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
+//! certificates already; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
@@ -46,6 +47,7 @@ use pgstead::plan::operation::reseed::Request;
 use pgstead::plan::operation::reseed::Rung;
 use pgstead::plan::operation::reseed::room::Need;
 use pgstead::plan::operation::rotate;
+use pgstead::plan::operation::rotate::succession;
 use pgstead::plan::operation::switchover;
 use pgstead::plan::operation::switchover::Switchover;
 use pgstead::plan::plan_abort;
@@ -248,6 +250,14 @@ fn show_hook(text: &mut String, when: &str, hook: &Hook) {
     let _ = writeln!(text, "    {when}: {} {}", told.join(" "), hook.program.display());
 }
 
+/// Adds the servers whose certificates do not serve.
+fn add_needs(case: &Value, material: &mut Material) {
+    for (name, why) in case["needs"].as_object().into_iter().flatten() {
+        let why = Due::Unfit(why.as_str().unwrap().to_owned());
+        material.certificates_to_replace.insert(name.parse().unwrap(), why);
+    }
+}
+
 fn run(case: &Value) -> String {
     let base = case["base"].as_str().unwrap();
     let mut inventory = json(&root().join("base/inventory.json"));
@@ -294,6 +304,7 @@ fn run(case: &Value) -> String {
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => material::held_elsewhere(replace, needs),
+        None if case["in_rotation"] == true => material::of_succession(replace),
         None if new_authority => material::of_new_authority(replace),
         None => material::of(replace),
     };
@@ -308,6 +319,17 @@ fn run(case: &Value) -> String {
             if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
+    if let Some(renewed) = case["succession"].as_array() {
+        let mut due = rotate::all(&topology, &observation);
+        due.retain(|name| !renewed.contains(&name.as_str().into()));
+        let mut material = match case["elsewhere"].as_object() {
+            Some(needs) => material::held_elsewhere(due, needs),
+            None => material::of_succession(due),
+        };
+        add_needs(case, &mut material);
+        let plan = succession::plan_succession(&topology, &observation, &material);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
     if let Some(names) = case["rotate"].as_array() {
         let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
         let servers = if named.is_empty() { rotate::all(&topology, &observation) } else { named };
@@ -316,11 +338,7 @@ fn run(case: &Value) -> String {
         for name in &servers {
             material.certificates_to_replace.insert(name.clone(), Due::Wished);
         }
-        for (name, why) in case["needs"].as_object().into_iter().flatten() {
-            material
-                .certificates_to_replace
-                .insert(name.parse().unwrap(), Due::Unfit(why.as_str().unwrap().to_owned()));
-        }
+        add_needs(case, &mut material);
         let plan = rotate::plan_rotation(&topology, &observation, &material, &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }

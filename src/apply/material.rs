@@ -23,6 +23,7 @@ use crate::plan::links::certificates::Signer;
 use crate::plan::links::network;
 use crate::plan::material::Authority as Elsewhere;
 use crate::plan::material::Due;
+use crate::plan::operation::rotate::Renewal;
 use crate::plan::survey::authority::Keys;
 
 /// Makes the material of a run.
@@ -33,23 +34,35 @@ pub fn prepare(
     topology: &Topology,
     observation: &Observation,
     keys: &Keys,
-    rotated: &BTreeSet<ServerName>,
+    renewal: Renewal<'_>,
     now: Timestamp,
 ) -> Result<Material, PkiError> {
     let secrets = match keys {
         Keys::Held(secrets) => secrets,
         Keys::Elsewhere(authority) => return Ok(without_keys(topology, observation, authority, now)),
     };
-    let authority = Authority::open(topology.name(), &secrets.ca, topology.common().lifetimes)?;
+    let authority =
+        Authority::open(topology.name(), &secrets.ca, topology.common().lifetimes)?.with_chain(&secrets.chain);
     // A rotation replaces those that it is asked for; what is valid still can wait.
     let mut lifetimes = topology.common().lifetimes;
-    if !rotated.is_empty() {
+    if !matches!(renewal, Renewal::OfNone) {
         lifetimes.renew_before = 0;
     }
-    let signer = Signer::Only(&secrets.ca.certificate);
+    // What the CA has signed whose place is being taken serves until that is done.
+    let authorities = secrets.authorities();
+    let signer = Signer::Only(&authorities);
     let mut to_replace = certificates::to_replace(topology, observation, signer, lifetimes, now);
-    for name in rotated {
-        to_replace.entry(name.clone()).or_insert(Due::Wished);
+    let wished = match renewal {
+        Renewal::OfNone => BTreeSet::new(),
+        Renewal::Of(servers) => servers.clone(),
+        Renewal::OfAuthority(servers) => {
+            let signer = Signer::Only(&secrets.ca.certificate);
+            let others = certificates::to_replace(topology, observation, signer, lifetimes, now);
+            servers.iter().filter(|name| others.contains_key(*name)).cloned().collect()
+        }
+    };
+    for name in wished {
+        to_replace.entry(name).or_insert(Due::Wished);
     }
     let mut leaves: BTreeMap<ServerName, Leaf> = BTreeMap::new();
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
@@ -58,6 +71,7 @@ pub fn prepare(
     Ok(Material {
         run: run_name(now),
         ca_certificate: Some(secrets.ca.certificate.clone()),
+        former: secrets.former.as_ref().map(|former| former.certificate.clone()),
         elsewhere: None,
         leaves,
         certificates_to_replace: to_replace,
@@ -87,6 +101,7 @@ fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Else
     Material {
         run: run_name(now),
         ca_certificate: None,
+        former: None,
         elsewhere: Some(elsewhere.clone()),
         leaves: BTreeMap::new(),
         certificates_to_replace: needs,
@@ -106,7 +121,7 @@ fn issue(
     let addresses: Vec<Address> = addresses.into_iter().collect();
     let certificate = authority.issue_server(&server.name, &addresses, now)?;
     let client = authority.issue_client(&server.name, now)?;
-    let id = id_of(&certificate.certificate)?;
+    let id = pki::parse_certificate(&certificate.certificate)?.id();
     Ok(Leaf {
         server_certificate: certificate.certificate,
         server_key: certificate.key,
@@ -114,15 +129,6 @@ fn issue(
         client_key: client.key,
         id,
     })
-}
-
-/// Names a certificate, as [`Leaf::id`] does.
-///
-/// # Errors
-/// It is none.
-pub fn id_of(certificate: &str) -> Result<String, PkiError> {
-    let id = pki::parse_certificate(certificate)?.fingerprint_sha256;
-    Ok(id.chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().to_lowercase())
 }
 
 /// A run's name: when it began, to the second, and four random digits.

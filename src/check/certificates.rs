@@ -25,13 +25,18 @@ use crate::plan::survey::authority;
 /// What mends what a rotation could not: it is proven by servers that accept each other.
 const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
 
-const NEW_CA: &str = "On the machine that holds the CA, move ca.crt and ca.key away: \"pgstead bootstrap --new-authority\" makes another one.";
-
 /// Tells where another machine holds the CA. What servers serve is judged by the CA's certificate, which they have.
 pub(super) fn authority_elsewhere(topology: &Topology, evidence: &Evidence) -> Option<Finding> {
     let [message, facts, help] = evidence.elsewhere.as_ref()?.told(topology.name());
     let diagnostic = Diagnostic::note(Code::AuthorityElsewhere, message).detail(facts).hint(help);
     Some(Finding::remark(diagnostic).of_topology())
+}
+
+/// Tells that one CA takes the place of another, and that this is not done yet.
+pub(super) fn authority_in_rotation(topology: &Topology, evidence: &Evidence) -> Option<Finding> {
+    let [message, facts, help] = authority::told_in_rotation(topology.name());
+    let diagnostic = Diagnostic::warning(Code::AuthorityInRotation, message).detail(facts).hint(help);
+    evidence.in_rotation.then(|| Finding::remark(diagnostic).of_topology())
 }
 
 /// Judges the certificates of one server.
@@ -87,7 +92,8 @@ pub(super) fn check_certificates(
     }
     let shown = evidence.served.as_ref().and_then(|all| all.get(&server.name)).and_then(Observed::known);
     if let (Some(shown), Some(authority), Some(served)) = (shown, &evidence.authority, &served)
-        && pki::verify_signed_by(shown, authority).is_err()
+        && !pki::split_bundle(authority)
+            .is_ok_and(|all| all.iter().any(|one| pki::verify_signed_by(shown, one).is_ok()))
     {
         judge.wrong(
             Code::CertificateForeign,
@@ -181,7 +187,7 @@ impl Judge<'_> {
         let what = which.name();
         let in_time = match which {
             Which::Server | Which::Client => format!("pgstead rotate certificates {}", self.name),
-            Which::Authority => NEW_CA.to_owned(),
+            Which::Authority => "pgstead rotate certificates --ca".to_owned(),
         };
         if facts.not_before > self.now {
             let detail = format!("It is valid from {} on. {then}", facts.not_before);

@@ -78,6 +78,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
     let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(state);
     findings.extend(certificates::authority_elsewhere(topology, evidence));
+    findings.extend(certificates::authority_in_rotation(topology, evidence));
     let seen_primary = state.seen(primary);
     let reference = state.instance(primary);
     let single = state.primary();

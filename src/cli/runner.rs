@@ -94,6 +94,15 @@ pub(super) trait Operation {
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
 
+    /// What is written down on this machine when all is done.
+    ///
+    /// # Errors
+    /// It could not be written.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let _ = (session, keys);
+        Ok(())
+    }
+
     /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
     /// well. One that does not stream is told by whoever judges servers.
     fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
@@ -225,6 +234,7 @@ pub(super) async fn carry_out<O: Operation>(
     if !plan.changes() {
         give_back(session, plan).await;
         confirm(operation, session, keys).await?;
+        operation.done(session, keys)?;
         let topology = session.inventory.topology.name();
         told.report = Some(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()));
         return Ok(told);
@@ -235,6 +245,9 @@ pub(super) async fn carry_out<O: Operation>(
     ask::consent(ui, &operation.question(plan, &told.proposal.facts))?;
     let report = apply(operation, session, keys, &told, plan, ui, begun).await?;
     ui.diagnostics(&report.warnings);
+    if report.failure.is_none() {
+        operation.done(session, keys)?;
+    }
     told.failure = report.failure.clone();
     told.report = Some(report);
     Ok(told)

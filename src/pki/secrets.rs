@@ -14,9 +14,11 @@ use crate::model::secret::Secret;
 use crate::pki::Authority;
 use crate::pki::CertificatePair;
 use crate::pki::PkiError;
+use crate::pki::Successor;
 use crate::pki::facts::hex;
 use crate::pki::facts::key_matches;
 use crate::pki::facts::parse_certificate;
+use crate::pki::facts::split_bundle;
 use crate::pki::facts::verify_signed_by;
 
 /// Letters and digits that no grammar escapes and no reader confuses.
@@ -62,6 +64,10 @@ impl RolePassword {
 pub struct StoredSecrets {
     /// The CA.
     pub ca: Option<CertificatePair>,
+    /// The CA whose place it takes, for as long as that goes on.
+    pub former: Option<CertificatePair>,
+    /// What leads from the CA to former ones, PEM ([`crate::pki::Successor::cross`]).
+    pub chain: Option<String>,
     /// The operator's client certificate.
     pub operator: Option<CertificatePair>,
     /// The replication role's password.
@@ -73,6 +79,10 @@ pub struct StoredSecrets {
 pub struct OperatorSecrets {
     /// The CA.
     pub ca: CertificatePair,
+    /// The CA whose place it takes, for as long as that goes on: servers may have certificates of it.
+    pub former: Option<CertificatePair>,
+    /// What follows each certificate that the CA issues, PEM: it leads to former CAs that are still valid.
+    pub chain: String,
     /// The operator's client certificate.
     pub operator: CertificatePair,
     /// The replication role's password.
@@ -121,16 +131,73 @@ impl OperatorSecrets {
         if !key_matches(&ca.certificate, &ca.key)? {
             return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
         }
+        let chain = chain(stored.chain.as_deref().unwrap_or_default(), &ca, now);
         let operator = match stored.operator.filter(|pair| still_good(pair, &ca, lifetimes, now)) {
             Some(operator) => operator,
             None => {
                 made.operator = true;
-                Authority::open(topology, &ca, lifetimes)?.issue_operator(now)?
+                Authority::open(topology, &ca, lifetimes)?.with_chain(&chain).issue_operator(now)?
             }
         };
         let replication = stored.replication.unwrap_or_else(RolePassword::generate);
-        Ok((Self { ca, operator, replication }, made))
+        Ok((Self { ca, former: stored.former, chain, operator, replication }, made))
     }
+
+    /// Returns the certificates of the CAs that servers may have certificates of, PEM.
+    pub fn authorities(&self) -> String {
+        let former = self.former.as_ref().map_or("", |former| former.certificate.as_str());
+        [self.ca.certificate.as_str(), former].concat()
+    }
+
+    /// Returns the operator's certificate as one that the former CA issues now, where it is being replaced and its key is there: to
+    /// see that it is refused.
+    ///
+    /// # Errors
+    /// The former CA cannot be read, or the operating system gives no randomness.
+    pub fn of_former(
+        &self,
+        topology: &TopologyName,
+        lifetimes: Lifetimes,
+        now: Timestamp,
+    ) -> Result<Option<CertificatePair>, PkiError> {
+        let Some(former) = &self.former else { return Ok(None) };
+        // A run that was killed while it wrote the new one in its place has left another key there.
+        if !key_matches(&former.certificate, &former.key)? {
+            return Ok(None);
+        }
+        Authority::open(topology, former, lifetimes)?.issue_operator(now).map(Some)
+    }
+}
+
+impl StoredSecrets {
+    /// Puts a new CA in the place of the one that is stored, where that is not being done already: there are never three.
+    ///
+    /// # Errors
+    /// What is stored cannot be read, or the operating system gives no randomness.
+    pub fn succeed(
+        self,
+        topology: &TopologyName,
+        maker: &str,
+        lifetimes: Lifetimes,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
+        let (Some(ca), None) = (&self.ca, &self.former) else { return Ok(self) };
+        if !key_matches(&ca.certificate, &ca.key)? {
+            return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
+        }
+        let Successor { ca: next, cross } = crate::pki::succeed_authority(topology, ca, maker, lifetimes, now)?;
+        let before = chain(self.chain.as_deref().unwrap_or_default(), ca, now);
+        Ok(Self { ca: Some(next), former: self.ca, chain: Some([cross, before].concat()), ..self })
+    }
+}
+
+/// Returns what of a chain leads anywhere: from the CA's own key to the first that has expired.
+fn chain(stored: &str, ca: &CertificatePair, now: Timestamp) -> String {
+    let key = |pem: &str| parse_certificate(pem).ok().map(|facts| facts.public_key_sha256);
+    let lasts = |pem: &String| parse_certificate(pem).is_ok_and(|facts| facts.not_after > now);
+    // A run that was killed before it wrote down a new CA has left what leads to that one in front.
+    let own = split_bundle(stored).unwrap_or_default().into_iter().skip_while(|pem| key(pem) != key(&ca.certificate));
+    own.take_while(lasts).collect()
 }
 
 fn still_good(pair: &CertificatePair, ca: &CertificatePair, lifetimes: Lifetimes, now: Timestamp) -> bool {
@@ -160,6 +227,8 @@ mod tests {
         assert_eq!(maker.as_deref(), Some("ops@laptop1"));
         let stored = |secrets: &OperatorSecrets| StoredSecrets {
             ca: Some(secrets.ca.clone()),
+            former: secrets.former.clone(),
+            chain: Some(secrets.chain.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
         };

@@ -19,6 +19,8 @@ pub struct Material {
     pub run: String,
     /// The certificate of the topology's CA, PEM; none where another machine holds that CA: then nobody's trust is changed.
     pub ca_certificate: Option<String>,
+    /// The certificate of the CA whose place it takes, PEM, for as long as that goes on: servers may have certificates of it.
+    pub former: Option<String>,
     /// The CA that another machine holds, where one does: this run issues no certificate.
     pub elsewhere: Option<Authority>,
     /// Certificates and keys issued for this run. A plan uses those of servers whose own are missing, foreign or old.
@@ -44,6 +46,13 @@ impl fmt::Display for Due {
             Self::Unfit(why) => f.write_str(why),
             Self::Wished => f.write_str("they are rotated"),
         }
+    }
+}
+
+impl Material {
+    /// Returns the CAs of this machine that servers may have certificates of.
+    pub fn authorities(&self) -> Vec<&str> {
+        self.ca_certificate.iter().chain(&self.former).map(String::as_str).collect()
     }
 }
 

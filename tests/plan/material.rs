@@ -27,6 +27,7 @@ pub(crate) fn of(replace: BTreeSet<ServerName>) -> Material {
     Material {
         run: "20260101000000abcd".to_owned(),
         ca_certificate: Some("-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned()),
+        former: None,
         elsewhere: None,
         leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
         certificates_to_replace: replace
@@ -44,6 +45,18 @@ pub(crate) fn of(replace: BTreeSet<ServerName>) -> Material {
 /// The material of a machine that makes another CA.
 pub(crate) fn of_new_authority(replace: BTreeSet<ServerName>) -> Material {
     Material { ca_certificate: Some(NEW_CA.to_owned()), ..of(replace) }
+}
+
+/// The material of a machine where another CA takes the place of the one that servers use.
+pub(crate) fn of_succession(replace: BTreeSet<ServerName>) -> Material {
+    let material = of(replace);
+    let due = material.certificates_to_replace.keys().map(|name| (name.clone(), Due::Wished)).collect();
+    Material {
+        former: material.ca_certificate,
+        ca_certificate: Some(NEW_CA.to_owned()),
+        certificates_to_replace: due,
+        ..material
+    }
 }
 
 /// The material of a machine that does not hold the CA: it issues nothing, and servers that need something are named.

@@ -23,7 +23,7 @@ use crate::plan::material::Due;
 /// Whose certificates serve.
 #[derive(Debug, Clone, Copy)]
 pub enum Signer<'a> {
-    /// Those of this CA alone.
+    /// Those of this CA alone, or of these, one behind the other.
     Only(&'a str),
     /// Those of this CA, and of one that the server trusts itself: where this machine cannot sign, which is meant is not its business.
     Trusted(&'a str),
@@ -32,15 +32,11 @@ pub enum Signer<'a> {
 impl Signer<'_> {
     fn has_signed(self, pem: &str, seen: &ServerObservation, layout: &Layout) -> bool {
         let by = |ca: &str| pki::verify_signed_by(pem, ca).is_ok();
+        let by_one_of = |bundle: &str| pki::split_bundle(bundle).is_ok_and(|all| all.iter().any(|ca| by(ca)));
         let own = || seen.files.get(&layout.own("ca.crt")).and_then(Observed::known)?.content.as_deref();
         match self {
-            Self::Only(ca) => by(ca),
-            Self::Trusted(ca) => {
-                by(ca)
-                    || own()
-                        .and_then(|text| pki::split_bundle(text).ok())
-                        .is_some_and(|all| all.iter().any(|ca| by(ca)))
-            }
+            Self::Only(bundle) => by_one_of(bundle),
+            Self::Trusted(ca) => by(ca) || own().is_some_and(by_one_of),
         }
     }
 }
