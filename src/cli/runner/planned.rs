@@ -97,6 +97,15 @@ pub(in crate::cli) trait Operation {
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
 
+    /// What is written down on this machine when all is done.
+    ///
+    /// # Errors
+    /// It could not be written.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let _ = (session, keys);
+        Ok(())
+    }
+
     /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
     /// well. One that does not stream is told by whoever judges servers.
     fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
@@ -215,6 +224,7 @@ impl<O: Operation> super::Work for O {
         if !plan.changes() {
             give_back(session, plan).await;
             confirm(self, session, &planned.keys).await?;
+            self.done(session, &planned.keys)?;
             let topology = session.inventory.topology.name();
             return Ok(Next::Unchanged(RunReport::unchanged(topology, begun.elapsed().as_secs_f64())));
         }
@@ -231,6 +241,9 @@ impl<O: Operation> super::Work for O {
         at: At<'_>,
     ) -> Result<Done<RunReport>, Failure> {
         let report = apply(self, session, planned, at).await?;
+        if report.failure.is_none() {
+            self.done(session, &planned.keys)?;
+        }
         let (warnings, failure) = (report.warnings.clone(), report.failure.clone());
         Ok(Done { report, warnings, failure })
     }
