@@ -11,6 +11,7 @@ use crate::model::observation::Slot;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::render::hba::roles;
 
 /// L10: the slot of a link, on its upstream. `rate` is the primary's WAL in bytes per second, where it is known.
 pub(super) fn check_own_slot(
@@ -102,6 +103,31 @@ pub(super) fn check_left_over(
                     .hint(format!("When it is needed no more: SELECT pg_drop_replication_slot('{slot}'); there.")),
             )
             .with(owner.map(|server| server.name.clone()))
+            .of_topology()
+        })
+        .collect()
+}
+
+/// L10: slots of one server through which somebody receives WAL as pgstead's standbys do, and the inventory has no such standby.
+pub(super) fn check_strangers(topology: &Topology, name: &ServerName, instance: &Instance) -> Vec<Finding> {
+    let is_known = |slot: &String| topology.servers().any(|server| server.name.slot_name() == *slot);
+    let used = instance.slots.iter().filter(|(slot, row)| row.active && !row.temporary && !is_known(slot));
+    let by_ours = used.filter_map(|(slot, row)| {
+        let mut senders = instance.senders.iter();
+        let sender =
+            senders.find(|sender| Some(sender.pid) == row.active_pid && sender.usename == roles::REPLICATOR)?;
+        Some((slot, sender))
+    });
+    by_ours
+        .map(|(slot, sender)| {
+            let from = sender.client_addr.as_deref().unwrap_or("a local socket");
+            let message = format!("server \"{name}\": a standby uses slot \"{slot}\", and the inventory has none of that name");
+            Finding::remark(
+                Diagnostic::warning(Code::StandbyNotInInventory, message)
+                    .server(name)
+                    .detail(format!("\"{}\" at {from} receives WAL with the role {}. When it stops, its slot keeps WAL for it, up to max_slot_wal_keep_size.", sender.application_name, roles::REPLICATOR))
+                    .hint(format!("Put it into the inventory, or stop its instance, and then: SELECT pg_drop_replication_slot('{slot}') on \"{name}\".")),
+            )
             .of_topology()
         })
         .collect()

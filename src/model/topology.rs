@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::model::address::Address;
 use crate::model::hba::HbaRecord;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
@@ -158,6 +159,8 @@ pub struct Common {
     pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Objectives,
+    /// How long certificates are valid.
+    pub lifetimes: Lifetimes,
     /// How much is too much for `check`.
     pub thresholds: Thresholds,
 }

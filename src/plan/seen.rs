@@ -65,6 +65,19 @@ impl<'a> Seen<'a> {
         self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
     }
 
+    /// Returns where its tablespaces are, with their names as far as anybody could ask: those of an instance that does not run are told
+    /// by the links in its data directory.
+    pub fn tablespaces(&self) -> Vec<(Option<&'a str>, &'a str)> {
+        let links =
+            || self.data.into_iter().flat_map(|data| &data.tablespaces).map(|path| (None, path.as_str())).collect();
+        match self.instance {
+            Some(instance) => {
+                instance.tablespaces.iter().map(|(name, path)| (Some(name.as_str()), path.as_str())).collect()
+            }
+            None => links(),
+        }
+    }
+
     /// Returns what the server is.
     pub fn state(&self) -> ServerState<'a> {
         ServerState::of_seen(self.seen)

@@ -5,7 +5,6 @@
 
 mod planned;
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub(super) use planned::Operation;
@@ -19,6 +18,7 @@ use super::exit;
 use super::exit::Exit;
 use super::interrupts::Interrupts;
 use super::inventory::Inventory;
+use super::session::Away;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
@@ -26,7 +26,6 @@ use super::session::to_plan;
 use crate::apply::lock;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
-use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -61,9 +60,9 @@ pub(super) trait Task {
         to_plan()
     }
 
-    /// The servers that are said to be off.
-    fn off(&self) -> BTreeSet<ServerName> {
-        BTreeSet::new()
+    /// The servers that are not there for it as the others are.
+    fn away(&self) -> Away {
+        Away::default()
     }
 
     /// Ends it where a server that it needs could not be reached.
@@ -188,7 +187,7 @@ pub(super) fn opened<T: Task, R>(
     block_on(async {
         let progress = Progress::start(ui);
         let local = hold(inventory, T::NAME, task.is_dry_run())?.filter(|_| task.keeps_state());
-        let mut session = Session::open_despite(inventory, task.wish(), progress.events(), &task.off()).await?;
+        let mut session = Session::open_despite(inventory, task.wish(), progress.events(), task.away()).await?;
         let result = happen(&mut session, progress).await;
         session.close().await;
         drop(local);

@@ -15,6 +15,7 @@ use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
 use crate::cli::inventory::Inventory;
+use crate::cli::session::Away;
 use crate::cli::session::Session;
 use crate::cli::session::state_identity;
 use crate::cli::session::to_plan;
@@ -60,6 +61,11 @@ pub(in crate::cli) trait Operation {
         BTreeMap::new()
     }
 
+    /// The servers that it neither looks at nor changes, since the operator leaves them out.
+    fn left_out(&self) -> BTreeSet<ServerName> {
+        BTreeSet::new()
+    }
+
     /// What this machine signs with, and logs in with.
     ///
     /// # Errors
@@ -90,6 +96,15 @@ pub(in crate::cli) trait Operation {
 
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
+
+    /// What is written down on this machine when all is done.
+    ///
+    /// # Errors
+    /// It could not be written.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let _ = (session, keys);
+        Ok(())
+    }
 
     /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
     /// well. One that does not stream is told by whoever judges servers.
@@ -175,8 +190,8 @@ impl<O: Operation> super::Task for O {
         self.wish()
     }
 
-    fn off(&self) -> BTreeSet<ServerName> {
-        self.attested().into_keys().collect()
+    fn away(&self) -> Away {
+        Away { off: self.attested().into_keys().collect(), left_out: self.left_out() }
     }
 
     fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
@@ -209,6 +224,7 @@ impl<O: Operation> super::Task for O {
         if !plan.changes() {
             give_back(session, plan).await;
             confirm(self, session, &planned.keys).await?;
+            self.done(session, &planned.keys)?;
             let topology = session.inventory.topology.name();
             return Ok(Next::Unchanged(RunReport::unchanged(topology, begun.elapsed().as_secs_f64())));
         }
@@ -225,6 +241,9 @@ impl<O: Operation> super::Task for O {
         at: At<'_>,
     ) -> Result<Done<RunReport>, Failure> {
         let report = apply(self, session, planned, at).await?;
+        if report.failure.is_none() {
+            self.done(session, &planned.keys)?;
+        }
         let (warnings, failure) = (report.warnings.clone(), report.failure.clone());
         Ok(Done { report, warnings, failure })
     }

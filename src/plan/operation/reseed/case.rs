@@ -88,11 +88,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Says whether nothing is where its data directory would be.
-    pub(super) fn has_no_data(&self) -> bool {
-        self.state().data.is_none()
-    }
-
     fn bare_over(&self, raw: &'a ServerObservation) -> Seen<'a> {
         Seen { seen: raw, ..self.bare }
     }
