@@ -8,6 +8,7 @@
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
@@ -15,6 +16,8 @@
 
 #[path = "plan/looks.rs"]
 mod looks;
+#[path = "plan/roles.rs"]
+mod roles;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -126,6 +129,7 @@ fn material(replace: BTreeSet<ServerName>) -> Material {
         elsewhere: None,
         leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
         certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
+        passwords: BTreeMap::new(),
         replication: Some(Replication {
             password: Secret::new("s3cret"),
             verifier: Secret::new("SCRAM-SHA-256$s3cret"),
@@ -340,7 +344,7 @@ fn run(case: &Value) -> String {
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => held_elsewhere(material(replace), needs),
         None if new_authority => Material { ca_certificate: Some(NEW_CA.to_owned()), ..material(replace) },
-        None => material(replace),
+        None => roles::with_passwords(material(replace), case),
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -371,7 +375,7 @@ fn run(case: &Value) -> String {
     let observation = looks::looked_at(&topology, observation, consent);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
-            None => show(&plan),
+            None => show(&plan) + &roles::sql(&plan, case),
             Some(words) => {
                 let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
                 let mut text = lines(&plan, &words);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
+use crate::pki::RolePassword;
 
 /// The material of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Material {
     pub leaves: BTreeMap<ServerName, Leaf>,
     /// The servers whose observed certificates do not serve: missing, of another CA, about to expire, for other addresses.
     pub certificates_to_replace: BTreeMap<ServerName, String>,
+    /// The passwords of application roles, as far as this machine knows them.
+    pub passwords: BTreeMap<String, RolePassword>,
     /// The password of the replication role; none where another machine holds it: servers keep what they have.
     pub replication: Option<Replication>,
 }

@@ -76,9 +76,7 @@ impl Missing {
         }
         sql = self.grants.iter().fold(sql, |sql, role| sql.then(grants(role)));
         if let Some(verifier) = &self.verifier {
-            // pg_stat_activity shows no text of a session that tracks none.
-            sql = sql.text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(roles::REPLICATOR);
-            sql = sql.text(" PASSWORD ").secret(verifier).text(";\n");
+            sql = sql.then(password(roles::REPLICATOR, verifier));
         }
         if self.canary {
             sql = sql
@@ -104,6 +102,13 @@ impl Missing {
         }
         sql
     }
+}
+
+/// Returns the SQL that gives a role a password, inside a transaction.
+pub(super) fn password(role: &str, verifier: &Secret) -> Sql {
+    // pg_stat_activity shows no text of a session that tracks none.
+    let sql = Sql::new().text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(role);
+    sql.text(" PASSWORD ").secret(verifier).text(";\n")
 }
 
 fn grants(role: &str) -> Sql {

@@ -339,6 +339,7 @@ mod tests {
             elsewhere: None,
             leaves: BTreeMap::new(),
             certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
+            passwords: BTreeMap::new(),
             replication: None,
         };
         let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
