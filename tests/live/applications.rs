@@ -87,13 +87,17 @@ fn an_application(release: Release) {
         lab.host(host).write_file("/run/app.pass", format!("*:*:*:app:{password}\n").as_bytes()).unwrap();
         lab.run(host, &["chmod", "600", "/run/app.pass"]);
     }
-    let told =
-        lab.pgstead(&["conninfo", "--user", "app", "--sslrootcert", "/run/app.ca", "--format", "json"]).expect(0);
-    let string = told.json()["databases"][0]["uri"].as_str().unwrap().to_owned();
-    assert!(string.contains("sslmode=verify-full"), "{string}");
+    let told = lab.pgstead(&["conninfo", "--for", "psql", "--sslrootcert", "/run/app.ca"]).expect(0).stdout;
+    let line =
+        |what: &str| told.lines().find_map(|line| Some(line.trim().strip_prefix(what)?.trim().to_owned())).unwrap();
+    let (string, read_only) = (line("read-write"), line("read-only"));
+    assert!(told.contains(&format!("keeps it in {}.", kept.display())), "{told}");
     psql(&lab, "d", &string, "CREATE TABLE public.ledger (id bigserial PRIMARY KEY)").unwrap();
     let session = "SELECT current_user, ssl, inet_client_addr() FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert_eq!(psql(&lab, "d", &string, session), Ok(format!("app|t|{}", lab.host("d").address())));
+    for string in [read_only, psycopg(&lab, "read_only")] {
+        assert_eq!(psql(&lab, "d", &string, "SELECT pg_is_in_recovery()"), Ok("t".to_owned()), "{string}");
+    }
     let writer = Writer::with(&lab, "d", &string);
     hand_over(&lab, "a", "b");
     is_primary(&lab, "b", &["a", "c"]);
@@ -125,5 +129,51 @@ fn an_application(release: Release) {
         assert!(!log.contains("SCRAM-SHA-256$"), "{server}: {log}");
         assert!(server != "a" || log.contains("CREATE TABLE public.ledger"), "a logs every statement: {log}");
     }
+    lab.settled();
+    let string = psycopg(&lab, "read_write");
+    others_passwords(&mut lab, &string);
+}
+
+/// The string for psycopg, which hands it to libpq.
+fn psycopg(lab: &Scenario, what: &str) -> String {
+    let ask = ["conninfo", "--for", "psycopg", "--role", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
+    let told = lab.pgstead(&ask).expect(0).json();
+    told["databases"][0]["for"][what].as_str().unwrap().to_owned()
+}
+
+/// The operator keeps passwords elsewhere: in a file, and where a program prints them. "b" is the primary.
+fn others_passwords(lab: &mut Scenario, string: &str) {
+    // A server's own verifier is one of the password, whatever letters it has.
+    lab.sql("b", "CREATE ROLE made LOGIN PASSWORD 'pässwörd Ⅸ'");
+    let beside = |name: &str| lab.path().with_file_name(name);
+    let (file, program) = (beside("secret"), beside("vault"));
+    std::fs::write(&file, "kept in a file\n").unwrap();
+    std::fs::write(&program, "#!/bin/sh\necho 'pässwörd Ⅸ'\n").unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&program, 0o755);
+    mode(&file, 0o644);
+    lab.edit(|inventory| {
+        let roles = &mut inventory["postgres"]["roles"];
+        roles["app"]["password"] = json!({ "file": "secret" });
+        roles["app"]["connection_limit"] = json!(30);
+        roles["made"] = json!({ "password": { "command": ["./vault"] } });
+    });
+    let verifiers = "SELECT string_agg(rolpassword, ' ' ORDER BY rolname) FROM pg_authid";
+    let before = lab.sql("b", verifiers);
+    let refused = lab.pgstead(&["bootstrap", "--yes"]).expect(5);
+    assert!(refused.codes().contains(&"password-source".to_owned()), "{refused}");
+    assert_eq!(lab.sql("b", verifiers), before);
+
+    mode(&file, 0o600);
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
+    let titles: Vec<&str> =
+        plan["steps"].as_array().unwrap().iter().map(|step| step["title"].as_str().unwrap()).collect();
+    assert_eq!(titles, ["alter role app: connection limit from 20 to 30, another password"]);
+    lab.bootstrap();
+    assert_eq!(lab.sql("b", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'app'"), "30");
+    lab.host("d").write_file("/run/app.pass", b"*:*:*:app:kept in a file\n").unwrap();
+    assert_eq!(psql(lab, "d", string, "SELECT pg_is_in_recovery()"), Ok("f".to_owned()));
     lab.settled();
 }
