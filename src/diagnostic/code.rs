@@ -105,6 +105,7 @@ pub enum Code {
     DataDirectoryUnreadable,
     DatabaseOwnedTwice,
     DatabaseUnreadable,
+    DatabaseWithoutOwner,
     Declined,
     DialFailed,
     DialUnknown,

@@ -91,6 +91,10 @@ pub struct Role {
     pub login: Option<bool>,
     /// The databases that belong to it, of `postgres.databases`.
     pub owns: Option<Vec<String>>,
+    /// Databases of other roles that it reads and writes: the tables and sequences in their schema `public`, those to come included.
+    pub uses: Option<Vec<String>>,
+    /// Databases of other roles that it reads, likewise.
+    pub reads: Option<Vec<String>>,
     /// The roles whose rights it has: others of `postgres.roles`, and those of PostgreSQL itself that only read, write or look.
     pub member_of: Option<Vec<String>>,
     /// How many connections it may have at a time, -1 for any number. Where it is not given, it stays as it is.

@@ -323,6 +323,10 @@ pub struct Instance {
     /// Who owns each database.
     #[serde(default)]
     pub owners: BTreeMap<String, String>,
+    /// By database, the roles that may connect by a right of their own and get rights on what its owner makes, and whether they may
+    /// make temporary tables, too: what pgstead gives with the right to write.
+    #[serde(default)]
+    pub visitors: BTreeMap<String, BTreeMap<String, bool>>,
     /// Physical and logical slots, by name.
     pub slots: BTreeMap<String, Slot>,
     /// `pg_stat_replication` with `pg_stat_ssl` and the slot.

@@ -9,12 +9,29 @@ pub struct ApplicationRole {
     pub login: bool,
     /// The databases that belong to it.
     pub owns: Vec<String>,
+    /// The databases of others that it reads and writes.
+    pub uses: Vec<String>,
+    /// The databases of others that it reads.
+    pub reads: Vec<String>,
     /// The roles whose rights it has.
     pub member_of: Vec<String>,
     /// How many connections it may have at a time, -1 for any number; none leaves it as it is.
     pub connection_limit: Option<i32>,
     /// Where its password comes from; none leaves it as it is.
     pub password: Option<PasswordSource>,
+}
+
+impl ApplicationRole {
+    /// Returns the databases of others that it works in, and whether it writes there.
+    pub fn visits(&self) -> impl Iterator<Item = (&str, bool)> {
+        let uses = self.uses.iter().map(|database| (database.as_str(), true));
+        uses.chain(self.reads.iter().map(|database| (database.as_str(), false)))
+    }
+
+    /// Says whether it has anything to do in a database.
+    pub fn works_in(&self, database: &str) -> bool {
+        self.owns.iter().map(String::as_str).chain(self.visits().map(|(name, _)| name)).any(|name| name == database)
+    }
 }
 
 /// Where a password comes from, on the operator's machine.

@@ -62,6 +62,12 @@ SELECT json_build_object(
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
   'owners', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database WHERE datallowconn),
+  'visitors', (SELECT coalesce(json_object_agg(datname, roles), '{}') FROM (SELECT datname, json_object_agg(rolname, makes) AS roles
+      FROM pg_database d CROSS JOIN LATERAL (SELECT grantee, bool_or(privilege_type = 'TEMPORARY') AS makes
+        FROM aclexplode(d.datacl) GROUP BY 1 HAVING bool_or(privilege_type = 'CONNECT')) a JOIN pg_authid r ON r.oid = a.grantee
+      WHERE datallowconn AND r.oid <> datdba AND EXISTS (SELECT FROM pg_shdepend s WHERE s.dbid = d.oid AND s.deptype = 'a'
+        AND s.classid = 'pg_default_acl'::regclass AND s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid)
+      GROUP BY 1) v),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
       'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size,
       'temporary', temporary, 'failover', coalesce((to_jsonb(r) ->> 'failover')::boolean, false),

@@ -57,6 +57,8 @@ fn an_application(release: Release) {
         inventory["postgres"]["roles"] = json!({
             "app": { "owns": ["app"], "password": "generated", "connection_limit": 20, "member_of": ["readers"] },
             "readers": { "login": false, "member_of": ["pg_monitor"] },
+            "report": { "login": false, "reads": ["app"] },
+            "clerk": { "login": false, "uses": ["app"] },
         });
         inventory["postgres"]["hba"] = json!([{ "database": "app", "user": "app", "address": client }]);
     });
@@ -93,6 +95,7 @@ fn an_application(release: Release) {
     let (string, read_only) = (line("read-write"), line("read-only"));
     assert!(told.contains(&format!("keeps it in {}.", kept.display())), "{told}");
     psql(&lab, "d", &string, "CREATE TABLE public.ledger (id bigserial PRIMARY KEY)").unwrap();
+    assert_eq!([may(&lab, "a", "report"), may(&lab, "a", "clerk")], ["t f f", "t t t"], "on a table that came later");
     let session = "SELECT current_user, ssl, inet_client_addr() FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert_eq!(psql(&lab, "d", &string, session), Ok(format!("app|t|{}", lab.host("d").address())));
     for string in [read_only, psycopg(&lab, "read_only")] {
@@ -134,6 +137,15 @@ fn an_application(release: Release) {
     others_passwords(&mut lab, &string);
 }
 
+/// Whether a role may read and write the application's rows, and take numbers of its sequence.
+fn may(lab: &Scenario, host: &str, role: &str) -> String {
+    let sql = format!(
+        "SELECT concat_ws(' ', has_table_privilege('{role}', 'ledger', 'SELECT'), has_table_privilege('{role}', 'ledger', 'INSERT') \
+         AND has_table_privilege('{role}', 'ledger', 'DELETE'), has_sequence_privilege('{role}', 'ledger_id_seq', 'USAGE'))"
+    );
+    lab.host(host).psql(lab.port, "app", &sql).unwrap()
+}
+
 /// The string for psycopg, which hands it to libpq.
 fn psycopg(lab: &Scenario, what: &str) -> String {
     let ask = ["conninfo", "--for", "psycopg", "--role", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
@@ -158,6 +170,8 @@ fn others_passwords(lab: &mut Scenario, string: &str) {
         let roles = &mut inventory["postgres"]["roles"];
         roles["app"]["password"] = json!({ "file": "secret" });
         roles["app"]["connection_limit"] = json!(30);
+        roles["report"] = json!({ "login": false, "uses": ["app"] });
+        roles["clerk"] = json!({ "login": false, "reads": ["app"] });
         roles["made"] = json!({ "password": { "command": ["./vault"] } });
     });
     let verifiers = "SELECT string_agg(rolpassword, ' ' ORDER BY rolname) FROM pg_authid";
@@ -170,9 +184,15 @@ fn others_passwords(lab: &mut Scenario, string: &str) {
     let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
     let titles: Vec<&str> =
         plan["steps"].as_array().unwrap().iter().map(|step| step["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["alter role app: connection limit from 20 to 30, another password"]);
+    let wanted = [
+        "alter role app: connection limit from 20 to 30, another password",
+        "let clerk read database app, and write it no more",
+        "let report write database app, too",
+    ];
+    assert_eq!(titles, wanted);
     lab.bootstrap();
     assert_eq!(lab.sql("b", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'app'"), "30");
+    assert_eq!([may(lab, "b", "report"), may(lab, "b", "clerk")], ["t t t", "t f f"]);
     lab.host("d").write_file("/run/app.pass", b"*:*:*:app:kept in a file\n").unwrap();
     assert_eq!(psql(lab, "d", string, "SELECT pg_is_in_recovery()"), Ok("f".to_owned()));
     lab.settled();

@@ -58,11 +58,16 @@ impl Judge<'_, '_> {
             let role = ApplicationRole {
                 login,
                 owns: given.owns.unwrap_or_default(),
+                uses: given.uses.unwrap_or_default(),
+                reads: given.reads.unwrap_or_default(),
                 member_of: given.member_of.unwrap_or_default(),
                 connection_limit: given.connection_limit,
                 password: given.password.and_then(|choice| self.password(choice, &own.key("password"))),
             };
             roles.insert(name.clone(), role);
+        }
+        for (name, role) in &roles {
+            self.visits(role, &owners, databases, &path.key(name));
         }
         if role::in_order(&roles).is_none() {
             let problem = Diagnostic::error(Code::RoleCycle, "roles are members of each other in a circle")
@@ -82,6 +87,31 @@ impl Judge<'_, '_> {
             let message = format!("database {} is not among postgres.databases", shown(database));
             let known = databases.iter().map(String::as_str);
             self.problems.add(path, Self::unknown_name(Code::UnknownDatabase, message, "databases", database, known));
+        }
+    }
+
+    /// What a role gets in a database of another is what that one makes there.
+    fn visits(&mut self, role: &ApplicationRole, owners: &BTreeMap<String, String>, databases: &[String], path: &Path) {
+        let mut seen: Vec<&str> = role.owns.iter().map(String::as_str).collect();
+        for (key, all) in [("uses", &role.uses), ("reads", &role.reads)] {
+            for (index, database) in all.iter().enumerate() {
+                let at = path.key(key).index(index);
+                if seen.contains(&database.as_str()) {
+                    let message = format!("database {} is named twice for this role", shown(database));
+                    let problem = Diagnostic::error(Code::DuplicateDatabase, message)
+                        .detail("Whoever owns a database may do everything in it, and whoever uses it may read it.");
+                    self.problems.add(&at, problem);
+                } else if databases.contains(database) && !owners.contains_key(database) {
+                    let message = format!("database {} belongs to none of postgres.roles", shown(database));
+                    let problem = Diagnostic::error(Code::DatabaseWithoutOwner, message)
+                        .detail("Rights are given on what its owner makes there.")
+                        .hint("Give it an owner: \"owns\" of the role that makes its tables.");
+                    self.problems.add(&at, problem);
+                } else {
+                    self.owned(database, databases, &at);
+                }
+                seen.push(database);
+            }
         }
     }
 

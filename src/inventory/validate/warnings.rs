@@ -170,7 +170,9 @@ fn roles(topology: &Topology, problems: &mut Problems<'_>) {
         let admits = |record: &&HbaRecord| {
             record.method == HbaMethod::ScramSha256
                 && (record.user == "all" || record.user == *name)
-                && (record.database == "all" || role.owns.is_empty() || role.owns.contains(&record.database))
+                && (record.database == "all"
+                    || role.works_in(&record.database)
+                    || !common.databases.iter().any(|name| role.works_in(name)))
         };
         if common.hba.iter().find(admits).is_none() {
             let note = Diagnostic::note(

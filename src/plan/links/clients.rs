@@ -114,7 +114,7 @@ pub fn owner<'a>(topology: &'a Topology, database: &str) -> Option<&'a str> {
 pub fn notes(topology: &Topology, driver: Driver) -> Vec<&'static str> {
     let balances = topology.common().version.number() >= BALANCES_SINCE;
     let spreads = balances.then_some("\"load_balance_hosts\" needs libpq 16 or later: leave it out for an older one.");
-    let password = "The password belongs into ~/.pgpass, which nobody else may read, or into PGPASSWORD.";
+    let password = "The password belongs into ~/.pgpass, which nobody else may read.";
     let falls_back = "The read-only string prefers standbys, and leads to the primary where none answers.";
     let mut notes = match driver {
         Driver::Psql => vec![falls_back, password],
@@ -132,7 +132,7 @@ pub fn notes(topology: &Topology, driver: Driver) -> Vec<&'static str> {
         Driver::Node => vec![
             "The strings are for Postgres.js, which may wait at a server that does not answer, or take the first one that does although it is a standby (its issue 815): behind PgBouncer an application is safe from both.",
             "node-postgres (pg) takes one server: connect to one after the other, and keep the one where SHOW transaction_read_only says off.",
-            "Postgres.js takes no IPv6 address. Give it the CA as ssl: { ca }, or as NODE_EXTRA_CA_CERTS, and the password as the option \"password\" or as PGPASSWORD.",
+            "Postgres.js takes no IPv6 address. Give it the CA as ssl: { ca }, or as NODE_EXTRA_CA_CERTS, and the password as the option \"password\".",
         ],
     };
     notes.extend(spreads.filter(|_| matches!(driver, Driver::Psql | Driver::Psycopg)));

@@ -3,6 +3,7 @@
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::model::argv::Argv;
 use crate::model::observation::Instance;
 use crate::model::observation::Role;
 use crate::model::role;
@@ -63,7 +64,61 @@ pub fn steps(topology: &Topology, material: &Material, primary: Seen<'_>) -> Vec
         let commands = vec![sql::psql(primary.layout, primary.server, sql)];
         Some(Step::run(&primary.server.name, Risk::Reversible, title, commands))
     });
-    changes.collect()
+    let visits = roles.iter().filter_map(|(name, role)| {
+        let (titles, commands): (Vec<String>, Vec<Argv>) =
+            role.visits().filter_map(|(database, writes)| visit(topology, name, database, writes, primary)).unzip();
+        (!titles.is_empty()).then(|| Step::run(&primary.server.name, Risk::Reversible, titles.join("; "), commands))
+    });
+    changes.chain(visits).collect()
+}
+
+/// Returns what lets a role work in a database of another; none where it may just that.
+///
+/// What is given stands in the database itself, where nobody looks. The right to connect is given last, in the same transaction, and
+/// with it the right to make temporary tables to whoever writes: these are seen from everywhere.
+fn visit(topology: &Topology, name: &str, database: &str, writes: bool, primary: Seen<'_>) -> Option<(String, Argv)> {
+    let (owner, _) =
+        topology.common().roles.iter().find(|(_, role)| role.owns.iter().any(|owned| owned == database))?;
+    let instance = primary.instance;
+    // Rights on what a former owner makes are of no use.
+    let has_owner = |instance: &&Instance| instance.owners.get(database) == Some(owner);
+    let wrote = instance.filter(has_owner).and_then(|instance| instance.visitors.get(database)?.get(name).copied());
+    if wrote == Some(writes) {
+        return None;
+    }
+    let to = |sql: Sql| sql.text(" TO ").identifier(name).text(";\n");
+    let from = |sql: Sql| sql.text(" FROM ").identifier(name).text(";\n");
+    let by_owner =
+        |sql: Sql| sql.text("ALTER DEFAULT PRIVILEGES FOR ROLE ").identifier(owner).text(" IN SCHEMA public ");
+    let mut sql = Sql::new().text("BEGIN;\n");
+    if !writes && wrote == Some(true) {
+        sql = from(sql.text("REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"));
+        sql = from(sql.text("REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public"));
+        sql = from(by_owner(sql).text("REVOKE INSERT, UPDATE, DELETE ON TABLES"));
+        sql = from(by_owner(sql).text("REVOKE USAGE ON SEQUENCES"));
+        sql = from(sql.text("REVOKE TEMPORARY ON DATABASE ").identifier(database));
+    }
+    let (tables, sequences, connects) = match writes {
+        true => (
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ",
+            "GRANT SELECT, USAGE ON ",
+            "GRANT CONNECT, TEMPORARY ON DATABASE ",
+        ),
+        false => ("GRANT SELECT ON ", "GRANT SELECT ON ", "GRANT CONNECT ON DATABASE "),
+    };
+    sql = to(sql.text("GRANT USAGE ON SCHEMA public"));
+    sql = to(sql.text(tables).text("ALL TABLES IN SCHEMA public"));
+    sql = to(sql.text(sequences).text("ALL SEQUENCES IN SCHEMA public"));
+    sql = to(by_owner(sql).text(tables).text("TABLES"));
+    sql = to(by_owner(sql).text(sequences).text("SEQUENCES"));
+    sql = to(sql.text(connects).identifier(database)).text("COMMIT;\n");
+    let title = match (writes, wrote) {
+        (true, None) => format!("let {name} read and write database {database}"),
+        (true, Some(_)) => format!("let {name} write database {database}, too"),
+        (false, Some(_)) => format!("let {name} read database {database}, and write it no more"),
+        (false, None) => format!("let {name} read database {database}"),
+    };
+    Some((title, sql::psql_in(primary.layout, primary.server, database, sql)))
 }
 
 /// Says whether a database belongs to one of the roles, and is made with it.
