@@ -9,6 +9,7 @@
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
 //! certificates already; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
@@ -18,6 +19,8 @@
 mod looks;
 #[path = "plan/material.rs"]
 mod material;
+#[path = "plan/roles.rs"]
+mod roles;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -306,7 +309,7 @@ fn run(case: &Value) -> String {
         Some(needs) => material::held_elsewhere(replace, needs),
         None if case["in_rotation"] == true => material::of_succession(replace),
         None if new_authority => material::of_new_authority(replace),
-        None => material::of(replace),
+        None => roles::with_passwords(material::of(replace), case),
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -346,7 +349,7 @@ fn run(case: &Value) -> String {
     let observation = looks::looked_at(&topology, observation, consent);
     let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
         Ok(plan) => match case["lines"].as_array() {
-            None => show(&plan),
+            None => show(&plan) + &roles::sql(&plan, case),
             Some(words) => {
                 let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
                 let mut text = lines(&plan, &words);

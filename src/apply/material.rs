@@ -75,6 +75,7 @@ pub fn prepare(
         elsewhere: None,
         leaves,
         certificates_to_replace: to_replace,
+        passwords: BTreeMap::new(),
         replication: Some(Replication {
             password: secrets.replication.password.clone(),
             verifier: secrets.replication.verifier.clone(),
@@ -105,6 +106,7 @@ fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Else
         elsewhere: Some(elsewhere.clone()),
         leaves: BTreeMap::new(),
         certificates_to_replace: needs,
+        passwords: BTreeMap::new(),
         replication: None,
     }
 }

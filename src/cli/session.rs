@@ -13,6 +13,9 @@ use jiff::Unit;
 
 use super::inventory::Inventory;
 use crate::apply::material;
+use crate::apply::passwords;
+use crate::apply::passwords::Passwords;
+use crate::apply::passwords::Primary;
 use crate::check;
 use crate::check::CheckReport;
 use crate::check::Evidence;
@@ -345,6 +348,18 @@ impl<'a> Session<'a> {
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
     pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
         self.material_for(keys, Renewal::OfNone)
+    }
+
+    /// Reads the passwords of application roles; makes those that are to be made.
+    pub(super) async fn passwords(&self) -> Result<Passwords, Vec<Diagnostic>> {
+        let topology = &self.inventory.topology;
+        let primary = self.observation.server(judge::primary_or_preferred(topology, &self.observation));
+        let primary = match primary.map(|seen| (&seen.instance, &seen.data_directory)) {
+            Some((Observed::Known(instance), _)) => Primary::Runs(instance),
+            Some((_, Observed::Absent)) => Primary::New,
+            Some(_) | None => Primary::Unasked,
+        };
+        passwords::read(topology, primary, &self.state).await
     }
 
     /// The same for a change of the primary, which replaces no certificate of another CA on its way.

@@ -74,6 +74,8 @@ pub struct Postgres {
     pub port: Option<u16>,
     /// Databases that must exist.
     pub databases: Option<Vec<String>>,
+    /// Roles of applications, by name. They are created and altered, never dropped.
+    pub roles: Option<BTreeMap<String, Option<Role>>>,
     /// Parameters of every server, as in `postgresql.conf`.
     pub parameters: Option<BTreeMap<String, ParameterValue>>,
     /// HBA records for the clients; pgstead adds those that replication needs.
@@ -81,6 +83,37 @@ pub struct Postgres {
     /// Consent for adopting a primary: its certificate, issued by another CA, is replaced. Clients that verify it must trust
     /// the topology's CA first.
     pub replace_certificate: Option<bool>,
+}
+
+/// A role that applications log in as, or share rights through.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Whether somebody may log in as it; true unless said otherwise.
+    pub login: Option<bool>,
+    /// The databases that belong to it, of `postgres.databases`.
+    pub owns: Option<Vec<String>>,
+    /// Databases of other roles that it reads and writes: the tables and sequences in their schema `public`, those to come included.
+    pub uses: Option<Vec<String>>,
+    /// Databases of other roles that it reads, likewise.
+    pub reads: Option<Vec<String>>,
+    /// The roles whose rights it has: others of `postgres.roles`, and those of PostgreSQL itself that only read, write or look.
+    pub member_of: Option<Vec<String>>,
+    /// How many connections it may have at a time, -1 for any number. Where it is not given, it stays as it is.
+    #[schemars(range(min = -1, max = 262_143))]
+    pub connection_limit: Option<i32>,
+    /// Where its password comes from. Where it is not given, the password stays as it is.
+    pub password: Option<PasswordChoice>,
+}
+
+/// A password that the operator keeps. One of both.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Password {
+    /// The file on your machine that holds it, and that nobody else may read. Relative to the inventory; `~/` is your home directory.
+    pub file: Option<String>,
+    /// The program on your machine that prints it, and its arguments.
+    pub command: Option<Vec<String>>,
 }
 
 /// One HBA record. The order of the list is the order of the file: the first record that matches a client decides.
@@ -438,6 +471,51 @@ impl JsonSchema for SynchronousChoice {
         schemars::json_schema!({
             "description": "`off`, or the standbys that a commit waits for.",
             "anyOf": [{ "type": ["string", "boolean"], "enum": ["off", false] }, how],
+        })
+    }
+}
+
+/// `generated`, or where it is.
+#[derive(Debug, Clone)]
+pub enum PasswordChoice {
+    /// pgstead makes it.
+    Generated,
+    /// The operator keeps it.
+    Kept(Password),
+}
+
+impl<'de> Deserialize<'de> for PasswordChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = PasswordChoice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("generated or a mapping")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PasswordChoice, E> {
+                match text {
+                    "generated" => Ok(PasswordChoice::Generated),
+                    // Somebody may have written the password itself: it is not repeated.
+                    _ => Err(E::custom("the word is not \"generated\"")),
+                }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<PasswordChoice, A::Error> {
+                Password::deserialize(de::value::MapAccessDeserializer::new(map)).map(PasswordChoice::Kept)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for PasswordChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PasswordChoice".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let kept = generator.subschema_for::<Password>();
+        schemars::json_schema!({
+            "description": "`generated`: pgstead makes one and keeps it in the state directory; or where it is. Never the password itself.",
+            "anyOf": [{ "type": "string", "enum": ["generated"], "writeOnly": true }, kept],
         })
     }
 }

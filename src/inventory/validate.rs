@@ -6,6 +6,7 @@
 mod access;
 mod certificates;
 mod pooler;
+mod roles;
 mod servers;
 mod standbys;
 mod thresholds;
@@ -161,6 +162,7 @@ impl<'a> Judge<'a, '_> {
         let name = self.raw.topology.as_deref().map(|text| self.name(&Path::of(&["topology"]), "topology name", text));
         let version = self.version();
         let databases = self.databases();
+        let roles = self.roles(&databases);
         let parameters = self.parameters(&Path::of(&["postgres", "parameters"]), self.postgres(|p| &p.parameters));
         let hba = self.hba();
         let sites = self.sites();
@@ -185,6 +187,7 @@ impl<'a> Judge<'a, '_> {
             purpose,
             version: version?,
             databases,
+            roles,
             replace_certificate: self.postgres(|p| &p.replace_certificate).copied().unwrap_or(false),
             parameters,
             hba,

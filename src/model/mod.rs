@@ -28,6 +28,7 @@ pub mod place;
 pub mod pooler;
 pub mod quantity;
 pub mod readiness;
+pub mod role;
 pub mod role_file;
 pub mod secret;
 pub mod session;

@@ -17,6 +17,7 @@ use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
 use crate::model::parameter::Parameters;
 use crate::model::pooler::Pooler;
+use crate::model::role::ApplicationRole;
 use crate::model::thresholds::Thresholds;
 use crate::model::version::Major;
 
@@ -141,6 +142,8 @@ pub struct Common {
     pub version: Major,
     /// Databases that must exist.
     pub databases: Vec<String>,
+    /// The roles of applications, by name.
+    pub roles: BTreeMap<String, ApplicationRole>,
     /// Whether the certificate that an adopted primary serves may be replaced although another CA issued it.
     pub replace_certificate: bool,
     /// Parameters of every server.

@@ -6,6 +6,7 @@
 
 mod facts;
 mod issue;
+mod scram;
 mod secrets;
 
 pub use crate::pki::facts::CertificateFacts;

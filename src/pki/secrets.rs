@@ -20,6 +20,7 @@ use crate::pki::facts::key_matches;
 use crate::pki::facts::parse_certificate;
 use crate::pki::facts::split_bundle;
 use crate::pki::facts::verify_signed_by;
+use crate::pki::scram;
 
 /// Letters and digits that no grammar escapes and no reader confuses.
 const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -56,6 +57,12 @@ impl RolePassword {
     /// Returns the SHA-256 of the verifier's text in lower-case hex, which is how a server's is observed.
     pub fn verifier_sha256(&self) -> String {
         hex(&Sha256::digest(self.verifier.expose()))
+    }
+
+    /// Says whether a server's verifier is one of this password: `salted` is with what it was made, `sha256` how it is observed.
+    pub fn has_verifier(&self, salted: &str, sha256: &str) -> bool {
+        let made = scram::verifier(self.password.expose(), salted);
+        made.is_some_and(|made| hex(&Sha256::digest(made.expose())) == sha256)
     }
 }
 

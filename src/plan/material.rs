@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
+use crate::pki::RolePassword;
 
 /// The material of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Material {
     pub leaves: BTreeMap<ServerName, Leaf>,
     /// The servers that get new certificates in this run, or need them, each with the reason.
     pub certificates_to_replace: BTreeMap<ServerName, Due>,
+    /// The passwords of application roles, as far as this machine knows them.
+    pub passwords: BTreeMap<String, RolePassword>,
     /// The password of the replication role; none where another machine holds it: servers keep what they have.
     pub replication: Option<Replication>,
 }

@@ -19,6 +19,7 @@ use crate::pki::CertificatePair;
 use crate::pki::OperatorSecrets;
 use crate::pki::RolePassword;
 use crate::pki::StoredSecrets;
+use crate::quote::uri;
 
 pub use crate::state::error::StateError;
 pub use crate::state::lock::Holder;
@@ -126,6 +127,29 @@ impl StateDir {
         let replication = &secrets.replication;
         files::replace(&self.path.join(REPLICATION_VERIFIER), replication.verifier.expose().as_bytes())?;
         files::replace(&self.path.join(REPLICATION_PASSWORD), replication.password.expose().as_bytes())
+    }
+
+    /// Returns the path of the password that was made for an application's role, which need not exist. A role may be called anything, and a file not.
+    pub fn role_password_file(&self, role: &str) -> PathBuf {
+        self.path.join(["role.", &uri::token(role), ".password"].concat())
+    }
+
+    /// Returns the password that was made for an application's role, where one was.
+    ///
+    /// # Errors
+    /// It cannot be read, or others may read it or change the directory.
+    pub fn role_password(&self, role: &str) -> Result<Option<Secret>, StateError> {
+        files::check_directory(&self.path)?;
+        Ok(files::read_private(&self.role_password_file(role))?.map(Secret::new))
+    }
+
+    /// Keeps the password that was made for an application's role.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be written.
+    pub fn save_role_password(&self, role: &str, password: &Secret) -> Result<(), StateError> {
+        self.create()?;
+        files::replace(&self.role_password_file(role), password.expose().as_bytes())
     }
 
     /// Takes the lock of a run, or says who holds it. The lock ends with the value, or with the process.

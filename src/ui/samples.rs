@@ -314,6 +314,7 @@ pub(crate) fn topology() -> Topology {
         purpose: Purpose::Lab,
         version: Major::try_from(15).unwrap(),
         databases: Vec::new(),
+        roles: BTreeMap::new(),
         parameters: Parameters::default(),
         hba: Vec::new(),
         sites: BTreeMap::from([site("main"), site("remote")]),

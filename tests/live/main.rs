@@ -9,6 +9,7 @@ mod adoption;
 mod alarm;
 mod alarms;
 mod alarms_promises;
+mod applications;
 mod aside;
 mod attest;
 mod authority;

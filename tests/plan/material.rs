@@ -34,6 +34,7 @@ pub(crate) fn of(replace: BTreeSet<ServerName>) -> Material {
             .into_iter()
             .map(|name| (name, Due::Unfit("it is not there".to_owned())))
             .collect(),
+        passwords: BTreeMap::new(),
         replication: Some(Replication {
             password: Secret::new("s3cret"),
             verifier: Secret::new("SCRAM-SHA-256$s3cret"),

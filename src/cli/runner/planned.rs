@@ -34,6 +34,8 @@ use crate::plan::Hook;
 use crate::plan::Plan;
 use crate::plan::survey::authority::Keys;
 use crate::prove;
+use crate::state::StateDir;
+use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -80,6 +82,15 @@ pub(in crate::cli) trait Operation {
     /// Unreachable.
     fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
         session.require_all()
+    }
+
+    /// Keeps what it made and a server is about to know, before anything is begun.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn keep(&self, facts: &Self::Facts, state: &StateDir) -> Result<(), StateError> {
+        let _ = (facts, state);
+        Ok(())
     }
 
     /// Looks at what it must know besides, judges, and plans.
@@ -263,12 +274,13 @@ async fn apply<O: Operation>(
     let ways = ways::require(&sessions, plan, &session.observation);
     ui.diagnostics(&interrupts.unless_stopped("left before the first step; nothing was changed", ways).await?);
     // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
-    if let Keys::Held(secrets) = keys {
-        session
-            .state
-            .save_secrets(secrets)
-            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    }
+    let saved = match keys {
+        Keys::Held(secrets) => session.state.save_secrets(secrets),
+        Keys::Elsewhere(_) => Ok(()),
+    };
+    saved
+        .and_then(|()| operation.keep(&proposal.facts, &session.state))
+        .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
     give_back(session, plan).await;
     let progress = Progress::start(ui);
     let events = progress.events();

@@ -360,6 +360,7 @@ mod tests {
             elsewhere: None,
             leaves: BTreeMap::new(),
             certificates_to_replace: names.iter().map(|name| (name.clone(), Due::Wished)).collect(),
+            passwords: BTreeMap::new(),
             replication: None,
         };
         let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
