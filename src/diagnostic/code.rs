@@ -217,6 +217,8 @@ pub enum Code {
     LeaseTakenOver,
     LeftBeside,
     LeftByEarlierInstallation,
+    LeftOut,
+    LeftOutNeeded,
     LeftRunning,
     LibcDiffers,
     LibraryMissing,
