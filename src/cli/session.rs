@@ -25,6 +25,7 @@ use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::judge;
+use crate::judge::ServerState;
 use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
@@ -264,7 +265,7 @@ impl<'a> Session<'a> {
         let host = self.hosts.get(name)?.as_ref().ok()?;
         let server = self.inventory.topology.server(name)?;
         let seen = self.observation.server(name)?;
-        let is_running = seen.instance.known().is_some();
+        let is_running = ServerState::of_seen(seen).instance().is_some();
         Some(observe::damage::look(host, server, seen.layout.known()?, is_running).await)
     }
 

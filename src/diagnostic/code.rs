@@ -14,7 +14,6 @@ use serde::Serializer;
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::EnumIter, strum::EnumString, strum::IntoStaticStr,
 )]
 #[strum(serialize_all = "kebab-case")]
-#[expect(missing_docs, reason = "the word is the name; docs/operations.md has a row for each")]
 pub enum Code {
     AddressNotAdmitted,
     AddressNotSeen,
@@ -358,6 +357,7 @@ pub enum Code {
     ServerCertificate,
     ServerFenced,
     ServerNotJudged,
+    ServerRemoved,
     ServerUnknown,
     ServerUnreachable,
     ServiceNotEnabled,
@@ -400,6 +400,7 @@ pub enum Code {
     SshUnreachable,
     StandbyAhead,
     StandbyElsewhere,
+    StandbyNotInInventory,
     StandbyNotSeen,
     StandbyPromoted,
     StandbySetting,

@@ -45,15 +45,16 @@ impl<'a> Seen<'a> {
 
     /// The same of what was seen on it.
     pub fn of_observed(topology: &'a Topology, name: &ServerName, seen: &'a ServerObservation) -> Option<Self> {
+        let state = ServerState::of_seen(seen);
         Some(Self {
             topology: topology.name(),
             version: topology.common().version,
             server: topology.server(name)?,
             seen,
             layout: seen.layout.known()?,
-            data: seen.data_directory.known(),
+            data: state.data,
             instance: None,
-            configuration: ServerState::of_seen(seen).configuration(),
+            configuration: state.configuration(),
             adopted: false,
         })
     }

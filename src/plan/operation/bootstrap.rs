@@ -58,6 +58,7 @@ use crate::plan::survey::consent::Consent;
 use crate::plan::survey::consent::passed_over;
 use crate::plan::survey::history;
 use crate::plan::survey::left_out;
+use crate::plan::survey::removed;
 use crate::plan::survey::survey_of;
 use crate::render::hba::roles;
 
@@ -176,7 +177,17 @@ pub fn plan_bootstrap(
         let made = new.flat_map(|seen| elsewhere::to_make(topology, *seen, primary_seen)).collect();
         notes.extend(places::notes(primary, &made));
     }
-    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
+    let removed = removed::removed(topology, &servers);
+    notes.extend(removed::told(&servers, &removed));
+    let steps = Steps {
+        topology,
+        observation,
+        material,
+        primary: &primary,
+        links: &links,
+        decided: &decided,
+        removed: &removed,
+    };
     for server in decided.values() {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
         let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
@@ -228,6 +239,8 @@ struct Steps<'a> {
     primary: &'a ServerName,
     links: &'a [Link],
     decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
+    /// The servers that were taken out of the inventory.
+    removed: &'a BTreeSet<ServerName>,
 }
 
 impl Steps<'_> {
@@ -376,6 +389,9 @@ impl Steps<'_> {
                 if !has_job && (!is_active || moved.contains(standby)) {
                     plan.add(slots::drop(server.seen, standby), before.iter().copied());
                 }
+            }
+            for standby in self.removed.iter().filter(|standby| slots::is_kept_idle(server.seen, standby)) {
+                plan.add(slots::forget(server.seen, standby), before.iter().copied());
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod history;
 pub mod left_out;
 pub mod offline;
 pub mod ownership;
+pub mod removed;
 pub mod unasked;
 
 use std::collections::BTreeMap;
@@ -220,7 +221,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         }
     };
     let data = owned.map(|owned| owned.data);
-    let instance = match (seen.instance.look(), data) {
+    let instance = match (state.server(name).answer, data) {
         (Ok(Some(instance)), Some(_)) => {
             unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
             Some(instance)
@@ -237,7 +238,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         _ => None,
     };
     // The instance of a foreign data directory is that directory's refusal, and one that does not answer its own.
-    let is_silent = data.is_some() && seen.instance.unreadable().is_some();
+    let is_silent = data.is_some() && state.server(name).answer.is_err();
     if instance.is_none()
         && !is_silent
         && let Observed::Known(listener) = &seen.listener

@@ -266,7 +266,7 @@ impl Steps<'_, '_> {
             }
         };
         let mut last = plan.add(made.make, ready);
-        if case.raw.data_directory.known().is_some_and(|data| data.entries > 0) {
+        if case.state().data.is_some() {
             listed.set_aside = Some(aside.path(case.layout.place()));
             if kind != JobKind::Reuse {
                 let raw = Seen { seen: case.raw, ..case.bare };
@@ -323,7 +323,7 @@ impl Steps<'_, '_> {
         let seen = Seen { seen: self.case.raw, ..self.case.bare };
         let service = seen.seen.service.known();
         let is_settled = service.is_none_or(|service| matches!(service.active.as_str(), "inactive" | "failed"));
-        (seen.seen.instance.known().is_some() || !is_settled).then(|| service::stop_replaced(seen))
+        (seen.state().instance().is_some() || !is_settled).then(|| service::stop_replaced(seen))
     }
 
     /// Archives what a former primary did not get to: WAL that the other side has received and does not archive (hazards 65,
