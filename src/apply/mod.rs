@@ -9,6 +9,7 @@ pub mod hook;
 pub mod lease;
 pub mod lock;
 pub mod material;
+pub mod passwords;
 mod progress;
 mod record;
 pub mod report;

@@ -43,6 +43,7 @@ pub const CODES: &[(Code, &str)] = &[
     (Code::ArchiveUnknown, "L20"),
     (Code::AskedBySocket, "L16"),
     (Code::AuthorityElsewhere, "L16"),
+    (Code::AuthorityInRotation, "L16"),
     (Code::AuthorityReplaced, "L13"),
     (Code::CanaryChainDiffers, "L11"),
     (Code::CanaryChainUnknown, "L11"),

@@ -78,6 +78,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
     let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(state);
     findings.extend(certificates::authority_elsewhere(topology, evidence));
+    findings.extend(certificates::authority_in_rotation(topology, evidence));
     let seen_primary = state.seen(primary);
     let reference = state.instance(primary);
     let single = state.primary();
@@ -148,7 +149,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             }
         }
         of_server.extend(headroom(name, instance, thresholds));
-        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, thresholds));
+        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, topology.common()));
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));

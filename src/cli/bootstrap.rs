@@ -1,5 +1,6 @@
 //! `bootstrap`: observe, plan, show, ask, apply.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use clap::Args;
@@ -13,19 +14,24 @@ use super::runner::Operation;
 use super::runner::Proposal;
 use super::runner::Told;
 use super::session::Session;
+use crate::apply::passwords::Passwords;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::judge::State;
 use crate::model::name::ServerName;
+use crate::model::secret::Secret;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
 use crate::plan::Consent;
+use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::operation::reseed;
 use crate::plan::plan_bootstrap;
 use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
 use crate::plan::survey::consent::passed_over;
+use crate::state::StateDir;
+use crate::state::StateError;
 use crate::ui::Ui;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
@@ -96,7 +102,8 @@ pub(super) struct Bootstrap {
 
 impl Operation for Bootstrap {
     const NAME: &'static str = "bootstrap";
-    type Facts = ();
+    /// The passwords that were made for roles of applications.
+    type Facts = BTreeMap<String, Secret>;
 
     fn is_dry_run(&self) -> bool {
         self.is_dry_run
@@ -110,18 +117,28 @@ impl Operation for Bootstrap {
         if self.consent.new_authority { session.keys_of_new_authority() } else { session.keys() }
     }
 
-    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<()>, Failure> {
+    fn keep(&self, made: &BTreeMap<String, Secret>, state: &StateDir) -> Result<(), StateError> {
+        made.iter().try_for_each(|(role, password)| state.save_role_password(role, password))
+    }
+
+    async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Self::Facts>, Failure> {
         session.compare_histories().await;
         session.look_elsewhere(self.consent).await;
-        let material = session.material(keys)?;
+        let passwords = session.passwords().await;
+        let unread = passwords.as_ref().err().cloned().unwrap_or_default();
+        let Passwords { known, made } = passwords.unwrap_or_default();
+        let material = Material { passwords: known, ..session.material(keys)? };
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
+        if !unread.is_empty() {
+            plan = Err(plan.err().unwrap_or_default().into_iter().chain(unread).collect());
+        }
         if let (Ok(plan), true) = (&mut plan, self.consent.new_authority) {
             let before = match (session.keys()?, keys) {
                 (Keys::Elsewhere(before), _) => Some(before),
                 // A run that was interrupted is finished: some servers have certificates of the former CA still.
-                (Keys::Held(_), Keys::Held(own)) => {
-                    authority::beside(topology, &session.observation, &own.ca.certificate)
+                (Keys::Held(_), Keys::Held(_)) => {
+                    authority::beside(topology, &session.observation, &material.authorities())
                 }
                 (Keys::Held(_), Keys::Elsewhere(_)) => None,
             };
@@ -129,10 +146,10 @@ impl Operation for Bootstrap {
                 plan.notes.push(authority::replaced(topology.name(), &before, session.held_authority()?.as_deref()));
             }
         }
-        Ok(Proposal { plan: plan.map_err(runner::refused), facts: (), run: material.run })
+        Ok(Proposal { plan: plan.map_err(runner::refused), facts: made, run: material.run })
     }
 
-    fn explanation(&self, _: &Proposal<()>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
+    fn explanation(&self, _: &Proposal<Self::Facts>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
         // With --yes the progress names every step, and "plan" has shown the rest.
         match (ui.options.yes, ui.can_ask) {
             (true, _) if !ui.err.whole => None,
@@ -141,7 +158,7 @@ impl Operation for Bootstrap {
         }
     }
 
-    fn question(&self, plan: &Plan, (): &()) -> Question {
+    fn question(&self, plan: &Plan, _: &Self::Facts) -> Question {
         let servers: BTreeSet<_> = plan.steps.iter().filter_map(|p| p.step.server.as_ref()).collect();
         let change = format!("Carry out {} steps on {} servers", plan.steps.len(), servers.len());
         Question { gravity: Gravity::of(plan), change }
@@ -154,7 +171,7 @@ impl Operation for Bootstrap {
     }
 }
 
-fn tell(view: &PlanView<'_>, told: &Told<()>, ui: &Ui) -> Result<(), Failure> {
+fn tell(view: &PlanView<'_>, told: &Told<BTreeMap<String, Secret>>, ui: &Ui) -> Result<(), Failure> {
     match &told.report {
         None => tell_plan(view, ui),
         Some(report) => ui.answer(|look| report::render_run(report, look), || RunDocument::new(report)).map(drop),

@@ -1,6 +1,13 @@
 //! `conninfo`: connection strings for clients, offline.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::path::PathBuf;
+
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
+use strum::VariantNames;
 
 use super::exit;
 use super::exit::Exit;
@@ -9,9 +16,11 @@ use super::inventory;
 use crate::diagnostic::Failure;
 use crate::plan::links::clients;
 use crate::plan::links::clients::Client;
+use crate::plan::links::clients::Driver;
 use crate::state::StateDir;
 use crate::ui::Ui;
 use crate::ui::conninfo;
+use crate::ui::conninfo::Shown;
 use crate::ui::json::ConninfoDocument;
 
 /// The database that every instance has.
@@ -26,14 +35,18 @@ const ANY: &str = "postgres";
 #[command(after_long_help = "Examples:
   pgstead conninfo                            for every database of the inventory
   pgstead conninfo --user crawler --database image_crawler
+  pgstead conninfo --for jdbc                 what Java's driver takes, for the owner of each database
   psql \"$(pgstead conninfo --user crawler --format json | jq -r .databases[0].uri)\"")]
 pub(super) struct ConninfoArgs {
     /// The database; those of the inventory where none is named
     #[arg(long = "database", value_name = "NAME")]
     databases: Vec<String>,
-    /// The role that the client logs in as
-    #[arg(long, value_name = "NAME")]
+    /// The role that the client logs in as; with --for, the owner of the database where none is named
+    #[arg(long, visible_alias = "role", value_name = "NAME")]
     user: Option<String>,
+    /// The strings for one driver: one that leads to the primary, and one that leads to standbys
+    #[arg(long = "for", value_name = "DRIVER", value_parser = PossibleValuesParser::new(Driver::VARIANTS).try_map(|word| word.parse::<Driver>()))]
+    driver: Option<Driver>,
     /// Where the client has the certificate of the CA, instead of ~/.postgresql/root.crt
     #[arg(long, value_name = "FILE")]
     sslrootcert: Option<String>,
@@ -48,12 +61,27 @@ pub(super) fn run(globals: &Globals, args: &ConninfoArgs, ui: &Ui) -> Result<Exi
         (named, _) => named.to_vec(),
     };
     let client = Client { user: args.user.as_deref(), sslrootcert: args.sslrootcert.as_deref() };
-    let strings = clients::strings(topology, &databases, client);
-    let authority = StateDir::at(&inventory.state_dir).authority();
+    let strings = clients::strings(topology, &databases, client, args.driver);
+    let state = StateDir::at(&inventory.state_dir);
+    let authority = state.authority();
     let has_authority = authority.exists();
-    ui.answer(
-        |look| conninfo::render(&strings, args.sslrootcert.is_none().then_some((&authority, has_authority)), look),
-        || ConninfoDocument::new(topology.name(), &strings),
-    )?;
+    let notes = args.driver.map(|driver| clients::notes(topology, driver)).unwrap_or_default();
+    let passwords: BTreeSet<PathBuf> = match args.driver {
+        Some(_) => databases
+            .iter()
+            .filter_map(|database| args.user.as_deref().or_else(|| clients::owner(topology, database)))
+            .map(|role| state.role_password_file(role))
+            .filter(|file| file.exists())
+            .collect(),
+        None => BTreeSet::new(),
+    };
+    let passwords: Vec<&Path> = passwords.iter().map(PathBuf::as_path).collect();
+    let shown = Shown {
+        strings: &strings,
+        authority: args.sslrootcert.is_none().then_some((authority.as_path(), has_authority)),
+        notes: &notes,
+        passwords: &passwords,
+    };
+    ui.answer(|look| conninfo::render(&shown, look), || ConninfoDocument::new(topology.name(), &strings, &notes))?;
     Ok(exit::DONE)
 }

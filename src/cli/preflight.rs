@@ -110,7 +110,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
     let throughput_seconds = if args.no_throughput { 0.0 } else { THROUGHPUT_SECONDS };
     let measured =
         pairs::measure(topology, &session.observation, &session.hosts, throughput_seconds, &session.events).await;
-    let mut told = told(&session);
+    let mut told = told(&session).await;
     // Where the keys are wrong that is told already.
     if let Ok(sessions) = session.keys().and_then(|keys| session.sessions(&keys)) {
         told.refusals.extend(ways::missing(&sessions, topology).await);
@@ -124,7 +124,7 @@ async fn look(inventory: &Inventory, args: &PreflightArgs, events: Events) -> Re
 }
 
 /// Asks the plan of a bootstrap, with every consent given: what stands in its way and what it remarks.
-fn told(session: &Session<'_>) -> Told {
+async fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true, new_authority: false };
     let topology = &session.inventory.topology;
     let material = session.keys().and_then(|keys| session.material(&keys));
@@ -145,6 +145,7 @@ fn told(session: &Session<'_>) -> Told {
         refusal.code == Code::Unreachable && session.unreachable.iter().any(|reason| reason.server == refusal.server)
     };
     let mut refusals = session.unreachable.clone();
+    refusals.extend(session.passwords().await.err().into_iter().flatten());
     refusals.extend(planned.into_iter().filter(|refusal| !is_told(refusal)));
     Told { refusals, notes }
 }

@@ -44,6 +44,8 @@ pub struct Inventory {
     pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Option<Objectives>,
+    /// How long certificates are valid, and when they are renewed.
+    pub certificates: Option<Certificates>,
     /// How much is too much for `check`.
     pub thresholds: Option<Thresholds>,
     /// What a server is given where a lab makes a machine of it; real servers are as they are.
@@ -72,6 +74,8 @@ pub struct Postgres {
     pub port: Option<u16>,
     /// Databases that must exist.
     pub databases: Option<Vec<String>>,
+    /// Roles of applications, by name. They are created and altered, never dropped.
+    pub roles: Option<BTreeMap<String, Option<Role>>>,
     /// Parameters of every server, as in `postgresql.conf`.
     pub parameters: Option<BTreeMap<String, ParameterValue>>,
     /// HBA records for the clients; pgstead adds those that replication needs.
@@ -79,6 +83,37 @@ pub struct Postgres {
     /// Consent for adopting a primary: its certificate, issued by another CA, is replaced. Clients that verify it must trust
     /// the topology's CA first.
     pub replace_certificate: Option<bool>,
+}
+
+/// A role that applications log in as, or share rights through.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Whether somebody may log in as it; true unless said otherwise.
+    pub login: Option<bool>,
+    /// The databases that belong to it, of `postgres.databases`.
+    pub owns: Option<Vec<String>>,
+    /// Databases of other roles that it reads and writes: the tables and sequences in their schema `public`, those to come included.
+    pub uses: Option<Vec<String>>,
+    /// Databases of other roles that it reads, likewise.
+    pub reads: Option<Vec<String>>,
+    /// The roles whose rights it has: others of `postgres.roles`, and those of PostgreSQL itself that only read, write or look.
+    pub member_of: Option<Vec<String>>,
+    /// How many connections it may have at a time, -1 for any number. Where it is not given, it stays as it is.
+    #[schemars(range(min = -1, max = 262_143))]
+    pub connection_limit: Option<i32>,
+    /// Where its password comes from. Where it is not given, the password stays as it is.
+    pub password: Option<PasswordChoice>,
+}
+
+/// A password that the operator keeps. One of both.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Password {
+    /// The file on your machine that holds it, and that nobody else may read. Relative to the inventory; `~/` is your home directory.
+    pub file: Option<String>,
+    /// The program on your machine that prints it, and its arguments.
+    pub command: Option<Vec<String>>,
 }
 
 /// One HBA record. The order of the list is the order of the file: the first record that matches a client decides.
@@ -291,6 +326,21 @@ pub struct Objectives {
     pub rpo_s: Option<u64>,
 }
 
+/// How long certificates are valid, in days. Each is optional. What was issued keeps its end.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// Days for which a server's or client's certificate is valid; 730 unless said otherwise.
+    #[schemars(range(min = 2, max = 36_525))]
+    pub valid_days: Option<u32>,
+    /// Days before its end from which on `check` warns of a certificate, and `bootstrap` renews it; 30 unless said otherwise.
+    #[schemars(range(min = 1, max = 36_525))]
+    pub renew_before_days: Option<u32>,
+    /// Days for which a CA is valid; 3653 unless said otherwise.
+    #[schemars(range(min = 2, max = 36_525))]
+    pub ca_valid_days: Option<u32>,
+}
+
 /// The limits of `check`. Each is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -319,9 +369,8 @@ pub struct Thresholds {
     pub slot_outage_s: Option<u64>,
     /// Seconds that a slot of somebody else may be inactive, where the server counts them (17 and later); 60 unless said otherwise.
     pub slot_inactive_s: Option<u64>,
-    /// Days before the end of a certificate or CRL from which on it is a warning; 30 unless said otherwise.
-    pub certificate_warning_days: Option<u64>,
-    /// Days before the end from which on the server is unhealthy; 7 unless said otherwise.
+    /// Days before the end of a certificate or CRL from which on the server is unhealthy; 7 unless said otherwise.
+    /// From `certificates.renew_before_days` on it is a warning.
     pub certificate_error_days: Option<u64>,
     /// Percent of a file system that should stay free; less is unhealthy when it would fill up within `disk_full_hours`; 20 unless said otherwise.
     #[schemars(range(max = 100))]
@@ -422,6 +471,51 @@ impl JsonSchema for SynchronousChoice {
         schemars::json_schema!({
             "description": "`off`, or the standbys that a commit waits for.",
             "anyOf": [{ "type": ["string", "boolean"], "enum": ["off", false] }, how],
+        })
+    }
+}
+
+/// `generated`, or where it is.
+#[derive(Debug, Clone)]
+pub enum PasswordChoice {
+    /// pgstead makes it.
+    Generated,
+    /// The operator keeps it.
+    Kept(Password),
+}
+
+impl<'de> Deserialize<'de> for PasswordChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = PasswordChoice;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("generated or a mapping")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PasswordChoice, E> {
+                match text {
+                    "generated" => Ok(PasswordChoice::Generated),
+                    // Somebody may have written the password itself: it is not repeated.
+                    _ => Err(E::custom("the word is not \"generated\"")),
+                }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<PasswordChoice, A::Error> {
+                Password::deserialize(de::value::MapAccessDeserializer::new(map)).map(PasswordChoice::Kept)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for PasswordChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PasswordChoice".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let kept = generator.subschema_for::<Password>();
+        schemars::json_schema!({
+            "description": "`generated`: pgstead makes one and keeps it in the state directory; or where it is. Never the password itself.",
+            "anyOf": [{ "type": "string", "enum": ["generated"], "writeOnly": true }, kept],
         })
     }
 }

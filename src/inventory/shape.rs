@@ -144,8 +144,14 @@ impl<'a> Check<'a, '_> {
         if words.is_empty() || words.contains(&text) {
             return Some(Json::from(text));
         }
-        let problem = Diagnostic::error(Code::UnknownWord, format!("unknown word {}", shown(text)))
-            .detail(known_here("words", &words));
+        // Where the word stands for a secret, somebody may have written the secret itself.
+        let is_secret = schema.get("writeOnly").is_some_and(|secret| secret == &Json::Bool(true));
+        let message = if is_secret {
+            "unknown word, which is not shown".to_owned()
+        } else {
+            format!("unknown word {}", shown(text))
+        };
+        let problem = Diagnostic::error(Code::UnknownWord, message).detail(known_here("words", &words));
         self.problems.add(path, did_you_mean(problem, text, words));
         None
     }

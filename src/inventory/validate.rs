@@ -4,7 +4,9 @@
 //! with one server does not hide what is wrong with another. Warnings are given only where there is no error.
 
 mod access;
+mod certificates;
 mod pooler;
+mod roles;
 mod servers;
 mod standbys;
 mod thresholds;
@@ -160,11 +162,13 @@ impl<'a> Judge<'a, '_> {
         let name = self.raw.topology.as_deref().map(|text| self.name(&Path::of(&["topology"]), "topology name", text));
         let version = self.version();
         let databases = self.databases();
+        let roles = self.roles(&databases);
         let parameters = self.parameters(&Path::of(&["postgres", "parameters"]), self.postgres(|p| &p.parameters));
         let hba = self.hba();
         let sites = self.sites();
         let replication = self.replication();
-        let thresholds = self.thresholds();
+        let lifetimes = self.lifetimes();
+        let thresholds = self.thresholds(lifetimes);
         let pooler = self.pooler(&databases);
         let servers = self.servers(&sites);
         if !self.problems.is_empty() {
@@ -183,6 +187,7 @@ impl<'a> Judge<'a, '_> {
             purpose,
             version: version?,
             databases,
+            roles,
             replace_certificate: self.postgres(|p| &p.replace_certificate).copied().unwrap_or(false),
             parameters,
             hba,
@@ -199,6 +204,7 @@ impl<'a> Judge<'a, '_> {
                 rto_s: self.raw.objectives.and_then(|objectives| objectives.rto_s),
                 rpo_s: self.raw.objectives.and_then(|objectives| objectives.rpo_s).unwrap_or_default(),
             },
+            lifetimes,
             thresholds,
         };
         match Topology::new(common, servers) {

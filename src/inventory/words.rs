@@ -74,6 +74,20 @@ pub(super) fn hba_name(text: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Judges the name of a role that pgstead makes.
+pub(super) fn role(text: &str) -> Result<(), Refusal> {
+    object(text)?;
+    match text {
+        "postgres" => refuse("it is the superuser"),
+        "public" | "none" | "current_user" | "current_role" | "session_user" => {
+            refuse("PostgreSQL keeps that word for itself")
+        }
+        "all" | "replication" => refuse("it is a keyword of pg_hba.conf and would be mistaken there"),
+        _ if text.starts_with("pg_") => refuse("names that start with \"pg_\" are PostgreSQL's own"),
+        _ => Ok(()),
+    }
+}
+
 /// Judges the name of a tablespace.
 fn identifier(text: &str) -> Result<(), Refusal> {
     if text.is_empty() {

@@ -323,6 +323,13 @@ pub struct Instance {
     pub roles: BTreeMap<String, Role>,
     /// Databases that accept connections.
     pub databases: Vec<String>,
+    /// Who owns each database.
+    #[serde(default)]
+    pub owners: BTreeMap<String, String>,
+    /// By database, the roles that may connect by a right of their own and get rights on what its owner makes, and whether they may
+    /// make temporary tables, too: what pgstead gives with the right to write.
+    #[serde(default)]
+    pub visitors: BTreeMap<String, BTreeMap<String, bool>>,
     /// Physical and logical slots, by name.
     pub slots: BTreeMap<String, Slot>,
     /// `pg_stat_replication` with `pg_stat_ssl` and the slot.
@@ -429,6 +436,15 @@ pub struct Role {
     pub login: bool,
     /// The SHA-256 of the stored SCRAM verifier, hexadecimal; absent when the role has no password.
     pub verifier_sha256: Option<String>,
+    /// With what that verifier was made, which any client is told: iterations and salt, `4096:MDEy…`.
+    #[serde(default)]
+    pub salted: Option<String>,
+    /// How many connections it may have at a time; -1 for any number.
+    #[serde(default)]
+    pub connection_limit: Option<i32>,
+    /// The roles whose rights it has.
+    #[serde(default)]
+    pub member_of: Vec<String>,
     /// Its comment; roles that pgstead made for an adopted primary say so there.
     #[serde(default)]
     pub comment: Option<String>,

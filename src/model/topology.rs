@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use crate::model::address::Address;
 use crate::model::hba::HbaRecord;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
 use crate::model::parameter::Parameters;
 use crate::model::pooler::Pooler;
+use crate::model::role::ApplicationRole;
 use crate::model::thresholds::Thresholds;
 use crate::model::version::Major;
 
@@ -140,6 +142,8 @@ pub struct Common {
     pub version: Major,
     /// Databases that must exist.
     pub databases: Vec<String>,
+    /// The roles of applications, by name.
+    pub roles: BTreeMap<String, ApplicationRole>,
     /// Whether the certificate that an adopted primary serves may be replaced although another CA issued it.
     pub replace_certificate: bool,
     /// Parameters of every server.
@@ -158,6 +162,8 @@ pub struct Common {
     pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Objectives,
+    /// How long certificates are valid.
+    pub lifetimes: Lifetimes,
     /// How much is too much for `check`.
     pub thresholds: Thresholds,
 }

@@ -44,6 +44,9 @@ SELECT json_build_object(
       ON f.name = lower(s.name) WHERE context <> 'internal'),
   'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'replication', rolreplication,
       'login', rolcanlogin, 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'),
+      'salted', substring(rolpassword FROM '^SCRAM-SHA-256[$]([^$]+)[$]'), 'connection_limit', rolconnlimit,
+      'member_of', (SELECT coalesce(json_agg(DISTINCT g.rolname::text), '[]') FROM pg_auth_members m
+        JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = pg_authid.oid),
       'comment', shobj_description(oid, 'pg_authid'), 'complete', CASE rolname
         WHEN 'pgstead' THEN pg_has_role(oid, 'pg_monitor', 'member') AND pg_has_role(oid, 'pg_checkpoint', 'member')
           AND (current_setting('server_version_num')::int < 170000 OR EXISTS (SELECT FROM pg_db_role_setting
@@ -58,6 +61,13 @@ SELECT json_build_object(
           AND has_function_privilege(oid, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'execute') END))
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
+  'owners', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database WHERE datallowconn),
+  'visitors', (SELECT coalesce(json_object_agg(datname, roles), '{}') FROM (SELECT datname, json_object_agg(rolname, makes) AS roles
+      FROM pg_database d CROSS JOIN LATERAL (SELECT grantee, bool_or(privilege_type = 'TEMPORARY') AS makes
+        FROM aclexplode(d.datacl) GROUP BY 1 HAVING bool_or(privilege_type = 'CONNECT')) a JOIN pg_authid r ON r.oid = a.grantee
+      WHERE datallowconn AND r.oid <> datdba AND EXISTS (SELECT FROM pg_shdepend s WHERE s.dbid = d.oid AND s.deptype = 'a'
+        AND s.classid = 'pg_default_acl'::regclass AND s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid)
+      GROUP BY 1) v),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
       'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size,
       'temporary', temporary, 'failover', coalesce((to_jsonb(r) ->> 'failover')::boolean, false),

@@ -314,6 +314,7 @@ pub(crate) fn topology() -> Topology {
         purpose: Purpose::Lab,
         version: Major::try_from(15).unwrap(),
         databases: Vec::new(),
+        roles: BTreeMap::new(),
         parameters: Parameters::default(),
         hba: Vec::new(),
         sites: BTreeMap::from([site("main"), site("remote")]),
@@ -327,6 +328,7 @@ pub(crate) fn topology() -> Topology {
         drain_timeout_s: 5,
         pooler: None,
         objectives: Default::default(),
+        lifetimes: Default::default(),
         thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {

@@ -83,7 +83,7 @@ fn replication_by_password(release: Release) {
 }
 
 /// Collects what every process on this machine shows of itself: the operator's and those of all hosts.
-fn watch_processes(seen: &mut BTreeSet<Vec<u8>>, stop: &AtomicBool) {
+pub(crate) fn watch_processes(seen: &mut BTreeSet<Vec<u8>>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             if !entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
@@ -100,12 +100,12 @@ fn watch_processes(seen: &mut BTreeSet<Vec<u8>>, stop: &AtomicBool) {
     }
 }
 
-fn contains(text: &[u8], word: &str) -> bool {
+pub(crate) fn contains(text: &[u8], word: &str) -> bool {
     text.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
 /// Where a secret shows on a host. It goes to grep by standard input, so that looking does not leak it.
-fn found_on(lab: &Scenario, host: &str, canaries: &str) -> String {
+pub(crate) fn found_on(lab: &Scenario, host: &str, canaries: &str) -> String {
     const LOOK: &str = "cat >/dev/shm/canaries; cd /; \
         journalctl --output=export --no-pager | grep -aFqf /dev/shm/canaries && echo journal; \
         journalctl --output=cat --no-pager | grep -aFqf /dev/shm/canaries && echo journal; \

@@ -48,7 +48,17 @@ pub(crate) struct Written {
 impl Writer {
     /// Starts a client, with the connection string that pgstead gives it.
     pub(crate) fn start(lab: &Scenario, host: &str) -> Self {
-        const RUN: &str = "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass; touch /run/app
+        let authority = std::fs::read(lab.state().join("ca.crt")).unwrap();
+        lab.host(host).write_file("/run/app.ca", &authority).unwrap();
+        lab.run(host, &["sh", "-c", "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass"]);
+        let ask = ["conninfo", "--user", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
+        let told = lab.pgstead(&ask).expect(0).json();
+        Self::with(lab, host, told["databases"][0]["uri"].as_str().unwrap())
+    }
+
+    /// The same with a connection string that the host can use as it is; it has its password in /run/app.pass.
+    pub(crate) fn with(lab: &Scenario, host: &str, string: &str) -> Self {
+        const RUN: &str = "touch /run/app
             export PGPASSFILE=/run/app.pass PGCONNECT_TIMEOUT=2
             while [ -e /run/app ]; do
               while [ -e /run/app ]; do
@@ -58,12 +68,7 @@ impl Writer {
             done
             # Whoever was turned away at the very end is no failure.
             exit 0";
-        let authority = std::fs::read(lab.state().join("ca.crt")).unwrap();
-        lab.host(host).write_file("/run/app.ca", &authority).unwrap();
-        let ask = ["conninfo", "--user", "app", "--sslrootcert", "/run/app.ca", "--format", "json"];
-        let told = lab.pgstead(&ask).expect(0).json();
-        let uri = told["databases"][0]["uri"].as_str().unwrap();
-        let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN), "bash", uri]).unwrap();
+        let mut command = lab.host(host).command(&["bash", "-c", &with_pause(RUN), "bash", string]).unwrap();
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         let writer = Self { host: lab.host(host).clone(), child };
         writer.goes_on();

@@ -34,6 +34,8 @@ use crate::plan::Hook;
 use crate::plan::Plan;
 use crate::plan::survey::authority::Keys;
 use crate::prove;
+use crate::state::StateDir;
+use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
@@ -82,6 +84,15 @@ pub(in crate::cli) trait Operation {
         session.require_all()
     }
 
+    /// Keeps what it made and a server is about to know, before anything is begun.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn keep(&self, facts: &Self::Facts, state: &StateDir) -> Result<(), StateError> {
+        let _ = (facts, state);
+        Ok(())
+    }
+
     /// Looks at what it must know besides, judges, and plans.
     ///
     /// # Errors
@@ -96,6 +107,15 @@ pub(in crate::cli) trait Operation {
 
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
+
+    /// What is written down on this machine when all is done.
+    ///
+    /// # Errors
+    /// It could not be written.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let _ = (session, keys);
+        Ok(())
+    }
 
     /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
     /// well. One that does not stream is told by whoever judges servers.
@@ -215,6 +235,7 @@ impl<O: Operation> super::Work for O {
         if !plan.changes() {
             give_back(session, plan).await;
             confirm(self, session, &planned.keys).await?;
+            self.done(session, &planned.keys)?;
             let topology = session.inventory.topology.name();
             return Ok(Next::Unchanged(RunReport::unchanged(topology, begun.elapsed().as_secs_f64())));
         }
@@ -231,6 +252,9 @@ impl<O: Operation> super::Work for O {
         at: At<'_>,
     ) -> Result<Done<RunReport>, Failure> {
         let report = apply(self, session, planned, at).await?;
+        if report.failure.is_none() {
+            self.done(session, &planned.keys)?;
+        }
         let (warnings, failure) = (report.warnings.clone(), report.failure.clone());
         Ok(Done { report, warnings, failure })
     }
@@ -250,12 +274,13 @@ async fn apply<O: Operation>(
     let ways = ways::require(&sessions, plan, &session.observation);
     ui.diagnostics(&interrupts.unless_stopped("left before the first step; nothing was changed", ways).await?);
     // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
-    if let Keys::Held(secrets) = keys {
-        session
-            .state
-            .save_secrets(secrets)
-            .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    }
+    let saved = match keys {
+        Keys::Held(secrets) => session.state.save_secrets(secrets),
+        Keys::Elsewhere(_) => Ok(()),
+    };
+    saved
+        .and_then(|()| operation.keep(&proposal.facts, &session.state))
+        .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
     give_back(session, plan).await;
     let progress = Progress::start(ui);
     let events = progress.events();

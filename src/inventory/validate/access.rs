@@ -15,7 +15,7 @@ use crate::model::hba::HbaRecord;
 use crate::model::topology::Ssh;
 
 /// The roles of pgstead itself (design, section 7); records for them are rendered, never given.
-const OWN_ROLES: [&str; 3] = ["pgstead", "pgstead_rewind", "replicator"];
+pub(super) const OWN_ROLES: [&str; 3] = ["pgstead", "pgstead_rewind", "replicator"];
 
 const METHODS: [&str; 3] = ["scram-sha-256", "cert", "reject"];
 

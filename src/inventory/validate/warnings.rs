@@ -14,6 +14,7 @@ use crate::model::ServerName;
 use crate::model::SiteName;
 use crate::model::Topology;
 use crate::model::hba::HbaMethod;
+use crate::model::hba::HbaRecord;
 use crate::model::topology::Purpose;
 
 /// Adds the warnings about a topology.
@@ -22,6 +23,7 @@ pub(super) fn add(topology: &Topology, tree: &Node, problems: &mut Problems<'_>)
     synchronous_standbys(topology, problems);
     machines(topology, problems);
     hba(topology, problems);
+    roles(topology, problems);
     parameters(topology, problems);
     unused_sites(topology, problems);
 }
@@ -157,6 +159,28 @@ fn hba(topology: &Topology, problems: &mut Problems<'_>) {
                 list(&common.databases)
             ));
             problems.add(&path.key("database"), warning);
+        }
+    }
+}
+
+/// Whoever has to log in must be let in.
+fn roles(topology: &Topology, problems: &mut Problems<'_>) {
+    let common = topology.common();
+    for (name, role) in common.roles.iter().filter(|(_, role)| role.login && role.password.is_some()) {
+        let admits = |record: &&HbaRecord| {
+            record.method == HbaMethod::ScramSha256
+                && (record.user == "all" || record.user == *name)
+                && (record.database == "all"
+                    || role.works_in(&record.database)
+                    || !common.databases.iter().any(|name| role.works_in(name)))
+        };
+        if common.hba.iter().find(admits).is_none() {
+            let note = Diagnostic::note(
+                Code::RoleNotAdmitted,
+                format!("no record of postgres.hba lets role {} in", shown(name)),
+            )
+            .hint("Add one with the addresses of its clients, unless pg_hba.conf stays yours and has one.");
+            problems.add(&Path::of(&["postgres", "roles", name]), note);
         }
     }
 }

@@ -44,6 +44,7 @@ use crate::plan::steps::change;
 use crate::plan::steps::job;
 use crate::plan::steps::job::Earlier;
 use crate::plan::steps::orphans;
+use crate::plan::steps::roles as applications;
 use crate::plan::steps::seed;
 use crate::plan::steps::seed::Manner;
 use crate::plan::steps::service;
@@ -169,6 +170,8 @@ pub fn plan_bootstrap(
         refusals.extend(authority::of_others(topology, observation, material));
     }
     refusals.extend(tablespaces::refusals(topology));
+    refusals.extend(primary_seen.into_iter().flat_map(|primary| applications::refusals(topology, primary)));
+    notes.extend(primary_seen.into_iter().flat_map(|primary| applications::notes(topology, primary)));
     notes.extend(primary_seen.and_then(tablespaces::note));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
@@ -299,6 +302,7 @@ impl Steps<'_> {
             ready.insert(name, plan.add(new.start, [complete]));
         }
         let roles_ready = self.create_roles(&mut plan, &ready);
+        self.create_applications(&mut plan, roles_ready.or(ready.get(self.primary).copied()));
 
         // The standbys, upstreams first.
         let mut slots_made: BTreeMap<&ServerName, StepId> = BTreeMap::new();
@@ -450,7 +454,10 @@ impl Steps<'_> {
         let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
         let verifier =
             wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
-        let has_database = |name: &String| instance.is_some_and(|instance| instance.databases.contains(name));
+        let is_made = |name: &String| {
+            applications::is_owned(self.topology, name)
+                || instance.is_some_and(|instance| instance.databases.contains(name))
+        };
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
             grants: wanted_roles.into_iter().filter(|role| lacks_grants(role)).collect(),
@@ -458,7 +465,7 @@ impl Steps<'_> {
             canary: !instance.is_some_and(|instance| instance.canary),
             comments: server.seen.configuration == Configuration::Kept,
             canary_chain: instance.is_some_and(|instance| instance.canary && !instance.canary_chain),
-            databases: self.topology.common().databases.iter().filter(|name| !has_database(name)).cloned().collect(),
+            databases: self.topology.common().databases.iter().filter(|name| !is_made(name)).cloned().collect(),
         };
         if missing.is_empty() {
             return None;
@@ -488,6 +495,15 @@ impl Steps<'_> {
         let title: Vec<String> = created.into_iter().chain(granted).collect();
         let step = Step::run(self.primary, Risk::Reversible, title.join("; "), commands);
         Some(plan.add(step, ready.get(self.primary).copied()))
+    }
+
+    /// One step for each role of an application that is missing or differs, one after the other.
+    fn create_applications(&self, plan: &mut PlanBuilder, ready: Option<StepId>) {
+        let Some(primary) = self.decided.get(self.primary) else { return };
+        let mut before = ready;
+        for step in applications::steps(self.topology, self.material, primary.seen) {
+            before = Some(plan.add(step, before));
+        }
     }
 
     /// The last file and the last reload: commits wait for standbys from here on.

@@ -6,6 +6,7 @@ pub mod hooks;
 pub mod job;
 pub mod orphans;
 pub mod rewind;
+pub mod roles;
 pub mod seed;
 pub mod service;
 pub mod slots;

@@ -10,14 +10,26 @@ use crate::model::name::ServerName;
 use crate::model::secret::Secret;
 use crate::model::topology::Server;
 use crate::plan::files::kept;
+use crate::quote::conninfo;
 use crate::quote::sql::Sql;
 use crate::render::hba::roles;
 
 /// Returns the `psql` command that runs a text as superuser over the local socket.
 pub fn psql(layout: &Layout, server: &Server, text: Sql) -> Argv {
+    psql_in(layout, server, "postgres", text)
+}
+
+/// The same in another database.
+pub fn psql_in(layout: &Layout, server: &Server, database: &str, text: Sql) -> Argv {
+    // A name with "=" in it would be read as a connection string.
+    let database = if database.contains('=') || database.contains("://") {
+        conninfo::join([("dbname", database)])
+    } else {
+        database.to_owned()
+    };
     let mut argv = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("psql"))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", &layout.socket_directory, "-p", &server.port.to_string()])
-        .args(["-U", roles::SUPERUSER, "-d", "postgres", "-f", "-"])
+        .args(["-U", roles::SUPERUSER, "-d", &database, "-f", "-"])
         .in_session();
     argv.stdin = text.into_pieces();
     argv
@@ -76,9 +88,7 @@ impl Missing {
         }
         sql = self.grants.iter().fold(sql, |sql, role| sql.then(grants(role)));
         if let Some(verifier) = &self.verifier {
-            // pg_stat_activity shows no text of a session that tracks none.
-            sql = sql.text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(roles::REPLICATOR);
-            sql = sql.text(" PASSWORD ").secret(verifier).text(";\n");
+            sql = sql.then(password(roles::REPLICATOR, verifier));
         }
         if self.canary {
             sql = sql
@@ -104,6 +114,13 @@ impl Missing {
         }
         sql
     }
+}
+
+/// Returns the SQL that gives a role a password, inside a transaction.
+pub(super) fn password(role: &str, verifier: &Secret) -> Sql {
+    // pg_stat_activity shows no text of a session that tracks none.
+    let sql = Sql::new().text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(role);
+    sql.text(" PASSWORD ").secret(verifier).text(";\n")
 }
 
 fn grants(role: &str) -> Sql {

@@ -12,11 +12,14 @@ pub struct ConninfoDocument<'a> {
     version: u32,
     topology: &'a TopologyName,
     databases: &'a [Strings],
+    /// What the strings of the driver that was asked for do not say.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    notes: &'a [&'static str],
 }
 
 impl<'a> ConninfoDocument<'a> {
     /// Makes the document.
-    pub fn new(topology: &'a TopologyName, databases: &'a [Strings]) -> Self {
-        Self { version: VERSION, topology, databases }
+    pub fn new(topology: &'a TopologyName, databases: &'a [Strings], notes: &'a [&'static str]) -> Self {
+        Self { version: VERSION, topology, databases, notes }
     }
 }
