@@ -148,6 +148,7 @@ pub enum Code {
     FollowersDiverged,
     ForeignSender,
     ForeignSlot,
+    FormerAuthorityEnding,
     FormerPrimaryBack,
     FormerPrimaryFenced,
     FormerPrimaryUnknown,
