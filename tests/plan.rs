@@ -413,6 +413,7 @@ fn reseed(
     for WalQuestion { joining, upstream, timeline, end, .. } in reseed::questions(topology, observation, &server) {
         let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
     }
+    let observation = &looks::looked_at_for_reseed(topology, observation, &server);
     let planned = reseed::plan_reseed(topology, observation, material, request);
     let (diagnosis, rungs) = match &planned {
         Ok(planned) => (Some(&planned.diagnosis), &planned.rungs),

@@ -127,6 +127,7 @@ pub const CODES: &[(Code, &str)] = &[
     (Code::SlotTaken, "L10"),
     (Code::SlotUnreserved, "L10"),
     (Code::StandbyAhead, "L8"),
+    (Code::StandbyNotInInventory, "L10"),
     (Code::StandbyNotSeen, "L5"),
     (Code::StandbySetting, "L14"),
     (Code::StandbySignalMissing, "L14"),

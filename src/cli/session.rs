@@ -25,6 +25,7 @@ use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::judge;
+use crate::judge::ServerState;
 use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
@@ -98,20 +99,29 @@ pub(super) struct Session<'a> {
     pub(super) events: Events,
 }
 
+/// Servers that are not there for a command as the others are.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    /// These are said to be off: nobody waits for them longer than it takes to be sure.
+    pub(super) off: BTreeSet<ServerName>,
+    /// The operator leaves these out: nobody looks at them.
+    pub(super) left_out: BTreeSet<ServerName>,
+}
+
 impl<'a> Session<'a> {
     /// Connects to all servers and observes them. One that cannot be reached is a fact, not a failure.
     pub(super) async fn open(inventory: &'a Inventory, wish: Wish, events: Events) -> Result<Self, Failure> {
-        Self::open_despite(inventory, wish, events, &BTreeSet::new()).await
+        Self::open_despite(inventory, wish, events, Away::default()).await
     }
 
-    /// Does the same where some servers are said to be off: nobody waits for those longer than it takes to be sure, and the
-    /// others are looked at meanwhile.
+    /// Does the same where some servers are away. While those that are said to be off are called, the others are looked at.
     pub(super) async fn open_despite(
         inventory: &'a Inventory,
         wish: Wish,
         events: Events,
-        off: &BTreeSet<ServerName>,
+        away: Away,
     ) -> Result<Self, Failure> {
+        let Away { off, left_out } = away;
         let state = StateDir::at(&inventory.state_dir);
         let mut session = Self {
             inventory,
@@ -122,10 +132,11 @@ impl<'a> Session<'a> {
             events,
         };
         let topology = &inventory.topology;
-        let names = topology.servers().map(|server| server.name.clone()).collect();
+        let is_called = |server: &&Server| !left_out.contains(&server.name);
+        let names = topology.servers().filter(is_called).map(|server| server.name.clone()).collect();
         session.events.send(Event::PhaseStarted { phase: CONNECT, servers: names });
         let options = ConnectOptions::new(absolute(session.state.known_hosts()));
-        let there = topology.servers().filter(|server| !off.contains(&server.name));
+        let there = topology.servers().filter(is_called).filter(|server| !off.contains(&server.name));
         let connected = connect(options.clone(), there, &session.events).await?;
         session.add(connected);
         if off.is_empty() {
@@ -139,7 +150,7 @@ impl<'a> Session<'a> {
         let called = called?;
         let is_there = called.iter().any(|(_, result)| result.is_ok());
         session.add(called);
-        for name in off {
+        for name in &off {
             if let Some(Err(why)) = session.hosts.get(name) {
                 session.observation.servers.insert(name.clone(), Observed::Unreadable(why.clone()));
             }
@@ -257,7 +268,7 @@ impl<'a> Session<'a> {
         let host = self.hosts.get(name)?.as_ref().ok()?;
         let server = self.inventory.topology.server(name)?;
         let seen = self.observation.server(name)?;
-        let is_running = seen.instance.known().is_some();
+        let is_running = ServerState::of_seen(seen).instance().is_some();
         Some(observe::damage::look(host, server, seen.layout.known()?, is_running).await)
     }
 

@@ -14,7 +14,6 @@ use serde::Serializer;
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::EnumIter, strum::EnumString, strum::IntoStaticStr,
 )]
 #[strum(serialize_all = "kebab-case")]
-#[expect(missing_docs, reason = "the word is the name; docs/operations.md has a row for each")]
 pub enum Code {
     AddressNotAdmitted,
     AddressNotSeen,
@@ -33,6 +32,7 @@ pub enum Code {
     ArchiveDirectoryMissing,
     ArchiveFailing,
     ArchiveLate,
+    ArchiveModeAlways,
     ArchiveUnknown,
     ArchiverFailing,
     AsideHoldsMount,
@@ -221,6 +221,8 @@ pub enum Code {
     LeaseTakenOver,
     LeftBeside,
     LeftByEarlierInstallation,
+    LeftOut,
+    LeftOutNeeded,
     LeftRunning,
     LibcDiffers,
     LibraryMissing,
@@ -361,6 +363,7 @@ pub enum Code {
     ServerCertificate,
     ServerFenced,
     ServerNotJudged,
+    ServerRemoved,
     ServerUnknown,
     ServerUnreachable,
     ServiceNotEnabled,
@@ -403,6 +406,7 @@ pub enum Code {
     SshUnreachable,
     StandbyAhead,
     StandbyElsewhere,
+    StandbyNotInInventory,
     StandbyNotSeen,
     StandbyPromoted,
     StandbySetting,
@@ -438,6 +442,7 @@ pub enum Code {
     SynchronousPrimary,
     SynchronousWithoutStandbys,
     SystemIdentifierDiffers,
+    TablespaceInDataDirectory,
     TablespaceNotEmpty,
     TablespaceTaken,
     TablespaceUndeclared,
@@ -477,6 +482,7 @@ pub enum Code {
     UpstreamStopped,
     Usage,
     VagrantLab,
+    ValueNotAccepted,
     VersionNotGiven,
     WalLevelMinimal,
     WalOnAnotherDisk,

@@ -17,7 +17,7 @@ pub enum Risk {
     Reversible,
     /// Interrupts clients.
     Disruptive,
-    /// Sets data aside, or removes for good what was set aside.
+    /// Sets data aside, removes for good what was set aside, or lets go of WAL that is kept for a server.
     Destructive,
 }
 

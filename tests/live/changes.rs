@@ -227,3 +227,76 @@ fn what_stopped_starts_and_what_was_dropped_comes_back() {
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
     lab.settled();
 }
+
+/// A server that is down keeps nobody from working on the others, and the next whole run completes it.
+#[test]
+fn one_that_is_down_is_left_out_and_completed_later() {
+    let mut lab = Scenario::boot(Release::Trixie, &["a", "b", "c", "d"]);
+    let whole = lab.inventory.clone();
+    lab.edit(|inventory| {
+        inventory["servers"].as_object_mut().unwrap().remove("d");
+    });
+    lab.bootstrap();
+    lab.host("c").power_cut().unwrap();
+    lab.edit(|inventory| *inventory = whole);
+    parameter(&mut lab, "work_mem", json!("8MB"));
+    lab.sql("a", "CREATE TABLE t AS SELECT 42 AS answer");
+    lab.pgstead(&["bootstrap", "--yes"]).expect(4);
+
+    let without = |server| ["bootstrap", "--without", server, "--yes", "--format", "json"];
+    let unknown = lab.pgstead(&without("x")).expect(5);
+    assert!(unknown.codes().contains(&"server-unknown".to_owned()), "{unknown}");
+    let primary = lab.pgstead(&[&without("c")[..], &["--without", "a"]].concat()).expect(5);
+    assert!(primary.codes().contains(&"primary-missing".to_owned()), "{primary}");
+    let ran = lab.pgstead(&without("c")).expect(0);
+    assert!(ran.codes().contains(&"left-out".to_owned()), "{ran}");
+    for name in ["a", "b", "d"] {
+        lab.eventually(name, "SHOW work_mem", "8MB");
+    }
+    lab.eventually("d", "SELECT answer FROM t", "42");
+    assert_eq!(lab.sql("b", "SELECT slot_name, active FROM pg_replication_slots WHERE slot_name = 'c'"), "c|f");
+    assert_eq!(lab.pgstead(&without("c")).expect(0).json()["changed"], false);
+
+    // Back again, it is as it was, and goes on by itself.
+    lab.host("c").boot().unwrap();
+    lab.eventually("c", "SELECT answer FROM t", "42");
+    assert_eq!(lab.sql("c", "SHOW work_mem"), "4MB");
+    lab.pgstead(&["plan", "--exit-code"]).expect(8);
+    lab.bootstrap();
+    lab.eventually("c", "SHOW work_mem", "8MB");
+    lab.streams("b", &["c"]);
+    lab.settled();
+}
+
+/// A server that is taken out of the inventory is told for as long as it streams; where it does not, nobody keeps WAL for it.
+#[test]
+fn one_that_is_taken_out_of_the_inventory_is_told_and_then_forgotten() {
+    let release = Release::Forky;
+    let mut lab = Scenario::bootstrapped(release, &["a", "b", "c"]);
+    let whole = lab.inventory.clone();
+    let slot = |lab: &Scenario| lab.sql("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'");
+    let without_c = |lab: &mut Scenario| {
+        lab.edit(|inventory| drop(inventory["servers"].as_object_mut().unwrap().remove("c")));
+    };
+    without_c(&mut lab);
+    let told = lab.bootstrap();
+    assert!(told.codes().contains(&"server-removed".to_owned()), "{told}");
+    assert_eq!(slot(&lab), "t", "a standby that streams lost its slot");
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(0);
+    assert!(check.codes().contains(&"standby-not-in-inventory".to_owned()), "{check}");
+
+    // Put back, it is as before.
+    lab.edit(|inventory| *inventory = whole);
+    lab.bootstrap();
+    lab.streams("b", &["c"]);
+    lab.settled();
+
+    lab.run("c", &["systemctl", "stop", &format!("postgresql@{}-main.service", release.postgres_major())]);
+    lab.eventually("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'", "f");
+    without_c(&mut lab);
+    lab.bootstrap();
+    assert_eq!(slot(&lab), "", "b keeps WAL for a server that is gone");
+    let hba = lab.run("b", &["cat", &configuration(release, "pg_hba.conf")]);
+    assert!(!hba.contains(&lab.host("c").address().to_string()), "{hba}");
+    lab.settled();
+}

@@ -138,7 +138,7 @@ fn a_ca_is_replaced(release: Release, moments: Option<&[&str]>) {
         assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
         left.retain(|moment| *moment != point);
         // Whoever was killed goes on with the CA that it has made, and clients know nothing of either.
-        let new = file("ca.new.crt").expect(&point);
+        let new = file("ca.new.crt").unwrap();
         lab.host("c").write_file("/run/both.ca", [former.certificate.as_str(), &new].concat().as_bytes()).unwrap();
         // No file waits for a reload here: nothing is wrong, and the work is not finished.
         if point == "before:b: install new certificates" {
