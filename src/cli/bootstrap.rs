@@ -16,15 +16,20 @@ use super::runner::Told;
 use super::session::Session;
 use crate::apply::passwords::Passwords;
 use crate::diagnostic::Failure;
+use crate::diagnostic::FailureKind;
 use crate::judge::State;
+use crate::model::name::ServerName;
 use crate::model::secret::Secret;
 use crate::model::topology::Link;
+use crate::model::topology::Topology;
 use crate::plan::Consent;
 use crate::plan::Material;
 use crate::plan::Plan;
+use crate::plan::operation::reseed;
 use crate::plan::plan_bootstrap;
 use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
+use crate::plan::survey::consent::passed_over;
 use crate::state::StateDir;
 use crate::state::StateError;
 use crate::ui::Ui;
@@ -44,7 +49,8 @@ use crate::ui::report;
 #[command(after_long_help = "Examples:
   pgstead bootstrap                        show the plan, ask, carry it out
   pgstead bootstrap --dry-run              show the plan alone
-  pgstead bootstrap --yes --allow-restart  also restart a serving primary")]
+  pgstead bootstrap --yes --allow-restart  also restart a serving primary
+  pgstead bootstrap --without c            server c is down for now: work on the others")]
 pub(super) struct BootstrapArgs {
     /// Consent to the restart of a primary that serves clients; --yes does not cover it
     #[arg(long)]
@@ -52,15 +58,37 @@ pub(super) struct BootstrapArgs {
     /// Make a new CA although servers use one that this machine does not hold: where that is lost for good
     #[arg(long)]
     new_authority: bool,
+    #[command(flatten)]
+    without: WithoutArgs,
     /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
+/// The servers that are left out.
+#[derive(Debug, Args)]
+pub(super) struct WithoutArgs {
+    /// Leave a server out that is down for now: neither look at it nor change it (repeatable)
+    #[arg(long, value_name = "SERVER")]
+    without: Vec<String>,
+}
+
+impl WithoutArgs {
+    /// Finds them in the inventory.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub(super) fn find(&self, topology: &Topology) -> Result<BTreeSet<ServerName>, Failure> {
+        let refused = |diagnostic: Box<_>| Failure::one(FailureKind::Refused, *diagnostic);
+        self.without.iter().map(|word| reseed::find(topology, word).cloned().map_err(refused)).collect()
+    }
+}
+
 pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
     let consent = Consent { allow_restart: args.allow_restart, new_authority: args.new_authority };
-    let bootstrap = Bootstrap { is_dry_run: args.dry_run, consent };
+    let left_out = args.without.find(&inventory.topology)?;
+    let bootstrap = Bootstrap { is_dry_run: args.dry_run, consent, left_out };
     Ok(runner::run(&bootstrap, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
 }
 
@@ -68,6 +96,8 @@ pub(super) fn run(globals: &Globals, args: &BootstrapArgs, ui: &Ui) -> Result<Ex
 pub(super) struct Bootstrap {
     pub(super) is_dry_run: bool,
     pub(super) consent: Consent,
+    /// The servers that are neither looked at nor changed.
+    pub(super) left_out: BTreeSet<ServerName>,
 }
 
 impl Operation for Bootstrap {
@@ -77,6 +107,10 @@ impl Operation for Bootstrap {
 
     fn is_dry_run(&self) -> bool {
         self.is_dry_run
+    }
+
+    fn left_out(&self) -> BTreeSet<ServerName> {
+        self.left_out.clone()
     }
 
     fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
@@ -132,8 +166,8 @@ impl Operation for Bootstrap {
 
     /// Every link is to stream, but for those of a server that is passed over.
     fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
-        let passed_over = authority::passed_over(state.topology, state.observation);
-        !self.consent.new_authority || ![&link.upstream, &link.standby].iter().any(|end| passed_over.contains(end))
+        let passed_over = passed_over(state.topology, state.observation, self.consent);
+        ![&link.upstream, &link.standby].iter().any(|end| passed_over.contains(end))
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::bootstrap::Bootstrap;
+use super::bootstrap::WithoutArgs;
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
@@ -31,12 +32,16 @@ pub(super) struct PlanArgs {
     /// End with code 8 when changes are pending
     #[arg(long)]
     exit_code: bool,
+    #[command(flatten)]
+    without: WithoutArgs,
 }
 
 pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
     // Consent changes nothing but whether a restart is refused; a plan shows the restart.
-    let bootstrap = Bootstrap { is_dry_run: true, consent: Consent { allow_restart: true, new_authority: false } };
+    let consent = Consent { allow_restart: true, new_authority: false };
+    let left_out = args.without.find(&inventory.topology)?;
+    let bootstrap = Bootstrap { is_dry_run: true, consent, left_out };
     let told = runner::run(&bootstrap, &inventory, ui, |view, _| tell_plan(view, ui))?;
     let is_pending = told.proposal.plan.as_ref().is_ok_and(Plan::changes);
     Ok(if args.exit_code && is_pending { exit::CHANGES_PENDING } else { told.exit() })

@@ -13,6 +13,7 @@ use super::exit;
 use super::exit::Exit;
 use super::interrupts::Interrupts;
 use super::inventory::Inventory;
+use super::session::Away;
 use super::session::Session;
 use super::session::hold;
 use super::session::state_identity;
@@ -63,6 +64,11 @@ pub(super) trait Operation {
     /// What the operator answers for: by server that is said to be off, how the operator knows.
     fn attested(&self) -> BTreeMap<ServerName, String> {
         BTreeMap::new()
+    }
+
+    /// The servers that it neither looks at nor changes, since the operator leaves them out.
+    fn left_out(&self) -> BTreeSet<ServerName> {
+        BTreeSet::new()
     }
 
     /// What this machine signs with, and logs in with.
@@ -194,8 +200,8 @@ pub(super) fn opened<O: Operation, T>(
     block_on(async {
         let progress = Progress::start(ui);
         let local = hold(inventory, O::NAME, operation.is_dry_run())?;
-        let off: BTreeSet<ServerName> = operation.attested().into_keys().collect();
-        let mut session = Session::open_despite(inventory, operation.wish(), progress.events(), &off).await?;
+        let away = Away { off: operation.attested().into_keys().collect(), left_out: operation.left_out() };
+        let mut session = Session::open_despite(inventory, operation.wish(), progress.events(), away).await?;
         let result = work(&mut session, progress).await;
         session.close().await;
         drop(local);

@@ -98,20 +98,29 @@ pub(super) struct Session<'a> {
     pub(super) events: Events,
 }
 
+/// Servers that are not there for a command as the others are.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    /// These are said to be off: nobody waits for them longer than it takes to be sure.
+    pub(super) off: BTreeSet<ServerName>,
+    /// The operator leaves these out: nobody looks at them.
+    pub(super) left_out: BTreeSet<ServerName>,
+}
+
 impl<'a> Session<'a> {
     /// Connects to all servers and observes them. One that cannot be reached is a fact, not a failure.
     pub(super) async fn open(inventory: &'a Inventory, wish: Wish, events: Events) -> Result<Self, Failure> {
-        Self::open_despite(inventory, wish, events, &BTreeSet::new()).await
+        Self::open_despite(inventory, wish, events, Away::default()).await
     }
 
-    /// Does the same where some servers are said to be off: nobody waits for those longer than it takes to be sure, and the
-    /// others are looked at meanwhile.
+    /// Does the same where some servers are away. While those that are said to be off are called, the others are looked at.
     pub(super) async fn open_despite(
         inventory: &'a Inventory,
         wish: Wish,
         events: Events,
-        off: &BTreeSet<ServerName>,
+        away: Away,
     ) -> Result<Self, Failure> {
+        let Away { off, left_out } = away;
         let state = StateDir::at(&inventory.state_dir);
         let mut session = Self {
             inventory,
@@ -122,10 +131,11 @@ impl<'a> Session<'a> {
             events,
         };
         let topology = &inventory.topology;
-        let names = topology.servers().map(|server| server.name.clone()).collect();
+        let is_called = |server: &&Server| !left_out.contains(&server.name);
+        let names = topology.servers().filter(is_called).map(|server| server.name.clone()).collect();
         session.events.send(Event::PhaseStarted { phase: CONNECT, servers: names });
         let options = ConnectOptions::new(absolute(session.state.known_hosts()));
-        let there = topology.servers().filter(|server| !off.contains(&server.name));
+        let there = topology.servers().filter(is_called).filter(|server| !off.contains(&server.name));
         let connected = connect(options.clone(), there, &session.events).await?;
         session.add(connected);
         if off.is_empty() {
@@ -139,7 +149,7 @@ impl<'a> Session<'a> {
         let called = called?;
         let is_there = called.iter().any(|(_, result)| result.is_ok());
         session.add(called);
-        for name in off {
+        for name in &off {
             if let Some(Err(why)) = session.hosts.get(name) {
                 session.observation.servers.insert(name.clone(), Observed::Unreadable(why.clone()));
             }

@@ -218,6 +218,8 @@ pub enum Code {
     LeaseTakenOver,
     LeftBeside,
     LeftByEarlierInstallation,
+    LeftOut,
+    LeftOutNeeded,
     LeftRunning,
     LibcDiffers,
     LibraryMissing,

@@ -48,12 +48,13 @@ pub async fn observe<H: Host>(
     wish: Wish,
     events: &Events,
 ) -> Observation {
-    let names = topology.servers().map(|server| server.name.clone()).collect();
+    let asked = || topology.servers().filter_map(|server| Some((server, hosts.get(&server.name)?)));
+    let names = asked().map(|(server, _)| server.name.clone()).collect();
     events.send(Event::PhaseStarted { phase: PHASE, servers: names });
-    let looks = topology.servers().map(async |server| {
+    let looks = asked().map(async |(server, host)| {
         let mut hangs = false;
-        let seen = match hosts.get(&server.name) {
-            Some(Ok(host)) => {
+        let seen = match host {
+            Ok(host) => {
                 settled(wish.settle, async || {
                     let seen = observe_server(topology, server, host, wish).await;
                     hangs = matches!(seen, Err(RemoteError::TimedOut { .. }));
@@ -61,14 +62,15 @@ pub async fn observe<H: Host>(
                 })
                 .await
             }
-            Some(Err(why)) => Observed::Unreadable(why.clone()),
-            None => Observed::Unreadable("there is no connection to it".to_owned()),
+            Err(why) => Observed::Unreadable(why.clone()),
         };
         let error = seen.unreadable().map(str::to_owned);
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
         (server.name.clone(), seen, hangs)
     });
     let mut observation = Observation::default();
+    // To whom nobody is to connect, nobody looks.
+    observation.servers = topology.servers().map(|server| (server.name.clone(), Observed::NotAsked)).collect();
     for (name, seen, hangs) in join_all(looks).await {
         if hangs {
             observation.hanging.insert(name.clone());

@@ -12,6 +12,7 @@ use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
 my ($token_in, $limit, $port, $sides, $listen, $token_out, $host, $to_port, $to_sides) = @ARGV;
 $| = 1;
 my $DEADLINE = 15; my $CONNECT = 3;
+my $ENOUGH = 64 << 20; # bytes
 my $hires = eval { require Time::HiRes; 1 };
 sub now {
   return Time::HiRes::clock_gettime(Time::HiRes::CLOCK_MONOTONIC()) if $hires;
@@ -121,9 +122,10 @@ sub ask { my ($handle, $how) = connect_to($host, $to_port, $begun + $CONNECT); s
   my %info = tcp_info($side); say_it('segments', $info{segments}, $info{retransmits}) if %info; say_it('mtu', $info{mtu}) if %info;
   return unless $limit > 0;
   setsockopt $side, IPPROTO_TCP, 25, 131072; # TCP_NOTSENT_LOWAT
-  $end = now() + $limit; my $block = "\0" x 65536; write_all($side, 't', $end) or return;
-  # What the kernel has not sent yet is kept short, so that a slow way is not busy for longer.
-  while (now() < $end) { last unless ready($side, 1, $end); my $n = syswrite $side, $block; last if !defined $n && !$!{EINTR} && !$!{EAGAIN} }
+  $end = now() + $limit; my ($block, $left) = ("\0" x 65536, $ENOUGH); write_all($side, 't', $end) or return;
+  # What the kernel has not sent yet is kept short, so that a slow way is not busy for longer; a fast one is known after less.
+  while ($left > 0 && now() < $end) { last unless ready($side, 1, $end); my $n = syswrite $side, $block;
+    last if !defined $n && !$!{EINTR} && !$!{EAGAIN}; $left -= $n // 0 }
   shutdown $side, 1; my $told = read_line($side, now() + 4); say_it('throughput', $told) if defined $told }
 
 my (@doors, $error);

@@ -11,6 +11,7 @@ use pgstead::lab::hosts::HostSpec;
 use pgstead::lab::hosts::Release;
 use pgstead::lab::hosts::SmallDisk;
 
+use crate::depth;
 use crate::faults::BOOTSTRAP;
 use crate::invariants::invariants;
 use crate::invariants::refusal_helps;
@@ -78,9 +79,7 @@ fn play(release: Release, cells: &[Cell]) {
         .lab
         .sql("a", "CREATE TABLE bulk AS SELECT i, repeat(md5(i::text), 8) AS text FROM generate_series(1, 20000) i");
     scene.lab.edit(|inventory| *inventory = whole);
-    // One alone, for whoever looks into it: PGSTEAD_CELL=twice.
-    let only = std::env::var("PGSTEAD_CELL").unwrap_or_default();
-    for (number, (name, cell)) in cells.iter().filter(|(name, _)| name.contains(&only)).enumerate() {
+    for (number, (name, cell)) in depth::cells(3, cells, |(name, _)| name).into_iter().enumerate() {
         let begun = Instant::now();
         if number > 0 {
             // As after a new installation: its slot, role and certificate are still known elsewhere.
@@ -291,7 +290,8 @@ const CALLS: [(&str, &str, u32); 9] = [
 /// pg_basebackup meets every one of these in a copy; each ends without a data directory, and the next run clears it away.
 fn calls(scene: &mut Scene) {
     let (since, program) = (scene.since("a"), scene.program("pg_basebackup"));
-    for (call, how, when) in CALLS {
+    // One in four: every call and every way is among them.
+    for (call, how, when) in depth::one_in(4, CALLS.to_vec()) {
         // One syncfs in place of many fsyncs, where the version has it.
         let call = if call == "fsync" && scene.release == Release::Trixie { "syncfs" } else { call };
         let when = if call == "syncfs" { 1 } else { when };

@@ -227,3 +227,43 @@ fn what_stopped_starts_and_what_was_dropped_comes_back() {
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
     lab.settled();
 }
+
+/// A server that is down keeps nobody from working on the others, and the next whole run completes it.
+#[test]
+fn one_that_is_down_is_left_out_and_completed_later() {
+    let mut lab = Scenario::boot(Release::Trixie, &["a", "b", "c", "d"]);
+    let whole = lab.inventory.clone();
+    lab.edit(|inventory| {
+        inventory["servers"].as_object_mut().unwrap().remove("d");
+    });
+    lab.bootstrap();
+    lab.host("c").power_cut().unwrap();
+    lab.edit(|inventory| *inventory = whole);
+    parameter(&mut lab, "work_mem", json!("8MB"));
+    lab.sql("a", "CREATE TABLE t AS SELECT 42 AS answer");
+    lab.pgstead(&["bootstrap", "--yes"]).expect(4);
+
+    let without = |server| ["bootstrap", "--without", server, "--yes", "--format", "json"];
+    let unknown = lab.pgstead(&without("x")).expect(5);
+    assert!(unknown.codes().contains(&"server-unknown".to_owned()), "{unknown}");
+    let primary = lab.pgstead(&[&without("c")[..], &["--without", "a"]].concat()).expect(5);
+    assert!(primary.codes().contains(&"primary-missing".to_owned()), "{primary}");
+    let ran = lab.pgstead(&without("c")).expect(0);
+    assert!(ran.codes().contains(&"left-out".to_owned()), "{ran}");
+    for name in ["a", "b", "d"] {
+        lab.eventually(name, "SHOW work_mem", "8MB");
+    }
+    lab.eventually("d", "SELECT answer FROM t", "42");
+    assert_eq!(lab.sql("b", "SELECT slot_name, active FROM pg_replication_slots WHERE slot_name = 'c'"), "c|f");
+    assert_eq!(lab.pgstead(&without("c")).expect(0).json()["changed"], false);
+
+    // Back again, it is as it was, and goes on by itself.
+    lab.host("c").boot().unwrap();
+    lab.eventually("c", "SELECT answer FROM t", "42");
+    assert_eq!(lab.sql("c", "SHOW work_mem"), "4MB");
+    lab.pgstead(&["plan", "--exit-code"]).expect(8);
+    lab.bootstrap();
+    lab.eventually("c", "SHOW work_mem", "8MB");
+    lab.streams("b", &["c"]);
+    lab.settled();
+}

@@ -10,6 +10,7 @@ use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::faults::crash_points;
 use crate::faults::crashing_with;
 use crate::invariants::never_two;
 use crate::refusals::preflight_tells;
@@ -237,11 +238,7 @@ fn pgstead_is_killed_at_every_step_of_a_failover() {
         kill_primary(&lab, release);
         if round == 1 {
             let plan = lab.pgstead(&[&command[..], &["--dry-run"]].concat()).expect(0).json();
-            left = ["locked", "unlocking", "unlocked"].map(str::to_owned).to_vec();
-            for step in plan["steps"].as_array().unwrap() {
-                let (server, title) = (step["server"].as_str().unwrap_or("all"), step["title"].as_str().unwrap());
-                left.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
-            }
+            left = crash_points(&plan, &["locked", "unlocking", "unlocked"]);
             n_points = left.len();
         }
         let last = loop {

@@ -9,6 +9,7 @@ use pgstead::lab::hosts::HostSpec;
 use pgstead::lab::hosts::Release;
 use pgstead::lab::hosts::SmallDisk;
 
+use crate::depth;
 use crate::faults::crashing_with;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
@@ -93,9 +94,7 @@ fn play(release: Release) {
     let lab = &scene.lab;
     let recorders = Recorders::begin(lab, None);
     let writer = Writer::start(lab, "c");
-    // One alone, for whoever looks into it: PGSTEAD_CELL=full.
-    let only = std::env::var("PGSTEAD_CELL").unwrap_or_default();
-    for (name, cell) in CELLS.iter().filter(|(name, _)| name.contains(&only)) {
+    for (name, cell) in depth::cells(2, CELLS, |(name, _)| name) {
         let begun = Instant::now();
         println!("--- {name} on {}", release.postgres_major());
         lab.host("a").signal_postmaster(&data, "KILL").unwrap();

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use pgstead::lab::hosts::Release;
+use serde_json::Value;
 
+use crate::depth;
 use crate::invariants::invariants;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
@@ -32,11 +34,7 @@ fn pgstead_is_killed_at_every_step_on_18() {
 fn killed_at_every_step(release: Release) {
     let mut lab = Scenario::boot(release, &["a", "b", "c"]);
     let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
-    let mut left: Vec<String> = ["locked", "unlocking", "unlocked"].map(str::to_owned).to_vec();
-    for step in plan["steps"].as_array().unwrap() {
-        let (server, title) = (step["server"].as_str().unwrap_or("all"), step["title"].as_str().unwrap());
-        left.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
-    }
+    let mut left = depth::one_in(3, crash_points(&plan, &["locked", "unlocking", "unlocked"]));
     let (n_points, begun, mut n_runs) = (left.len(), Instant::now(), 0);
     // Steps that run side by side are done when one of them is the last thing that a run does: another round for them.
     for round in 1..=6 {
@@ -60,6 +58,16 @@ fn killed_at_every_step(release: Release) {
     }
     println!("{n_points} crash points in {n_runs} runs, {:.1} s", begun.elapsed().as_secs_f64());
     assert_eq!(left, Vec::<String>::new(), "crash points that no run came to");
+}
+
+/// The moments of a run that have names of their own, and those before and after every step of its plan.
+pub(crate) fn crash_points(plan: &Value, named: &[&str]) -> Vec<String> {
+    let mut points: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+    for step in plan["steps"].as_array().unwrap() {
+        let (server, title) = (step["server"].as_str().unwrap_or("all"), step["title"].as_str().unwrap());
+        points.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
+    }
+    points
 }
 
 /// Runs a bootstrap that kills itself at the first of these moments, and says which one it was.

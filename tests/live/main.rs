@@ -18,6 +18,7 @@ mod brought;
 mod capture;
 mod cells;
 mod changes;
+mod depth;
 mod doubts;
 mod drill;
 mod earlier;

@@ -12,6 +12,8 @@ use pgstead::lab::hosts::HostSpec;
 use pgstead::lab::hosts::Release;
 use pgstead::lab::hosts::SmallDisk;
 
+use crate::depth;
+use crate::faults::crash_points;
 use crate::invariants::invariants;
 use crate::invariants::refusal_helps;
 use crate::scenario::Ran;
@@ -137,9 +139,8 @@ fn play(release: Release, row: Row, cells: &[Cell]) {
     lab.bootstrap();
     lab.sql("a", "CREATE TABLE bulk AS SELECT i, repeat(md5(i::text), 8) AS text FROM generate_series(1, 20000) i");
     let mut scene = Scene { lab, release, row, old: String::new(), is_done: false };
-    // One alone, for whoever looks into it: PGSTEAD_CELL=twice.
-    let only = std::env::var("PGSTEAD_CELL").unwrap_or_default();
-    for (name, cell) in cells.iter().filter(|(name, _)| name.contains(&only)) {
+    // These rows are played in make soak alone, whole.
+    for (name, cell) in depth::cells(1, cells, |(name, _)| name) {
         let begun = Instant::now();
         scene.break_b();
         scene.is_done = false;
@@ -318,7 +319,8 @@ fn calls(scene: &mut Scene) {
         Row::Full => scene.program("pg_basebackup"),
         Row::Rewind => scene.program("pg_rewind"),
     };
-    for (call, how, when) in CALLS {
+    // One in four: every call and every way is among them.
+    for (call, how, when) in depth::one_in(4, CALLS.to_vec()) {
         // One syncfs in place of many fsyncs, where a base backup has it. pg_rewind makes fewer calls.
         let is_syncfs = call == "fsync" && scene.release == Release::Trixie && scene.row == Row::Full;
         let call = if is_syncfs { "syncfs" } else { call };
@@ -429,11 +431,7 @@ fn killed_at_every_step(release: Release, row: Row) {
     let mut scene = Scene { lab, release, row, old: String::new(), is_done: false };
     scene.break_b();
     let dry = scene.lab.pgstead(&[scene.wish(), vec!["--dry-run"]].concat()).expect(0).json();
-    let mut left: Vec<String> = ["locked", "unlocking", "unlocked"].map(str::to_owned).to_vec();
-    for step in dry["steps"].as_array().unwrap() {
-        let (server, title) = (step["server"].as_str().unwrap_or("all"), step["title"].as_str().unwrap());
-        left.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
-    }
+    let mut left = depth::one_in(3, crash_points(&dry, &["locked", "unlocking", "unlocked"]));
     let (n_points, begun, mut n_runs) = (left.len(), Instant::now(), 0);
     for round in 1..=6 {
         if left.is_empty() {

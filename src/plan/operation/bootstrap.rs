@@ -58,6 +58,7 @@ use crate::plan::survey::authority;
 use crate::plan::survey::consent::Consent;
 use crate::plan::survey::consent::passed_over;
 use crate::plan::survey::history;
+use crate::plan::survey::left_out;
 use crate::plan::survey::survey_of;
 use crate::render::hba::roles;
 
@@ -83,8 +84,16 @@ pub fn plan_bootstrap(
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
     let Survey { servers, primary, mut refusals, mut notes } =
         survey_of(topology, observation, Unsaid::default(), is_concerned);
-    notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
+    let left_out = left_out::left_out(observation);
+    notes.extend(passed_over.iter().map(|name| match left_out.contains(name) {
+        true => left_out::told(name),
+        false => authority::told_passed_over(name),
+    }));
     let Some(primary) = primary else { return Err(refusals) };
+    let still_sending = left_out::still_sending(topology, observation, &primary, &servers);
+    if !still_sending.is_empty() {
+        return Err(still_sending);
+    }
     // Where the survey refuses, nobody was asked what else the servers have.
     let are_asked = refusals.is_empty();
     let links = topology.links(&primary);
@@ -195,6 +204,7 @@ pub fn plan_bootstrap(
             refusals.extend(later);
         }
     }
+    refusals.extend(left_out::refusals(observation, &primary, &links, &decided));
     let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();
     refusals.extend(change::refusals(
         &primary,

@@ -4,6 +4,7 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::plan::survey::authority;
+use crate::plan::survey::left_out::left_out;
 
 /// What the operator consented to beyond the ordinary question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,12 +15,9 @@ pub struct Consent {
     pub new_authority: bool,
 }
 
-/// Returns the servers that a bootstrap passes over. Nobody re-seeds a server without the CA's key, and whoever has lost that cannot
-/// have it re-seeded before.
-pub(in crate::plan) fn passed_over<'a>(
-    topology: &'a Topology,
-    observation: &'a Observation,
-    consent: Consent,
-) -> Vec<&'a ServerName> {
-    if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() }
+/// Returns the servers that a bootstrap passes over: those that the operator leaves out; and where a CA was lost, those that are to
+/// be re-seeded, since nobody re-seeds a server without the CA's key.
+pub fn passed_over<'a>(topology: &'a Topology, observation: &'a Observation, consent: Consent) -> Vec<&'a ServerName> {
+    let fenced = if consent.new_authority { authority::passed_over(topology, observation) } else { Vec::new() };
+    left_out(observation).into_iter().chain(fenced).collect()
 }

@@ -6,6 +6,7 @@ pub mod aside;
 pub mod authority;
 pub mod consent;
 pub mod history;
+pub mod left_out;
 pub mod offline;
 pub mod ownership;
 pub mod unasked;

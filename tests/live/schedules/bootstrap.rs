@@ -20,7 +20,7 @@ use crate::traces::Recorders;
 const RUN: &[&str] = &["bootstrap", "--yes", "--allow-restart", "--format", "json"];
 
 /// How many schedules each version plays unless told otherwise.
-const SCHEDULES: u64 = 10;
+const SCHEDULES: u64 = 4;
 
 /// How often the same command may be needed until the work is done, once nothing strikes any more.
 const RUNS_MAX: usize = 3;
