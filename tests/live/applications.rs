@@ -20,6 +20,10 @@ use crate::switchover::hand_over;
 use crate::switchover::is_primary;
 use crate::switchover::nothing_is_lost;
 
+/// Names as PostgreSQL takes them, of which each means something to psql, a shell, a file system or a connection string.
+const ODD_ROLE: &str = "../o'b \"x\"; \\q $do$ :app";
+const ODD_DATABASE: &str = "a=b host='x' \"$(c)\" \\! %s";
+
 const SERVERS: [&str; 3] = ["a", "b", "c"];
 
 #[test]
@@ -53,11 +57,12 @@ fn an_application(release: Release) {
     lab.edit(|inventory| {
         inventory["servers"].as_object_mut().unwrap().remove("d");
         inventory["postgres"]["parameters"]["log_statement"] = json!("all");
-        inventory["postgres"]["databases"] = json!(["app"]);
+        inventory["postgres"]["databases"] = json!(["app", ODD_DATABASE]);
         inventory["postgres"]["roles"] = json!({
             "app": { "owns": ["app"], "password": "generated", "connection_limit": 20, "member_of": ["readers"] },
             "readers": { "login": false, "member_of": ["pg_monitor"] },
-            "report": { "login": false, "reads": ["app"] },
+            "report": { "login": false, "reads": ["app", ODD_DATABASE] },
+            ODD_ROLE: { "owns": [ODD_DATABASE], "password": "generated" },
             "clerk": { "login": false, "uses": ["app"] },
         });
         inventory["postgres"]["hba"] = json!([{ "database": "app", "user": "app", "address": client }]);
@@ -66,12 +71,14 @@ fn an_application(release: Release) {
     let mut said = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| watch_processes(&mut seen, &stop));
-        let mut run = |args: &[&str]| said.push(lab.pgstead(args).expect(0).to_string());
+        // Judged when nobody watches any more: a panic here would wait for the watch, and that for its end.
+        let mut run = |args: &[&str]| said.push(lab.pgstead(args));
         run(&["plan", "-v", "--format", "json"]);
         run(&["bootstrap", "--yes", "-v", "--format", "json"]);
         run(&["plan", "-v"]);
         stop.store(true, Ordering::Relaxed);
     });
+    let said: Vec<String> = said.into_iter().map(|ran| ran.expect(0).to_string()).collect();
     let kept = lab.state().join("role.app.password");
     let password = std::fs::read_to_string(&kept).unwrap();
     assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
@@ -82,6 +89,15 @@ fn an_application(release: Release) {
     assert_eq!(lab.sql("a", role), "t|f|20|t|t");
     assert_eq!(lab.sql("a", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'readers'"), "f");
     assert_eq!(lab.sql("a", "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'app'"), "app");
+
+    let owners = "SELECT string_agg(datname || ' of ' || pg_get_userbyid(datdba), ', ' ORDER BY datname) FROM pg_database WHERE datname NOT LIKE 'template%' AND datname <> 'postgres'";
+    assert_eq!(lab.sql("a", owners), format!("{ODD_DATABASE} of {ODD_ROLE}, app of app"));
+    let n_files = std::fs::read_dir(lab.state())
+        .unwrap()
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with("role."))
+        .count();
+    assert_eq!(n_files, 2, "a password of each role that logs in, and in the state directory");
 
     // The application is its database's owner, also in schema public, and goes on through a switchover with one string.
     lab.host("d").write_file("/run/app.ca", &std::fs::read(lab.state().join("ca.crt")).unwrap()).unwrap();
@@ -133,6 +149,12 @@ fn an_application(release: Release) {
         assert!(server != "a" || log.contains("CREATE TABLE public.ledger"), "a logs every statement: {log}");
     }
     lab.settled();
+    // Who has lost the password leaves the role as it is: the application has it.
+    std::fs::remove_file(&kept).unwrap();
+    let verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'app'";
+    let before = lab.sql("b", verifier);
+    lab.bootstrap();
+    assert_eq!((lab.sql("b", verifier), kept.exists()), (before, false));
     let string = psycopg(&lab, "read_write");
     others_passwords(&mut lab, &string);
 }
@@ -170,7 +192,7 @@ fn others_passwords(lab: &mut Scenario, string: &str) {
         let roles = &mut inventory["postgres"]["roles"];
         roles["app"]["password"] = json!({ "file": "secret" });
         roles["app"]["connection_limit"] = json!(30);
-        roles["report"] = json!({ "login": false, "uses": ["app"] });
+        roles["report"] = json!({ "login": false, "uses": ["app"], "reads": [ODD_DATABASE] });
         roles["clerk"] = json!({ "login": false, "reads": ["app"] });
         roles["made"] = json!({ "password": { "command": ["./vault"] } });
     });

@@ -64,10 +64,12 @@ pub fn steps(topology: &Topology, material: &Material, primary: Seen<'_>) -> Vec
         let commands = vec![sql::psql(primary.layout, primary.server, sql)];
         Some(Step::run(&primary.server.name, Risk::Reversible, title, commands))
     });
-    let visits = roles.iter().filter_map(|(name, role)| {
-        let (titles, commands): (Vec<String>, Vec<Argv>) =
-            role.visits().filter_map(|(database, writes)| visit(topology, name, database, writes, primary)).unzip();
-        (!titles.is_empty()).then(|| Step::run(&primary.server.name, Risk::Reversible, titles.join("; "), commands))
+    // Each in a step of its own: of a step's commands one alone has standard input.
+    let visits =
+        roles.iter().flat_map(|(name, role)| role.visits().map(move |(database, writes)| (name, database, writes)));
+    let visits = visits.filter_map(|(name, database, writes)| {
+        let (title, command) = visit(topology, name, database, writes, primary)?;
+        Some(Step::run(&primary.server.name, Risk::Reversible, title, vec![command]))
     });
     changes.chain(visits).collect()
 }
