@@ -6,7 +6,8 @@
 //! large topology; 0 leaves it out), `--verbose` (pgstead's own words of every run).
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark tells its result by printing")]
 
-use std::error::Error;
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -28,11 +29,10 @@ use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use crate::common::PGSTEAD;
+use crate::common::Result;
 
 const BARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bare-bootstrap");
-const PGSTEAD: &str = env!("CARGO_BIN_EXE_pgstead");
-
 /// The word that makes this program run another one and tell its peak of memory, instead of measuring.
 const MEASURE: &str = "--measure-memory";
 
@@ -48,20 +48,7 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == MEASURE => return measure_memory(rest),
         _ => Options::parse(&words).and_then(|options| run(&options)),
     };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            eprintln!("bench bootstrap: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end("bootstrap", result)
 }
 
 struct Options {
@@ -78,11 +65,7 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word {
-                "--release" => {
-                    let suite = value()?;
-                    let found = Release::ALL.into_iter().find(|release| release.suite() == suite);
-                    options.release = found.ok_or_else(|| format!("no release \"{suite}\""))?;
-                }
+                "--release" => options.release = common::release(value()?)?,
                 "--pairs" => options.pairs = value()?.parse()?,
                 "--many" => options.many = value()?.parse()?,
                 "--verbose" => options.verbose = true,
@@ -300,17 +283,7 @@ fn on_all(hosts: &[Host], work: impl Fn(&Host) -> Result<()> + Sync) -> Result<(
 
 /// Waits until SQL on a host answers what is expected.
 fn until(host: &Host, sql: &str, expected: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let answer = host.psql(5432, "postgres", sql);
-        match answer {
-            Ok(answer) if answer == expected => return Ok(()),
-            other if Instant::now() >= deadline => {
-                return Err(format!("{}: {sql}: {other:?}, expected {expected}", host.name()).into());
-            }
-            _ => std::thread::park_timeout(Duration::from_millis(5)),
-        }
-    }
+    common::until(PATIENCE, host, sql, expected)
 }
 
 fn succeed(command: &mut Command) -> Result<Output> {

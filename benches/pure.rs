@@ -30,6 +30,7 @@ use pgstead::observe::probe;
 use pgstead::observe::records::Records;
 use pgstead::pki::OperatorSecrets;
 use pgstead::plan::Consent;
+use pgstead::plan::operation::rotate::Renewal;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::survey::authority::Keys;
 use pgstead::state::StateDir;
@@ -89,7 +90,9 @@ fn observation(topology: &Topology, primary: &[u8], standby: &[u8]) -> Observati
 
 fn keys(topology: &Topology, directory: &Path) -> Keys {
     let stored = StateDir::at(directory).load_secrets().unwrap();
-    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap();
+    let (secrets, _) =
+        OperatorSecrets::complete(stored, topology.name(), "ops@laptop", topology.common().lifetimes, Timestamp::now())
+            .unwrap();
     Keys::Held(Box::new(secrets))
 }
 
@@ -110,7 +113,8 @@ fn pure(criterion: &mut Criterion) {
         let topology = topology(servers);
         let fresh = observation(&topology, FRESH, FRESH);
         let keys = keys(&topology, nowhere.path());
-        let prepare = || material::prepare(&topology, &fresh, &keys, &BTreeSet::new(), Timestamp::now()).unwrap();
+        let prepare =
+            || material::prepare(&topology, &fresh, &keys, Renewal::Of(&BTreeSet::new()), Timestamp::now()).unwrap();
         let material = prepare();
         let plan =
             || plan_bootstrap(&topology, &fresh, &material, Consent::default()).unwrap_or_else(|no| panic!("{no:#?}"));

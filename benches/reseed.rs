@@ -6,28 +6,22 @@
 //! `--`: `--release bookworm|trixie`, `--scale N` (of pgbench; 130 is 2 GB), `--pairs N` on the open line, `--no-slow`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark tells its result by printing")]
 
-use std::error::Error;
+mod common;
+#[path = "common/servers.rs"]
+mod servers;
+
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::process::ExitCode;
-use std::process::Output;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use pgstead::lab::hosts;
-use pgstead::lab::hosts::Guard;
 use pgstead::lab::hosts::Host;
-use pgstead::lab::hosts::HostSpec;
-use pgstead::lab::hosts::LabSpec;
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-const PGSTEAD: &str = env!("CARGO_BIN_EXE_pgstead");
+use crate::common::Result;
+use crate::servers::Servers;
 
 /// A standby that does not stream by then never will.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -40,20 +34,7 @@ const ALLOWANCE: f64 = 2.0;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    match Options::parse(&words).and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            eprintln!("bench reseed: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end("reseed", Options::parse(&words).and_then(|options| run(&options)))
 }
 
 struct Options {
@@ -70,11 +51,7 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word {
-                "--release" => {
-                    let suite = value()?;
-                    let found = Release::ALL.into_iter().find(|release| release.suite() == suite);
-                    options.release = found.ok_or_else(|| format!("no release \"{suite}\""))?;
-                }
+                "--release" => options.release = common::release(value()?)?,
                 "--scale" => options.scale = value()?.parse()?,
                 "--pairs" => options.pairs = value()?.parse()?,
                 "--no-slow" => options.is_slow_too = false,
@@ -162,9 +139,7 @@ enum Bare {
 
 /// Server a is the primary, b the standby that breaks.
 struct Bench {
-    lab: Guard,
-    dir: tempfile::TempDir,
-    major: u32,
+    servers: Servers,
     /// Bytes of all databases.
     size: u64,
     /// `primary_conninfo` of b.
@@ -173,18 +148,13 @@ struct Bench {
 
 impl Bench {
     fn boot(options: &Options) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("pgstead-bench-").tempdir_in("/var/tmp")?;
-        let hosts = ["a", "b"].map(|name| HostSpec::new(name, options.release)).to_vec();
-        let lab = hosts::up(LabSpec::new(dir.path().join("lab"), hosts))?.guard();
-        let major = options.release.postgres_major();
-        let mut bench = Self { lab, dir, major, size: 0, conninfo: String::new() };
-        let mut inventory = hosts::inventory::value(&bench.lab);
-        inventory["postgres"]["parameters"] = json!({ "shared_buffers": "256MB", "max_wal_size": "2GB" });
-        fs::write(bench.dir.path().join("pgstead.yaml"), serde_json::to_string_pretty(&inventory)?)?;
-        bench.command(&["bootstrap", "--yes"])?;
+        let servers = Servers::boot(options.release, &["a", "b"], |inventory| {
+            inventory["postgres"]["parameters"] = json!({ "shared_buffers": "256MB", "max_wal_size": "2GB" });
+        })?;
+        let mut bench = Self { servers, size: 0, conninfo: String::new() };
         bench.conninfo = bench.b().psql(5432, "postgres", "SHOW primary_conninfo")?;
         let scale = options.scale.to_string();
-        bench.as_postgres(bench.a(), &[&bench.program("pgbench"), "-i", "-q", "-s", &scale, "postgres"])?;
+        bench.as_postgres(bench.a(), &[&bench.servers.program("pgbench"), "-i", "-q", "-s", &scale, "postgres"])?;
         bench.size = bench.a().psql(5432, "postgres", "SELECT sum(pg_database_size(oid)) FROM pg_database")?.parse()?;
         bench.arrives("everything is there")?;
         // The last checkpoint before the two part must be in WAL that the standby still has, or there is no rewind.
@@ -194,7 +164,7 @@ impl Bench {
         // The state that was not diverged yet, then the diverged one: each kept, and put back before a run.
         bench.stop_b()?;
         bench.keep("behind")?;
-        bench.b().run(&["systemctl", "start", &bench.unit()])?;
+        bench.b().run(&["systemctl", "start", &bench.servers.unit()])?;
         bench.arrives("it is back")?;
         bench.b().psql(5432, "postgres", "SELECT pg_promote()")?;
         until(bench.b(), "SELECT pg_is_in_recovery()", "f")?;
@@ -206,23 +176,11 @@ impl Bench {
     }
 
     fn a(&self) -> &Host {
-        &self.lab.hosts()[0]
+        self.servers.host(0)
     }
 
     fn b(&self) -> &Host {
-        &self.lab.hosts()[1]
-    }
-
-    fn data(&self) -> String {
-        format!("/var/lib/postgresql/{}/main", self.major)
-    }
-
-    fn program(&self, name: &str) -> String {
-        format!("/usr/lib/postgresql/{}/bin/{name}", self.major)
-    }
-
-    fn unit(&self) -> String {
-        format!("postgresql@{}-main.service", self.major)
+        self.servers.host(1)
     }
 
     fn as_postgres(&self, host: &Host, argv: &[&str]) -> Result<String> {
@@ -230,7 +188,7 @@ impl Bench {
     }
 
     fn stop_b(&self) -> Result<()> {
-        self.b().run(&["systemctl", "stop", &self.unit()])?;
+        self.b().run(&["systemctl", "stop", &self.servers.unit()])?;
         Ok(())
     }
 
@@ -245,7 +203,7 @@ impl Bench {
     }
 
     fn keep(&self, name: &str) -> Result<()> {
-        self.b().run(&["cp", "-a", &self.data(), &format!("/var/lib/postgresql/{name}")])?;
+        self.b().run(&["cp", "-a", &self.servers.data(), &format!("/var/lib/postgresql/{name}")])?;
         Ok(())
     }
 
@@ -255,13 +213,13 @@ impl Bench {
             Broken::Behind => "behind",
             Broken::Diverged => "diverged",
         };
-        self.b().exec(&["systemctl", "stop", &self.unit()])?;
+        self.b().exec(&["systemctl", "stop", &self.servers.unit()])?;
         const PUT: &str = "rm -rf \"$1\" \"$1\".aside.* && cp -a \"/var/lib/postgresql/$2\" \"$1\" && sync";
-        self.b().run(&["sh", "-c", PUT, "sh", &self.data(), name])?;
+        self.b().run(&["sh", "-c", PUT, "sh", &self.servers.data(), name])?;
         fs::write("/proc/sys/vm/drop_caches", "3")?;
         // The record names what was set aside, which is gone with it.
         let own = "/var/lib/pgstead/lab/b/data-directory";
-        self.b().write_file(own, [&self.data(), "\n"].concat().as_bytes())?;
+        self.b().write_file(own, [&self.servers.data(), "\n"].concat().as_bytes())?;
         let slot =
             "SELECT pg_create_physical_replication_slot('b', true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots)";
         self.a().psql(5432, "postgres", slot)?;
@@ -288,23 +246,26 @@ impl Bench {
             let rest: Vec<&str> = self.conninfo.split(' ').filter(|pair| !pair.starts_with("user=")).collect();
             format!("{} user={user}{more}", rest.join(" "))
         };
-        let data = self.data();
+        let data = self.servers.data();
         let work = || {
             match bare {
                 Bare::Start => {}
                 Bare::Rewind => {
                     // As the manual says: a checkpoint on a source that was promoted is not needed, since a never was.
                     let source = conninfo("pgstead_rewind", " dbname=postgres");
-                    self.as_postgres(self.b(), &[&self.program("pg_rewind"), "-D", &data, "--source-server", &source])?;
+                    self.as_postgres(
+                        self.b(),
+                        &[&self.servers.program("pg_rewind"), "-D", &data, "--source-server", &source],
+                    )?;
                 }
                 Bare::BaseBackup(compression) => {
                     let fresh = format!("{data}.fresh");
-                    let (from, program) = (conninfo("replicator", ""), self.program("pg_basebackup"));
+                    let (from, program) = (conninfo("replicator", ""), self.servers.program("pg_basebackup"));
                     let mut argv =
                         vec![program.as_str(), "-D", &fresh, "-d", &from, "-X", "stream", "-S", "b", "-c", "fast"];
                     argv.extend(compression.iter().flat_map(|compression| ["--compress", compression]));
                     self.as_postgres(self.b(), &argv)?;
-                    self.as_postgres(self.b(), &[&self.program("pg_verifybackup"), "-q", &fresh])?;
+                    self.as_postgres(self.b(), &[&self.servers.program("pg_verifybackup"), "-q", &fresh])?;
                     self.b().run(&["mv", &data, &format!("{data}.aside.bare")])?;
                     self.b().run(&["mv", &fresh, &data])?;
                 }
@@ -313,7 +274,7 @@ impl Bench {
             const MARK: &str =
                 "printf 'topology lab\\nserver b\\n' >\"$1/pgstead.identity\"; touch \"$1/standby.signal\"";
             self.as_postgres(self.b(), &["sh", "-c", MARK, "sh", &data])?;
-            self.b().run(&["systemctl", "start", "--no-block", &self.unit()])?;
+            self.b().run(&["systemctl", "start", "--no-block", &self.servers.unit()])?;
             Ok(())
         };
         Ok(self.measure(broken, work)?.0)
@@ -323,24 +284,9 @@ impl Bench {
     fn pgstead(&self, broken: Broken, args: &[&str]) -> Result<(Took, String)> {
         self.measure(broken, || {
             let all = [&["reseed", "b", "--accept-divergence", "--yes", "--format", "json"], args].concat();
-            let document: Value = serde_json::from_slice(&self.command(&all)?.stdout)?;
+            let document: Value = serde_json::from_slice(&self.servers.command(&all)?.stdout)?;
             Ok(document["method"].as_str().unwrap_or("nothing").to_owned())
         })
-    }
-
-    fn command(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new(PGSTEAD);
-        command.arg("-i").arg(self.inventory()).args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-        let output = command.output()?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let said = [&output.stdout[..], &output.stderr[..]].concat();
-        Err(format!("{args:?}: {}: {}", output.status, String::from_utf8_lossy(&said)).into())
-    }
-
-    fn inventory(&self) -> PathBuf {
-        self.dir.path().join("pgstead.yaml")
     }
 
     /// Writes a row on a and waits, past SSH, until it is on b, which streams.
@@ -356,16 +302,7 @@ impl Bench {
 
 /// Waits until SQL on a host answers what is expected.
 fn until(host: &Host, sql: &str, expected: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match host.psql(5432, "postgres", sql) {
-            Ok(answer) if answer == expected => return Ok(()),
-            other if Instant::now() >= deadline => {
-                return Err(format!("{}: {sql}: {other:?}, expected {expected}", host.name()).into());
-            }
-            _ => std::thread::park_timeout(Duration::from_millis(5)),
-        }
-    }
+    common::until(PATIENCE, host, sql, expected)
 }
 
 /// Pairs of runs by what they do.

@@ -8,29 +8,23 @@
 //! Needs root. Options, behind `--`: `--release bookworm|trixie`, `--pairs N`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark tells its result by printing")]
 
-use std::error::Error;
-use std::fs;
-use std::path::PathBuf;
+mod common;
+#[path = "common/servers.rs"]
+mod servers;
+
 use std::process::Child;
-use std::process::Command;
 use std::process::ExitCode;
-use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-use pgstead::lab::hosts;
-use pgstead::lab::hosts::Guard;
 use pgstead::lab::hosts::Host;
-use pgstead::lab::hosts::HostSpec;
-use pgstead::lab::hosts::LabSpec;
 use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-const PGSTEAD: &str = env!("CARGO_BIN_EXE_pgstead");
+use crate::common::Result;
+use crate::servers::Servers;
 
 /// Whoever cannot write by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,22 +34,11 @@ const RATIO: f64 = 1.25;
 const P95_MS: u64 = 500;
 const COMMAND_S: f64 = 3.0;
 
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    match Options::parse(&words).and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            eprintln!("bench switchover: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end("switchover", Options::parse(&words).and_then(|options| run(&options)))
 }
 
 struct Options {
@@ -70,11 +53,7 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word {
-                "--release" => {
-                    let suite = value()?;
-                    let found = Release::ALL.into_iter().find(|release| release.suite() == suite);
-                    options.release = found.ok_or_else(|| format!("no release \"{suite}\""))?;
-                }
+                "--release" => options.release = common::release(value()?)?,
                 "--pairs" => options.pairs = value()?.parse()?,
                 "--bench" => {} // cargo says so to every benchmark.
                 other => return Err(format!("unknown option {other}").into()),
@@ -92,7 +71,7 @@ fn run(options: &Options) -> Result<bool> {
         bench.mend()?;
         let (by_us, ran) = bench.gap(|| {
             let begun = Instant::now();
-            let output = bench.command(&["switchover", "--to", "a", "--yes", "--format", "json"])?;
+            let output = bench.0.command(&["switchover", "--to", "a", "--yes", "--format", "json"])?;
             Ok((serde_json::from_slice::<Value>(&output.stdout)?, begun.elapsed().as_secs_f64()))
         })?;
         let downtime = ran.0["write_downtime_ms"].as_f64().unwrap_or_default();
@@ -140,26 +119,18 @@ fn middle(sorted: &[u64]) -> u64 {
 }
 
 /// a and b hand over to each other; the client is on c.
-struct Bench {
-    lab: Guard,
-    dir: tempfile::TempDir,
-    major: u32,
-}
+struct Bench(Servers);
 
 impl Bench {
     fn boot(options: &Options) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("pgstead-bench-").tempdir_in("/var/tmp")?;
-        let hosts = ["a", "b", "c"].map(|name| HostSpec::new(name, options.release)).to_vec();
-        let lab = hosts::up(LabSpec::new(dir.path().join("lab"), hosts))?.guard();
-        let bench = Self { lab, dir, major: options.release.postgres_major() };
-        let mut inventory = hosts::inventory::value(&bench.lab);
-        inventory["servers"].as_object_mut().ok_or("no servers")?.remove("c");
-        inventory["postgres"]["databases"] = json!(["app"]);
-        inventory["postgres"]["hba"] = json!([
-            { "type": "hostssl", "database": "app", "user": "app", "address": "10.213.0.0/16", "method": "scram-sha-256" }
-        ]);
-        fs::write(bench.inventory(), serde_json::to_string_pretty(&inventory)?)?;
-        bench.command(&["bootstrap", "--yes"])?;
+        let servers = Servers::boot(options.release, &NAMES, |inventory| {
+            inventory["servers"].as_object_mut().map(|servers| servers.remove("c"));
+            inventory["postgres"]["databases"] = json!(["app"]);
+            inventory["postgres"]["hba"] = json!([
+                { "type": "hostssl", "database": "app", "user": "app", "address": "10.213.0.0/16", "method": "scram-sha-256" }
+            ]);
+        })?;
+        let bench = Self(servers);
         let a = bench.host("a");
         a.psql(5432, "postgres", "CREATE ROLE app LOGIN PASSWORD 'app of the bench'")?;
         a.psql(5432, "app", "CREATE TABLE ledger (id bigserial PRIMARY KEY)")?;
@@ -168,20 +139,7 @@ impl Bench {
     }
 
     fn host(&self, name: &str) -> &Host {
-        let index = ["a", "b", "c"].iter().position(|known| *known == name).unwrap_or_default();
-        &self.lab.hosts()[index]
-    }
-
-    fn data(&self) -> String {
-        format!("/var/lib/postgresql/{}/main", self.major)
-    }
-
-    fn program(&self, name: &str) -> String {
-        format!("/usr/lib/postgresql/{}/bin/{name}", self.major)
-    }
-
-    fn unit(&self) -> String {
-        format!("postgresql@{}-main.service", self.major)
+        self.0.host(NAMES.iter().position(|known| *known == name).unwrap_or_default())
     }
 
     /// Lets the client write while something is done, and returns the longest gap between two commits, in milliseconds.
@@ -241,7 +199,7 @@ impl Bench {
         let mut promote = self.host(to).command(&["sh", "-c", PIPE, "sh", PROMOTE])?;
         let mut promote = promote.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         self.host(from).psql(5432, "postgres", "CHECKPOINT")?;
-        let end = self.host(from).run(&["sh", "-c", STOP, "sh", &self.data(), &self.program("pg_controldata")])?;
+        let end = self.host(from).run(&["sh", "-c", STOP, "sh", &self.0.data(), &self.0.program("pg_controldata")])?;
         let mut input = promote.stdin.take().ok_or("no standard input")?;
         std::io::Write::write_all(&mut input, format!("{}\n", end.trim()).as_bytes())?;
         drop(input);
@@ -253,41 +211,17 @@ impl Bench {
 
     /// Makes the topology whole after the bare commands, which leave the former primary stopped.
     fn mend(&self) -> Result<()> {
-        self.host("a").exec(&["systemctl", "stop", &self.unit()])?;
-        self.command(&["reseed", "a", "--yes"])?;
-        self.command(&["bootstrap", "--yes"])?;
+        self.host("a").exec(&["systemctl", "stop", &self.0.unit()])?;
+        self.0.command(&["reseed", "a", "--yes"])?;
+        self.0.command(&["bootstrap", "--yes"])?;
         // Slots of the former primary are its standby's no more.
         let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
         self.host("a").psql(5432, "postgres", sql)?;
         Ok(())
     }
-
-    fn command(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new(PGSTEAD);
-        command.arg("-i").arg(self.inventory()).args(args).env("NO_COLOR", "1").stdin(Stdio::null());
-        let output = command.output()?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let said = [&output.stdout[..], &output.stderr[..]].concat();
-        Err(format!("{args:?}: {}: {}", output.status, String::from_utf8_lossy(&said)).into())
-    }
-
-    fn inventory(&self) -> PathBuf {
-        self.dir.path().join("pgstead.yaml")
-    }
 }
 
 /// Waits until SQL on a host answers what is expected.
 fn until(host: &Host, sql: &str, expected: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match host.psql(5432, "postgres", sql) {
-            Ok(answer) if answer == expected => return Ok(()),
-            other if Instant::now() >= deadline => {
-                return Err(format!("{}: {sql}: {other:?}, expected {expected}", host.name()).into());
-            }
-            _ => std::thread::park_timeout(Duration::from_millis(5)),
-        }
-    }
+    common::until(PATIENCE, host, sql, expected)
 }

@@ -20,14 +20,12 @@ pub enum Event {
     PhaseDone {
         /// Its name.
         phase: &'static str,
-        /// The server.
         server: ServerName,
         /// What went wrong, where something did.
         error: Option<String>,
     },
     /// One remote execution: a round trip. Shown with `-v`; the commands carry no secret.
     RoundTrip {
-        /// The server.
         server: ServerName,
         /// The command lines, masked.
         commands: Vec<String>,
@@ -41,7 +39,6 @@ pub enum Event {
     StepStarted {
         /// Its number in the plan, from 1.
         id: u32,
-        /// Its title.
         title: String,
         /// The server it changes, where it is one.
         server: Option<ServerName>,
@@ -52,7 +49,6 @@ pub enum Event {
         id: u32,
         /// What it is doing, in PostgreSQL's words.
         phase: String,
-        /// Bytes done.
         done_bytes: u64,
         /// Bytes in all, where known.
         total_bytes: Option<u64>,

@@ -8,7 +8,6 @@ use std::time::Instant;
 /// How long to pause between two looks.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// One look.
 #[derive(Debug)]
 pub enum Look<T> {
     /// What was waited for is there.

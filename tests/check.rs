@@ -22,6 +22,7 @@ use pgstead::check::Verdict;
 use pgstead::check::catalog::CHECKS;
 use pgstead::check::catalog::CODES;
 use pgstead::check::check;
+use pgstead::judge::State;
 use pgstead::role_change;
 use serde_json::Value;
 
@@ -217,7 +218,8 @@ fn in_the_way(case: &Case) -> Vec<String> {
     let observation = serde_json::from_value(case.observation.clone()).unwrap();
     let evidence = serde_json::from_value(case.evidence.clone()).unwrap();
     let findings = check(&topology, &observation, &evidence, &role_change::selection(false)).findings;
-    let told = role_change::judge(findings, &observation, &"a".parse().unwrap(), &"b".parse().unwrap());
+    let state = State::of(&topology, &observation);
+    let told = role_change::judge(findings, &state, &"a".parse().unwrap(), &"b".parse().unwrap());
     told.iter().map(|one| format!("{:?} {}", one.severity, one.code).to_lowercase()).collect()
 }
 

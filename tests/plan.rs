@@ -7,7 +7,8 @@
 //! it is about that one: `to` a server, or `abort`; with `failover` about that: `to`, `accept_loss`, `attested`, `lost`, and `receives` where
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
-//! or of all; `needs` are servers whose own do not serve. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
+//! certificates already; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
@@ -16,6 +17,8 @@
 
 #[path = "plan/looks.rs"]
 mod looks;
+#[path = "plan/material.rs"]
+mod material;
 #[path = "plan/roles.rs"]
 mod roles;
 
@@ -25,7 +28,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pgstead::diagnostic::Diagnostic;
-use pgstead::model::Secret;
 use pgstead::model::ServerName;
 use pgstead::model::Topology;
 use pgstead::model::argv::Argv;
@@ -37,12 +39,10 @@ use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Action;
 use pgstead::plan::Consent;
 use pgstead::plan::Hook;
-use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Plan;
-use pgstead::plan::Replication;
 use pgstead::plan::SettingChange;
-use pgstead::plan::material::Authority;
+use pgstead::plan::material::Due;
 use pgstead::plan::operation::failover;
 use pgstead::plan::operation::reseed;
 use pgstead::plan::operation::reseed::Cost;
@@ -50,6 +50,7 @@ use pgstead::plan::operation::reseed::Request;
 use pgstead::plan::operation::reseed::Rung;
 use pgstead::plan::operation::reseed::room::Need;
 use pgstead::plan::operation::rotate;
+use pgstead::plan::operation::rotate::succession;
 use pgstead::plan::operation::switchover;
 use pgstead::plan::operation::switchover::Switchover;
 use pgstead::plan::plan_abort;
@@ -110,51 +111,6 @@ fn topology(inventory: &Value) -> Topology {
         .map_err(|problems| format!("{problems:#?}"))
         .unwrap()
         .0
-}
-
-/// The CA that a machine makes in the place of one that is lost.
-const NEW_CA: &str = "-----BEGIN CERTIFICATE-----\nNEW CA\n-----END CERTIFICATE-----\n";
-
-fn material(replace: BTreeSet<ServerName>) -> Material {
-    let leaf = |name: &ServerName| Leaf {
-        server_certificate: format!("server certificate of {name}\n"),
-        server_key: Secret::new("s3cret"),
-        client_certificate: format!("client certificate of {name}\n"),
-        client_key: Secret::new("s3cret"),
-        id: "0123456789abcdef".to_owned(),
-    };
-    Material {
-        run: "20260101000000abcd".to_owned(),
-        ca_certificate: Some("-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".to_owned()),
-        elsewhere: None,
-        leaves: replace.iter().map(|name| (name.clone(), leaf(name))).collect(),
-        certificates_to_replace: replace.into_iter().map(|name| (name, "it is not there".to_owned())).collect(),
-        passwords: BTreeMap::new(),
-        replication: Some(Replication {
-            password: Secret::new("s3cret"),
-            verifier: Secret::new("SCRAM-SHA-256$s3cret"),
-            verifier_sha256: "00".repeat(32),
-        }),
-    }
-}
-
-/// The material of a machine that does not hold the CA: it issues nothing, and servers that need something are named.
-fn held_elsewhere(material: Material, needs: &serde_json::Map<String, Value>) -> Material {
-    let needs = needs.iter().map(|(name, why)| (name.parse().unwrap(), why.as_str().unwrap().to_owned()));
-    let elsewhere = Authority {
-        server: "a".parse().unwrap(),
-        certificate: None,
-        maker: Some("ops@laptop1".to_owned()),
-        since: Some("2026-05-03T10:00:00Z".parse().unwrap()),
-    };
-    Material {
-        ca_certificate: None,
-        elsewhere: Some(elsewhere),
-        leaves: BTreeMap::new(),
-        certificates_to_replace: needs.collect(),
-        replication: None,
-        ..material
-    }
 }
 
 /// Puts the files of a plan into an observation, as if they had been installed.
@@ -297,6 +253,14 @@ fn show_hook(text: &mut String, when: &str, hook: &Hook) {
     let _ = writeln!(text, "    {when}: {} {}", told.join(" "), hook.program.display());
 }
 
+/// Adds the servers whose certificates do not serve.
+fn add_needs(case: &Value, material: &mut Material) {
+    for (name, why) in case["needs"].as_object().into_iter().flatten() {
+        let why = Due::Unfit(why.as_str().unwrap().to_owned());
+        material.certificates_to_replace.insert(name.parse().unwrap(), why);
+    }
+}
+
 fn run(case: &Value) -> String {
     let base = case["base"].as_str().unwrap();
     let mut inventory = json(&root().join("base/inventory.json"));
@@ -314,7 +278,7 @@ fn run(case: &Value) -> String {
         let settled = plan_bootstrap(
             &topology(&inventory),
             &observation,
-            &material(BTreeSet::new()),
+            &material::of(BTreeSet::new()),
             Consent { allow_restart: true, ..Consent::default() },
         );
         settle(&mut observation, &settled.unwrap());
@@ -342,9 +306,10 @@ fn run(case: &Value) -> String {
     }
     let topology = topology(&inventory);
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
-        Some(needs) => held_elsewhere(material(replace), needs),
-        None if new_authority => Material { ca_certificate: Some(NEW_CA.to_owned()), ..material(replace) },
-        None => roles::with_passwords(material(replace), case),
+        Some(needs) => material::held_elsewhere(replace, needs),
+        None if case["in_rotation"] == true => material::of_succession(replace),
+        None if new_authority => material::of_new_authority(replace),
+        None => roles::with_passwords(material::of(replace), case),
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -357,17 +322,26 @@ fn run(case: &Value) -> String {
             if wish.contains_key("receives") { observation } else { torn(&topology, observation, &wish["to"]) };
         return failover(wish, &topology, &observation, &material(replace));
     }
+    if let Some(renewed) = case["succession"].as_array() {
+        let mut due = rotate::all(&topology, &observation);
+        due.retain(|name| !renewed.contains(&name.as_str().into()));
+        let mut material = match case["elsewhere"].as_object() {
+            Some(needs) => material::held_elsewhere(due, needs),
+            None => material::of_succession(due),
+        };
+        add_needs(case, &mut material);
+        let plan = succession::plan_succession(&topology, &observation, &material);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
     if let Some(names) = case["rotate"].as_array() {
         let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();
         let servers = if named.is_empty() { rotate::all(&topology, &observation) } else { named };
         replace.extend(servers.iter().cloned());
         let mut material = material(replace);
         for name in &servers {
-            material.certificates_to_replace.insert(name.clone(), rotate::REASON.to_owned());
+            material.certificates_to_replace.insert(name.clone(), Due::Wished);
         }
-        for (name, why) in case["needs"].as_object().into_iter().flatten() {
-            material.certificates_to_replace.insert(name.parse().unwrap(), why.as_str().unwrap().to_owned());
-        }
+        add_needs(case, &mut material);
         let plan = rotate::plan_rotation(&topology, &observation, &material, &servers);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }
@@ -442,6 +416,7 @@ fn reseed(
     for WalQuestion { joining, upstream, timeline, end, .. } in reseed::questions(topology, observation, &server) {
         let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
     }
+    let observation = &looks::looked_at_for_reseed(topology, observation, &server);
     let planned = reseed::plan_reseed(topology, observation, material, request);
     let (diagnosis, rungs) = match &planned {
         Ok(planned) => (Some(&planned.diagnosis), &planned.rungs),

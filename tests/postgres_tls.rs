@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use pgstead::diagnostic::Code;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::model::name::TopologyName;
 use pgstead::pki;
 use pgstead::pki::Authority;
@@ -50,8 +51,8 @@ impl Instance {
         let dir = tempfile::Builder::new().prefix("pgstead-tls-").tempdir_in("/tmp").unwrap();
         let topology: TopologyName = "lab".parse().unwrap();
         let now = Timestamp::now();
-        let ca = pki::create_authority(&topology, "ops@laptop", now).unwrap();
-        let authority = Authority::open(&topology, &ca).unwrap();
+        let ca = pki::create_authority(&topology, "ops@laptop", Lifetimes::default(), now).unwrap();
+        let authority = Authority::open(&topology, &ca, Lifetimes::default()).unwrap();
         let server = authority.issue_server(&"a".parse().unwrap(), &["127.0.0.1".parse().unwrap()], now).unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::write(at("ca.crt"), &ca.certificate).unwrap();
@@ -177,7 +178,8 @@ async fn sessions_are_verified_both_ways() {
         assert!(error.to_string().contains(wrong));
     }
 
-    let other = pki::create_authority(&"lab".parse().unwrap(), "ops@laptop", Timestamp::now()).unwrap();
+    let other =
+        pki::create_authority(&"lab".parse().unwrap(), "ops@laptop", Lifetimes::default(), Timestamp::now()).unwrap();
     let stranger = Tls::new(&other.certificate, &instance.operator()).unwrap();
     let error = Client::connect(&instance.wish("127.0.0.1"), &stranger).await.unwrap_err();
     assert_eq!(shown(&stranger), shown(&tls), "a certificate that is refused is remembered, too");
@@ -188,7 +190,10 @@ async fn sessions_are_verified_both_ways() {
     Client::connect(&instance.wish("a"), &Tls::new(&both, &instance.operator()).unwrap()).await.unwrap();
 
     // A certificate of another CA is none for the server; one of ours in another name is not the role's.
-    let foreign = Authority::open(&"lab".parse().unwrap(), &other).unwrap().issue_operator(Timestamp::now()).unwrap();
+    let foreign = Authority::open(&"lab".parse().unwrap(), &other, Lifetimes::default())
+        .unwrap()
+        .issue_operator(Timestamp::now())
+        .unwrap();
     let error = Client::connect(&instance.wish("a"), &Tls::new(&instance.ca.certificate, &foreign).unwrap()).await;
     let error = error.unwrap_err();
     assert!(matches!(error, PostgresError::NotTrusted { .. }), "{error:?}");
@@ -339,8 +344,9 @@ async fn a_server_that_says_nothing_is_given_up() {
     let path = dir.path().join("mute");
     let _listener = UnixListener::bind(&path).unwrap();
     let topology: TopologyName = "lab".parse().unwrap();
-    let ca = pki::create_authority(&topology, "ops@laptop", Timestamp::now()).unwrap();
-    let operator = Authority::open(&topology, &ca).unwrap().issue_operator(Timestamp::now()).unwrap();
+    let ca = pki::create_authority(&topology, "ops@laptop", Lifetimes::default(), Timestamp::now()).unwrap();
+    let operator =
+        Authority::open(&topology, &ca, Lifetimes::default()).unwrap().issue_operator(Timestamp::now()).unwrap();
     let tls = Tls::new(&ca.certificate, &operator).unwrap();
     let mut wish = ConnectWish::new("a".parse().unwrap(), &path, "a");
     wish.connect_timeout = Duration::from_millis(200);

@@ -183,6 +183,18 @@ async fn a_look_that_never_ends_is_ended_on_both_sides() {
     ssh.close().await;
 }
 
+/// A session recorder that goes on when its command has ended: the look is given up, and its server is named.
+#[tokio::test]
+async fn a_recorder_that_never_ends_is_given_up() {
+    let sshd = Sshd::start_with("ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; exec sleep 20\n");
+    let ssh = connect(&sshd).await;
+    let begun = Instant::now();
+    let told = ssh.probe_within(Duration::from_secs(1), "echo here", &[]).await.unwrap_err();
+    assert!(matches!(told, RemoteError::TimedOut { seconds: 1, .. }), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    ssh.close().await;
+}
+
 #[tokio::test]
 async fn a_batch_stops_at_the_first_failure_and_names_it() {
     let sshd = Sshd::start();

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::pki::OperatorSecrets;
 use pgstead::pki::StoredSecrets;
 use pgstead::state::Holder;
@@ -18,9 +19,15 @@ use pgstead::state::journal::Outcome;
 use pgstead::state::journal::RunResult;
 
 fn secrets() -> OperatorSecrets {
-    OperatorSecrets::complete(StoredSecrets::default(), &"lab".parse().unwrap(), "ops@laptop", Timestamp::now())
-        .unwrap()
-        .0
+    OperatorSecrets::complete(
+        StoredSecrets::default(),
+        &"lab".parse().unwrap(),
+        "ops@laptop",
+        Lifetimes::default(),
+        Timestamp::now(),
+    )
+    .unwrap()
+    .0
 }
 
 fn mode(path: &Path) -> u32 {
@@ -46,12 +53,57 @@ fn secrets_come_back_and_nothing_is_written_before_saving() {
         state.load_secrets().unwrap(),
         &"lab".parse().unwrap(),
         "ops@laptop",
+        Lifetimes::default(),
         Timestamp::now(),
     )
     .unwrap();
     assert_eq!((&again, made.any()), (&secrets, false));
     state.save_secrets(&again).unwrap();
     assert_eq!(inodes(), before);
+}
+
+/// A CA takes the place of another, and a run is killed at each moment of writing that down: either is whole, and there is no third.
+#[test]
+fn a_new_ca_takes_its_place_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path());
+    let (lifetimes, now) = (Lifetimes::default(), Timestamp::now());
+    let topology = "lab".parse().unwrap();
+    let complete = |stored| OperatorSecrets::complete(stored, &topology, "ops@laptop", lifetimes, now).unwrap().0;
+    let loaded = || complete(state.load_secrets().unwrap());
+    let one = secrets();
+    state.save_secrets(&one).unwrap();
+    let two = complete(state.load_secrets().unwrap().succeed(&topology, "ops@laptop", lifetimes, now).unwrap());
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    let write = |name: &str, text: &[u8]| {
+        fs::write(dir.path().join(name), text).unwrap();
+        fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o600)).unwrap();
+    };
+
+    // It is written: the chain, the key, the certificate. Until the last one the former is the CA.
+    for (name, text) in [("ca.chain.crt", two.chain.as_bytes()), ("ca.new.key", two.ca.key.expose().as_bytes())] {
+        write(name, text);
+        let now = loaded();
+        assert_eq!((&now.ca, &now.former, now.chain.as_str()), (&one.ca, &None, ""), "{name}");
+    }
+    state.save_secrets(&two).unwrap();
+    assert_eq!(loaded(), two);
+    assert_eq!(read("ca.crt"), one.ca.certificate.as_bytes());
+
+    // It takes the place: the key, the certificate, and the other copies go.
+    write("ca.key", two.ca.key.expose().as_bytes());
+    let half = loaded();
+    assert_eq!((&half.ca, half.former.unwrap().certificate), (&two.ca, one.ca.certificate.clone()));
+    write("ca.crt", two.ca.certificate.as_bytes());
+    assert_eq!((loaded().ca, loaded().former), (two.ca.clone(), None));
+    fs::remove_file(dir.path().join("ca.new.crt")).unwrap();
+    assert_eq!((loaded().ca, loaded().former), (two.ca.clone(), None));
+    let done = OperatorSecrets { former: None, ..two.clone() };
+    state.save_secrets(&two).unwrap();
+    state.save_secrets(&done).unwrap();
+    assert_eq!(loaded(), done);
+    assert!(!dir.path().join("ca.new.crt").exists() && !dir.path().join("ca.new.key").exists());
+    assert_eq!(read("ca.crt"), two.ca.certificate.as_bytes());
 }
 
 /// Writes into the directory that the environment names; the next test runs it below an open umask.

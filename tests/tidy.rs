@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tidy/judged.rs"]
+mod judged;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]

@@ -49,7 +49,6 @@ const MOVED: i32 = 10;
 /// Who holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
-    /// The run.
     pub run: String,
     /// What it does, such as `bootstrap`.
     pub operation: String,
@@ -66,7 +65,6 @@ pub struct Holder {
 /// A lock as it was seen on a server. What its text does not say is unknown; a torn text says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The run.
     pub run: Option<String>,
     /// What it does.
     pub operation: Option<String>,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::model::address::Address;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Authentication;
@@ -21,7 +22,8 @@ use crate::plan::links::certificates;
 use crate::plan::links::certificates::Signer;
 use crate::plan::links::network;
 use crate::plan::material::Authority as Elsewhere;
-use crate::plan::operation::rotate;
+use crate::plan::material::Due;
+use crate::plan::operation::rotate::Renewal;
 use crate::plan::survey::authority::Keys;
 
 /// Makes the material of a run.
@@ -32,20 +34,35 @@ pub fn prepare(
     topology: &Topology,
     observation: &Observation,
     keys: &Keys,
-    rotated: &BTreeSet<ServerName>,
+    renewal: Renewal<'_>,
     now: Timestamp,
 ) -> Result<Material, PkiError> {
     let secrets = match keys {
         Keys::Held(secrets) => secrets,
         Keys::Elsewhere(authority) => return Ok(without_keys(topology, observation, authority, now)),
     };
-    let authority = Authority::open(topology.name(), &secrets.ca)?;
+    let authority =
+        Authority::open(topology.name(), &secrets.ca, topology.common().lifetimes)?.with_chain(&secrets.chain);
     // A rotation replaces those that it is asked for; what is valid still can wait.
-    let days = if rotated.is_empty() { pki::RENEW_BEFORE_DAYS } else { 0 };
-    let signer = Signer::Only(&secrets.ca.certificate);
-    let mut to_replace = certificates::to_replace(topology, observation, signer, days, now);
-    for name in rotated {
-        to_replace.entry(name.clone()).or_insert_with(|| rotate::REASON.to_owned());
+    let mut lifetimes = topology.common().lifetimes;
+    if !matches!(renewal, Renewal::OfNone) {
+        lifetimes.renew_before = 0;
+    }
+    // What the CA has signed whose place is being taken serves until that is done.
+    let authorities = secrets.authorities();
+    let signer = Signer::Only(&authorities);
+    let mut to_replace = certificates::to_replace(topology, observation, signer, lifetimes, now);
+    let wished = match renewal {
+        Renewal::OfNone => BTreeSet::new(),
+        Renewal::Of(servers) => servers.clone(),
+        Renewal::OfAuthority(servers) => {
+            let signer = Signer::Only(&secrets.ca.certificate);
+            let others = certificates::to_replace(topology, observation, signer, lifetimes, now);
+            servers.iter().filter(|name| others.contains_key(*name)).cloned().collect()
+        }
+    };
+    for name in wished {
+        to_replace.entry(name).or_insert(Due::Wished);
     }
     let mut leaves: BTreeMap<ServerName, Leaf> = BTreeMap::new();
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
@@ -54,6 +71,7 @@ pub fn prepare(
     Ok(Material {
         run: run_name(now),
         ca_certificate: Some(secrets.ca.certificate.clone()),
+        former: secrets.former.as_ref().map(|former| former.certificate.clone()),
         elsewhere: None,
         leaves,
         certificates_to_replace: to_replace,
@@ -69,20 +87,22 @@ pub fn prepare(
 /// The material where another machine holds the CA: servers keep their certificates and passwords, as long as they serve at all.
 fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Elsewhere, now: Timestamp) -> Material {
     let signer = Signer::Trusted(elsewhere.certificate.as_deref().unwrap_or_default());
-    let mut needs = certificates::to_replace(topology, observation, signer, 0, now);
+    let lifetimes = Lifetimes { renew_before: 0, ..topology.common().lifetimes };
+    let mut needs = certificates::to_replace(topology, observation, signer, lifetimes, now);
     if topology.common().replication.authentication == Authentication::ScramSha256 {
         let has_password = |server: &Server| {
             let seen = observation.server(&server.name)?;
             seen.files.get(&seen.layout.known()?.own("passfile"))?.known()
         };
         for server in topology.servers().filter(|server| has_password(server).is_none()) {
-            let reason = "the password of role replicator is not there".to_owned();
-            needs.entry(server.name.clone()).or_insert(reason);
+            let why = "the password of role replicator is not there".to_owned();
+            needs.entry(server.name.clone()).or_insert(Due::Unfit(why));
         }
     }
     Material {
         run: run_name(now),
         ca_certificate: None,
+        former: None,
         elsewhere: Some(elsewhere.clone()),
         leaves: BTreeMap::new(),
         certificates_to_replace: needs,
@@ -103,7 +123,7 @@ fn issue(
     let addresses: Vec<Address> = addresses.into_iter().collect();
     let certificate = authority.issue_server(&server.name, &addresses, now)?;
     let client = authority.issue_client(&server.name, now)?;
-    let id = id_of(&certificate.certificate)?;
+    let id = pki::parse_certificate(&certificate.certificate)?.id();
     Ok(Leaf {
         server_certificate: certificate.certificate,
         server_key: certificate.key,
@@ -111,15 +131,6 @@ fn issue(
         client_key: client.key,
         id,
     })
-}
-
-/// Names a certificate, as [`Leaf::id`] does.
-///
-/// # Errors
-/// It is none.
-pub fn id_of(certificate: &str) -> Result<String, PkiError> {
-    let id = pki::parse_certificate(certificate)?.fingerprint_sha256;
-    Ok(id.chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().to_lowercase())
 }
 
 /// A run's name: when it began, to the second, and four random digits.

@@ -16,7 +16,6 @@ use crate::state::journal::Outcome;
 pub struct StepReport {
     /// Its number.
     pub id: StepId,
-    /// Its title.
     pub title: String,
     /// The server it changed.
     pub server: Option<ServerName>,
@@ -38,7 +37,6 @@ pub struct Downtime {
 /// The whole run's result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunReport {
-    /// The topology.
     pub topology: TopologyName,
     /// Whether anything was changed.
     pub changed: bool,

@@ -523,10 +523,15 @@ pub(super) mod tests {
         }
         let topology = samples::topology();
         let plan = Plan { topology: topology.name().clone(), steps: builder.finish(), settings: vec![], notes: vec![] };
-        let secrets =
-            OperatorSecrets::complete(StoredSecrets::default(), topology.name(), "ops@laptop", Timestamp::now())
-                .unwrap()
-                .0;
+        let secrets = OperatorSecrets::complete(
+            StoredSecrets::default(),
+            topology.name(),
+            "ops@laptop",
+            topology.common().lifetimes,
+            Timestamp::now(),
+        )
+        .unwrap()
+        .0;
         let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
         let logins = BTreeMap::from([(name, Login { user: "ops".into(), root: RootAccess::None })]);
         let run = Run {

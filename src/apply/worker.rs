@@ -15,7 +15,6 @@ use crate::apply::executor::Leave;
 use crate::apply::executor::Work;
 use crate::apply::lease::Lease;
 use crate::apply::lease::NotDone;
-use crate::apply::material;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -25,15 +24,18 @@ use crate::event::Events;
 use crate::model::argv::Argv;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
+use crate::pki;
 use crate::plan::Action;
 use crate::plan::Copying;
 use crate::plan::Room;
 use crate::plan::Step;
 use crate::plan::StepId;
+use crate::plan::Trust;
 use crate::plan::links::network;
 use crate::prove;
 use crate::prove::Replayed;
 use crate::prove::Sessions;
+use crate::prove::Taken;
 use crate::remote::Host;
 use crate::remote::LOOK;
 use crate::wait;
@@ -118,6 +120,7 @@ impl<H: Host> Work for Worker<'_, H> {
             Action::Drain { timeout_s } => self.drain(id, step, *timeout_s).await,
             Action::Promote(promotion) => self.promote(promotion).await,
             Action::ProveServed { server, id } => self.serves(server, id).await,
+            Action::ProveTrust { server, trust } => self.trusts(server, *trust).await,
             Action::Hook(hook) => self.hook(id, hook).await,
         }
     }
@@ -127,7 +130,7 @@ impl<H: Host> Worker<'_, H> {
     /// Looks until a server shows its new certificate: a reload takes a moment.
     async fn serves(&self, server: &ServerName, id: &str) -> End {
         let look = async || match self.sessions.served_anew(server).await.look() {
-            Ok(Some(shown)) => match material::id_of(shown) {
+            Ok(Some(shown)) => match pki::parse_certificate(shown).map(|facts| facts.id()) {
                 Ok(shown) if shown == id => Look::Ready(()),
                 Ok(shown) => Look::NotYet(format!("It shows that of SHA-256 {shown}….")),
                 Err(error) => Look::NotYet(format!("It shows what is no certificate: {error}.")),
@@ -150,8 +153,33 @@ impl<H: Host> Worker<'_, H> {
     }
 }
 
+impl<H: Host> Worker<'_, H> {
+    /// Looks until a server takes certificates of the CA, or those of the former one no more: a reload takes a moment.
+    async fn trusts(&self, server: &ServerName, trust: Trust) -> End {
+        let look = async || match (self.sessions.takes(server, trust).await, trust) {
+            (Ok(Taken::Yes), Trust::Gained) | (Ok(Taken::No(_)), Trust::Lost) => Look::Ready(()),
+            (Ok(Taken::Yes), Trust::Lost) => Look::NotYet("It let one in.".to_owned()),
+            (Ok(Taken::No(alert)), Trust::Gained) => Look::NotYet(format!("Its TLS alert: {alert}.")),
+            (Err(why), _) => Look::NotYet(prove::explain(&why)),
+        };
+        let what = match trust {
+            Trust::Gained => "does not take certificates of the new CA",
+            Trust::Lost => "still takes certificates of the former CA",
+        };
+        match wait::until(SERVED, wait::LOOK_AGAIN, look).await {
+            Ok(()) => End::Done,
+            Err(seen) => End::Failed(Box::new(
+                Diagnostic::error(Code::AuthorityNotInForce, format!("server \"{server}\" {what}"))
+                    .server(server)
+                    .detail(seen)
+                    .hint("It has the file, and was told to read it; its log says why it did not. When that is mended, run the same command again: it goes on from here."),
+            )),
+        }
+    }
+}
+
 /// What to do where a server cannot log in to another with the new certificates: nothing is done again by itself.
-const NOT_LOGGED_IN: &str = "Fix what the DETAIL says. The servers that come after it were not changed. If a record is missing in pg_hba.conf, run \"pgstead bootstrap\" first. Then run the same command again: it issues new certificates for all its servers.";
+const NOT_LOGGED_IN: &str = "Fix what the DETAIL says. The servers that come after it were not changed. If a record is missing in pg_hba.conf, run \"pgstead bootstrap\" first. Then run the same command again.";
 
 /// What to do where a server is turned away because it comes from another address than it has.
 fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {

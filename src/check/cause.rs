@@ -11,7 +11,6 @@ use crate::model::topology::Link;
 /// A finding, as others name it from which they follow.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Cause {
-    /// Its code.
     pub code: Code,
     /// Its server, where it has one.
     pub server: Option<String>,

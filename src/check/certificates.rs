@@ -9,17 +9,20 @@ use crate::check::Finding;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::layout::Layout;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
+use crate::model::topology::Common;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::pki;
 use crate::pki::CertificateFacts;
 use crate::plan::survey::authority;
 
+/// What mends what a rotation could not: it is proven by servers that accept each other.
 const MENDS: &str = "\"pgstead bootstrap\" installs a new one and reloads.";
 
 /// Tells where another machine holds the CA. What servers serve is judged by the CA's certificate, which they have.
@@ -29,6 +32,13 @@ pub(super) fn authority_elsewhere(topology: &Topology, evidence: &Evidence) -> O
     Some(Finding::remark(diagnostic).of_topology())
 }
 
+/// Tells that one CA takes the place of another, and that this is not done yet.
+pub(super) fn authority_in_rotation(topology: &Topology, evidence: &Evidence) -> Option<Finding> {
+    let [message, facts, help] = authority::told_in_rotation(topology.name());
+    let diagnostic = Diagnostic::warning(Code::AuthorityInRotation, message).detail(facts).hint(help);
+    evidence.in_rotation.then(|| Finding::remark(diagnostic).of_topology())
+}
+
 /// Judges the certificates of one server.
 pub(super) fn check_certificates(
     server: &Server,
@@ -36,9 +46,15 @@ pub(super) fn check_certificates(
     layout: &Layout,
     instance: &Instance,
     evidence: &Evidence,
-    thresholds: &Thresholds,
+    common: &Common,
 ) -> Vec<Finding> {
-    let mut judge = Judge { name: &server.name, now: evidence.at, thresholds, findings: Vec::new() };
+    let mut judge = Judge {
+        name: &server.name,
+        now: evidence.at,
+        thresholds: &common.thresholds,
+        lifetimes: common.lifetimes,
+        findings: Vec::new(),
+    };
     let text = |file: &str| seen.files.get(&layout.own(file)).and_then(Observed::known)?.content.as_deref();
     let (of_server, of_client) = (text("tls/server.crt"), text("tls/client.crt"));
     let on_disk = of_server.and_then(|pem| judge.read("server certificate", pem));
@@ -76,7 +92,8 @@ pub(super) fn check_certificates(
     }
     let shown = evidence.served.as_ref().and_then(|all| all.get(&server.name)).and_then(Observed::known);
     if let (Some(shown), Some(authority), Some(served)) = (shown, &evidence.authority, &served)
-        && pki::verify_signed_by(shown, authority).is_err()
+        && !pki::split_bundle(authority)
+            .is_ok_and(|all| all.iter().any(|one| pki::verify_signed_by(shown, one).is_ok()))
     {
         judge.wrong(
             Code::CertificateForeign,
@@ -95,12 +112,12 @@ pub(super) fn check_certificates(
         judge.findings.push(Finding::remark(diagnostic.server(&server.name).detail(why.clone())));
     }
     if let Some(facts) = served.as_ref().or(on_disk.as_ref()) {
-        judge.lasts("server certificate", facts, "Standbys and clients that connect anew refuse it.");
+        judge.lasts(Which::Server, facts, "Standbys and clients that connect anew refuse it.");
         judge.is_for(server, facts);
     }
     if let Some(facts) = of_client.and_then(|pem| judge.read("client certificate", pem)) {
         judge.lasts(
-            "client certificate",
+            Which::Client,
             &facts,
             "A link that streams goes on; the next reconnect of the standby is refused.",
         );
@@ -111,17 +128,36 @@ pub(super) fn check_certificates(
         if (signed(of_server) || signed(of_client))
             && let Some(facts) = judge.read("CA certificate", &authority)
         {
-            judge.lasts("CA certificate", &facts, "No certificate that it signed is accepted any more.");
+            judge.lasts(Which::Authority, &facts, "No certificate that it signed is accepted any more.");
         }
     }
     judge.revocations(instance);
     judge.findings
 }
 
+/// Whose certificate it is.
+#[derive(Clone, Copy)]
+enum Which {
+    Server,
+    Client,
+    Authority,
+}
+
+impl Which {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server certificate",
+            Self::Client => "client certificate",
+            Self::Authority => "CA certificate",
+        }
+    }
+}
+
 struct Judge<'a> {
     name: &'a ServerName,
     now: Timestamp,
     thresholds: &'a Thresholds,
+    lifetimes: Lifetimes,
     findings: Vec<Finding>,
 }
 
@@ -145,23 +181,34 @@ impl Judge<'_> {
     }
 
     /// Judges how long a certificate lasts.
-    fn lasts(&mut self, what: &str, facts: &CertificateFacts, then: &str) {
+    fn lasts(&mut self, which: Which, facts: &CertificateFacts, then: &str) {
         let days = facts.days_left(self.now);
         let until = facts.not_after;
+        let what = which.name();
+        let in_time = match which {
+            Which::Server | Which::Client => format!("pgstead rotate certificates {}", self.name),
+            Which::Authority => "pgstead rotate certificates --ca".to_owned(),
+        };
         if facts.not_before > self.now {
             let detail = format!("It is valid from {} on. {then}", facts.not_before);
             self.wrong(Code::CertificateNotValidYet, &format!("its {what} is not valid yet"), detail, MENDS);
         } else if until <= self.now {
             let detail = format!("It was valid until {until}. {then}");
-            self.wrong(Code::CertificateExpired, &format!("its {what} has expired"), detail, MENDS);
+            let mends = match which {
+                Which::Server | Which::Client => MENDS,
+                Which::Authority => {
+                    "On the machine that holds the CA, move ca.crt and ca.key away: \"pgstead bootstrap --new-authority\" makes another one."
+                }
+            };
+            self.wrong(Code::CertificateExpired, &format!("its {what} has expired"), detail, mends);
         } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
             let detail = format!("It is valid until {until}. {then}");
-            self.wrong(Code::CertificateExpiring, &format!("its {what} expires in {days} days"), detail, MENDS);
-        } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
+            self.wrong(Code::CertificateExpiring, &format!("its {what} expires in {days} days"), detail, &in_time);
+        } else if self.lifetimes.is_due(days) {
             let message = format!("server \"{}\": its {what} expires in {days} days", self.name);
             let diagnostic = Diagnostic::warning(Code::CertificateExpiring, message);
             let detail = format!("It is valid until {until}.");
-            self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(MENDS)));
+            self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(in_time)));
         }
     }
 
@@ -204,7 +251,7 @@ impl Judge<'_> {
             self.wrong(Code::CrlExpired, "its CRL is out of date", detail, mends);
         } else if days <= i64::try_from(self.thresholds.certificate_error_days).unwrap_or(i64::MAX) {
             self.wrong(Code::CrlExpiring, &format!("its CRL is out of date in {days} days"), detail, mends);
-        } else if days <= i64::try_from(self.thresholds.certificate_warning_days).unwrap_or(i64::MAX) {
+        } else if self.lifetimes.is_due(days) {
             let message = format!("server \"{}\": its CRL is out of date in {days} days", self.name);
             let diagnostic = Diagnostic::warning(Code::CrlExpiring, message);
             self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(mends)));

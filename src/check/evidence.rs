@@ -25,8 +25,11 @@ pub struct Evidence {
     pub samples: BTreeMap<ServerName, Observed<Vec<Sample>>>,
     /// The certificate that each server serves, as PEM (L16).
     pub served: Option<BTreeMap<ServerName, Observed<String>>>,
-    /// The certificate of the topology's CA, PEM: this machine's, or what the servers show where another machine holds it.
+    /// The certificate of the topology's CA, PEM: this machine's, or what the servers show where another machine holds it. Two, while
+    /// one takes the place of the other.
     pub authority: Option<String>,
+    /// Whether one CA takes the place of another.
+    pub in_rotation: bool,
     /// Who holds the CA, where this machine does not.
     pub elsewhere: Option<Authority>,
     /// The servers that were asked through their local sockets although this machine has a certificate, and why.

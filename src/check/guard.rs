@@ -155,7 +155,7 @@ fn check_past(name: &ServerName, seen: &ServerObservation, layout: &Layout) -> O
     let unit = layout.unit.as_deref()?;
     let is_down = |state: &str| matches!(state, "inactive" | "failed");
     let service = seen.service.known().filter(|service| is_down(&service.active))?;
-    seen.instance.known()?;
+    ServerState::of_seen(seen).instance()?;
     Some(Finding::remark(
         Diagnostic::warning(Code::StartUnguarded, format!("server \"{name}\": the instance runs, and {unit} is {}", service.active))
             .server(name)
@@ -171,7 +171,7 @@ fn check_mark(
     seen: &ServerObservation,
     layout: &Layout,
 ) -> Option<Finding> {
-    let data = seen.data_directory.known().filter(|data| data.entries > 0)?;
+    let data = ServerState::of_seen(seen).data?;
     let what = match data.identity.look() {
         Ok(None) => "has no mark".to_owned(),
         Err(_) => return None,

@@ -174,17 +174,12 @@ fn checks(
     selection: &Selection,
     findings: &[Finding],
 ) -> Vec<CheckEntry> {
-    let State { topology, observation, .. } = *state;
-    let at_best = if state.servers().all(|(_, server)| server.instance().is_some()) {
-        Verdict::Healthy
-    } else {
-        Verdict::Unknown
-    };
+    let at_best = if state.all_answer() { Verdict::Healthy } else { Verdict::Unknown };
     let entry = |(id, title): (&'static str, &'static str)| {
         let worst = findings.iter().filter(|finding| finding.check() == id).map(|finding| finding.verdict).max();
         let floor = if id == CHECKS[0].0 { Verdict::Healthy } else { at_best };
         let verdict = worst.unwrap_or(Verdict::Healthy).max(floor);
-        let (verdict, skipped) = match selection::left_out(id, topology, observation, primary, evidence, selection) {
+        let (verdict, skipped) = match selection::left_out(id, state, primary, evidence, selection) {
             Left::Whole(why) if worst.is_none() => (None, Some(why)),
             Left::Whole(why) | Left::Part(why) => (Some(verdict), Some(why)),
             Left::Nothing => (Some(verdict), None),

@@ -22,7 +22,6 @@ pub enum Verdict {
 /// The whole result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckReport {
-    /// The topology.
     pub topology: TopologyName,
     /// The worst of all verdicts.
     pub verdict: Verdict,
@@ -66,22 +65,18 @@ pub struct CheckEntry {
     pub skipped: Option<&'static str>,
 }
 
-/// One server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServerReport {
-    /// Its name.
     pub name: ServerName,
     /// Whether SSH and the probe reached it.
     pub reachable: bool,
     /// `pg_is_in_recovery()`, where the instance answered.
     pub in_recovery: Option<bool>,
-    /// Its timeline.
     pub timeline: Option<u32>,
     /// Its database system identifier, as text: it exceeds the integers that JSON readers keep exactly.
     pub system_identifier: Option<String>,
 }
 
-/// One link.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LinkReport {
     /// The sending server.
@@ -100,6 +95,5 @@ pub struct LinkReport {
     pub canary_ms: Option<f64>,
     /// Bytes that the standby's replay is behind the primary's WAL position.
     pub lag_bytes: Option<i64>,
-    /// Its verdict.
     pub verdict: Verdict,
 }

@@ -4,9 +4,8 @@ use crate::check::Evidence;
 use crate::check::catalog::CHECKS;
 use crate::check::catalog::check_of;
 use crate::diagnostic::Code;
+use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::topology::Topology;
 
 /// What was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,15 +42,13 @@ pub(super) enum Left {
     Whole(&'static str),
     /// A part, and which.
     Part(&'static str),
-    /// Nothing.
     Nothing,
 }
 
 /// Returns what was left out of a check.
 pub(super) fn left_out(
     check: &str,
-    topology: &Topology,
-    observation: &Observation,
+    state: &State<'_>,
     primary: &ServerName,
     evidence: &Evidence,
     selection: &Selection,
@@ -60,7 +57,7 @@ pub(super) fn left_out(
     if !selection.wants(check) {
         return Whole("not asked for (--only)");
     }
-    let instance = observation.server(primary).and_then(|seen| seen.instance.known());
+    let instance = state.instance(primary);
     let is_off = |parameter: &str| {
         instance.is_some_and(|instance| instance.settings.get(parameter).is_some_and(|s| s.setting == "off"))
     };
@@ -70,7 +67,7 @@ pub(super) fn left_out(
         "L12" if evidence.amcheck.is_none() => Part("pages and indexes are read with --deep alone"),
         "L15" if !evidence.dialled => Whole("no connection was tried"),
         "L16" if evidence.served.is_none() => Part("no server was asked which certificate it serves"),
-        "L19" if topology.common().replication.synchronous.is_none() => Whole("replication is asynchronous"),
+        "L19" if state.topology.common().replication.synchronous.is_none() => Whole("replication is asynchronous"),
         "L20" if is_off("archive_mode") => Whole("archiving is off"),
         "L20" if evidence.archive.is_none() => {
             Part("a segment is sent through the archive with --deep alone; continuity of backups is never looked at")

@@ -74,10 +74,11 @@ pub fn report(state: &State<'_>) -> Vec<ServerReport> {
 
 /// Judges all servers.
 pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], evidence: &Evidence) -> Vec<Finding> {
-    let State { topology, observation, .. } = *state;
+    let topology = state.topology;
     let thresholds = &topology.common().thresholds;
     let mut findings = one_writer(state);
     findings.extend(certificates::authority_elsewhere(topology, evidence));
+    findings.extend(certificates::authority_in_rotation(topology, evidence));
     let seen_primary = state.seen(primary);
     let reference = state.instance(primary);
     let single = state.primary();
@@ -85,7 +86,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
     if let Role::Primary(reference) = state.server(primary).role {
         findings.extend(durability::check_synchronous(topology, primary, reference, thresholds));
         findings.extend(durability::check_archive_trip(primary, evidence));
-        findings.extend(slots::check_failover_slots(topology, observation, primary, reference));
+        findings.extend(slots::check_failover_slots(state, primary, reference));
     }
     for server in topology.servers() {
         let name = &server.name;
@@ -108,7 +109,7 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
         findings.extend(guard::check_guard(topology, name, seen, layout));
         let pools = topology.server(primary).into_iter().flat_map(|to| pooler::check_pooler(topology, name, seen, to));
         findings.extend(pools.map(Finding::of_topology));
-        let instance = match seen.instance.look() {
+        let instance = match state.answer {
             Ok(Some(instance)) => instance,
             Ok(None) => {
                 let message = format!("server \"{name}\": no instance runs on port {}", server.port);
@@ -148,10 +149,11 @@ pub fn check_servers(state: &State<'_>, primary: &ServerName, links: &[Link], ev
             }
         }
         of_server.extend(headroom(name, instance, thresholds));
-        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, thresholds));
+        of_server.extend(certificates::check_certificates(server, seen, layout, instance, evidence, topology.common()));
         of_server.extend(soundness::check_pages(name, seen, instance, evidence));
         of_server.extend(soundness::check_collations(name, seen, instance, primary, seen_primary.zip(reference)));
         of_server.extend(slots::check_left_over(topology, name, links, instance, thresholds));
+        of_server.extend(slots::check_strangers(topology, name, instance));
         of_server.extend(durability::check_archiver(name, state.writes() == Writes::Now, instance, thresholds));
         of_server.extend(durability::check_archive_directory(name, seen, instance));
         of_server.extend(durability::check_settings(topology, server, instance));
@@ -188,7 +190,11 @@ fn unasked(name: &ServerName, seen: &ServerObservation) -> Option<Finding> {
     let message = format!("server \"{name}\": its instance runs, and cannot be asked");
     let told = Diagnostic::error(Code::InstanceUnasked, message).server(name);
     let told = told.detail(why.trim()).hint(unasked::way_out(why));
-    Some(if seen.instance.known().is_some() { Finding::unhealthy(told) } else { Finding::unknown(told) })
+    Some(if ServerState::of_seen(seen).instance().is_some() {
+        Finding::unhealthy(told)
+    } else {
+        Finding::unknown(told)
+    })
 }
 
 /// L1: exactly one server accepts writes.

@@ -3,15 +3,15 @@
 use crate::check::Finding;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 use crate::model::observation::Slot;
-use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;
 use crate::model::topology::Topology;
+use crate::render::hba::roles;
 
 /// L10: the slot of a link, on its upstream. `rate` is the primary's WAL in bytes per second, where it is known.
 pub(super) fn check_own_slot(
@@ -108,6 +108,31 @@ pub(super) fn check_left_over(
         .collect()
 }
 
+/// L10: slots of one server through which somebody receives WAL as pgstead's standbys do, and the inventory has no such standby.
+pub(super) fn check_strangers(topology: &Topology, name: &ServerName, instance: &Instance) -> Vec<Finding> {
+    let is_known = |slot: &String| topology.servers().any(|server| server.name.slot_name() == *slot);
+    let used = instance.slots.iter().filter(|(slot, row)| row.active && !row.temporary && !is_known(slot));
+    let by_ours = used.filter_map(|(slot, row)| {
+        let mut senders = instance.senders.iter();
+        let sender =
+            senders.find(|sender| Some(sender.pid) == row.active_pid && sender.usename == roles::REPLICATOR)?;
+        Some((slot, sender))
+    });
+    by_ours
+        .map(|(slot, sender)| {
+            let from = sender.client_addr.as_deref().unwrap_or("a local socket");
+            let message = format!("server \"{name}\": a standby uses slot \"{slot}\", and the inventory has none of that name");
+            Finding::remark(
+                Diagnostic::warning(Code::StandbyNotInInventory, message)
+                    .server(name)
+                    .detail(format!("\"{}\" at {from} receives WAL with the role {}. When it stops, its slot keeps WAL for it, up to max_slot_wal_keep_size.", sender.application_name, roles::REPLICATOR))
+                    .hint(format!("Put it into the inventory, or stop its instance, and then: SELECT pg_drop_replication_slot('{slot}') on \"{name}\".")),
+            )
+            .of_topology()
+        })
+        .collect()
+}
+
 /// Says whether there is anything that L23 could judge.
 pub(super) fn has_failover_slots(instance: &Instance) -> bool {
     instance.slots.values().any(|slot| slot.failover) || !synchronized_names(instance).is_empty()
@@ -119,24 +144,14 @@ fn synchronized_names(instance: &Instance) -> Vec<&str> {
 }
 
 /// L23: every failover slot of the primary is on every standby that copies slots, and on one at least.
-pub(super) fn check_failover_slots(
-    topology: &Topology,
-    observation: &Observation,
-    primary: &ServerName,
-    reference: &Instance,
-) -> Vec<Finding> {
+pub(super) fn check_failover_slots(state: &State<'_>, primary: &ServerName, reference: &Instance) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let standbys: Vec<(&ServerName, &Instance)> = topology
-        .servers()
-        .filter(|server| server.name != *primary)
-        .filter_map(|server| Some((&server.name, observation.server(&server.name)?.instance.known()?)))
-        .collect();
+    let others = state.servers().filter(|(name, _)| *name != primary);
+    let standbys: Vec<(&ServerName, &Instance)> =
+        others.filter_map(|(name, server)| Some((name, server.instance()?))).collect();
     let copies = |instance: &Instance| {
         instance.settings.get("sync_replication_slots").is_some_and(|setting| setting.setting == "on")
     };
-    let all_seen = topology.servers().all(|server| {
-        matches!(observation.servers.get(&server.name), Some(Observed::Known(seen)) if seen.instance.known().is_some())
-    });
     for slot in reference.slots.iter().filter(|(_, row)| row.failover && !row.synced).map(|(name, _)| name) {
         let mut copied = 0;
         for (standby, instance) in standbys.iter().filter(|(_, instance)| copies(instance)) {
@@ -163,7 +178,7 @@ pub(super) fn check_failover_slots(
                 .of_topology(),
             );
         }
-        if copied == 0 && all_seen {
+        if copied == 0 && state.all_answer() {
             findings.push(
                 Finding::unhealthy(
                     Diagnostic::error(

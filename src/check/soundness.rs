@@ -5,6 +5,7 @@ use crate::check::Finding;
 use crate::check::evidence::AmcheckOutcome;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
 use crate::model::health::Collation;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
@@ -33,8 +34,7 @@ pub(super) fn check_pages(
             )
         })
         .collect();
-    if let Observed::Known(data) = &seen.data_directory
-        && let Observed::Known(control) = &data.control
+    if let Some(control) = ServerState::of_seen(seen).control
         && control.checksum_version == 0
     {
         findings.push(Finding::remark(

@@ -137,8 +137,8 @@ impl Operation for Bootstrap {
             let before = match (session.keys()?, keys) {
                 (Keys::Elsewhere(before), _) => Some(before),
                 // A run that was interrupted is finished: some servers have certificates of the former CA still.
-                (Keys::Held(_), Keys::Held(own)) => {
-                    authority::beside(topology, &session.observation, &own.ca.certificate)
+                (Keys::Held(_), Keys::Held(_)) => {
+                    authority::beside(topology, &session.observation, &material.authorities())
                 }
                 (Keys::Held(_), Keys::Elsewhere(_)) => None,
             };

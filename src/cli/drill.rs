@@ -18,16 +18,17 @@ use rustix::process::kill_process;
 use serde_json::Value;
 use tokio::process::Child;
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use super::interrupts::Interrupts;
 use super::inventory;
+use super::runner;
+use super::runner::At;
+use super::runner::Done;
+use super::runner::Next;
+use super::runner::Outcome;
+use super::runner::Work;
 use super::session::Session;
-use super::session::state_identity;
-use super::session::to_plan;
-use crate::apply::lock;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -48,20 +49,18 @@ use crate::model::name::ServerName;
 use crate::model::quantity::count;
 use crate::model::topology::Purpose;
 use crate::observe::probe::Wish;
-use crate::plan::operation::reseed;
 use crate::plan::steps::faults;
 use crate::prove;
 use crate::remote::Host;
 use crate::render::drill::report;
 use crate::state::journal::operator;
 use crate::ui;
-use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Gravity;
 use crate::ui::ask::Question;
 use crate::ui::drill::Files;
 use crate::ui::json::DrillDocument;
+use crate::ui::json::DrillPlan;
 use crate::wait;
 use crate::wait::Look;
 
@@ -127,70 +126,112 @@ impl Wanted {
 
 pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let topology = &inventory.topology;
-    let refuse = |diagnostic: Box<Diagnostic>| Failure::one(FailureKind::Refused, *diagnostic);
-    let server = args.server.as_deref().map(|word| reseed::find(topology, word)).transpose().map_err(refuse)?;
+    let server = args.server.as_deref().map(|word| inventory.server(word)).transpose()?;
+    let rehearsal = Rehearsal { globals, args, server };
     let kind = args.kind.kind();
-    block_on(async {
-        let progress = Progress::start(ui);
-        let mut session = Session::open(&inventory, to_plan(), progress.events()).await?;
-        progress.finish();
-        let result = async {
-            session.require_all()?;
-            lock::refuse_held(&session.observation, &state_identity(&session.state))?;
-            let primary = judge::primary(topology, &session.observation).cloned().ok_or_else(|| {
-                let diagnostic = Diagnostic::error(Code::PrimaryMissing, "there is no single primary to begin with")
-                    .hint("Find out what is wrong first: pgstead check.");
-                Failure::one(FailureKind::Refused, diagnostic)
-            })?;
-            let stages = schedule(topology, kind, &primary, server).map_err(refuse)?;
-            if args.dry_run {
-                ui.answer(
-                    |look| ui::drill::render_stages(kind, &stages, look),
-                    || ui::json::DrillPlan::new(kind, &stages),
-                )?;
-                return Ok(exit::DONE);
-            }
-            consent(kind, topology.common().purpose, &stages, args, ui)?;
-            let output = args.output.clone().unwrap_or_else(|| session.state.path().join("drills"));
-            make(&output)?;
-            let evidence = rehearse(&mut session, kind, &stages, globals, ui).await?;
-            let files = keep(&output, &evidence)?;
-            ui.answer(|look| ui::drill::render(&evidence, &files, look), || DrillDocument::new(&evidence, &files))?;
-            Ok(end_of(&evidence, &stages))
+    let tell = |outcome: &Outcome<Vec<Stage>, Rehearsed>| match &outcome.report {
+        None => {
+            let stages = &outcome.proposal;
+            ui.answer(|look| ui::drill::render_stages(kind, stages, look), || DrillPlan::new(kind, stages)).map(drop)
         }
-        .await;
-        session.close().await;
-        result
-    })
+        Some(Rehearsed { evidence, files }) => {
+            ui.answer(|look| ui::drill::render(evidence, files, look), || DrillDocument::new(evidence, files)).map(drop)
+        }
+    };
+    Ok(runner::work(&rehearsal, &inventory, ui, tell)?.exit())
+}
+
+/// A drill, and the standby that takes part where one is named.
+struct Rehearsal<'a> {
+    globals: &'a Globals,
+    args: &'a DrillArgs,
+    server: Option<&'a ServerName>,
+}
+
+/// What was seen, and where it is kept.
+struct Rehearsed {
+    evidence: Evidence,
+    files: Files,
+}
+
+impl Work for Rehearsal<'_> {
+    const NAME: &'static str = "drill";
+    type Proposal = Vec<Stage>;
+    type Report = Rehearsed;
+
+    fn is_dry_run(&self) -> bool {
+        self.args.dry_run
+    }
+
+    /// Each stage is a run of its own, which needs the state directory.
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
+    async fn propose(&self, session: &mut Session<'_>) -> Result<Vec<Stage>, Failure> {
+        let topology = &session.inventory.topology;
+        let refuse = |diagnostic| Failure::one(FailureKind::Refused, diagnostic);
+        let primary = judge::primary(topology, &session.observation).ok_or_else(|| {
+            refuse(
+                Diagnostic::error(Code::PrimaryMissing, "there is no single primary to begin with")
+                    .hint("Find out what is wrong first: pgstead check."),
+            )
+        })?;
+        schedule(topology, self.args.kind.kind(), primary, self.server).map_err(|diagnostic| refuse(*diagnostic))
+    }
+
+    async fn next(
+        &self,
+        stages: &Vec<Stage>,
+        session: &Session<'_>,
+        ui: &Ui,
+        _: Instant,
+    ) -> Result<Next<Rehearsed>, Failure> {
+        if self.args.dry_run {
+            return Ok(Next::Tell(None));
+        }
+        let kind = self.args.kind.kind();
+        if session.inventory.topology.common().purpose == Purpose::Production && !self.args.in_production {
+            let message = format!("a drill of {} interrupts the clients of a production topology", kind.word());
+            return Err(Failure::one(
+                FailureKind::Refused,
+                Diagnostic::error(Code::DrillInProduction, message)
+                    .detail("They cannot write for as long as a switchover takes, twice; sessions are ended.")
+                    .hint(
+                        "When they can bear that, add --in-production. A lab says so in its inventory: purpose: lab.",
+                    ),
+            ));
+        }
+        if !ui.options.yes {
+            ui.explain(&ui::drill::render_stages(kind, stages, ui.err));
+        }
+        Ok(Next::Ask(Question { gravity: Gravity::Disruptive, change: format!("Rehearse {}", kind.word()) }))
+    }
+
+    async fn carry_out(
+        &self,
+        stages: &Vec<Stage>,
+        session: &mut Session<'_>,
+        at: At<'_>,
+    ) -> Result<Done<Rehearsed>, Failure> {
+        let output = self.args.output.clone().unwrap_or_else(|| session.state.path().join("drills"));
+        make(&output)?;
+        let evidence = rehearse(session, self.args.kind.kind(), stages, self.globals, at).await?;
+        let files = keep(&output, &evidence)?;
+        let failure = end_of(&evidence, stages).map(|kind| Failure::all(kind, Vec::new()));
+        Ok(Done { report: Rehearsed { evidence, files }, warnings: Vec::new(), failure })
+    }
 }
 
 /// A stage that failed is one; objectives that were missed, and links that are not proven, are unhealthy.
-fn end_of(evidence: &Evidence, stages: &[Stage]) -> Exit {
+fn end_of(evidence: &Evidence, stages: &[Stage]) -> Option<FailureKind> {
     let mut played = evidence.stages.iter().zip(stages);
     let has_failed = played.any(|(record, stage)| !record.is_done() && !stage.looks_only());
     match (evidence.verdict.passed, has_failed) {
-        (true, _) => exit::DONE,
-        (false, true) => exit::STEP_FAILED,
-        (false, false) => exit::UNHEALTHY,
+        (true, _) => None,
+        (false, true) => Some(FailureKind::StepFailed),
+        (false, false) => Some(FailureKind::Unhealthy),
     }
-}
-
-fn consent(kind: Kind, purpose: Purpose, stages: &[Stage], args: &DrillArgs, ui: &Ui) -> Result<(), Failure> {
-    if purpose == Purpose::Production && !args.in_production {
-        let message = format!("a drill of {} interrupts the clients of a production topology", kind.word());
-        return Err(Failure::one(
-            FailureKind::Refused,
-            Diagnostic::error(Code::DrillInProduction, message)
-                .detail("They cannot write for as long as a switchover takes, twice; sessions are ended.")
-                .hint("When they can bear that, add --in-production. A lab says so in its inventory: purpose: lab."),
-        ));
-    }
-    if !ui.options.yes {
-        ui.explain(&ui::drill::render_stages(kind, stages, ui.err));
-    }
-    let change = format!("Rehearse {}", kind.word());
-    ask::consent(ui, &Question { gravity: Gravity::Disruptive, change })
 }
 
 /// Carries the stages out while a client writes, and puts the record together.
@@ -199,7 +240,7 @@ async fn rehearse(
     kind: Kind,
     stages: &[Stage],
     globals: &Globals,
-    ui: &Ui,
+    at: At<'_>,
 ) -> Result<Evidence, Failure> {
     let topology = &session.inventory.topology;
     let keys = session.keys()?;
@@ -210,7 +251,7 @@ async fn rehearse(
         let (ended, n_written) = (Cell::new(false), Cell::new(0));
         let client = prove::write_all_the_time(&sessions, &names, begun, &n_written, || ended.get());
         let staged = async {
-            let result = carry_out(session, stages, globals, ui, begun, &n_written).await;
+            let result = carry_out(session, stages, globals, at, begun, &n_written).await;
             ended.set(true);
             result
         };
@@ -274,11 +315,10 @@ async fn carry_out(
     session: &Session<'_>,
     stages: &[Stage],
     globals: &Globals,
-    ui: &Ui,
+    at: At<'_>,
     begun: Instant,
     n_written: &Cell<usize>,
 ) -> Result<Vec<StageRecord>, Failure> {
-    let mut interrupts = Interrupts::listen()?;
     let now = || begun.elapsed().as_secs_f64() * 1000.0;
     writes_on(n_written).await.map_err(|seen| {
         let message = "a client cannot write to the canary table";
@@ -288,11 +328,11 @@ async fn carry_out(
     })?;
     let mut records: Vec<StageRecord> = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
-        ui.status(&format!("Stage {} of {}: {}", index + 1, stages.len(), stage.title));
+        at.ui.status(&format!("Stage {} of {}: {}", index + 1, stages.len(), stage.title));
         let from_ms = now();
         let (command, exit_code, answer) = match &stage.act {
             Act::Command(words) => {
-                let (exit_code, answer) = run_command(words, globals, &mut interrupts).await?;
+                let (exit_code, answer) = run_command(words, globals, at.interrupts).await?;
                 (Some(["pgstead ", &words.join(" ")].concat()), exit_code, answer)
             }
             Act::Fault(fault) => {

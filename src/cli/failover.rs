@@ -16,13 +16,11 @@ use super::runner::Operation;
 use super::runner::Proposal;
 use super::session::Session;
 use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
 use crate::plan::Plan;
 use crate::plan::operation::failover;
 use crate::plan::operation::failover::Request;
-use crate::plan::operation::reseed;
 use crate::plan::plan_failover;
 use crate::plan::survey::authority::Keys;
 use crate::ui::Ui;
@@ -69,10 +67,7 @@ pub(super) struct FailoverArgs {
 
 pub(super) fn run(globals: &Globals, args: &FailoverArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
-    let find = |name: &String| {
-        let found = reseed::find(&inventory.topology, name).cloned();
-        found.map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))
-    };
+    let find = |word: &String| inventory.server(word).cloned();
     let failover = Failover {
         to: find(&args.to)?,
         accept_loss: args.accept_loss,

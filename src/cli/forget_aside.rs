@@ -125,7 +125,7 @@ impl Operation for ForgetAsideArgs {
 }
 
 fn tell(view: &PlanView<'_>, told: &Told<Option<Forgotten>>, args: &ForgetAsideArgs, ui: &Ui) -> Result<(), Failure> {
-    let (Some(report), Some(Forgotten { name, bytes, leads_to })) = (&told.report, &told.proposal.facts) else {
+    let (Some(report), Some(Forgotten { name, bytes, leads_to })) = (&told.report, told.facts()) else {
         return tell_plan(view, ui);
     };
     let delivered = ui.answer(

@@ -36,4 +36,34 @@ impl Interrupts {
             _ = self.terminate.recv() => {}
         }
     }
+    /// Does work that may be left at any moment: the first wish ends it, of which `left` tells.
+    ///
+    /// # Errors
+    /// Those of the work; that it was left.
+    pub(super) async fn unless_stopped<T>(
+        &mut self,
+        left: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            result = work => result,
+            () = self.next() => {
+                Err(Failure::one(FailureKind::StepFailed, Diagnostic::error(Code::Stopped, left)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_may_be_left_is_left_at_the_first_wish() {
+        let mut interrupts = Interrupts::listen().unwrap();
+        assert_eq!(interrupts.unless_stopped("left", async { Ok(1) }).await, Ok(1));
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        let left = interrupts.unless_stopped("left", std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
+        assert_eq!((left.kind, left.diagnostics[0].code), (FailureKind::StepFailed, Code::Stopped));
+    }
 }

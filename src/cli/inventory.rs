@@ -8,7 +8,9 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::inventory::Places;
+use crate::model::name::ServerName;
 use crate::model::topology::Topology;
+use crate::plan::operation::reseed;
 use crate::ui::Ui;
 
 /// An inventory that was read.
@@ -20,6 +22,13 @@ pub(super) struct Inventory {
     pub(super) topology: Topology,
     /// The directory of the topology's state on this machine.
     pub(super) state_dir: PathBuf,
+}
+
+impl Inventory {
+    /// Returns the server that an operator names.
+    pub(super) fn server(&self, word: &str) -> Result<&ServerName, Failure> {
+        reseed::find(&self.topology, word).map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))
+    }
 }
 
 /// Reads the inventory and shows its warnings.

@@ -43,7 +43,7 @@ pub(super) fn run(globals: &Globals, args: &PlanArgs, ui: &Ui) -> Result<Exit, F
     let left_out = args.without.find(&inventory.topology)?;
     let bootstrap = Bootstrap { is_dry_run: true, consent, left_out };
     let told = runner::run(&bootstrap, &inventory, ui, |view, _| tell_plan(view, ui))?;
-    let is_pending = told.proposal.plan.as_ref().is_ok_and(Plan::changes);
+    let is_pending = told.plan().is_ok_and(Plan::changes);
     Ok(if args.exit_code && is_pending { exit::CHANGES_PENDING } else { told.exit() })
 }
 

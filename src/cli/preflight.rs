@@ -21,7 +21,9 @@ use crate::event::Events;
 use crate::observe::pairs;
 use crate::observe::probe::Wish;
 use crate::plan::Consent;
+use crate::plan::Material;
 use crate::plan::plan_bootstrap;
+use crate::plan::steps::change;
 use crate::plan::survey::survey;
 use crate::preflight;
 use crate::preflight::PreflightReport;
@@ -126,11 +128,16 @@ async fn told(session: &Session<'_>) -> Told {
     let consent = Consent { allow_restart: true, new_authority: false };
     let topology = &session.inventory.topology;
     let material = session.keys().and_then(|keys| session.material(&keys));
-    let planned = material.map(|material| plan_bootstrap(topology, &session.observation, &material, consent));
-    let (planned, notes) = match planned {
-        Ok(Ok(plan)) => (Vec::new(), plan.notes),
-        // A plan that is refused has no notes; what was seen of each server is remarked all the same.
-        Ok(Err(refusals)) => (refusals, survey(topology, &session.observation).notes),
+    let plan = |material: &Material, consent| plan_bootstrap(topology, &session.observation, material, consent);
+    let (planned, notes) = match material.map(|material| (plan(&material, consent), material)) {
+        Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
+        // A plan that is refused has no notes; what was seen of each server is remarked all the same, and that a restart will be due.
+        Ok((Err(refusals), material)) => {
+            let mut notes = survey(topology, &session.observation).notes;
+            let unconsented = plan(&material, Consent::default()).err().unwrap_or_default();
+            notes.extend(unconsented.into_iter().filter_map(change::remark));
+            (refusals, notes)
+        }
         Err(failure) => (failure.diagnostics, Vec::new()),
     };
     // The reason why a server could not be reached says more than that it was not observed.

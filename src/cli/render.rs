@@ -1,6 +1,5 @@
 //! `render`: every file that would be installed, on standard output or in a directory of this machine.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -26,6 +25,7 @@ use crate::model::observation::Observation;
 use crate::observe::probe::Wish;
 use crate::plan::FileChange;
 use crate::plan::files::rendering;
+use crate::plan::operation::rotate::Renewal;
 use crate::plan::survey::offline;
 use crate::state::StateDir;
 use crate::ui::Progress;
@@ -146,7 +146,7 @@ fn files_of(inventory: &Inventory, observation: &Observation) -> Result<Vec<(Ser
     let pki = |error: crate::pki::PkiError| failed(Diagnostic::error(Code::Certificates, error.to_string()));
     let keys = keys(&StateDir::at(&inventory.state_dir), topology, observation)?;
     let mut material =
-        material::prepare(topology, observation, &keys, &BTreeSet::new(), Timestamp::now()).map_err(pki)?;
+        material::prepare(topology, observation, &keys, Renewal::OfNone, Timestamp::now()).map_err(pki)?;
     // Certificates are issued by a bootstrap; a picture of the files does without.
     material.certificates_to_replace.clear();
     rendering::rendered(topology, observation, &material).map_err(failed)

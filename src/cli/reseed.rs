@@ -1,5 +1,6 @@
 //! `reseed`: diagnose, choose, show, ask, bring one server back.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
@@ -136,8 +137,7 @@ pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit,
     let inventory = inventory::load(globals, ui)?;
     let mut waiting: Vec<Reseeding<'_>> = Vec::new();
     for word in &args.servers {
-        let name = reseed::find(&inventory.topology, word)
-            .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+        let name = inventory.server(word)?;
         if !waiting.iter().any(|one| one.server == name) {
             waiting.push(Reseeding { server: name, args });
         }
@@ -149,6 +149,13 @@ pub(super) fn run(globals: &Globals, args: &ReseedArgs, ui: &Ui) -> Result<Exit,
         one_after_the_other(session, waiting, ui, begun).await
     })?;
     tell_all(&inventory, &all, args.dry_run, begun, ui)
+}
+
+/// What became of the servers, one after the other.
+struct All {
+    told: Vec<Told<Found>>,
+    /// What ended it at a server of which nothing was found out.
+    ended: Option<Failure>,
 }
 
 /// One server comes back.
@@ -178,29 +185,21 @@ async fn one_after_the_other(
     mut waiting: Vec<Reseeding<'_>>,
     ui: &Ui,
     begun: Instant,
-) -> Result<Vec<Told<Found>>, Failure> {
-    let mut all: Vec<Told<Found>> = Vec::new();
-    while !waiting.is_empty() {
-        if !all.is_empty() {
+) -> Result<All, Failure> {
+    let mut told: Vec<Told<Found>> = Vec::new();
+    while !waiting.is_empty() && told.iter().all(|one| one.failure.is_none()) {
+        if !told.is_empty() {
             session.observe(to_plan()).await;
         }
         let one = waiting.remove(next(session, &waiting));
-        let told = match one.bring_back(session, ui, begun).await {
-            Ok(told) => told,
+        match one.bring_back(session, ui, begun).await {
+            Ok(one) => told.push(one),
             // What was done before it is told all the same.
-            Err(failure) if !all.is_empty() => {
-                let proposal = Proposal { plan: Err(failure.clone()), facts: Found::default(), run: String::new() };
-                Told { proposal, logins: session.logins(), report: None, failure: Some(failure) }
-            }
+            Err(failure) if !told.is_empty() => return Ok(All { told, ended: Some(failure) }),
             Err(failure) => return Err(failure),
-        };
-        let is_end = told.failure.is_some();
-        all.push(told);
-        if is_end {
-            break;
         }
     }
-    Ok(all)
+    Ok(All { told, ended: None })
 }
 
 /// Returns the place of the first server whose upstream does not wait to be brought back itself.
@@ -216,9 +215,8 @@ fn next(session: &Session<'_>, waiting: &[Reseeding<'_>]) -> usize {
 impl Reseeding<'_> {
     /// Plans over open connections, shows, asks, carries out.
     async fn bring_back(&self, session: &mut Session<'_>, ui: &Ui, begun: Instant) -> Result<Told<Found>, Failure> {
-        let keys = session.keys()?;
-        let proposal = runner::propose(self, session, &keys).await?;
-        runner::carry_out(self, session, &keys, proposal, ui, begun).await
+        let proposal = runner::propose(self, session).await?;
+        runner::carry_out(self, session, proposal, ui, begun).await
     }
 }
 
@@ -320,17 +318,18 @@ fn refusal(refusals: Vec<Diagnostic>, unreachable: &[Diagnostic]) -> Failure {
 
 /// Tells what became of every server: one document, or a text for each. What was found out about one that was refused is
 /// shown as well: at three in the morning that is what helps.
-fn tell_all(
-    inventory: &Inventory,
-    all: &[Told<Found>],
-    is_dry_run: bool,
-    begun: Instant,
-    ui: &Ui,
-) -> Result<Exit, Failure> {
-    let views: Vec<ReseedView<'_>> =
-        all.iter().map(|told| reseed_view(&told.proposal.facts, told.view(inventory))).collect();
-    let reports: Vec<Option<&RunReport>> = all.iter().map(|told| told.report.as_ref()).collect();
-    let failed = all.iter().find(|told| told.failure.is_some());
+fn tell_all(inventory: &Inventory, all: &All, is_dry_run: bool, begun: Instant, ui: &Ui) -> Result<Exit, Failure> {
+    let topology = inventory.topology.name();
+    let (nothing, nobody) = (Found::default(), BTreeMap::new());
+    let mut views: Vec<ReseedView<'_>> =
+        all.told.iter().map(|told| reseed_view(told.facts(), told.view(inventory))).collect();
+    let mut reports: Vec<Option<&RunReport>> = all.told.iter().map(|told| told.report.as_ref()).collect();
+    if let Some(failure) = &all.ended {
+        let plan = PlanView { topology, plan: Err(&failure.diagnostics), logins: &nobody };
+        views.push(reseed_view(&nothing, plan));
+        reports.push(None);
+    }
+    let failure = all.ended.as_ref().or_else(|| all.told.iter().find_map(|told| told.failure.as_ref()));
     let text = |look| {
         let one = |(view, report): (&ReseedView<'_>, &Option<&RunReport>)| match report {
             Some(report) => render_done(report, view, look),
@@ -345,14 +344,12 @@ fn tell_all(
         ([view], [None]) => _ = ui.answer(text, || ReseedPlanDocument::new(view))?,
         _ => {
             let seconds = begun.elapsed().as_secs_f64();
-            let failure = failed.and_then(|told| told.failure.as_ref());
-            let topology = inventory.topology.name();
             _ = ui.answer(text, || ReseedsDocument::new(topology, &views, &reports, failure, seconds))?;
         }
     }
-    Ok(failed.map_or(exit::DONE, |told| {
-        told.tell_failure(ui);
-        told.exit()
+    Ok(failure.map_or(exit::DONE, |failure| {
+        ui.diagnostics(&failure.diagnostics);
+        failure.kind.into()
     }))
 }
 

@@ -12,7 +12,7 @@ use crate::ui::role_change::View;
 
 /// Writes what a change of the primary would do, or did. Who hands over to whom is known where it is not refused.
 pub(super) fn tell(shown: &PlanView<'_>, told: &Told<Option<View>>, ui: &Ui) -> Result<(), Failure> {
-    let view = told.proposal.facts.as_ref();
+    let view = told.facts().as_ref();
     let delivered = match (&told.report, view) {
         (Some(report), Some(view)) => {
             ui.answer(|look| role_change::render(report, view, look), || RoleChangeDocument::new(report, view))

@@ -28,11 +28,11 @@ use crate::diagnostic::FailureKind;
 use crate::event::Event;
 use crate::event::Events;
 use crate::judge;
+use crate::judge::ServerState;
 use crate::model::argv::Login;
 use crate::model::host_key;
 use crate::model::lost::Lost;
 use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Server;
@@ -41,6 +41,8 @@ use crate::observe;
 use crate::observe::log::LogEnd;
 use crate::observe::parse;
 use crate::observe::probe::Wish;
+use crate::pki::Authority;
+use crate::pki::CertificatePair;
 use crate::pki::OperatorSecrets;
 use crate::pki::StoredSecrets;
 use crate::plan::Consent;
@@ -52,6 +54,7 @@ use crate::plan::operation::failover::Parting;
 use crate::plan::operation::reseed;
 use crate::plan::operation::reseed::Diagnosis;
 use crate::plan::operation::reseed::Divergence;
+use crate::plan::operation::rotate::Renewal;
 use crate::plan::operation::switchover;
 use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
@@ -59,6 +62,7 @@ use crate::plan::survey::authority::Standing;
 use crate::plan::survey::history;
 use crate::postgres::Tls;
 use crate::prove;
+use crate::prove::OfRotation;
 use crate::prove::Sessions;
 use crate::remote::ConnectOptions;
 use crate::remote::Connector;
@@ -267,7 +271,7 @@ impl<'a> Session<'a> {
         let host = self.hosts.get(name)?.as_ref().ok()?;
         let server = self.inventory.topology.server(name)?;
         let seen = self.observation.server(name)?;
-        let is_running = seen.instance.known().is_some();
+        let is_running = ServerState::of_seen(seen).instance().is_some();
         Some(observe::damage::look(host, server, seen.layout.known()?, is_running).await)
     }
 
@@ -317,7 +321,23 @@ impl<'a> Session<'a> {
 
     /// Does the same where the operator wishes another CA in the place of one that is lost.
     pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
-        complete(&self.state, stored(&self.state)?, self.inventory.topology.name())
+        complete(&self.state, stored(&self.state)?, &self.inventory.topology)
+    }
+
+    /// Does the same where another CA is to take the place of the one that servers use, or is doing so.
+    pub(super) fn keys_of_rotation(&self) -> Result<Keys, Failure> {
+        let (topology, stored) = (&self.inventory.topology, stored(&self.state)?);
+        match authority::standing(topology, &self.observation, &held(&stored)) {
+            Standing::Elsewhere(authority) => Ok(Keys::Elsewhere(authority)),
+            Standing::Unmade => complete(&self.state, stored, topology),
+            Standing::Here => {
+                let lifetimes = topology.common().lifetimes;
+                let stored = stored
+                    .succeed(topology.name(), &operator(), lifetimes, Timestamp::now())
+                    .map_err(|error| Failure::one(FailureKind::Refused, unusable(&self.state, &error)))?;
+                complete(&self.state, stored, topology)
+            }
+        }
     }
 
     /// Returns the certificate of the CA that this machine has stored, where it has one.
@@ -327,7 +347,7 @@ impl<'a> Session<'a> {
 
     /// Makes what a plan needs besides: certificates that are due, and the run's name.
     pub(super) fn material(&self, keys: &Keys) -> Result<Material, Failure> {
-        self.material_for(keys, &BTreeSet::new())
+        self.material_for(keys, Renewal::OfNone)
     }
 
     /// Reads the passwords of application roles; makes those that are to be made.
@@ -357,19 +377,40 @@ impl<'a> Session<'a> {
     }
 
     /// The same, with new certificates for some servers in any case.
-    pub(super) fn material_for(&self, keys: &Keys, rotated: &BTreeSet<ServerName>) -> Result<Material, Failure> {
-        material::prepare(&self.inventory.topology, &self.observation, keys, rotated, Timestamp::now())
+    pub(super) fn material_for(&self, keys: &Keys, renewal: Renewal<'_>) -> Result<Material, Failure> {
+        material::prepare(&self.inventory.topology, &self.observation, keys, renewal, Timestamp::now())
             .map_err(|error| pki_failure(&error))
     }
 
     /// Returns the sessions to the instances; none is opened yet.
     pub(super) fn sessions(&self, keys: &Keys) -> Result<Sessions<'_, Ssh>, Failure> {
         let tls = match keys {
-            Keys::Held(secrets) => Some(Tls::new(&secrets.ca.certificate, &secrets.operator)),
+            Keys::Held(secrets) => Some(Tls::new(&secrets.authorities(), &secrets.operator)),
             Keys::Elsewhere(authority) => authority.certificate.as_deref().map(Tls::without_certificate),
         };
         let tls = tls.transpose().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))?;
-        Ok(Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls))
+        let sessions = Sessions::new(&self.inventory.topology, &self.observation, &self.hosts, tls);
+        Ok(sessions.with_rotation(self.of_rotation(keys)?))
+    }
+
+    /// Returns what shows which of two CAs servers trust, while one takes the place of the other.
+    fn of_rotation(&self, keys: &Keys) -> Result<Option<OfRotation>, Failure> {
+        let Keys::Held(secrets) = keys else { return Ok(None) };
+        if secrets.former.is_none() {
+            return Ok(None);
+        }
+        let tls = |pair: &CertificatePair| {
+            Tls::new(&secrets.authorities(), pair)
+                .map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))
+        };
+        let (topology, now) = (&self.inventory.topology, Timestamp::now());
+        let alone = Authority::open(topology.name(), &secrets.ca, topology.common().lifetimes)
+            .and_then(|authority| authority.issue_operator(now))
+            .map_err(|error| pki_failure(&error))?;
+        let former = secrets
+            .of_former(topology.name(), topology.common().lifetimes, now)
+            .map_err(|error| pki_failure(&error))?;
+        Ok(Some(OfRotation { new: tls(&alone)?, former: former.as_ref().map(tls).transpose()? }))
     }
 
     /// Judges the topology: after trying what a selection wants, or from what was observed alone.
@@ -392,9 +433,10 @@ impl<'a> Session<'a> {
         let (mut evidence, dials) =
             tokio::join!(prove::gather(&sessions, &self.hosts, topology, &self.observation, selection, at), dials);
         (evidence.authority, evidence.elsewhere) = match &keys {
-            Keys::Held(secrets) => (Some(secrets.ca.certificate.clone()), None),
+            Keys::Held(secrets) => (Some(secrets.authorities()), None),
             Keys::Elsewhere(authority) => (authority.certificate.clone(), Some(authority.clone())),
         };
+        evidence.in_rotation = matches!(&keys, Keys::Held(secrets) if secrets.former.is_some());
         let mut observation = self.observation.clone();
         evidence.dialled = dials.is_some();
         for (name, records) in dials.into_iter().flatten() {
@@ -430,26 +472,29 @@ impl<'a> Session<'a> {
 /// Loads the operator's secrets and makes in memory what is missing; but no CA beside one that servers use already.
 pub(super) fn keys(state: &StateDir, topology: &Topology, observation: &Observation) -> Result<Keys, Failure> {
     let stored = stored(state)?;
-    let own = stored.ca.as_ref().map(|ca| ca.certificate.as_str());
-    match authority::standing(topology, observation, own) {
+    match authority::standing(topology, observation, &held(&stored)) {
         Standing::Elsewhere(authority) => Ok(Keys::Elsewhere(authority)),
-        Standing::Here | Standing::Unmade => complete(state, stored, topology.name()),
+        Standing::Here | Standing::Unmade => complete(state, stored, topology),
     }
+}
+
+/// Returns the certificates of the CAs that are stored.
+fn held(stored: &StoredSecrets) -> Vec<&str> {
+    stored.ca.iter().chain(&stored.former).map(|ca| ca.certificate.as_str()).collect()
 }
 
 fn stored(state: &StateDir) -> Result<StoredSecrets, Failure> {
     state.load_secrets().map_err(|error| Failure::one(FailureKind::Refused, error.diagnostic()))
 }
 
-fn complete(state: &StateDir, stored: StoredSecrets, topology: &TopologyName) -> Result<Keys, Failure> {
+fn complete(state: &StateDir, stored: StoredSecrets, topology: &Topology) -> Result<Keys, Failure> {
     let is_stored = stored.ca.is_some();
     let (secrets, _) =
-        OperatorSecrets::complete(stored, topology, &operator(), Timestamp::now()).map_err(
-            |error| match is_stored {
+        OperatorSecrets::complete(stored, topology.name(), &operator(), topology.common().lifetimes, Timestamp::now())
+            .map_err(|error| match is_stored {
                 true => Failure::one(FailureKind::Refused, unusable(state, &error)),
                 false => pki_failure(&error),
-            },
-        )?;
+            })?;
     Ok(Keys::Held(Box::new(secrets)))
 }
 

@@ -15,6 +15,7 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
 use crate::diagnostic::Severity;
+use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::plan::Action;
 use crate::plan::Plan;
@@ -64,8 +65,7 @@ pub(super) struct SwitchoverArgs {
 pub(super) fn run(globals: &Globals, args: &SwitchoverArgs, ui: &Ui) -> Result<Exit, Failure> {
     let inventory = inventory::load(globals, ui)?;
     if let Some(word) = &args.to {
-        reseed::find(&inventory.topology, word)
-            .map_err(|diagnostic| Failure::one(FailureKind::Refused, *diagnostic))?;
+        inventory.server(word)?;
     }
     let told = runner::run(args, &inventory, ui, |view, told| role_change::tell(view, told, ui))?;
     Ok(told.exit())
@@ -104,9 +104,10 @@ impl Operation for SwitchoverArgs {
             Err(refusals) => return Ok(Proposal { plan: Err(runner::refused(refusals)), facts: None, run }),
         };
         let view = View { from, to, lost: None };
-        if let (Some(from), false) = (&view.from, self.abort || !begins(session, &plan)) {
+        let state = State::of(topology, &session.observation);
+        if let (Some(from), false) = (&view.from, self.abort || !begins(&state, &plan)) {
             let report = session.check(Some(&selection(self.dry_run))).await?;
-            let mut told = judge(report.findings, &session.observation, from, &view.to);
+            let mut told = judge(report.findings, &state, from, &view.to);
             // An earlier run marked the primary; this one goes on from there.
             told.retain(|diagnostic| diagnostic.code != Code::SwitchoverUnfinished);
             if told.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -131,11 +132,9 @@ impl Operation for SwitchoverArgs {
 }
 
 /// Says whether a plan begins with the primary that serves, and does not finish what was begun before.
-fn begins(session: &Session<'_>, plan: &Plan) -> bool {
+fn begins(state: &State<'_>, plan: &Plan) -> bool {
     plan.steps.iter().any(|planned| match &planned.step.action {
-        Action::HandOver(hand_over) => {
-            session.observation.server(&hand_over.from).is_some_and(|seen| seen.instance.known().is_some())
-        }
+        Action::HandOver(hand_over) => state.instance(&hand_over.from).is_some(),
         _ => false,
     })
 }

@@ -9,6 +9,7 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
 use crate::diagnostic::FailureKind;
+use crate::judge::ServerState;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
@@ -77,8 +78,7 @@ fn needed<'a>(plan: &'a Plan, observation: &Observation) -> Needed<'a> {
     let proven: BTreeSet<&ServerName> = proven.collect();
     let changed: BTreeSet<&ServerName> = plan.steps.iter().filter_map(|planned| planned.step.server.as_ref()).collect();
     let is_settled = |name: &&ServerName| {
-        let instance = observation.server(name).and_then(|seen| seen.instance.known());
-        instance.is_some() && !changed.contains(*name)
+        ServerState::of(observation.servers.get(*name)).instance().is_some() && !changed.contains(*name)
     };
     let (opened, reached) = proven.into_iter().partition(is_settled);
     Needed { opened, reached }

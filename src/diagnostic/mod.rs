@@ -23,7 +23,6 @@ pub enum Severity {
     Error,
 }
 
-/// One diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// What it says, for scripts.
@@ -116,7 +115,7 @@ impl Diagnostic {
 pub struct Failure {
     /// What kind of end it is.
     pub kind: FailureKind,
-    /// Every diagnostic, the most important first. Never empty.
+    /// Every diagnostic, the most important first. None where a report that is told says it all, as after a drill that did not pass.
     pub diagnostics: Vec<Diagnostic>,
 }
 

@@ -28,7 +28,6 @@ pub struct Evidence {
     pub pgstead: String,
     /// What was rehearsed.
     pub drill: Kind,
-    /// The topology.
     pub topology: TopologyName,
     /// What the topology is for.
     pub purpose: Purpose,
@@ -59,11 +58,8 @@ pub struct Evidence {
 /// A server at the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Server {
-    /// Its name.
     pub name: ServerName,
-    /// Its site.
     pub site: String,
-    /// Its address.
     pub address: String,
     /// What it was: `primary` or `standby`; none where it was not seen.
     pub role: Option<&'static str>,

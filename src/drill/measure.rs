@@ -27,7 +27,6 @@ pub struct Write {
 /// A time in which one server acknowledged writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Period {
-    /// The server.
     pub server: ServerName,
     /// Its first acknowledgement.
     pub from_ms: f64,

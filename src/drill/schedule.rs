@@ -53,7 +53,6 @@ pub enum Fault {
 pub enum Act {
     /// A command of pgstead, without the global options.
     Command(Vec<String>),
-    /// A fault.
     Fault(Fault),
 }
 

@@ -44,6 +44,8 @@ pub struct Inventory {
     pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Option<Objectives>,
+    /// How long certificates are valid, and when they are renewed.
+    pub certificates: Option<Certificates>,
     /// How much is too much for `check`.
     pub thresholds: Option<Thresholds>,
     /// What a server is given where a lab makes a machine of it; real servers are as they are.
@@ -324,6 +326,21 @@ pub struct Objectives {
     pub rpo_s: Option<u64>,
 }
 
+/// How long certificates are valid, in days. Each is optional. What was issued keeps its end.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificates {
+    /// Days for which a server's or client's certificate is valid; 730 unless said otherwise.
+    #[schemars(range(min = 2, max = 36_525))]
+    pub valid_days: Option<u32>,
+    /// Days before its end from which on `check` warns of a certificate, and `bootstrap` renews it; 30 unless said otherwise.
+    #[schemars(range(min = 1, max = 36_525))]
+    pub renew_before_days: Option<u32>,
+    /// Days for which a CA is valid; 3653 unless said otherwise.
+    #[schemars(range(min = 2, max = 36_525))]
+    pub ca_valid_days: Option<u32>,
+}
+
 /// The limits of `check`. Each is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -352,9 +369,8 @@ pub struct Thresholds {
     pub slot_outage_s: Option<u64>,
     /// Seconds that a slot of somebody else may be inactive, where the server counts them (17 and later); 60 unless said otherwise.
     pub slot_inactive_s: Option<u64>,
-    /// Days before the end of a certificate or CRL from which on it is a warning; 30 unless said otherwise.
-    pub certificate_warning_days: Option<u64>,
-    /// Days before the end from which on the server is unhealthy; 7 unless said otherwise.
+    /// Days before the end of a certificate or CRL from which on the server is unhealthy; 7 unless said otherwise.
+    /// From `certificates.renew_before_days` on it is a warning.
     pub certificate_error_days: Option<u64>,
     /// Percent of a file system that should stay free; less is unhealthy when it would fill up within `disk_full_hours`; 20 unless said otherwise.
     #[schemars(range(max = 100))]

@@ -15,7 +15,6 @@ use serde_saphyr::options::NonFiniteFloatPolicy;
 /// A line and a column, both counted from 1. Ordered as a reader meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// The line.
     pub(super) line: u64,
     /// The column, in characters.
     pub(super) column: u64,
@@ -46,7 +45,6 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// Nothing after the colon, `~` or `null`.
     Null,
-    /// A scalar.
     Scalar {
         /// Its text as written, without quotes.
         text: String,
@@ -64,7 +62,6 @@ pub(super) enum Value {
 pub(super) enum ScalarKind {
     /// Text: quoted, or like nothing else.
     Text,
-    /// A number.
     Number,
     /// `true`, `false`, `yes`, `no`, `on`, `off`.
     Boolean,
@@ -73,7 +70,6 @@ pub(super) enum ScalarKind {
 /// A key with its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// The key.
     pub(super) key: String,
     /// Where the key stands.
     pub(super) place: Place,

@@ -4,6 +4,7 @@
 //! with one server does not hide what is wrong with another. Warnings are given only where there is no error.
 
 mod access;
+mod certificates;
 mod pooler;
 mod roles;
 mod servers;
@@ -166,7 +167,8 @@ impl<'a> Judge<'a, '_> {
         let hba = self.hba();
         let sites = self.sites();
         let replication = self.replication();
-        let thresholds = self.thresholds();
+        let lifetimes = self.lifetimes();
+        let thresholds = self.thresholds(lifetimes);
         let pooler = self.pooler(&databases);
         let servers = self.servers(&sites);
         if !self.problems.is_empty() {
@@ -202,6 +204,7 @@ impl<'a> Judge<'a, '_> {
                 rto_s: self.raw.objectives.and_then(|objectives| objectives.rto_s),
                 rpo_s: self.raw.objectives.and_then(|objectives| objectives.rpo_s).unwrap_or_default(),
             },
+            lifetimes,
             thresholds,
         };
         match Topology::new(common, servers) {

@@ -84,6 +84,11 @@ impl<'a> State<'a> {
         self.server(name).instance()
     }
 
+    /// Says whether an instance answers on every server.
+    pub fn all_answer(&self) -> bool {
+        self.servers().all(|(_, server)| server.instance().is_some())
+    }
+
     /// Returns the servers for which something holds.
     pub fn names(&self, holds: impl Fn(ServerState<'a>) -> bool) -> Vec<&'a ServerName> {
         self.servers().filter(|(_, state)| holds(*state)).map(|(name, _)| name).collect()

@@ -61,6 +61,8 @@ pub struct ServerState<'a> {
     pub seen: Option<&'a ServerObservation>,
     /// Why it was not reached.
     pub unreached: Option<&'a str>,
+    /// Its instance, where one answers; none where none runs; or why nobody can tell.
+    pub answer: Result<Option<&'a Instance>, &'a str>,
     /// What its instance is.
     pub role: Role<'a>,
     /// Its data directory, where that is there and not empty.
@@ -108,6 +110,7 @@ impl<'a> ServerState<'a> {
                 Self {
                     seen: None,
                     unreached: Some(why),
+                    answer: Err(why),
                     role: Role::Unknown(why),
                     data: None,
                     control: None,
@@ -128,6 +131,7 @@ impl<'a> ServerState<'a> {
         Self {
             seen: Some(seen),
             unreached: None,
+            answer: seen.instance.look(),
             role: role(seen, data),
             data,
             control: data.and_then(|data| data.control.known()),
@@ -140,10 +144,7 @@ impl<'a> ServerState<'a> {
 
     /// Returns the instance, where it answers.
     pub fn instance(self) -> Option<&'a Instance> {
-        match self.role {
-            Role::Primary(instance) | Role::Standby(instance) => Some(instance),
-            _ => None,
-        }
+        self.answer.ok().flatten()
     }
 
     /// Returns the instance of a standby that runs.
@@ -171,7 +172,7 @@ impl<'a> ServerState<'a> {
 
     /// Says whether it was looked at and no instance runs there.
     pub fn is_stopped(self) -> bool {
-        self.seen.is_some_and(|seen| seen.instance.is_absent())
+        self.answer == Ok(None)
     }
 
     /// Says whether no signal file keeps its data directory from accepting writes, whatever runs over it.

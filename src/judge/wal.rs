@@ -13,7 +13,6 @@ const RECORD_HEAD_BYTES: u64 = 24;
 /// Where WAL ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
-    /// The timeline.
     pub timeline: u32,
     /// The position.
     pub at: Lsn,

@@ -102,7 +102,6 @@ impl LabStatus {
 /// One server of a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LabServer {
-    /// Its name.
     pub name: String,
     /// Where SSH reaches it, as `address:port`.
     pub ssh: String,

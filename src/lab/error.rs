@@ -22,75 +22,38 @@ pub enum LabError {
     /// An option was given that means nothing to the backend.
     #[error("{option} is not for the {backend} backend: {why}")]
     NotForBackend {
-        /// The option.
         option: &'static str,
-        /// The backend.
         backend: BackendKind,
         /// Why it means nothing.
         why: &'static str,
     },
     /// A fault was asked for that servers of this kind can't have.
     #[error("the {backend} backend cannot {fault}: {why}")]
-    CannotFault {
-        /// The backend.
-        backend: BackendKind,
-        /// The fault.
-        fault: FaultKind,
-        /// Why not.
-        why: &'static str,
-    },
+    CannotFault { backend: BackendKind, fault: FaultKind, why: &'static str },
     /// Servers of this kind can have the fault, and this one was not made for it.
     #[error("server \"{server}\" has no disk of its own that could be filled")]
-    NoDisk {
-        /// The server.
-        server: String,
-    },
+    NoDisk { server: String },
     /// The server is in the state already that a fault would bring about, or must be in another for it.
     #[error("server \"{server}\" is {}", if *running { "running" } else { "not running" })]
-    WrongState {
-        /// The server.
-        server: String,
-        /// What it is.
-        running: bool,
-    },
-    /// There is no lab.
+    WrongState { server: String, running: bool },
     #[error("no lab is up in \"{}\"", dir.display())]
-    NoLab {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The lab has no such server.
+    NoLab { dir: PathBuf },
     #[error("the lab has no server \"{name}\"")]
     NoServer {
-        /// The name.
         name: String,
         /// Those that it has.
         servers: Vec<String>,
     },
-    /// The lab's directory has no path.
     #[error("could not find lab directory \"{}\"", dir.display())]
-    Directory {
-        /// As given.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// ssh could not be started.
+    Directory { dir: PathBuf, source: io::Error },
     #[error("could not run ssh")]
-    Ssh {
-        /// Why.
-        source: io::Error,
-    },
-    /// Of the local backend.
+    Ssh { source: io::Error },
     #[error(transparent)]
     Local(#[from] LocalLabError),
-    /// Of the hosts backend.
     #[error(transparent)]
     Hosts(#[from] HostsLabError),
-    /// Of the Docker backend.
     #[error(transparent)]
     Docker(#[from] DockerLabError),
-    /// Of the Vagrant backend.
     #[error(transparent)]
     Vagrant(#[from] VagrantLabError),
 }

@@ -7,48 +7,33 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// A command could not be started.
     #[error("could not start: {command}")]
     Start {
         /// The command, as a shell would take it.
         command: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A command ended badly.
     #[error("{command} ended with {status}: {stderr}")]
     Command {
         /// The command, as a shell would take it.
         command: String,
-        /// Such as "exit status: 1".
         status: String,
         /// What it printed as its reason.
         stderr: String,
     },
-    /// A file operation failed.
     #[error("could not {doing} \"{}\"", path.display())]
     File {
-        /// The verb.
         doing: &'static str,
         /// Its object.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A file says what it must not.
     #[error("\"{}\" is not as expected: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A wait ran out.
+    Content { path: PathBuf, problem: String },
     #[error("waited {seconds} s for {awaited}; last seen: {last}")]
     Deadline {
-        /// How long.
         seconds: u64,
         /// For what.
         awaited: &'static str,

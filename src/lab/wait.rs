@@ -10,7 +10,6 @@ use super::Failure;
 /// How long to pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// One look.
 #[derive(Debug)]
 pub(super) enum Look<T> {
     /// What was waited for is there.

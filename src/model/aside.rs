@@ -80,10 +80,7 @@ pub enum Beside {
     /// It was set aside.
     Aside(Aside),
     /// A run put it together and did not complete it.
-    Seed {
-        /// The run.
-        run: String,
-    },
+    Seed { run: String },
     /// Its name says something else; pgstead did not give it.
     Other,
 }

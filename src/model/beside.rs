@@ -9,11 +9,9 @@ use crate::model::observed::Observed;
 /// Something that stands beside a data directory (`….seed.RUN`, `….aside.…`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BesideFact {
-    /// Its path.
     pub path: String,
     /// What it is.
     pub kind: BesideKind,
-    /// Its owner.
     pub owner: String,
     /// When its entries last changed, in seconds since the epoch.
     pub modified_s: i64,

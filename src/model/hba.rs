@@ -53,7 +53,6 @@ pub struct Cidr {
 /// Why a text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
-    /// It is not `address/length`.
     #[error("{text:?} is not an address range such as 192.168.0.0/16")]
     Syntax {
         /// The text as given.

@@ -24,9 +24,7 @@ pub enum Configuration {
 /// What a mark says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity<'a> {
-    /// The topology.
     pub topology: &'a str,
-    /// The server.
     pub server: &'a str,
     /// Who keeps its configuration.
     pub configuration: Configuration,

@@ -51,7 +51,6 @@ pub struct Layout {
     pub kind: LayoutKind,
     /// The directory of `postgres`, `initdb` and the other programs.
     pub bin_directory: String,
-    /// The data directory.
     pub data_directory: String,
     /// Where the data directory really is, where its path is a symbolic link: what is made or set aside stands beside that.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,6 @@ pub struct Lost {
 /// A table that a diverged server wrote to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LostTable {
-    /// Its database.
     pub database: String,
     /// Its name with its schema, as SQL has it.
     pub name: String,

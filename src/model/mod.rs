@@ -15,6 +15,7 @@ pub mod host_key;
 pub mod identity;
 pub mod job;
 pub mod layout;
+pub mod lifetimes;
 pub mod lost;
 pub mod lsn;
 pub mod method;

@@ -14,7 +14,6 @@ pub const NAME_MAX_BYTES: usize = 63;
 /// Why a text is not a usable name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// The text has no characters.
     #[error("a name must not be empty")]
     Empty,
     /// The text is longer than PostgreSQL keeps.

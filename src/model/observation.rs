@@ -184,6 +184,9 @@ pub struct DataDirectory {
     /// The highest timeline of which there is a history file in `pg_wal`.
     #[serde(default)]
     pub newest_history: Option<u32>,
+    /// Where its tablespaces are, by the links in `pg_tblspc`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces: Vec<String>,
 }
 
 /// Free space of a file system.

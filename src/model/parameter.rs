@@ -198,10 +198,16 @@ pub fn is_same_written(one: &str, other: &str, unit: Option<&str>) -> bool {
     one == other || as_boolean() || as_quantity()
 }
 
+/// Says whether a value, as written or in the base unit, is no more than another one as written.
+pub fn is_at_most(value: &str, limit: &str, unit: Option<&str>) -> bool {
+    let base = unit.and_then(scaled);
+    quantity(value, base).zip(quantity(limit, base)).is_some_and(|(value, limit)| value <= limit)
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" => Some(true),
-        "off" | "false" | "no" => Some(false),
+        "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1" => Some(true),
+        "off" | "of" | "false" | "fals" | "fal" | "fa" | "f" | "no" | "n" | "0" => Some(false),
         _ => None,
     }
 }

@@ -16,6 +16,8 @@ pub enum Question {
     Program(String),
     /// A library, as a setting names it.
     Library(String),
+    /// Whether PostgreSQL accepts a value there, as `NAME=VALUE`.
+    Value(String),
 }
 
 impl Question {
@@ -27,6 +29,7 @@ impl Question {
             Question::Group(name) => ["group", name],
             Question::Program(name) => ["program", name],
             Question::Library(name) => ["library", name],
+            Question::Value(name) => ["value", name],
         }
     }
 
@@ -36,7 +39,8 @@ impl Question {
     }
 }
 
-/// What is there. Of a group, a program and a library that are there it is a file that may be read, or not.
+/// What is there. Of a group, a program and a library that are there, and of a value that is accepted, it is a file that may be read,
+/// or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// What it is.
@@ -48,7 +52,8 @@ pub struct Place {
     /// Whether it is a directory that another user than the instance's has something in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
-    /// The nearest directory above, where nothing is; the link, where one leads nowhere.
+    /// The nearest directory above, where nothing is; the link, where one leads nowhere; what PostgreSQL said, where it accepts no such
+    /// value.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub nearest: String,
     /// What it holds of a tablespace of this version: the name of a directory.

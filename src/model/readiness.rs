@@ -93,7 +93,6 @@ pub struct Identity {
 pub struct Mount {
     /// Its type, such as `ext4`.
     pub kind: String,
-    /// Its options.
     pub options: String,
     /// What is mounted.
     pub source: String,

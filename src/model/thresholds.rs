@@ -22,9 +22,7 @@ pub struct Thresholds {
     pub slot_outage_s: u64,
     /// Seconds that a slot of somebody else may be inactive, where the server counts them (17 and later).
     pub slot_inactive_s: u64,
-    /// Days before the end of a certificate or CRL from which on it is a warning (L16).
-    pub certificate_warning_days: u64,
-    /// Days before the end from which on the server is unhealthy.
+    /// Days before the end of a certificate or CRL from which on the server is unhealthy (L16).
     pub certificate_error_days: u64,
     /// Percent of a file system that should stay free; less is unhealthy when it would fill up within `disk_full_hours`
     /// (L21).
@@ -57,7 +55,6 @@ impl Default for Thresholds {
             headroom: 2,
             slot_outage_s: 3_600,
             slot_inactive_s: 60,
-            certificate_warning_days: 30,
             certificate_error_days: 7,
             disk_free_percent: 20,
             disk_free_error_percent: 5,

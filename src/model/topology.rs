@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::model::address::Address;
 use crate::model::hba::HbaRecord;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::name::SiteName;
 use crate::model::name::TopologyName;
@@ -161,6 +162,8 @@ pub struct Common {
     pub pooler: Option<Pooler>,
     /// What the loss of the primary may cost at most.
     pub objectives: Objectives,
+    /// How long certificates are valid.
+    pub lifetimes: Lifetimes,
     /// How much is too much for `check`.
     pub thresholds: Thresholds,
 }
@@ -197,16 +200,13 @@ pub struct Topology {
 /// Why servers and links do not make a topology.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyError {
-    /// No server is the primary.
     #[error("no server has \"kind: primary\"")]
     NoPrimary,
-    /// More than one server is the primary.
     #[error("{} servers have \"kind: primary\": {}", .names.len(), list(.names))]
     SeveralPrimaries {
         /// Their names.
         names: Vec<ServerName>,
     },
-    /// A standby names an upstream that does not exist.
     #[error("standby \"{standby}\" names upstream \"{upstream}\", which is not in the inventory")]
     UnknownUpstream {
         /// The standby.
@@ -214,7 +214,6 @@ pub enum TopologyError {
         /// The name it gives.
         upstream: String,
     },
-    /// Standbys follow each other in a circle.
     #[error("the upstreams form a cycle: {}", list(.names))]
     Cycle {
         /// The servers of the circle, in stream order.

@@ -68,9 +68,9 @@ pub async fn observe<H: Host>(
         events.send(Event::PhaseDone { phase: PHASE, server: server.name.clone(), error });
         (server.name.clone(), seen, hangs)
     });
-    let mut observation = Observation::default();
     // To whom nobody is to connect, nobody looks.
-    observation.servers = topology.servers().map(|server| (server.name.clone(), Observed::NotAsked)).collect();
+    let servers = topology.servers().map(|server| (server.name.clone(), Observed::NotAsked)).collect();
+    let mut observation = Observation { servers, ..Observation::default() };
     for (name, seen, hangs) in join_all(looks).await {
         if hangs {
             observation.hanging.insert(name.clone());

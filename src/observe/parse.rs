@@ -217,6 +217,11 @@ fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
                 .get("newest_history")
                 .known()
                 .and_then(|text| u32::from_str_radix(text.trim(), 16).ok()),
+            tablespaces: records
+                .get("data.tablespaces")
+                .known()
+                .map(|text| text.lines().filter(|path| path.starts_with('/')).map(str::to_owned).collect())
+                .unwrap_or_default(),
         })
     })
 }

@@ -1,5 +1,6 @@
 # Looks where settings and tablespaces of another server lead, and changes nothing. Arguments:
-#   VERSION USER BIN SEARCH, then groups: path PATH, tablespace PATH, group NAME or number, program NAME, library NAME
+#   VERSION USER BIN SEARCH, then groups: path PATH, tablespace PATH, group NAME or number, program NAME, library NAME,
+#   value NAME=VALUE (whether the instance would start with it: locales and time zones are each machine's own)
 #   SEARCH is the dynamic_library_path in which a library without a directory is looked for.
 # It answers with the probe's records: answer.N of the N-th group. Line 1: missing, directory, file, dangling (a link on the way leads
 # nowhere) or other, and 1 or 0 for whether the instance's user may read it, may write there, and whether it is a directory that
@@ -65,7 +66,7 @@ library() { # NAME
     *)
       name=$1
       # "$libdir" is each server's own; who may not name a directory gets what is in "plugins".
-      rest=$search: all=''
+      rest=$search:
       set -- "$libraries/plugins/$name"
       while [ -n "$rest" ]; do
         one=${rest%%:*} rest=${rest#*:}
@@ -82,7 +83,24 @@ library() { # NAME
   done
   return 1
 }
+accepts() { # NAME and -c NAME=VALUE …
+  name=$1
+  shift
+  as_instance "$bin/postgres" -C "$name" "$@" --config-file=/dev/null -D / 2>&1
+}
+# Of the groups, all values at once: hardly ever is one of them not accepted.
+accepts_all() {
+  left=$#
+  while [ "$left" -gt 0 ]; do
+    kind=$1 value=$2
+    shift 2
+    left=$((left - 2))
+    [ "$kind" != value ] || set -- "$@" -c "$value"
+  done
+  [ $# -gt 0 ] && accepts port "$@" >/dev/null
+}
 directories
+if accepts_all "$@"; then are_accepted=1; else are_accepted=0; fi
 number=0
 while [ $# -gt 0 ]; do
   number=$((number + 1))
@@ -104,6 +122,20 @@ while [ $# -gt 0 ]; do
       else missing; fi ;;
     program) told as_instance sh -c "$program" look "$2" ;;
     library) told library "$2" ;;
+    value)
+      if [ $are_accepted = 1 ]; then rc=0; else
+        said=$(accepts "${2%%=*}" -c "$2")
+        rc=$?
+      fi
+      if [ $rc -eq 0 ]; then found 1
+      elif is_late $rc; then late
+      else
+        case $said in
+          *FATAL:*) put "answer.$number" "missing 0 0 0
+${said#*FATAL:  }" ;;
+          *) unreadable "answer.$number" "$said" ;;
+        esac
+      fi ;;
   esac
   shift 2
 done

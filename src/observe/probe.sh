@@ -312,6 +312,13 @@ if [ -d "$data" ]; then
       case $history in '*' | *[!0-9A-F]*) ;; *) newest=$history ;; esac
     done
     [ -z "$newest" ] || put newest_history "$newest"
+    spaces=''
+    for path in "$data"/pg_tblspc/*; do
+      [ -L "$path" ] && path=$(readlink "$path") || continue
+      # PostgreSQL makes none with a line feed in it.
+      case $path in *"$lf"*) ;; *) spaces=$spaces$path$lf ;; esac
+    done
+    [ -z "$spaces" ] || put data.tablespaces "$spaces"
     if [ "$want_size" = 1 ]; then put data_bytes "$(du -sb "$data" 2>/dev/null | cut -f 1)"; fi
   else
     unreadable data "user $me may not list $data"

@@ -10,7 +10,6 @@ use crate::model::observed::Observed;
 /// Why an answer could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordsError {
-    /// The answer is not made of records.
     #[error("the probe's answer is not understood at byte {offset}: {found:?}")]
     Malformed {
         /// Where.
@@ -20,11 +19,7 @@ pub enum RecordsError {
     },
     /// Two records have one name: whoever made the second, nobody knows which of them to believe.
     #[error("the probe's answer has two records \"{name}\": nothing of it is believed")]
-    Twice {
-        /// The name.
-        name: String,
-    },
-    /// The answer has no end record: the probe was cut off.
+    Twice { name: String },
     #[error("the probe's answer ends early, after record \"{last}\"")]
     CutOff {
         /// The last whole record.

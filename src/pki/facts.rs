@@ -36,6 +36,8 @@ pub struct CertificateFacts {
     pub maker: Option<String>,
     /// Whether it may sign certificates.
     pub is_ca: bool,
+    /// How many CAs may stand between it and a server's certificate; none where nothing is said.
+    pub path_length: Option<u32>,
     /// Whether it names itself as its issuer: nobody else vouches for it.
     pub is_self_issued: bool,
     /// SHA-256 of the whole certificate, lower-case hex, as `openssl x509 -fingerprint -sha256` without colons.
@@ -45,6 +47,11 @@ pub struct CertificateFacts {
 }
 
 impl CertificateFacts {
+    /// Names the certificate: the first digits of its fingerprint.
+    pub fn id(&self) -> String {
+        self.fingerprint_sha256.chars().take(16).collect()
+    }
+
     /// Returns how many whole days are left; negative once it has expired.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(86_400)
@@ -67,6 +74,11 @@ pub fn parse_certificate(pem: &str) -> Result<CertificateFacts, PkiError> {
         not_after: timestamp(certificate.validity().not_after)?,
         maker: maker(certificate.subject()),
         is_ca: certificate.is_ca(),
+        path_length: certificate
+            .basic_constraints()
+            .ok()
+            .flatten()
+            .and_then(|constraints| constraints.value.path_len_constraint),
         is_self_issued: certificate.issuer().as_raw() == certificate.subject().as_raw(),
         fingerprint_sha256: hex(&Sha256::digest(&pem.contents)),
         public_key_sha256: hex(&Sha256::digest(certificate.public_key().raw)),

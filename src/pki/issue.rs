@@ -20,15 +20,15 @@ use rcgen::SerialNumber;
 
 use crate::model::address::Address;
 use crate::model::address::is_host_name;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
 use crate::model::secret::Secret;
 use crate::pki::BACKDATED_HOURS;
-use crate::pki::CA_VALID_DAYS;
 use crate::pki::CertificatePair;
-use crate::pki::LEAF_VALID_DAYS;
 use crate::pki::OPERATOR_NAME;
 use crate::pki::PkiError;
+use crate::pki::facts::parse_certificate;
 
 /// The longest common name that X.509 allows (RFC 5280, A.1, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
@@ -39,22 +39,84 @@ const ORGANIZATIONAL_UNIT_MAX: usize = 64;
 /// What stands before the name of whoever made a CA.
 pub(super) const MADE_BY: &str = "made by ";
 
-/// Makes the CA of a topology. It can sign certificates, and no other CA. Who made it stands in its name: every server that trusts it
-/// tells who holds its key.
+/// Makes the CA of a topology. Who made it stands in its name: every server that trusts it tells who holds its key.
 ///
 /// # Errors
 /// The operating system gives no randomness.
-pub fn create_authority(topology: &TopologyName, maker: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
+pub fn create_authority(
+    topology: &TopologyName,
+    maker: &str,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<CertificatePair, PkiError> {
     let key = generate_key()?;
+    let params = of_authority(topology, Some(maker), lifetimes.ca_valid, now);
+    self_signed(&params, &key)
+}
+
+/// A CA that takes the place of another.
+#[derive(Debug)]
+pub struct Successor {
+    /// The new CA.
+    pub ca: CertificatePair,
+    /// The new CA's name and key, signed by the former one (PEM): whoever trusts the former alone and is shown this between a
+    /// certificate of the new CA and the end of the chain verifies it (RFC 5280, 3.2). Valid as long as the former CA.
+    pub cross: String,
+}
+
+/// Makes a CA in the place of a former one, whose key is there.
+///
+/// # Errors
+/// The former CA is unusable, or the operating system gives no randomness.
+pub fn succeed_authority(
+    topology: &TopologyName,
+    former: &CertificatePair,
+    maker: &str,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<Successor, PkiError> {
+    let facts = parse_certificate(&former.certificate)?;
+    // One that allows no CA below itself, as those of earlier releases, allows one of its own name (RFC 5280, 4.2.1.9).
+    let maker = match facts.path_length {
+        None => Some(maker),
+        Some(_) => facts.maker.as_deref(),
+    };
+    let key = generate_key()?;
+    let mut params = of_authority(topology, maker, lifetimes.ca_valid, now);
+    let ca = self_signed(&params, &key)?;
+    let issuer = issuer(former)?;
+    let seconds = u64::try_from(facts.not_after.as_second()).unwrap_or(0);
+    params.not_after = params.not_after.min(rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds));
+    params.serial_number = Some(serial_number());
+    params.use_authority_key_identifier_extension = true;
+    let whose = || ["pgstead CA ", topology.as_str()].concat();
+    let cross = params.signed_by(&key, &issuer).map_err(|source| PkiError::Issue { whose: whose(), source })?;
+    Ok(Successor { ca, cross: cross.pem() })
+}
+
+fn of_authority(topology: &TopologyName, maker: Option<&str>, days: u32, now: Timestamp) -> CertificateParams {
     let mut name = ["pgstead CA ", topology.as_str()].concat();
     name.truncate(COMMON_NAME_MAX); // Names are ASCII.
-    let mut params = params(&name, None, now, CA_VALID_DAYS);
-    let maker: String = [MADE_BY, maker].concat().chars().take(ORGANIZATIONAL_UNIT_MAX).collect();
-    params.distinguished_name.push(DnType::OrganizationalUnitName, maker);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let mut params = params(&name, None, now, days);
+    if let Some(maker) = maker {
+        let maker: String = [MADE_BY, maker].concat().chars().take(ORGANIZATIONAL_UNIT_MAX).collect();
+        params.distinguished_name.push(DnType::OrganizationalUnitName, maker);
+    }
+    // Its successors stand between it and what they sign, however many there are until it ends.
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(|source| PkiError::Issue { whose: name, source })?;
+    params
+}
+
+fn self_signed(params: &CertificateParams, key: &KeyPair) -> Result<CertificatePair, PkiError> {
+    let whose = "the CA".to_owned();
+    let certificate = params.self_signed(key).map_err(|source| PkiError::Issue { whose, source })?;
     Ok(CertificatePair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+}
+
+fn issuer(ca: &CertificatePair) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let key = read_key("the CA", &ca.key)?;
+    Issuer::from_ca_cert_pem(&ca.certificate, key).map_err(|source| PkiError::ReadAuthority { source })
 }
 
 /// A CA that can issue certificates.
@@ -62,6 +124,8 @@ pub fn create_authority(topology: &TopologyName, maker: &str, now: Timestamp) ->
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     topology: TopologyName,
+    lifetimes: Lifetimes,
+    chain: String,
 }
 
 impl Authority {
@@ -69,11 +133,14 @@ impl Authority {
     ///
     /// # Errors
     /// The certificate or the key cannot be read.
-    pub fn open(topology: &TopologyName, pair: &CertificatePair) -> Result<Self, PkiError> {
-        let key = read_key("the CA", &pair.key)?;
-        let issuer =
-            Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(|source| PkiError::ReadAuthority { source })?;
-        Ok(Self { issuer, topology: topology.clone() })
+    pub fn open(topology: &TopologyName, pair: &CertificatePair, lifetimes: Lifetimes) -> Result<Self, PkiError> {
+        let issuer = issuer(pair)?;
+        Ok(Self { issuer, topology: topology.clone(), lifetimes, chain: String::new() })
+    }
+
+    /// Lets every certificate that it issues be followed by these: what leads to former CAs ([`Successor::cross`]).
+    pub fn with_chain(self, chain: &str) -> Self {
+        Self { chain: chain.to_owned(), ..self }
     }
 
     /// Issues a server's certificate for the names and addresses under which clients reach it.
@@ -100,7 +167,7 @@ impl Authority {
                 Address::Name(host) => drop(hosts.insert(host.clone())),
             }
         }
-        let mut params = params(name.as_str(), Some(&self.topology), now, LEAF_VALID_DAYS);
+        let mut params = params(name.as_str(), Some(&self.topology), now, self.lifetimes.valid);
         for host in hosts {
             let host = host.try_into().map_err(|source| PkiError::Issue { whose: name.to_string(), source })?;
             params.subject_alt_names.push(SanType::DnsName(host));
@@ -128,7 +195,7 @@ impl Authority {
     }
 
     fn client(&self, name: &str, now: Timestamp) -> Result<CertificatePair, PkiError> {
-        let mut params = params(name, Some(&self.topology), now, LEAF_VALID_DAYS);
+        let mut params = params(name, Some(&self.topology), now, self.lifetimes.valid);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(name, params)
     }
@@ -141,7 +208,8 @@ impl Authority {
         let certificate = params
             .signed_by(&key, &self.issuer)
             .map_err(|source| PkiError::Issue { whose: whose.to_owned(), source })?;
-        Ok(CertificatePair { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+        let certificate = [certificate.pem().as_str(), &self.chain].concat();
+        Ok(CertificatePair { certificate, key: Secret::new(key.serialize_pem()) })
     }
 }
 
@@ -164,8 +232,12 @@ fn params(common_name: &str, organization: Option<&TopologyName>, now: Timestamp
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + Duration::from_secs(seconds.saturating_sub(u64::from(BACKDATED_HOURS) * 3600));
     params.not_after = epoch + Duration::from_secs(seconds + u64::from(days) * 86_400);
+    params.serial_number = Some(serial_number());
+    params
+}
+
+fn serial_number() -> SerialNumber {
     let mut serial: [u8; 16] = rand::random();
     serial[0] = serial[0] & 0x7f | 0x40; // Positive and of full length.
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params
+    SerialNumber::from_slice(&serial)
 }

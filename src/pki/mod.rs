@@ -17,23 +17,15 @@ pub use crate::pki::facts::pem_of;
 pub use crate::pki::facts::split_bundle;
 pub use crate::pki::facts::verify_signed_by;
 pub use crate::pki::issue::Authority;
+pub use crate::pki::issue::Successor;
 pub use crate::pki::issue::create_authority;
+pub use crate::pki::issue::succeed_authority;
 pub use crate::pki::secrets::Made;
 pub use crate::pki::secrets::OperatorSecrets;
 pub use crate::pki::secrets::RolePassword;
 pub use crate::pki::secrets::StoredSecrets;
 
 use crate::model::secret::Secret;
-
-/// How long a CA is valid.
-pub const CA_VALID_DAYS: u32 = 3653;
-
-/// How long a server's or client's certificate is valid: long enough that a forgotten topology does not stop within
-/// the year, short enough that rotation stays practised. `check` warns from [`RENEW_BEFORE_DAYS`] on.
-pub const LEAF_VALID_DAYS: u32 = 730;
-
-/// How long before its end a certificate is due for renewal.
-pub const RENEW_BEFORE_DAYS: u32 = 30;
 
 /// How far a certificate's beginning lies back, since clocks differ (hazard 15).
 pub const BACKDATED_HOURS: u32 = 1;

@@ -8,15 +8,17 @@ use rand::RngExt;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::TopologyName;
 use crate::model::secret::Secret;
 use crate::pki::Authority;
 use crate::pki::CertificatePair;
 use crate::pki::PkiError;
-use crate::pki::RENEW_BEFORE_DAYS;
+use crate::pki::Successor;
 use crate::pki::facts::hex;
 use crate::pki::facts::key_matches;
 use crate::pki::facts::parse_certificate;
+use crate::pki::facts::split_bundle;
 use crate::pki::facts::verify_signed_by;
 use crate::pki::scram;
 
@@ -69,6 +71,10 @@ impl RolePassword {
 pub struct StoredSecrets {
     /// The CA.
     pub ca: Option<CertificatePair>,
+    /// The CA whose place it takes, for as long as that goes on.
+    pub former: Option<CertificatePair>,
+    /// What leads from the CA to former ones, PEM ([`crate::pki::Successor::cross`]).
+    pub chain: Option<String>,
     /// The operator's client certificate.
     pub operator: Option<CertificatePair>,
     /// The replication role's password.
@@ -80,6 +86,10 @@ pub struct StoredSecrets {
 pub struct OperatorSecrets {
     /// The CA.
     pub ca: CertificatePair,
+    /// The CA whose place it takes, for as long as that goes on: servers may have certificates of it.
+    pub former: Option<CertificatePair>,
+    /// What follows each certificate that the CA issues, PEM: it leads to former CAs that are still valid.
+    pub chain: String,
     /// The operator's client certificate.
     pub operator: CertificatePair,
     /// The replication role's password.
@@ -117,31 +127,89 @@ impl OperatorSecrets {
         stored: StoredSecrets,
         topology: &TopologyName,
         maker: &str,
+        lifetimes: Lifetimes,
         now: Timestamp,
     ) -> Result<(Self, Made), PkiError> {
         let mut made = Made { ca: stored.ca.is_none(), replication: stored.replication.is_none(), operator: false };
         let ca = match stored.ca {
             Some(ca) => ca,
-            None => crate::pki::create_authority(topology, maker, now)?,
+            None => crate::pki::create_authority(topology, maker, lifetimes, now)?,
         };
         if !key_matches(&ca.certificate, &ca.key)? {
             return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
         }
-        let operator = match stored.operator.filter(|pair| still_good(pair, &ca, now)) {
+        let chain = chain(stored.chain.as_deref().unwrap_or_default(), &ca, now);
+        let operator = match stored.operator.filter(|pair| still_good(pair, &ca, lifetimes, now)) {
             Some(operator) => operator,
             None => {
                 made.operator = true;
-                Authority::open(topology, &ca)?.issue_operator(now)?
+                Authority::open(topology, &ca, lifetimes)?.with_chain(&chain).issue_operator(now)?
             }
         };
         let replication = stored.replication.unwrap_or_else(RolePassword::generate);
-        Ok((Self { ca, operator, replication }, made))
+        Ok((Self { ca, former: stored.former, chain, operator, replication }, made))
+    }
+
+    /// Returns the certificates of the CAs that servers may have certificates of, PEM.
+    pub fn authorities(&self) -> String {
+        let former = self.former.as_ref().map_or("", |former| former.certificate.as_str());
+        [self.ca.certificate.as_str(), former].concat()
+    }
+
+    /// Returns the operator's certificate as one that the former CA issues now, where it is being replaced and its key is there: to
+    /// see that it is refused.
+    ///
+    /// # Errors
+    /// The former CA cannot be read, or the operating system gives no randomness.
+    pub fn of_former(
+        &self,
+        topology: &TopologyName,
+        lifetimes: Lifetimes,
+        now: Timestamp,
+    ) -> Result<Option<CertificatePair>, PkiError> {
+        let Some(former) = &self.former else { return Ok(None) };
+        // A run that was killed while it wrote the new one in its place has left another key there.
+        if !key_matches(&former.certificate, &former.key)? {
+            return Ok(None);
+        }
+        Authority::open(topology, former, lifetimes)?.issue_operator(now).map(Some)
     }
 }
 
-fn still_good(pair: &CertificatePair, ca: &CertificatePair, now: Timestamp) -> bool {
+impl StoredSecrets {
+    /// Puts a new CA in the place of the one that is stored, where that is not being done already: there are never three.
+    ///
+    /// # Errors
+    /// What is stored cannot be read, or the operating system gives no randomness.
+    pub fn succeed(
+        self,
+        topology: &TopologyName,
+        maker: &str,
+        lifetimes: Lifetimes,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
+        let (Some(ca), None) = (&self.ca, &self.former) else { return Ok(self) };
+        if !key_matches(&ca.certificate, &ca.key)? {
+            return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
+        }
+        let Successor { ca: next, cross } = crate::pki::succeed_authority(topology, ca, maker, lifetimes, now)?;
+        let before = chain(self.chain.as_deref().unwrap_or_default(), ca, now);
+        Ok(Self { ca: Some(next), former: self.ca, chain: Some([cross, before].concat()), ..self })
+    }
+}
+
+/// Returns what of a chain leads anywhere: from the CA's own key to the first that has expired.
+fn chain(stored: &str, ca: &CertificatePair, now: Timestamp) -> String {
+    let key = |pem: &str| parse_certificate(pem).ok().map(|facts| facts.public_key_sha256);
+    let lasts = |pem: &String| parse_certificate(pem).is_ok_and(|facts| facts.not_after > now);
+    // A run that was killed before it wrote down a new CA has left what leads to that one in front.
+    let own = split_bundle(stored).unwrap_or_default().into_iter().skip_while(|pem| key(pem) != key(&ca.certificate));
+    own.take_while(lasts).collect()
+}
+
+fn still_good(pair: &CertificatePair, ca: &CertificatePair, lifetimes: Lifetimes, now: Timestamp) -> bool {
     let fresh = parse_certificate(&pair.certificate)
-        .is_ok_and(|facts| facts.not_before <= now && facts.days_left(now) >= i64::from(RENEW_BEFORE_DAYS));
+        .is_ok_and(|facts| facts.not_before <= now && !lifetimes.is_due(facts.days_left(now)));
     fresh
         && verify_signed_by(&pair.certificate, &ca.certificate).is_ok()
         && key_matches(&pair.certificate, &pair.key).unwrap_or(false)
@@ -159,31 +227,38 @@ mod tests {
     fn what_is_there_is_kept_and_what_is_missing_is_made() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let (first, made) =
-            OperatorSecrets::complete(StoredSecrets::default(), &topology(), "ops@laptop1", now).unwrap();
+            OperatorSecrets::complete(StoredSecrets::default(), &topology(), "ops@laptop1", Lifetimes::default(), now)
+                .unwrap();
         assert_eq!(made, Made { ca: true, operator: true, replication: true });
         let maker = parse_certificate(&first.ca.certificate).unwrap().maker;
         assert_eq!(maker.as_deref(), Some("ops@laptop1"));
         let stored = |secrets: &OperatorSecrets| StoredSecrets {
             ca: Some(secrets.ca.clone()),
+            former: secrets.former.clone(),
+            chain: Some(secrets.chain.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
         };
-        let (again, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", now).unwrap();
+        let (again, made) =
+            OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
         assert_eq!((again, made.any()), (first.clone(), false));
 
         let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
-        let (renewed, made) = OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", later).unwrap();
+        let (renewed, made) =
+            OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), later).unwrap();
         assert_eq!(made, Made { ca: false, operator: true, replication: false });
         assert_eq!(renewed.ca, first.ca);
 
         let lost = StoredSecrets { ca: None, ..stored(&first) };
-        assert!(OperatorSecrets::complete(lost, &topology(), "ops@laptop1", now).unwrap().1.operator);
+        assert!(
+            OperatorSecrets::complete(lost, &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap().1.operator
+        );
 
-        let other = crate::pki::create_authority(&topology(), "ops@laptop1", now).unwrap();
+        let other = crate::pki::create_authority(&topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
         let mixed = CertificatePair { key: other.key, ..first.ca.clone() };
         let mixed = StoredSecrets { ca: Some(mixed), ..stored(&first) };
         assert!(matches!(
-            OperatorSecrets::complete(mixed, &topology(), "ops@laptop1", now),
+            OperatorSecrets::complete(mixed, &topology(), "ops@laptop1", Lifetimes::default(), now),
             Err(PkiError::ForeignKey { .. })
         ));
     }

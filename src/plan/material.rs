@@ -3,6 +3,7 @@
 //! Made before planning, in memory; planning itself draws nothing and writes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -19,16 +20,43 @@ pub struct Material {
     pub run: String,
     /// The certificate of the topology's CA, PEM; none where another machine holds that CA: then nobody's trust is changed.
     pub ca_certificate: Option<String>,
+    /// The certificate of the CA whose place it takes, PEM, for as long as that goes on: servers may have certificates of it.
+    pub former: Option<String>,
     /// The CA that another machine holds, where one does: this run issues no certificate.
     pub elsewhere: Option<Authority>,
     /// Certificates and keys issued for this run. A plan uses those of servers whose own are missing, foreign or old.
     pub leaves: BTreeMap<ServerName, Leaf>,
-    /// The servers whose observed certificates do not serve: missing, of another CA, about to expire, for other addresses.
-    pub certificates_to_replace: BTreeMap<ServerName, String>,
+    /// The servers that get new certificates in this run, or need them, each with the reason.
+    pub certificates_to_replace: BTreeMap<ServerName, Due>,
     /// The passwords of application roles, as far as this machine knows them.
     pub passwords: BTreeMap<String, RolePassword>,
     /// The password of the replication role; none where another machine holds it: servers keep what they have.
     pub replication: Option<Replication>,
+}
+
+/// Why a server's certificates are to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// They do not serve, or not for long: missing, of another CA, about to expire, for other addresses. What it is, in words.
+    Unfit(String),
+    /// They serve, and the operator wishes others.
+    Wished,
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfit(why) => f.write_str(why),
+            Self::Wished => f.write_str("they are rotated"),
+        }
+    }
+}
+
+impl Material {
+    /// Returns the CAs of this machine that servers may have certificates of.
+    pub fn authorities(&self) -> Vec<&str> {
+        self.ca_certificate.iter().chain(&self.former).map(String::as_str).collect()
+    }
 }
 
 /// The password of the replication role, as far as a plan needs it.

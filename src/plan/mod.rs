@@ -38,6 +38,7 @@ pub use step::Promotion;
 pub use step::Risk;
 pub use step::Room;
 pub use step::Step;
+pub use step::Trust;
 pub use survey::consent::Consent;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.
@@ -84,6 +85,7 @@ impl Plan {
                 | Action::Promote(_)
                 | Action::ProveLinks { .. }
                 | Action::ProveServed { .. }
+                | Action::ProveTrust { .. }
                 | Action::Hook(_) => false,
             };
             planned.step.server.as_ref() == Some(server) || touches_another

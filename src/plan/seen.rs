@@ -45,15 +45,16 @@ impl<'a> Seen<'a> {
 
     /// The same of what was seen on it.
     pub fn of_observed(topology: &'a Topology, name: &ServerName, seen: &'a ServerObservation) -> Option<Self> {
+        let state = ServerState::of_seen(seen);
         Some(Self {
             topology: topology.name(),
             version: topology.common().version,
             server: topology.server(name)?,
             seen,
             layout: seen.layout.known()?,
-            data: seen.data_directory.known(),
+            data: state.data,
             instance: None,
-            configuration: ServerState::of_seen(seen).configuration(),
+            configuration: state.configuration(),
             adopted: false,
         })
     }
@@ -62,6 +63,19 @@ impl<'a> Seen<'a> {
     pub fn system_identifier(&self) -> Option<u64> {
         let control = self.data.and_then(|data| data.control.known());
         self.instance.map(|instance| instance.system_identifier).or(control.map(|control| control.system_identifier))
+    }
+
+    /// Returns where its tablespaces are, with their names as far as anybody could ask: those of an instance that does not run are told
+    /// by the links in its data directory.
+    pub fn tablespaces(&self) -> Vec<(Option<&'a str>, &'a str)> {
+        let links =
+            || self.data.into_iter().flat_map(|data| &data.tablespaces).map(|path| (None, path.as_str())).collect();
+        match self.instance {
+            Some(instance) => {
+                instance.tablespaces.iter().map(|(name, path)| (Some(name.as_str()), path.as_str())).collect()
+            }
+            None => links(),
+        }
     }
 
     /// Returns what the server is.

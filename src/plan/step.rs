@@ -17,7 +17,7 @@ pub enum Risk {
     Reversible,
     /// Interrupts clients.
     Disruptive,
-    /// Sets data aside, or removes for good what was set aside.
+    /// Sets data aside, removes for good what was set aside, or lets go of WAL that is kept for a server.
     Destructive,
 }
 
@@ -64,8 +64,24 @@ pub enum Action {
         /// Names the certificate ([`crate::plan::Leaf::id`]).
         id: String,
     },
+    /// A server must take certificates of the CA, or no more those of the former one, from whoever connects anew.
+    ProveTrust {
+        /// The server.
+        server: ServerName,
+        /// Which of the two.
+        trust: Trust,
+    },
     /// A program of the operator's, on the operator's machine.
     Hook(Hook),
+}
+
+/// What becomes of a server's trust while a CA takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It trusts the new CA.
+    Gained,
+    /// It trusts the former one no more.
+    Lost,
 }
 
 /// A program of the operator's that runs around a change of the primary, on the operator's machine.
@@ -207,7 +223,11 @@ impl Step {
             Action::Copy(copying) => &copying.commands,
             Action::HandOver(hand_over) => &hand_over.stop,
             Action::Promote(promotion) => std::slice::from_ref(&promotion.promote),
-            Action::Drain { .. } | Action::ProveLinks { .. } | Action::ProveServed { .. } | Action::Hook(_) => &[],
+            Action::Drain { .. }
+            | Action::ProveLinks { .. }
+            | Action::ProveServed { .. }
+            | Action::ProveTrust { .. }
+            | Action::Hook(_) => &[],
         }
     }
 }

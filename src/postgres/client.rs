@@ -39,7 +39,6 @@ pub struct ConnectWish {
     pub socket: PathBuf,
     /// The name or address that its certificate must prove: what the inventory gives, whatever the transport is.
     pub verify_name: String,
-    /// The database.
     pub database: String,
     /// The role.
     pub user: String,

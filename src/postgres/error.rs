@@ -16,34 +16,25 @@ pub enum PostgresError {
     Tls {
         /// Which of them.
         what: &'static str,
-        /// Why.
         detail: String,
     },
-    /// The forwarded socket could not be opened.
     #[error("server \"{server}\": could not open the forwarded socket {path:?}")]
     Socket {
-        /// The server.
         server: ServerName,
-        /// The socket.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The server's certificate does not prove that it is the server we mean.
     #[error("server \"{server}\": its TLS certificate is not valid for \"{verify_name}\"")]
     Certificate {
-        /// The server.
         server: ServerName,
         /// The name or address that the certificate had to prove.
         verify_name: String,
-        /// What is wrong with it.
         detail: String,
     },
-    /// The server does not accept our certificate.
     #[error("server \"{server}\": it does not accept the certificate of this machine")]
     NotTrusted {
-        /// The server.
         server: ServerName,
         /// What it said of it.
         detail: String,
@@ -51,7 +42,6 @@ pub enum PostgresError {
     /// A session could not be opened.
     #[error("server \"{server}\": could not open a PostgreSQL session")]
     Connect {
-        /// The server.
         server: ServerName,
         /// Why; it has an SQLSTATE where the server itself refused.
         #[source]
@@ -60,18 +50,14 @@ pub enum PostgresError {
     /// A query failed.
     #[error("server \"{server}\": could not {what}")]
     Query {
-        /// The server.
         server: ServerName,
         /// What the query was to find out or do, as a verb phrase.
         what: &'static str,
-        /// Why.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// An answer has another form than expected.
     #[error("server \"{server}\": could not read the answer to \"{what}\": {detail}")]
     Answer {
-        /// The server.
         server: ServerName,
         /// What was asked.
         what: &'static str,
@@ -81,11 +67,9 @@ pub enum PostgresError {
     /// Nothing came in time. A statement that writes may still take effect.
     #[error("server \"{server}\": no answer within {timeout_ms} ms while trying to {what}")]
     TimedOut {
-        /// The server.
         server: ServerName,
         /// What was tried.
         what: &'static str,
-        /// How long.
         timeout_ms: u64,
     },
 }

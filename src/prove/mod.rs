@@ -26,4 +26,7 @@ pub use proof::NEW_LINK;
 pub use proof::OLD_LINK;
 pub use proof::Replayed;
 pub use proof::prove_links;
+pub use sessions::OfRotation;
 pub use sessions::Sessions;
+pub use sessions::Taken;
+pub(crate) use sessions::explain;

@@ -19,6 +19,7 @@ use crate::model::version::Major;
 use crate::observe::log;
 use crate::observe::log::LogEnd;
 use crate::pki::pem_of;
+use crate::plan::Trust;
 use crate::plan::links::network;
 use crate::postgres::Client;
 use crate::postgres::ConnectWish;
@@ -37,6 +38,7 @@ pub struct Sessions<'a, H> {
     version: Major,
     /// None where nobody knows the CA of the servers.
     tls: Option<Tls>,
+    of_rotation: Option<OfRotation>,
     by_socket: std::sync::Mutex<BTreeMap<ServerName, String>>,
 }
 
@@ -54,6 +56,24 @@ enum Shut {
     Login(BySocket),
     /// Whatever it is, it would be the same on another way.
     Otherwise(Box<Diagnostic>),
+}
+
+/// What shows which of two CAs a server trusts, while one takes the place of the other.
+#[derive(Debug, Clone)]
+pub struct OfRotation {
+    /// Logs in with a certificate of the new CA, and nothing that leads to another.
+    pub new: Tls,
+    /// Logs in with one of the former CA.
+    pub former: Option<Tls>,
+}
+
+/// Whether a server takes a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It does.
+    Yes,
+    /// It does not; its TLS alert.
+    No(String),
 }
 
 /// How one instance is reached, and the session once it is open.
@@ -90,7 +110,45 @@ impl<'a, H: Host> Sessions<'a, H> {
                 (server.name.clone(), door)
             })
             .collect();
-        Self { hosts, doors, version: topology.common().version, tls, by_socket: std::sync::Mutex::default() }
+        Self {
+            hosts,
+            doors,
+            version: topology.common().version,
+            tls,
+            of_rotation: None,
+            by_socket: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Lets it be seen which of two CAs servers trust.
+    pub fn with_rotation(self, of_rotation: Option<OfRotation>) -> Self {
+        Self { of_rotation, ..self }
+    }
+
+    /// Sees whether a server takes a certificate that a CA issues now, from a connection that is opened anew.
+    ///
+    /// # Errors
+    /// Nobody knows: it could not be tried.
+    pub async fn takes(&self, name: &ServerName, trust: Trust) -> Result<Taken, Box<Diagnostic>> {
+        let missing = || {
+            let message = format!("server \"{name}\": there is nothing to see it with");
+            Box::new(Diagnostic::error(Code::NoSession, message).server(name))
+        };
+        let of_rotation = self.of_rotation.as_ref().ok_or_else(missing)?;
+        let tls = match trust {
+            Trust::Gained => Some(&of_rotation.new),
+            Trust::Lost => of_rotation.former.as_ref(),
+        };
+        let (Some(tls), Some(door), Some(Ok(host))) = (tls, self.doors.get(name), self.hosts.get(name)) else {
+            return Err(missing());
+        };
+        match self.connect_over_tls(name, door, host, tls).await? {
+            Ok(_) => Ok(Taken::Yes),
+            Err(PostgresError::NotTrusted { detail, .. }) => Ok(Taken::No(detail)),
+            // That comes behind the handshake.
+            Err(error) if error.is_not_admitted() => Ok(Taken::Yes),
+            Err(error) => Err(Box::new(error.diagnostic())),
+        }
     }
 
     /// Returns the session to a server, opening it where none is open.
@@ -162,30 +220,39 @@ impl<'a, H: Host> Sessions<'a, H> {
         let Some(tls) = self.tls.as_ref().filter(|tls| tls.has_certificate()) else {
             return Err(Shut::Login(BySocket::NoCertificate));
         };
-        let otherwise = |error: &PostgresError| Shut::Otherwise(Box::new(error.diagnostic()));
         let judged = |error: PostgresError| match error {
             PostgresError::Certificate { .. } | PostgresError::NotTrusted { .. } => {
                 Shut::Login(BySocket::Refused(Box::new(error.diagnostic())))
             }
             // Role `pgstead` is not there, may not log in, or is not let in from here.
             _ if error.is_not_admitted() => Shut::Login(BySocket::Refused(Box::new(error.diagnostic()))),
-            _ => otherwise(&error),
+            _ => Shut::Otherwise(Box::new(error.diagnostic())),
         };
-        let (target, wish) = self.wish(name, door, host).await.map_err(Shut::Otherwise)?;
+        self.connect_over_tls(name, door, host, tls).await.map_err(Shut::Otherwise)?.map_err(judged)
+    }
+
+    /// Connects as role `pgstead`, on whichever way there is. What the instance answers is the inner result.
+    async fn connect_over_tls(
+        &self,
+        name: &ServerName,
+        door: &Door,
+        host: &H,
+        tls: &Tls,
+    ) -> Result<Result<Client, PostgresError>, Box<Diagnostic>> {
+        let (target, wish) = self.wish(name, door, host).await?;
         let error = match Client::connect(&wish, tls).await {
-            Ok(open) => return Ok(open),
+            Ok(open) => return Ok(Ok(open)),
             Err(error) => error,
         };
         // A server that forwards nothing closes what was opened, as an instance does that does not run.
         let told = match host.may_forward(&target, door.port).await {
-            Ok(()) => return Err(judged(error)),
+            Ok(()) => return Ok(Err(error)),
             Err(told) => Box::new(told.diagnostic()),
         };
-        let Some(login) = &door.login else { return Err(Shut::Otherwise(told)) };
-        let stream = way::open(host, login, End::Address(&target, door.port)).await;
+        let Some(login) = &door.login else { return Err(told) };
         // That the instance does not run is no matter of the way; a relay that cannot work is.
-        let stream = stream.map_err(Shut::Otherwise)?;
-        Client::connect_over(&wish, tls, stream).await.map_err(judged)
+        let stream = way::open(host, login, End::Address(&target, door.port)).await?;
+        Ok(Client::connect_over(&wish, tls, stream).await)
     }
 
     /// Opens a session through the instance's local socket, as its owner: the host key of SSH proves the server. Where there is a
@@ -306,7 +373,7 @@ fn also(told: Box<Diagnostic>, why: &BySocket) -> Box<Diagnostic> {
 }
 
 /// Says in one line what a diagnostic says.
-pub(super) fn explain(diagnostic: &Diagnostic) -> String {
+pub(crate) fn explain(diagnostic: &Diagnostic) -> String {
     match &diagnostic.detail {
         Some(detail) => [&diagnostic.message, ": ", detail].concat(),
         None => diagnostic.message.clone(),

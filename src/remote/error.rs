@@ -13,23 +13,16 @@ use crate::remote::script::BatchError;
 /// A remote operation that did not succeed. No variant carries standard input, so none carries a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The private directory for control sockets could not be made.
     #[error("could not make a private directory for SSH connections")]
     Prepare {
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A path cannot be written into an ssh_config file.
     #[error("path {path:?} cannot be used with ssh: quotes, \"${{\" and control characters are not possible there")]
-    UnusablePath {
-        /// The path.
-        path: PathBuf,
-    },
+    UnusablePath { path: PathBuf },
     /// The connection could not be made.
     #[error("server \"{server}\": {}", phrase(*.reason))]
     Connect {
-        /// The server.
         server: ServerName,
         /// Why, as far as ssh's words tell.
         reason: ConnectReason,
@@ -40,30 +33,14 @@ pub enum RemoteError {
     },
     /// The connection was gone before the command was sent: nothing was done.
     #[error("server \"{server}\": the SSH connection is gone; the command was not sent")]
-    Disconnected {
-        /// The server.
-        server: ServerName,
-        /// The command, copy-pastable.
-        line: String,
-        /// What the transport said.
-        detail: String,
-    },
+    Disconnected { server: ServerName, line: String, detail: String },
     /// The connection broke while the command ran, or the command itself said 255: it may or may not have done its work.
     #[error("server \"{server}\": the outcome of a command is unknown: the connection broke while it ran")]
-    OutcomeUnknown {
-        /// The server.
-        server: ServerName,
-        /// The command, copy-pastable.
-        line: String,
-        /// What the transport said.
-        detail: String,
-    },
+    OutcomeUnknown { server: ServerName, line: String, detail: String },
     /// A command has not ended in time: something there hangs. It may or may not have done its work.
     #[error("server \"{server}\": it did not answer within {seconds} s")]
     TimedOut {
-        /// The server.
         server: ServerName,
-        /// The command, copy-pastable.
         line: String,
         /// How long it was waited for.
         seconds: u64,
@@ -71,17 +48,13 @@ pub enum RemoteError {
     /// A command wrote more than is taken, and was given up.
     #[error("server \"{server}\": a command wrote more than {} MB", .limit_bytes >> 20)]
     TooMuch {
-        /// The server.
         server: ServerName,
-        /// The command, copy-pastable.
         line: String,
         /// What is taken.
         limit_bytes: u64,
     },
-    /// A command ran and failed.
     #[error("server \"{server}\": command failed{}", status_text(*.status))]
     Command {
-        /// The server.
         server: ServerName,
         /// The command that failed, copy-pastable.
         line: String,
@@ -97,47 +70,34 @@ pub enum RemoteError {
     /// Commands cannot go together: a defect of the caller.
     #[error("server \"{server}\": commands cannot be batched")]
     Batch {
-        /// The server.
         server: ServerName,
-        /// Why.
         #[source]
         source: BatchError,
     },
     /// Something else ran than what was sent.
     #[error("server \"{server}\": it ran something else than what was sent over SSH, and said: {said}")]
     Replaced {
-        /// The server.
         server: ServerName,
-        /// The command, copy-pastable.
         line: String,
         /// What came instead.
         said: String,
     },
-    /// sshd forwards nothing there.
     #[error("server \"{server}\": its sshd forwards no connection to {target}")]
     ForwardingOff {
-        /// The server.
         server: ServerName,
         /// The address beyond.
         target: String,
     },
     /// sshd opens no second session on a connection, and the first one stays open.
     #[error("server \"{server}\": its sshd opens one session at a time on a connection")]
-    OneSession {
-        /// The server.
-        server: ServerName,
-    },
-    /// ssh would not open a forwarding.
+    OneSession { server: ServerName },
     #[error("server \"{server}\": could not forward a local socket to {target}")]
     Forward {
-        /// The server.
         server: ServerName,
         /// The address beyond.
         target: String,
-        /// What the transport said.
         detail: String,
     },
-    /// The host keys of an address could not be fetched.
     #[error("server \"{server}\": could not fetch the SSH host keys of {address}")]
     ScanHostKeys {
         /// The server, or the one whose jump host it is.
@@ -147,21 +107,15 @@ pub enum RemoteError {
         /// What ssh-keyscan said.
         detail: String,
     },
-    /// A known_hosts file could not be read.
     #[error("could not read known hosts file {path:?}")]
     ReadKnownHosts {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A known_hosts file could not be written.
     #[error("could not write known hosts file {path:?}")]
     WriteKnownHosts {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

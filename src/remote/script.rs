@@ -77,7 +77,6 @@ const LINE_MAX_BYTES: usize = 120 * 1024;
 /// Why commands cannot go into one remote execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// More than one command has standard input.
     #[error("only one command of a batch may have standard input")]
     SeveralWithStdin,
     /// The text would be longer than the server's kernel takes.

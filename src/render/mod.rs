@@ -16,7 +16,6 @@ use tera::Tera;
 #[derive(Debug, thiserror::Error)]
 #[error("could not render template \"{template}\"")]
 pub struct RenderError {
-    /// The template.
     pub template: &'static str,
     /// What tera says.
     #[source]

@@ -25,11 +25,9 @@ pub struct PostgresqlConf {
 pub struct Section {
     /// What they are about.
     pub title: &'static str,
-    /// The settings.
     pub settings: Vec<ConfSetting>,
 }
 
-/// One setting.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConfSetting {
     /// The parameter.

@@ -8,9 +8,10 @@ use crate::check::catalog::CHECKS;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
+use crate::judge::State;
+use crate::judge::link;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
-use crate::model::observation::Observation;
 use crate::model::observation::Sender;
 
 /// What a change of the primary neither meets nor makes worse.
@@ -37,7 +38,7 @@ pub fn selection(is_dry_run: bool) -> Selection {
 }
 
 /// Judges a change of the primary by what a check found. Errors stand in its way; warnings do not.
-pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerName, to: &ServerName) -> Vec<Diagnostic> {
+pub fn judge(findings: Vec<Finding>, state: &State<'_>, from: &ServerName, to: &ServerName) -> Vec<Diagnostic> {
     let wrong = findings.into_iter().filter(|finding| finding.verdict != Verdict::Healthy);
     let mut told: Vec<Diagnostic> = wrong
         .map(|Finding { diagnostic, .. }| {
@@ -49,8 +50,7 @@ pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerNam
             Diagnostic { severity, ..diagnostic }
         })
         .collect();
-    let instance = |name: &ServerName| observation.server(name).and_then(|seen| seen.instance.known());
-    if let Some((primary, successor)) = instance(from).zip(instance(to)) {
+    if let Some((primary, successor)) = state.instance(from).zip(state.instance(to)) {
         told.extend(behind(from, to, primary, successor));
         told.extend(held_up(from, to, primary));
         told.extend(delayed(to, successor));
@@ -60,7 +60,7 @@ pub fn judge(findings: Vec<Finding>, observation: &Observation, from: &ServerNam
 }
 
 fn behind(from: &ServerName, to: &ServerName, primary: &Instance, successor: &Instance) -> Option<Diagnostic> {
-    let behind = primary.positions.current?.bytes_ahead_of(successor.positions.replay?);
+    let behind = link::behind_bytes(primary, successor)?;
     (behind > BEHIND_BYTES).then(|| {
         Diagnostic::error(Code::SuccessorBehind, format!("server \"{to}\" is {} MB behind \"{from}\"", behind >> 20))
             .server(to)

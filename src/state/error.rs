@@ -10,63 +10,38 @@ use crate::state::lock::Holder;
 /// An operation on the state directory that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The directory could not be created.
     #[error("could not create state directory {path:?}")]
     CreateDirectory {
-        /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A file could not be read.
     #[error("could not read state file {path:?}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A file could not be written.
     #[error("could not write state file {path:?}")]
     Write {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// Others may read a secret.
     #[error("secret file {path:?} can be read by others: mode {mode:04o}")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// Others may put their own files in place of ours.
     #[error("state directory {path:?} can be changed by others: mode {mode:04o}")]
-    OpenDirectory {
-        /// The directory.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Another run holds the lock.
+    OpenDirectory { path: PathBuf, mode: u32 },
     #[error("another run of pgstead works on this topology")]
     Locked {
-        /// The lock file.
         path: PathBuf,
         /// Who holds it, where the lock file says so.
         holder: Option<Holder>,
     },
-    /// The lock file could not be opened or locked.
     #[error("could not lock {path:?}")]
     Lock {
-        /// The lock file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -90,7 +65,7 @@ impl StateError {
             StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
             StateError::Locked { holder, .. } => {
-                let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends.");
+                let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends, or end that process: the next run takes its locks over.");
                 match holder {
                     Some(holder) => diagnostic.detail(holder.sentence()),
                     None => diagnostic,

@@ -79,6 +79,15 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
     write().map_err(|source| StateError::Write { path: path.to_owned(), source })
 }
 
+/// Removes a file that may not be there, and waits until that is on disk.
+pub(super) fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path).map_err(|source| StateError::Write { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(StateError::Write { path: path.to_owned(), source }),
+    }
+}
+
 /// Waits until the directory entry of a path is on disk.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {

@@ -28,7 +28,6 @@ use crate::state::files;
 pub enum Entry {
     /// A run began.
     RunStarted {
-        /// The run.
         run: String,
         /// When.
         time: Timestamp,
@@ -42,27 +41,23 @@ pub enum Entry {
     },
     /// A step is about to begin.
     StepStarted {
-        /// The run.
         run: String,
         /// When.
         time: Timestamp,
         /// Its number in the plan.
         step: u32,
-        /// Its title.
         title: String,
         /// The server it changes, where it is one.
         server: Option<ServerName>,
     },
     /// A step ended.
     Step {
-        /// The run.
         run: String,
         /// When it ended.
         time: Timestamp,
         /// Its number in the plan; earlier releases wrote none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<u32>,
-        /// Its title.
         title: String,
         /// The server it changed, where it is one.
         server: Option<ServerName>,
@@ -75,29 +70,22 @@ pub enum Entry {
     },
     /// A preflight left out a code, for a reason that the operator gave.
     Skipped {
-        /// The run.
         run: String,
         /// When.
         time: Timestamp,
-        /// The code.
         code: String,
-        /// The reason.
         reason: String,
     },
     /// The operator answers for it that a server which cannot be reached is off, and stays off (hazard 54).
     Attested {
-        /// The run.
         run: String,
         /// When.
         time: Timestamp,
-        /// The server.
         server: ServerName,
         /// How the operator knows.
         reason: String,
     },
-    /// A run ended.
     RunEnded {
-        /// The run.
         run: String,
         /// When.
         time: Timestamp,
@@ -148,7 +136,6 @@ impl Entry {
 pub enum Outcome {
     /// It did its work.
     Done,
-    /// It failed.
     Failed,
     /// The connection broke while it ran: whether it did its work is not known (hazard 92).
     Unknown,
@@ -167,7 +154,6 @@ pub enum RunResult {
     Done,
     /// There was nothing to do.
     NoChanges,
-    /// It refused.
     Refused,
     /// A step failed.
     Failed,

@@ -26,6 +26,10 @@ pub use crate::state::lock::Holder;
 pub use crate::state::lock::RunLock;
 
 const CA: Names = Names { certificate: "ca.crt", key: "ca.key" };
+/// The CA that takes the place of the one in `ca.crt`, while that goes on. Where it is complete, it is the CA.
+const NEW_CA: Names = Names { certificate: "ca.new.crt", key: "ca.new.key" };
+/// What leads from the CA to former ones.
+const CHAIN: &str = "ca.chain.crt";
 const OPERATOR: Names = Names { certificate: "operator.crt", key: "operator.key" };
 const REPLICATION_PASSWORD: &str = "replication.password";
 const REPLICATION_VERIFIER: &str = "replication.verifier";
@@ -80,8 +84,15 @@ impl StateDir {
         files::check_directory(&self.path)?;
         let password = self.secret(REPLICATION_PASSWORD)?;
         let verifier = self.secret(REPLICATION_VERIFIER)?;
+        let (ca, former) = match (self.pair(&NEW_CA)?, self.pair(&CA)?) {
+            // Where it has taken its place already, only the end of that is missing.
+            (Some(new), kept) => (Some(new.clone()), kept.filter(|kept| kept.certificate != new.certificate)),
+            (None, kept) => (kept, None),
+        };
         Ok(StoredSecrets {
-            ca: self.pair(&CA)?,
+            ca,
+            former,
+            chain: files::read(&self.path.join(CHAIN))?,
             operator: self.pair(&OPERATOR)?,
             replication: match (password, verifier) {
                 (Some(password), Some(verifier)) => Some(RolePassword { password, verifier }),
@@ -98,10 +109,20 @@ impl StateDir {
     /// The directory or a file cannot be written.
     pub fn save_secrets(&self, secrets: &OperatorSecrets) -> Result<(), StateError> {
         self.create()?;
+        if !secrets.chain.is_empty() || self.path.join(CHAIN).exists() {
+            files::replace(&self.path.join(CHAIN), secrets.chain.as_bytes())?;
+        }
+        // The former CA stays where it is until no server needs it.
+        let ca = if secrets.former.is_some() { &NEW_CA } else { &CA };
         // A key goes before its certificate: a certificate is what says that the pair is complete.
-        for (names, pair) in [(&CA, &secrets.ca), (&OPERATOR, &secrets.operator)] {
+        for (names, pair) in [(ca, &secrets.ca), (&OPERATOR, &secrets.operator)] {
             files::replace(&self.path.join(names.key), pair.key.expose().as_bytes())?;
             files::replace(&self.path.join(names.certificate), pair.certificate.as_bytes())?;
+        }
+        if secrets.former.is_none() {
+            // The certificate first: until it is gone, it says which CA counts.
+            files::remove(&self.path.join(NEW_CA.certificate))?;
+            files::remove(&self.path.join(NEW_CA.key))?;
         }
         let replication = &secrets.replication;
         files::replace(&self.path.join(REPLICATION_VERIFIER), replication.verifier.expose().as_bytes())?;

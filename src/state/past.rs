@@ -16,13 +16,11 @@ use crate::state::journal::RunResult;
 /// One run, put together from its entries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
-    /// The run.
     pub run: String,
     /// When it began.
     pub started: Timestamp,
     /// Who started it.
     pub operator: String,
-    /// The operation.
     pub operation: String,
     /// How many steps did their work.
     pub steps_done: usize,

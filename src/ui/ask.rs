@@ -88,7 +88,9 @@ fn prompt(question: &Question, look: crate::ui::Look) -> String {
     match question.gravity {
         Gravity::Ordinary => format!("{change}? [y/N] "),
         Gravity::Disruptive => format!("{change}? This interrupts clients. Type \"yes\": "),
-        Gravity::Destructive => format!("{change}? This sets data directories aside. Type \"yes\": "),
+        Gravity::Destructive => format!(
+            "{change}? This sets data directories aside, or drops the slot of a server that was removed. Type \"yes\": "
+        ),
         Gravity::Irreversible => format!("{change}? It cannot be brought back. Type \"yes\": "),
         Gravity::Rival => format!(
             "{change}? A lease lives: unless you know that its run is dead, two runs would change the same servers. \

@@ -13,7 +13,6 @@ use crate::ui::look::one_line;
 /// One directory beside a data directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BesideView {
-    /// The server.
     pub server: ServerName,
     /// The directory's own name.
     pub name: String,

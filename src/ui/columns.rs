@@ -8,7 +8,6 @@ use crate::ui::look::columns;
 use crate::ui::look::one_line;
 use crate::ui::look::pad;
 
-/// One cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     text: String,

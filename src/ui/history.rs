@@ -15,7 +15,6 @@ use crate::ui::look::Style;
 /// What `history` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct History {
-    /// The topology.
     pub topology: TopologyName,
     /// The runs, oldest first.
     pub runs: Vec<Run>,
@@ -57,7 +56,6 @@ pub enum RunResult {
     Done,
     /// There was nothing to do.
     NoChanges,
-    /// It refused.
     Refused,
     /// A step failed.
     Failed,

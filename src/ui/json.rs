@@ -72,7 +72,6 @@ pub fn text(document: &impl Serialize) -> Result<String, Failure> {
     Ok(text + "\n")
 }
 
-/// A diagnostic.
 #[derive(Debug, Serialize)]
 pub struct DiagnosticJson<'a> {
     code: Code,
@@ -114,7 +113,6 @@ pub struct ErrorDocument<'a> {
 }
 
 impl<'a> ErrorDocument<'a> {
-    /// Makes the document.
     pub fn new(all: &'a [Diagnostic]) -> Self {
         Self { version: VERSION, error: first_error(all), errors: diagnostics(all) }
     }
@@ -161,7 +159,6 @@ struct FileJson<'a> {
 }
 
 impl<'a> PlanDocument<'a> {
-    /// Makes the document.
     pub fn new(view: &PlanView<'a>) -> Self {
         let (steps, notes, refusals): (&[PlannedStep], &[Diagnostic], &[Diagnostic]) = match view.plan {
             Ok(plan) => (&plan.steps, &plan.notes, &[]),
@@ -216,7 +213,6 @@ pub struct RunDocument<'a> {
 }
 
 impl<'a> RunDocument<'a> {
-    /// Makes the document.
     pub fn new(report: &'a RunReport) -> Self {
         let failure = report.failure.as_ref();
         Self {
@@ -247,7 +243,6 @@ pub struct ForgetDocument<'a> {
 }
 
 impl<'a> ForgetDocument<'a> {
-    /// Makes the document.
     pub fn new(
         report: &'a RunReport,
         server: &'a str,
@@ -297,7 +292,6 @@ impl<'a> From<&'a Finding> for FindingJson<'a> {
 }
 
 impl<'a> CheckDocument<'a> {
-    /// Makes the document.
     pub fn new(report: &'a CheckReport) -> Self {
         Self {
             version: VERSION,
@@ -336,7 +330,6 @@ struct PreflightFindingJson<'a> {
 }
 
 impl<'a> PreflightDocument<'a> {
-    /// Makes the document.
     pub fn new(report: &'a PreflightReport) -> Self {
         let finding = |finding: &'a preflight::Finding| PreflightFindingJson {
             diagnostic: (&finding.diagnostic).into(),
@@ -449,7 +442,6 @@ struct StatusServerJson<'a> {
 }
 
 impl<'a> StatusDocument<'a> {
-    /// Makes the document.
     pub fn new(view: &'a StatusView) -> Self {
         let pairs = view.sites.iter().flat_map(|site| site.servers.iter().map(move |server| (site, server)));
         let servers = pairs.map(|(site, server)| {

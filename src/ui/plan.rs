@@ -42,7 +42,6 @@ const STDIN_LINES: usize = 12;
 /// What is shown of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanView<'a> {
-    /// The topology.
     pub topology: &'a TopologyName,
     /// The plan, or every refusal.
     pub plan: Result<&'a Plan, &'a [Diagnostic]>,

@@ -328,6 +328,7 @@ pub(crate) fn topology() -> Topology {
         drain_timeout_s: 5,
         pooler: None,
         objectives: Default::default(),
+        lifetimes: Default::default(),
         thresholds: Default::default(),
     };
     let member = |name: &str, site: &str, kind| {

@@ -33,7 +33,6 @@ const CAUSES: usize = 5;
 /// What `status` shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusView {
-    /// The topology.
     pub topology: TopologyName,
     /// The worst of all verdicts.
     pub verdict: Verdict,
@@ -47,31 +46,23 @@ pub struct StatusView {
     pub beside: Vec<BesideView>,
 }
 
-/// One site.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteView {
-    /// Its name.
     pub name: SiteName,
     /// Where it is, in the operator's words.
     pub location: Option<String>,
-    /// Its region.
     pub region: Option<String>,
-    /// Its servers.
     pub servers: Vec<ServerView>,
 }
 
-/// One server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerView {
-    /// Its name.
     pub name: ServerName,
-    /// Its address.
     pub address: Address,
     /// The port of its instance.
     pub port: u16,
     /// What it is, as observed.
     pub role: RoleView,
-    /// Its timeline.
     pub timeline: Option<u32>,
     /// Its WAL position: current on a primary, replayed on a standby.
     pub lsn: Option<Lsn>,

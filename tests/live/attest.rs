@@ -11,7 +11,6 @@ use serde_json::json;
 
 use crate::faults::crashing_with;
 use crate::invariants::never_two;
-use crate::refusals::preflight_tells;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::scenario::until;
@@ -147,7 +146,6 @@ fn lost(release: Release) {
     // Now it answers: nobody has to answer for it.
     refused(lab.pgstead(&attested), "attestation-contradicted");
     refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "former-primary-back");
-    preflight_tells(&lab, "former-primary-back", &["former-primary-back"]);
     // The same command without that fences it, for which it was out of reach before; then even a host alone holds it.
     let role = ["cat", "/var/lib/pgstead/lab/a/role"];
     assert_eq!(lab.run("a", &role), "primary");
@@ -155,7 +153,6 @@ fn lost(release: Release) {
     assert_eq!(again["changed"], true, "{again:#}");
     assert_eq!(lab.run("a", &role), "fenced");
     refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "server-fenced");
-    preflight_tells(&lab, "server-fenced", &["server-fenced"]);
     writer.goes_on();
     writer.end();
     one_at_a_time(&recorders.end(), &["a", "b"]);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use jiff::Span;
 use jiff::Timestamp;
 use pgstead::lab::hosts::Release;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::pki::Authority;
 use pgstead::state::StateDir;
 
@@ -139,7 +140,12 @@ fn a_fenced_server_does_not_keep_the_others_from_a_new_authority() {
     }
     let topology = "lab".parse().unwrap();
     let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
-    install(&lab, "a", &Authority::open(&topology, &ca).unwrap(), Timestamp::now() - Span::new().hours(24 * 800));
+    install(
+        &lab,
+        "a",
+        &Authority::open(&topology, &ca, Lifetimes::default()).unwrap(),
+        Timestamp::now() - Span::new().hours(24 * 800),
+    );
     lab.run("a", &["systemctl", "stop", &format!("postgresql@{}-main", release.postgres_major())]);
     lab.pgstead(&["failover", "--to", "b", "--accept-loss", "--yes", "--format", "json"]).expect(0);
     is_primary(&lab, "b", &["c"]);

@@ -112,14 +112,17 @@ fn tablespaces_are_created_and_copied() {
     lab.bootstrap();
     lab.sql("a", "CREATE TABLE t TABLESPACE fast AS SELECT 42 AS answer");
     lab.eventually("b", "SELECT answer FROM t", "42");
+    // And one that the inventory does not name.
+    for name in ["a", "b"] {
+        lab.run(name, &["install", "-d", "-o", "postgres", "-m", "700", "/srv/pg/more"]);
+    }
+    lab.sql("a", "CREATE TABLESPACE more LOCATION '/srv/pg/more'");
+    lab.sql("a", "CREATE TABLE u TABLESPACE more AS SELECT 43 AS answer");
+    lab.eventually("b", "SELECT t.answer + u.answer FROM t, u", "85");
     lab.edit(|inventory| *inventory = all);
-    lab.bootstrap();
-    lab.eventually("c", "SELECT answer FROM t", "42");
-    let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'";
-    assert_eq!(lab.sql("c", location), "/srv/pg/fast");
-    assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
 
-    // Nobody can ask a primary that does not run which of them it has: it is started, and they are in nobody's way.
+    // Nobody can ask a primary that does not run which of them it has: it is started, they are in nobody's way, and a new standby
+    // gets them.
     lab.run("a", &["systemctl", "kill", "--signal=SIGKILL", "postgresql@15-main"]);
     lab.run("a", &["systemctl", "stop", "postgresql@15-main"]);
     let planned = lab.pgstead(&["plan", "--format", "json"]).expect(0);
@@ -127,7 +130,13 @@ fn tablespaces_are_created_and_copied() {
     assert!(planned.json()["notes"].as_array().unwrap().iter().any(is_told), "{planned}");
     lab.bootstrap();
     lab.streams("a", &["b"]);
-    assert_eq!(lab.sql("a", location), "/srv/pg/fast");
+    lab.eventually("c", "SELECT t.answer + u.answer FROM t, u", "85");
+    let locations = "SELECT string_agg(pg_tablespace_location(oid), ' ' ORDER BY spcname) FROM pg_tablespace WHERE spcname IN ('fast', 'more')";
+    for name in ["a", "c"] {
+        assert_eq!(lab.sql(name, locations), "/srv/pg/fast /srv/pg/more", "{name}");
+    }
+    // Nothing of the copy is left beside them.
+    assert_eq!(lab.run("c", &["sh", "-c", "ls /srv/pg/fast /srv/pg/more | grep -c seed || :"]).trim(), "0");
     assert_eq!(lab.pgstead(&["plan", "--exit-code"]).expect(0).code, 0);
 
     // What a bootstrap would change is not carried along by a switchover, which looks where settings lead as that does.

@@ -12,6 +12,7 @@ use pgstead::check::Selection;
 use pgstead::event::Events;
 use pgstead::inventory;
 use pgstead::model::ServerName;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
 use pgstead::model::parameter::HOT_STANDBY_PARAMETERS;
@@ -95,7 +96,9 @@ async fn look(lab: &Scenario, topology: &Topology) -> (Observation, Evidence) {
     let hosts = connect(lab, topology).await;
     let mut observation = observe::observe(topology, &hosts, Wish::default(), &Events::silent()).await;
     let stored = state.load_secrets().unwrap();
-    let (secrets, _) = OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Timestamp::now()).unwrap();
+    let (secrets, _) =
+        OperatorSecrets::complete(stored, topology.name(), "ops@laptop", Lifetimes::default(), Timestamp::now())
+            .unwrap();
     let tls = Tls::new(&secrets.ca.certificate, &secrets.operator).unwrap();
     let sessions = Sessions::new(topology, &observation, &hosts, Some(tls));
     let selection = Selection::default();

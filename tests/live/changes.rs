@@ -267,3 +267,36 @@ fn one_that_is_down_is_left_out_and_completed_later() {
     lab.streams("b", &["c"]);
     lab.settled();
 }
+
+/// A server that is taken out of the inventory is told for as long as it streams; where it does not, nobody keeps WAL for it.
+#[test]
+fn one_that_is_taken_out_of_the_inventory_is_told_and_then_forgotten() {
+    let release = Release::Forky;
+    let mut lab = Scenario::bootstrapped(release, &["a", "b", "c"]);
+    let whole = lab.inventory.clone();
+    let slot = |lab: &Scenario| lab.sql("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'");
+    let without_c = |lab: &mut Scenario| {
+        lab.edit(|inventory| drop(inventory["servers"].as_object_mut().unwrap().remove("c")));
+    };
+    without_c(&mut lab);
+    let told = lab.bootstrap();
+    assert!(told.codes().contains(&"server-removed".to_owned()), "{told}");
+    assert_eq!(slot(&lab), "t", "a standby that streams lost its slot");
+    let check = lab.pgstead(&["check", "--format", "json"]).expect(0);
+    assert!(check.codes().contains(&"standby-not-in-inventory".to_owned()), "{check}");
+
+    // Put back, it is as before.
+    lab.edit(|inventory| *inventory = whole);
+    lab.bootstrap();
+    lab.streams("b", &["c"]);
+    lab.settled();
+
+    lab.run("c", &["systemctl", "stop", &format!("postgresql@{}-main.service", release.postgres_major())]);
+    lab.eventually("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'", "f");
+    without_c(&mut lab);
+    lab.bootstrap();
+    assert_eq!(slot(&lab), "", "b keeps WAL for a server that is gone");
+    let hba = lab.run("b", &["cat", &configuration(release, "pg_hba.conf")]);
+    assert!(!hba.contains(&lab.host("c").address().to_string()), "{hba}");
+    lab.settled();
+}

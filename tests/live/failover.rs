@@ -13,7 +13,6 @@ use serde_json::json;
 use crate::faults::crash_points;
 use crate::faults::crashing_with;
 use crate::invariants::never_two;
-use crate::refusals::preflight_tells;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::scenario::until;
@@ -130,7 +129,6 @@ fn replaced(release: Release) {
 
     stays_down(&lab, release);
     refused(lab.pgstead(&["bootstrap", "--yes", "--format", "json"]), "server-fenced");
-    preflight_tells(&lab, "server-fenced", &["server-fenced"]);
     writer.goes_on();
     let Written { acknowledged, .. } = writer.end();
     one_at_a_time(&recorders.end(), &["a", "b"]);

@@ -10,6 +10,7 @@ use jiff::Span;
 use jiff::Timestamp;
 use pgstead::lab::hosts::Release;
 use pgstead::model::address::Address;
+use pgstead::model::lifetimes::Lifetimes;
 use pgstead::model::name::ServerName;
 use pgstead::pki::Authority;
 use pgstead::pki::create_authority;
@@ -226,8 +227,8 @@ fn an_emergency_does_not_wait_for_certificates() {
     lab.sql("a", "CREATE TABLE kept AS SELECT 42 AS answer");
     let topology = "lab".parse().unwrap();
     // Somebody else's certificate is no reason not to ask, and no secret either.
-    let foreign = create_authority(&topology, "somebody@elsewhere", Timestamp::now()).unwrap();
-    install(&lab, "b", &Authority::open(&topology, &foreign).unwrap(), Timestamp::now());
+    let foreign = create_authority(&topology, "somebody@elsewhere", Lifetimes::default(), Timestamp::now()).unwrap();
+    install(&lab, "b", &Authority::open(&topology, &foreign, Lifetimes::default()).unwrap(), Timestamp::now());
     let check = lab.pgstead(&["check", "--format", "json"]).expect(7);
     for code in ["certificate-foreign", "asked-by-socket"] {
         assert!(check.codes().contains(&code.to_owned()), "{code}: {check}");
@@ -235,7 +236,7 @@ fn an_emergency_does_not_wait_for_certificates() {
     assert!(!check.codes().contains(&"canary-unknown".to_owned()), "{check}");
 
     let ca = StateDir::at(lab.state()).load_secrets().unwrap().ca.unwrap();
-    let authority = Authority::open(&topology, &ca).unwrap();
+    let authority = Authority::open(&topology, &ca, Lifetimes::default()).unwrap();
     for name in ["a", "b", "c"] {
         install(&lab, name, &authority, Timestamp::now() - Span::new().hours(24 * 800));
     }

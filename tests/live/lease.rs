@@ -65,6 +65,14 @@ fn a_living_lease_is_respected_and_a_dead_one_is_taken_over() {
     for words in ["bootstrap by ", run.trim(), "renewed ", "its lease ends in "] {
         assert!(refused.stderr.contains(words), "{words}: {refused}");
     }
+    // Nor does anything begin beside the run on its own machine.
+    for beside in [&["unlock", "--yes"][..], &["drill", "switchover", "--yes"]] {
+        let refused = lab.pgstead(beside).expect(9);
+        assert!(
+            refused.codes().contains(&"locked".to_owned()) && refused.stderr.contains("\"bootstrap\" of "),
+            "{refused}"
+        );
+    }
     // A living lease is not broken by --yes, and is shown.
     let unbroken = with_state(&lab, &other, &["unlock", "--yes"]).expect(9);
     assert!(unbroken.codes().contains(&"lease-living".to_owned()), "{unbroken}");
@@ -123,7 +131,9 @@ fn a_killed_run_tells_the_step_that_had_begun() {
     // A lease that has ended is broken by the ordinary consent; the audit log keeps its holder.
     age(&lab, "2 minutes ago");
     let broken = with_state(&lab, &other, &["unlock", "--yes", "--format", "json"]).expect(0);
-    assert_eq!(broken.json()["locks"][0]["living"], false);
+    for lock in broken.json()["locks"].as_array().unwrap() {
+        assert_eq!((&lock["living"], &lock["broken"]), (&false.into(), &true.into()), "{broken}");
+    }
     assert_eq!(locks(&lab), "");
 
     // One server that cannot be reached is named, and the rest is told.

@@ -55,6 +55,7 @@ mod schedules;
 mod secrets;
 mod shared;
 mod stops;
+mod succession;
 mod switchover;
 mod switchover_cells;
 mod switchover_load;

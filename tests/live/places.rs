@@ -4,6 +4,7 @@
 use pgstead::lab::hosts::Release;
 
 use crate::adoption::own_wishes_only;
+use crate::refusals;
 use crate::refusals::refused;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
@@ -14,7 +15,8 @@ const BOOTSTRAP: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format
 const SETTINGS: &str = "listen_addresses = '*'\nlogging_collector = on\nlog_directory = '/var/log/ours'\n\
     unix_socket_directories = '/var/run/postgresql, /srv/sockets'\nunix_socket_group = 'app'\n\
     restore_command = 'fetch-wal %f %p'\ndynamic_library_path = '/opt/ours/lib:$libdir'\n\
-    shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n";
+    shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n\
+    log_timezone = 'Ours/Here'\n";
 
 #[test]
 fn what_a_primary_names_and_a_standby_lacks_is_refused_on_15() {
@@ -32,11 +34,12 @@ fn lacks(release: Release) {
     let version = release.postgres_major().to_string();
     lab.run("a", &["pg_createcluster", &version, "main", "--", "--data-checksums"]);
     let shell = |host: &str, script: &str| lab.run(host, &["sh", "-ec", script, "sh", &version]);
-    // A library that is in no package: one of PostgreSQL's own under another name.
+    // A time zone that no package has, and a library that is in none: one of PostgreSQL's own under another name.
     const HAVE: &str = "getent group app || groupadd --system app; usermod -aG app postgres\n\
         install -d -o postgres /srv/sockets /opt/ours/lib; install -d -o postgres -m 700 /var/log/ours\n\
         cp \"/usr/lib/postgresql/$1/lib/auth_delay.so\" /opt/ours/lib/ours.so\n\
-        printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal";
+        printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal\n\
+        install -D -m 644 /usr/share/zoneinfo/Etc/UTC /usr/share/zoneinfo/Ours/Here";
     shell("a", HAVE);
     lab.run("a", &["install", "-o", "postgres", "-m", "600", "/dev/null", "/etc/pg.keytab"]);
     lab.run(
@@ -64,19 +67,30 @@ fn lacks(release: Release) {
     lab.sql("a", "CREATE TABLESPACE space LOCATION '/srv/space'");
     lab.sql("a", "CREATE TABLESPACE room LOCATION '/srv/room'");
     lab.sql("a", "CREATE TABLE t TABLESPACE space AS SELECT 42 AS answer");
+    // Inside the data directory, which PostgreSQL warns of, and as its developers have them.
+    let inside = format!("/var/lib/postgresql/{version}/main/inside");
+    lab.run("a", &["install", "-d", "-o", "postgres", "-m", "700", &inside]);
+    lab.sql("a", &format!("CREATE TABLESPACE inside LOCATION '{inside}'"));
+    let psql = ["runuser", "-u", "postgres", "--", "psql", "-Xq", "-c", "SET allow_in_place_tablespaces = on"];
+    lab.run("a", &[&psql[..], &["-c", "CREATE TABLESPACE in_place LOCATION ''"]].concat());
     // patroni/patroni 671, bitnami/containers 21548: what is left of an instance that was there before.
     let left = lab.run("a", &["ls", "/srv/space"]).trim().to_owned();
     assert!(left.starts_with("PG_"), "{left}");
     lab.run("b", &["install", "-d", "-o", "postgres", "/srv/space", &format!("/srv/space/{left}/5")]);
     lab.run("b", &["touch", "/srv/room", &format!("/srv/space/{left}/5/1249")]);
     lab.run("b", &["install", "-d", "-m", "755", "/srv/sockets"]);
+    // What the first look finds keeps nobody from looking further.
+    refusals::take_port(&lab, "b");
 
     let expected = [
         ("crl-of-others", "a"),
         ("included-elsewhere", "a"),
         ("library-missing", "b"),
         ("path-unfit", "b"),
+        ("port-taken", "b"),
+        ("tablespace-in-data-directory", "b"),
         ("tablespace-taken", "b"),
+        ("value-not-accepted", "b"),
     ];
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
     let told = |code: &str, words: &str| {
@@ -85,6 +99,8 @@ fn lacks(release: Release) {
         let is_it = |one: &&serde_json::Value| one["code"] == code && one["message"].as_str().unwrap().contains(words);
         assert!(all.iter().any(|one| is_it(&one)), "{code} of {words}: {ran}");
     };
+    told("tablespace-in-data-directory", &inside);
+    told("tablespace-in-data-directory", "pg_tblspc/");
     told("tablespace-taken", "/srv/space holds a tablespace already");
     told("path-unfit", "/srv/room is not a directory");
     told(
@@ -98,10 +114,14 @@ fn lacks(release: Release) {
     told("path-unfit", "unix_socket_group names app, which is not there");
     told("path-unfit", "restore_command names fetch-wal, which is not there");
     told("library-missing", "\"ours\"");
+    told("value-not-accepted", "log_timezone = Ours/Here is not accepted there: invalid value for parameter");
     refused(&lab, "what standbys lack, plan", &["plan", "--format", "json"], 5, &expected);
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
 
     // The ways out that it names.
+    refusals::free_port(&lab, "b");
+    lab.sql("a", "DROP TABLESPACE inside");
+    lab.sql("a", "DROP TABLESPACE in_place");
     shell(
         "a",
         "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d' \"/etc/postgresql/$1/main/postgresql.conf\"",

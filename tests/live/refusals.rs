@@ -125,13 +125,22 @@ fn host_keys(lab: &mut Scenario) {
 }
 
 fn port_taken(lab: &Scenario) {
+    take_port(lab, "b");
+    refused(lab, "port taken", BOOTSTRAP, 5, &[("port-taken", "b")]);
+    free_port(lab, "b");
+}
+
+/// Lets another program listen on the port of an instance to come.
+pub(crate) fn take_port(lab: &Scenario, server: &str) {
     // ReuseAddr, as every server has it: a connection that the look at translated addresses closed may linger there.
     let listen = "use IO::Socket::INET; use POSIX; \
         my $s = IO::Socket::INET->new(LocalPort => 5432, Listen => 1, ReuseAddr => 1) or die; POSIX::pause();";
-    lab.run("b", &["systemd-run", "--quiet", "--unit=taker", "perl", "-e", listen]);
-    wait_until("the port is taken", || !lab.run("b", &["sh", "-c", "ss -Hltn sport = :5432"]).is_empty());
-    refused(lab, "port taken", BOOTSTRAP, 5, &[("port-taken", "b")]);
-    lab.run("b", &["systemctl", "stop", "taker"]);
+    lab.run(server, &["systemd-run", "--quiet", "--unit=taker", "perl", "-e", listen]);
+    wait_until("the port is taken", || !lab.run(server, &["sh", "-c", "ss -Hltn sport = :5432"]).is_empty());
+}
+
+pub(crate) fn free_port(lab: &Scenario, server: &str) {
+    lab.run(server, &["systemctl", "stop", "taker"]);
 }
 
 fn clock_ahead(lab: &Scenario) {
@@ -231,28 +240,8 @@ pub(crate) fn refused(lab: &Scenario, what: &str, args: &[&str], exit: i32, expe
     let expected: Vec<_> =
         expected.iter().map(|(code, server)| (*code, Some(*server).filter(|server| !server.is_empty()))).collect();
     told(what, &ran, exit, &expected);
-    if args.first() == Some(&"bootstrap") {
-        preflight_tells(lab, what, &expected.iter().map(|(code, _)| *code).collect::<Vec<_>>());
-    }
+    ran.preflight_tells();
     ran
-}
-
-/// What a preflight need not tell: whether somebody can be asked is a matter of the run, and so is who works there right now.
-const OF_THE_RUN: [&str; 2] = ["consent-missing", "locked"];
-
-/// Whatever a bootstrap refuses, a preflight tells, under the same code.
-#[track_caller]
-pub(crate) fn preflight_tells(lab: &Scenario, what: &str, codes: &[&str]) {
-    let codes: Vec<&&str> = codes.iter().filter(|code| !OF_THE_RUN.contains(*code)).collect();
-    if codes.is_empty() {
-        return;
-    }
-    let preflight = lab.pgstead(&["preflight", "--format", "json"]);
-    let told = preflight.codes();
-    for code in codes {
-        assert!(told.iter().any(|one| one == *code), "{what}: no preflight tells {code}\n{preflight}");
-    }
-    assert_ne!(preflight.code, 0, "{what}: {preflight}");
 }
 
 /// Demands an exit code, the codes with their servers and no others, and a document as promised.

@@ -43,18 +43,29 @@ fn has_a_tablespace(lab: &Scenario) {
     lab.eventually("b", "SELECT count(*) FROM f", "5000");
 }
 
-/// The disk of the data is lost, and that of a tablespace is not: what is left there is named before anything is copied.
+/// The disk of the data is lost, and that of a tablespace is not: what is left there, and what else a standby would trip over, is named
+/// before anything is copied.
 #[test]
-fn a_tablespace_that_is_left_is_named_before_the_copy() {
-    let ward = Ward::open(Release::Bookworm, &["a", "b"]);
+fn what_is_left_or_lacking_is_named_before_the_copy() {
+    let mut ward = Ward::open(Release::Bookworm, &["a", "b"]);
+    has_a_tablespace(&ward.lab);
+    const PROGRAM: &str = "printf '#!/bin/sh\nexit 1\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal";
+    for host in ["a", "b"] {
+        ward.lab.run(host, &["sh", "-ec", PROGRAM]);
+    }
+    ward.lab.edit(|inventory| inventory["postgres"]["parameters"]["restore_command"] = "fetch-wal %f %p".into());
+    ward.lab.bootstrap();
     let lab = &ward.lab;
-    has_a_tablespace(lab);
     ward.systemctl("b", "stop");
     lab.run("b", &["mv", &ward.data(), "/var/lib/postgresql/lost"]);
+    lab.run("b", &["rm", "/usr/local/bin/fetch-wal"]);
     let ran = lab.pgstead(&["reseed", "b", "--method", "basebackup", "--yes", "--format", "json"]).expect(5);
-    assert_eq!(ran.json()["error"]["code"], "tablespace-taken", "{ran}");
+    let codes = ran.codes();
+    assert!(["tablespace-taken", "path-unfit"].iter().all(|code| codes.iter().any(|one| one == code)), "{ran}");
+    assert!(ran.stdout.contains("restore_command names fetch-wal, which is not there"), "{ran}");
     assert_eq!(lab.run("b", &["find", "/var/lib/postgresql/15", "-mindepth", "1"]), "", "nothing was begun");
     lab.run("b", &["sh", "-c", "mv /srv/fast/PG_15_* /srv/fast/of-before"]);
+    lab.run("b", &["sh", "-ec", PROGRAM]);
     ward.reseed("b", &["--method", "basebackup"], "basebackup");
     ward.is_whole("a", "b");
     assert_eq!(lab.sql("b", "SELECT count(*) FROM f"), "5000");

@@ -65,7 +65,7 @@ fn every_invariant_rings_when_it_is_broken() {
     rings(&invariants::works_or_says_why(&lab, &good), "I7", "paused");
     lab.sql("b", "SELECT pg_wal_replay_resume()");
     lab.eventually("b", "SELECT pg_get_wal_replay_pause_state()", "not paused");
-    let failed = Ran { code: 6, stdout: String::new(), stderr: String::new() };
+    let failed = Ran { code: 6, stdout: String::new(), stderr: String::new(), preflight: None };
     rings(&invariants::works_or_says_why(&lab, &failed), "I7", "every link works");
 
     // I8: a file says what the server does not do.
@@ -80,7 +80,7 @@ fn every_invariant_rings_when_it_is_broken() {
     lab.edit(|inventory| inventory["postgres"]["parameters"]["work_mem"] = json!("8MB"));
     rings(&invariants::again(&lab), "I5", "\"changed\": true");
     let silent = json!({ "refusals": [{ "code": "no", "hint": null }] }).to_string();
-    let refused = Ran { code: 5, stdout: silent, stderr: String::new() };
+    let refused = Ran { code: 5, stdout: silent, stderr: String::new(), preflight: None };
     rings(&invariants::refusal_helps(&refused), "I5", "no next command");
 
     // I1: two that would take writes.

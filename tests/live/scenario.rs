@@ -1,5 +1,7 @@
 //! What every scenario stands on: hosts, an inventory that can be edited, the built pgstead, and looking past it.
 
+use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Seek;
 use std::io::Write;
@@ -52,7 +54,42 @@ pub(crate) struct Ran {
     pub(crate) stdout: String,
     /// Its standard error.
     pub(crate) stderr: String,
+    /// The preflight that must tell what a bootstrap refuses.
+    pub(crate) preflight: Option<Preflight>,
 }
+
+/// The preflight of the servers that a bootstrap is for.
+pub(crate) struct Preflight {
+    /// Its words, from the path of the inventory on.
+    args: Vec<OsString>,
+    /// The directory for what a run alone needs.
+    runtime: PathBuf,
+}
+
+impl Preflight {
+    /// That of a run, where it is a bootstrap. Whether a new CA is wished, no preflight knows.
+    fn of(command: &Command, runtime: PathBuf) -> Option<Self> {
+        let args: Vec<OsString> = command.get_args().map(OsStr::to_owned).collect();
+        let at = args.iter().position(|word| word == "bootstrap")?;
+        let words = ["preflight", "--no-throughput", "--format", "json"];
+        let is_known = !args.iter().any(|word| word == "--new-authority");
+        is_known.then(|| Self { args: args[..at].iter().cloned().chain(words.map(OsString::from)).collect(), runtime })
+    }
+
+    fn run(&self) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgstead"));
+        command.args(&self.args).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+        let output = command.env("XDG_RUNTIME_DIR", &self.runtime).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), unwrapped(&text(output.stderr)));
+        Ran { code: output.status.code().unwrap_or(-1), stdout, stderr, preflight: None }
+    }
+}
+
+/// What a preflight need not tell: whether somebody can be asked is a matter of the run, and so is who works there right now.
+const OF_THE_RUN: [&str; 2] = ["consent-missing", "locked"];
+/// What it tells as a remark: every consent can be given.
+const REMARKED: [&str; 1] = ["restart-needs-consent"];
 
 impl Ran {
     /// Returns standard output as the one JSON document that it must be.
@@ -64,7 +101,31 @@ impl Ran {
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "exit code\n{self}");
+        if code == 5 {
+            self.preflight_tells();
+        }
         self
+    }
+
+    /// Demands that whatever a bootstrap refused, a preflight tells, under the same code.
+    #[track_caller]
+    pub(crate) fn preflight_tells(&self) {
+        let Some(preflight) = &self.preflight else { return };
+        let of_stderr = self.stderr.lines().filter_map(|line| line.strip_prefix("ERROR [")?.split_once("]:"));
+        let document: Value = serde_json::from_str(&self.stdout).unwrap_or_default();
+        let lists = ["refusals", "errors"].into_iter().filter_map(|key| document[key].as_array()).flatten();
+        let of_json = lists.filter_map(|one| one["code"].as_str());
+        let mut codes: Vec<&str> = of_stderr.map(|(code, _)| code).chain(of_json).collect();
+        codes.retain(|code| !OF_THE_RUN.contains(code));
+        if codes.is_empty() {
+            return;
+        }
+        let ran = preflight.run();
+        let told = ran.codes();
+        for code in &codes {
+            assert!(told.iter().any(|one| one == code), "no preflight tells {code}\n{self}\n{ran}");
+        }
+        assert!(ran.code != 0 || codes.iter().all(|code| REMARKED.contains(code)), "{ran}");
     }
 
     /// Returns the codes of the diagnostics on standard error, and of the findings of a check in JSON.
@@ -112,6 +173,7 @@ pub(crate) struct Started {
     /// What runs, and where what they say is kept.
     words: String,
     log: PathBuf,
+    preflight: Option<Preflight>,
 }
 
 impl Started {
@@ -138,7 +200,8 @@ impl Started {
             file.rewind().unwrap();
             std::io::read_to_string(file).unwrap()
         });
-        let ran = Ran { code: status.code().unwrap_or(-1), stdout, stderr: unwrapped(&stderr) };
+        let ran =
+            Ran { code: status.code().unwrap_or(-1), stdout, stderr: unwrapped(&stderr), preflight: self.preflight };
         let mut log = File::options().create(true).append(true).open(&self.log).unwrap();
         writeln!(log, "{}\n{ran}", self.words).unwrap();
         ran
@@ -358,7 +421,8 @@ impl Scenario {
         let [stdout, stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
         command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
         let words = format!("{:?} {:?}", self.since.elapsed(), command.get_args().skip(2).collect::<Vec<_>>());
-        Started { child: command.spawn().unwrap(), stdout, stderr, words, log: self.said() }
+        let preflight = Preflight::of(&command, self.runtime());
+        Started { child: command.spawn().unwrap(), stdout, stderr, words, log: self.said(), preflight }
     }
 
     /// Demands that nothing is left to do: the second run changes nothing, the plan is empty, the check is healthy.

@@ -1,7 +1,9 @@
 //! What servers are asked beyond the first look, and what cases say of the answers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use pgstead::model::ServerName;
 use pgstead::model::Topology;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
@@ -11,7 +13,9 @@ use pgstead::model::place::Question;
 use pgstead::model::wal::WalQuestion;
 use pgstead::plan::Consent;
 use pgstead::plan::adoption::elsewhere;
+use pgstead::plan::adoption::elsewhere::Inquiry;
 use pgstead::plan::links::network;
+use pgstead::plan::operation::reseed;
 use pgstead::plan::survey::history;
 
 /// Shows what servers must be asked before this is planned.
@@ -47,7 +51,21 @@ pub(crate) fn places(topology: &Topology, observation: &Observation, consent: Co
 
 /// Whatever a server is asked for is there and good, where a case says nothing else.
 pub(crate) fn looked_at(topology: &Topology, mut observation: Observation, consent: Consent) -> Observation {
-    for (name, inquiry) in elsewhere::questions(topology, &observation, consent) {
+    let inquiries = elsewhere::questions(topology, &observation, consent);
+    fill(&mut observation, inquiries);
+    observation
+}
+
+/// The same of a server that is re-seeded.
+pub(crate) fn looked_at_for_reseed(topology: &Topology, observation: &Observation, server: &ServerName) -> Observation {
+    let mut observation = observation.clone();
+    let inquiry = reseed::inquiry(topology, &observation, server);
+    fill(&mut observation, inquiry.map(|inquiry| (server.clone(), inquiry)).into_iter().collect());
+    observation
+}
+
+fn fill(observation: &mut Observation, inquiries: BTreeMap<ServerName, Inquiry>) {
+    for (name, inquiry) in inquiries {
         let answers = observation.places.entry(name).or_default();
         for question in inquiry.questions {
             let is_directory = matches!(question, Question::Path(_) | Question::Tablespace(_));
@@ -57,5 +75,4 @@ pub(crate) fn looked_at(topology: &Topology, mut observation: Observation, conse
             answers.entry(question.key()).or_insert(Observed::Known(place));
         }
     }
-    observation
 }

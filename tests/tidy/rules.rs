@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::judged;
 use crate::source::Source;
 
 /// A place that breaks a rule: the file, the line, and what was found there.
@@ -65,35 +66,33 @@ const HOMES: &[(&str, &str)] = &[
     ("clap_mangen", "cli"),
 ];
 
-/// The modules that decide or show what a server is. They ask `judge`, which alone derives it from what was seen.
-const ASK_THE_STATE: &[&str] = &["plan", "check", "preflight", "role_change", "drill", "ui", "cli"];
-
-/// Facts of an observation that mean nothing alone.
-const JUDGED_FACTS: &[&str] = &[
-    "in_recovery",
-    "standby_signal",
-    "recovery_signal",
-    "newest_history",
-    "minimum_recovery_end",
-    "minimum_recovery_timeline",
-    "replayed_timeline",
-    "wal_timeline",
-    "sender_host",
-    "sender_port",
-    "pending_restart",
-    "stale_files",
+/// What the runner of operations alone calls; `trust`, which meets no server over SSH, asks as well.
+const THE_RUNNERS: &[&[&str]] = &[
+    &["Interrupts", ":", ":", "listen", "("],
+    &["ask", ":", ":", "consent", "("],
+    &["lock", ":", ":", "refuse_held", "("],
+    &["lock", ":", ":", "release_left", "("],
+    &["=", "hold", "("],
+    &["{", "hold", "("],
 ];
 
-/// Words by which PostgreSQL says what an instance or a connection does; each has a type or a question in `model` or `judge`.
-const JUDGED_WORDS: &[&str] = &[
-    "starting up",
-    "shut down",
-    "shut down in recovery",
-    "shutting down",
-    "in crash recovery",
-    "in archive recovery",
-    "in production",
-    "streaming",
+/// What leads out of the program, or to a clock. Random numbers are left: `pki` makes secrets of them, and plans get those passed in.
+const OUTSIDE: &[&[&str]] = &[
+    &["std", ":", ":", "fs"],
+    &["std", ":", ":", "io"],
+    &["std", ":", ":", "os"],
+    &["std", ":", ":", "env"],
+    &["std", ":", ":", "process"],
+    &["std", ":", ":", "thread"],
+    &["TcpStream"],
+    &["TcpListener"],
+    &["UdpSocket"],
+    &["UnixStream"],
+    &["Instant"],
+    &["SystemTime"],
+    &["Timestamp", ":", ":", "now"],
+    &["rustix"],
+    &["tempfile"],
 ];
 
 /// The helpers that wait by looking again, each with a deadline. Nobody else pauses.
@@ -159,28 +158,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "what a server is, is judged once",
         why: "copies of one judgement come to differ; ask judge::State, or add there what it does not say yet",
-        find: |sources| {
-            let mut breaches = Vec::new();
-            for source in sources.iter().filter(|source| ASK_THE_STATE.contains(&source.module())) {
-                for fact in JUDGED_FACTS {
-                    let written = source.lines_with(&[fact, "("]);
-                    let read = source.lines_with(&[".", fact]);
-                    let read = read.into_iter().filter(|line| !written.contains(line)).collect();
-                    breaches.extend(at(source, read, fact));
-                }
-                for path in [["ClusterState", ":", ":", "from"], ["RoleFile", ":", ":", "parse"]] {
-                    breaches.extend(at(source, source.lines_with(&path), path[0]));
-                }
-                let role_file = (0..source.words.len()).filter(|index| source.reads(*index, &["own", "("]));
-                let role_file =
-                    role_file.filter(|index| source.words.get(index + 2).is_some_and(|word| word.text == "\"role\""));
-                breaches.extend(at(source, role_file.map(|index| source.words[index].line).collect(), "role file"));
-                let is_state = |text: &str| JUDGED_WORDS.contains(&text.trim_matches('"'));
-                let words = if source.path == "ui/samples.rs" { Vec::new() } else { source.lines_quoting(is_state) };
-                breaches.extend(at(source, words, "a state's word"));
-            }
-            breaches
-        },
+        find: judged::again,
         broken_by: &[
             ("plan/a.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
             ("check/a.rs", "fn f(data: &DataDirectory) -> bool { data.standby_signal || data.recovery_signal }"),
@@ -191,13 +169,44 @@ pub(crate) const RULES: &[Rule] = &[
             ("cli/a.rs", "fn f(sender: &Sender) -> bool { sender.state == \"streaming\" }"),
             ("check/a.rs", "fn f(l: &Layout) { seen.files.get(&l.own(\"role\")); }"),
             ("plan/a.rs", "fn f(text: &str) { RoleFile::parse(text); }"),
+            ("role_change/a.rs", "fn f(seen: &Seen) -> bool { seen\n.instance\n.known().is_some() }"),
+            ("cli/a.rs", "fn f(o: &ServerObservation) { match o.instance.look() { _ => () } }"),
+            ("plan/a.rs", "fn f(raw: &ServerObservation) -> bool { raw.data_directory.known().is_some() }"),
         ],
         kept_by: &[
             ("judge/server.rs", "fn f(instance: &Instance) -> bool { !instance.in_recovery }"),
-            ("plan/a.rs", "fn f(state: ServerState<'_>) -> bool { state.standby().is_some() }"),
+            ("plan/a.rs", "fn f(state: ServerState<'_>) -> bool { state.standby().is_some() && state.answer.is_ok() }"),
+            ("preflight/a.rs", "fn f(seen: &ServerObservation) -> bool { seen.instance.known().is_some() }"),
+            ("plan/a.rs", "fn f(seen: Seen<'_>) -> &str { &seen.layout.data_directory }"),
             ("check/a.rs", "fn f() { ServerReport { in_recovery: None } }"),
             ("cli/a.rs", "async fn f(session: &Client) { session.in_recovery().await; }"),
             ("plan/a.rs", "const WORDS: &str = \"it was shut down\"; fn f(l: &Layout) { l.role_file(); }"),
+        ],
+    },
+    Rule {
+        name: "one runner",
+        why: "consent, leases, interrupts and exit codes have one order, which cli/runner knows; say there what is new",
+        find: |sources| {
+            let beside = |source: &&Source| {
+                source.module() == "cli" && !source.path.starts_with("cli/runner/") && source.path != "cli/trust.rs"
+            };
+            let find = |source: &Source| -> Vec<Breach> {
+                let found =
+                    THE_RUNNERS.iter().map(|words| at(source, source.lines_with(words), words[words.len() - 2]));
+                found.flatten().collect()
+            };
+            sources.iter().filter(beside).flat_map(find).collect()
+        },
+        broken_by: &[
+            ("cli/drill.rs", "fn f() { Interrupts::listen() }"),
+            ("cli/drill.rs", "fn f() { ask::consent(ui, &question) }"),
+            ("cli/unlock.rs", "fn f() { lock::refuse_held(o, s) }"),
+            ("cli/unlock.rs", "fn f() { lock::release_left(h, o, s, is) }"),
+            ("cli/unlock.rs", "fn f() { hold(inventory, \"unlock\", false) }"),
+        ],
+        kept_by: &[
+            ("cli/runner/mod.rs", "fn f() { ask::consent(ui, &question) }"),
+            ("cli/session.rs", "fn hold_on() {}"),
         ],
     },
     Rule {
@@ -275,6 +284,29 @@ pub(crate) const RULES: &[Rule] = &[
         },
         broken_by: &[("plan/mod.rs", "async fn f() {}"), ("render/mod.rs", "use tokio::fs;")],
         kept_by: &[("remote/mod.rs", "async fn f() {}")],
+    },
+    Rule {
+        name: "layers 0 and 1 do no I/O",
+        why: "what decides is the same for the same input, and can be tried on any folder of data; pass in what it needs",
+        find: |sources| {
+            let pure = sources.iter().filter(|source| layer(source.module()).is_some_and(|layer| layer < 2));
+            pure.flat_map(|source| {
+                OUTSIDE.iter().flat_map(|words| at(source, source.lines_with(words), words[words.len() - 1]))
+            })
+            .collect()
+        },
+        broken_by: &[
+            ("plan/mod.rs", "use std::fs;"),
+            ("check/mod.rs", "fn f() { std::process::Command::new(\"true\"); }"),
+            ("judge/mod.rs", "use std::net::TcpStream;"),
+            ("preflight/mod.rs", "fn f() -> Timestamp { Timestamp::now() }"),
+            ("inventory/mod.rs", "fn f() { std::env::var(\"HOME\"); }"),
+            ("model/mod.rs", "fn f() { let begun = std::time::Instant::now(); }"),
+        ],
+        kept_by: &[
+            ("plan/mod.rs", "use std::net::IpAddr; #[cfg(test)] mod tests { use std::fs; }"),
+            ("apply/mod.rs", "use std::fs;"),
+        ],
     },
     Rule {
         name: "a module opens with its duty",
@@ -419,7 +451,7 @@ pub(crate) fn removals(script: &str) -> Vec<usize> {
     script.lines().enumerate().filter(|(_, line)| removes(line)).map(|(number, _)| number + 1).collect()
 }
 
-fn at<'a>(source: &'a Source, lines: Vec<usize>, what: &'a str) -> impl Iterator<Item = Breach> + 'a {
+pub(crate) fn at<'a>(source: &'a Source, lines: Vec<usize>, what: &'a str) -> impl Iterator<Item = Breach> + 'a {
     lines.into_iter().map(move |line| (source.path.clone(), line, what.to_owned()))
 }
 

@@ -5,10 +5,11 @@ use crate::diagnostic::Diagnostic;
 use crate::inventory::problems::Path;
 use crate::inventory::raw;
 use crate::inventory::validate::Judge;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::thresholds::Thresholds;
 
 impl Judge<'_, '_> {
-    pub(super) fn thresholds(&mut self) -> Thresholds {
+    pub(super) fn thresholds(&mut self, lifetimes: Lifetimes) -> Thresholds {
         let given = self.raw.thresholds.clone().unwrap_or_default();
         let thresholds = complete(&given);
         let pairs = [
@@ -16,8 +17,8 @@ impl Judge<'_, '_> {
             (
                 "certificate_error_days",
                 thresholds.certificate_error_days,
-                "certificate_warning_days",
-                thresholds.certificate_warning_days,
+                "certificates.renew_before_days",
+                u64::from(lifetimes.renew_before),
             ),
             (
                 "disk_free_error_percent",
@@ -55,7 +56,6 @@ fn complete(given: &raw::Thresholds) -> Thresholds {
         headroom: given.headroom.unwrap_or(or.headroom),
         slot_outage_s: given.slot_outage_s.unwrap_or(or.slot_outage_s),
         slot_inactive_s: given.slot_inactive_s.unwrap_or(or.slot_inactive_s),
-        certificate_warning_days: given.certificate_warning_days.unwrap_or(or.certificate_warning_days),
         certificate_error_days: given.certificate_error_days.unwrap_or(or.certificate_error_days),
         disk_free_percent: given.disk_free_percent.unwrap_or(or.disk_free_percent),
         disk_free_error_percent: given.disk_free_error_percent.unwrap_or(or.disk_free_error_percent),

@@ -22,7 +22,6 @@ const PROJECT_LABEL: &str = "label=com.docker.compose.project=";
 /// A client whose engine answers.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
-    /// Its memory.
     pub(super) memory_mib: u64,
     /// Where it keeps images and containers, on its own machine.
     pub(super) directory: PathBuf,

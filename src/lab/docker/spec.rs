@@ -40,7 +40,6 @@ pub(super) struct Spec {
     inventory: Value,
 }
 
-/// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) name: String,

@@ -43,7 +43,6 @@ pub(super) struct State {
     pub(super) user: String,
     /// The size of the disk of each server's data, where they have one.
     pub(super) disk_mib: Option<u32>,
-    /// The servers.
     pub(super) servers: Vec<Placed>,
 }
 

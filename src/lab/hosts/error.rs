@@ -11,19 +11,13 @@ use crate::lab::Failure;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostsLabError {
-    /// Namespaces, mounts and bridges need root.
     #[error("the hosts lab needs root: it mounts, makes a network bridge and boots hosts")]
     NotRoot,
     /// The wish itself can't be met.
     #[error("invalid hosts lab: {problem}")]
-    InvalidSpec {
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A program that the lab is built from is not installed.
+    InvalidSpec { problem: String },
     #[error("\"{program}\" is not in PATH (Debian package \"{package}\"; lab/hosts/install-packages installs all)")]
     MissingProgram {
-        /// The program.
         program: &'static str,
         /// The package that brings it.
         package: &'static str,
@@ -31,118 +25,85 @@ pub enum HostsLabError {
     /// The directory is not a lab, or its state can't be read.
     #[error("could not load the lab in \"{}\"", dir.display())]
     Load {
-        /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The lab's own files (state, keys, known hosts) could not be written.
     #[error("could not prepare the lab in \"{}\"", dir.display())]
     PrepareLab {
-        /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// No Debian tree could be built.
     #[error("could not build the {release} tree (log: \"{}\")", log.display())]
     BuildTree {
         /// Of which release.
         release: Release,
         /// What the build printed.
         log: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// The bridge or its network could not be made.
     #[error("could not make the lab's network")]
     AddNetwork {
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// The bridge could not be taken away.
     #[error("could not remove bridge \"{bridge}\"")]
     RemoveNetwork {
-        /// Its name.
         bridge: String,
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// The list of this machine's labs could not be read.
     #[error("could not look for labs on this machine")]
     Registry {
-        /// Why.
         #[source]
         source: Failure,
     },
     /// A host's file system or identity could not be made.
     #[error("could not prepare host \"{host}\"")]
     PrepareHost {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The host did not start, or its sshd did not answer in time.
     #[error("could not boot host \"{host}\"; its boot log ends:\n{log_tail}")]
     Boot {
-        /// The host.
         host: String,
         /// The end of what it printed.
         log_tail: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// The host is running and must not be, or the other way round.
     #[error("host \"{host}\" is {}", if *running { "running" } else { "not running" })]
-    WrongState {
-        /// The host.
-        host: String,
-        /// What it is.
-        running: bool,
-    },
-    /// The host did not stop.
+    WrongState { host: String, running: bool },
     #[error("could not stop host \"{host}\"")]
     Stop {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
     /// A command could not be run on the host, or failed where it had to succeed.
     #[error("could not run a command on host \"{host}\"")]
     Exec {
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// A fault of the network could not be made or mended.
     #[error("could not {doing} of host \"{host}\"")]
     Fault {
         /// Such as "cut the link".
         doing: &'static str,
-        /// The host.
         host: String,
-        /// Why.
         #[source]
         source: Failure,
     },
-    /// Something of the lab is still there after it was brought down.
     #[error("could not clear away the lab in \"{}\"", dir.display())]
     Clear {
-        /// The lab's directory.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Failure,
     },

@@ -112,7 +112,6 @@ impl HostPaths {
     pub(super) fn host_key(&self) -> PathBuf {
         self.identity().join("ssh_host_ed25519_key")
     }
-    /// The machine id.
     pub(super) fn machine_id(&self) -> PathBuf {
         self.identity().join("machine-id")
     }

@@ -31,7 +31,6 @@ pub(super) struct State {
     version: u32,
     /// Whether `up` got to its end.
     pub(super) complete: bool,
-    /// The lab.
     pub(super) lab: LocalLab,
 }
 
@@ -40,7 +39,6 @@ pub(super) struct State {
 pub(super) enum Found {
     /// Nothing, or an empty directory of ours.
     Nothing,
-    /// A lab.
     Lab(Box<State>),
 }
 

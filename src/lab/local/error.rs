@@ -9,100 +9,53 @@ use crate::model::name::ServerName;
 /// Why the local lab could not be made, looked at or taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalLabError {
-    /// Neither `XDG_STATE_HOME` nor `HOME` says where a lab may be kept.
     #[error("neither XDG_STATE_HOME nor HOME is set to an absolute path; name a directory for the lab")]
     NoHome,
     /// The path of the directory cannot stand in every configuration file that would name it.
     #[error("lab directory {path:?} must have only letters, digits and \"/._-+@,\"")]
-    BadPath {
-        /// The path as given.
-        path: PathBuf,
-    },
+    BadPath { path: PathBuf },
     /// The socket of an instance would have a longer path than the kernel takes.
     #[error("lab directory \"{path}\" is too long: a socket in it would have {bytes} bytes of path, the limit is 107")]
     PathTooLong {
-        /// The lab directory.
         path: PathBuf,
         /// The length that the socket's path would have.
         bytes: usize,
     },
-    /// The directory exists and holds something that is no lab.
     #[error("\"{path}\" exists and is not a pgstead lab; nothing was changed")]
-    NotALab {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The directory is a symbolic link.
+    NotALab { path: PathBuf },
     #[error("\"{path}\" is a symbolic link, not a lab directory; nothing was changed")]
-    Symlink {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The directory belongs to another OS user.
+    Symlink { path: PathBuf },
     #[error("\"{path}\" belongs to another OS user (uid {uid}); nothing was changed")]
     NotOurs {
-        /// The directory.
         path: PathBuf,
         /// Its owner.
         uid: u32,
     },
-    /// Something is mounted in the directory.
     #[error("\"{mount_point}\" is a mount point inside the lab directory; unmount it first, nothing was removed")]
-    Mounted {
-        /// Where.
-        mount_point: PathBuf,
-    },
-    /// An earlier `up` was interrupted.
+    Mounted { mount_point: PathBuf },
     #[error("the lab in \"{path}\" was left half made; take it down, then bring it up again")]
-    HalfMade {
-        /// The lab directory.
-        path: PathBuf,
-    },
-    /// The marker file is there and cannot be understood.
+    HalfMade { path: PathBuf },
     #[error("\"{path}\" cannot be read as the state of a lab: {reason}")]
-    BadState {
-        /// The marker file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The lab is up with other servers than asked for.
+    BadState { path: PathBuf, reason: String },
     #[error("the lab in \"{path}\" is up with servers {have}, not {wanted}; take it down first")]
-    OtherServers {
-        /// The lab directory.
-        path: PathBuf,
-        /// Its servers.
-        have: String,
-        /// The wanted ones.
-        wanted: String,
-    },
-    /// The lab is wanted with no server, with too many, or with two of one name.
+    OtherServers { path: PathBuf, have: String, wanted: String },
     #[error("a local lab has 1 to {max} servers, each with its own name")]
     BadServers {
         /// The largest number.
         max: usize,
     },
-    /// A port that was asked for is in use.
     #[error("port {port} on {address} is in use; name another port, or take down what listens there")]
-    PortTaken {
-        /// The address.
-        address: Ipv4Addr,
-        /// The port.
-        port: u16,
-    },
-    /// No free place was found.
+    PortTaken { address: Ipv4Addr, port: u16 },
     #[error("no free ports for {servers} servers were found on 127.0.0.11 to 127.0.0.250")]
     NoFreePort {
         /// How many servers need one.
         servers: usize,
     },
-    /// PostgreSQL is not installed.
     #[error("no PostgreSQL 15 to 19 was found in {looked_in}")]
     NoPostgres {
         /// Where it was looked for.
         looked_in: String,
     },
-    /// The wanted major version is not installed.
     #[error("PostgreSQL {wanted} is not installed; installed: {installed}")]
     VersionMissing {
         /// The wanted major version.
@@ -110,59 +63,40 @@ pub enum LocalLabError {
         /// Those that are there.
         installed: String,
     },
-    /// A program is not installed.
     #[error("\"{program}\" is not installed; it is part of package {package}")]
     ProgramMissing {
-        /// Its path.
         program: PathBuf,
         /// The Debian package that has it.
         package: &'static str,
     },
     /// root runs the lab, and the OS user for the instances does not exist or cannot log in.
     #[error("root cannot run PostgreSQL, and OS user \"{user}\" {reason}")]
-    NoOsUser {
-        /// The OS user.
-        user: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The OS user of the instances cannot reach the directory.
+    NoOsUser { user: String, reason: &'static str },
     #[error("OS user \"{user}\" cannot reach \"{path}\"; name a lab directory that it may enter")]
     Unreachable {
-        /// The OS user.
         user: String,
         /// The directory that it cannot enter.
         path: PathBuf,
     },
-    /// The sshd of a server did not come up.
     #[error("sshd of server \"{server}\" did not start ({command}): {log}")]
     SshdDidNotStart {
-        /// The server.
         server: ServerName,
         /// The command as a shell line.
         command: String,
         /// The end of its log.
         log: String,
     },
-    /// A process did not end.
     #[error("process {pid} ({name}) did not end within {seconds} seconds; nothing was removed")]
     StillRunning {
-        /// Its id.
         pid: i32,
-        /// Its name.
         name: String,
         /// How long it was waited for.
         seconds: u64,
     },
-    /// A command, a file, or a wait that ran out.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// The inventory could not be written as YAML.
     #[error("could not write the lab's inventory as YAML: {reason}")]
-    Inventory {
-        /// Why.
-        reason: String,
-    },
+    Inventory { reason: String },
 }
 
 impl LocalLabError {

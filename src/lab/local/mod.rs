@@ -108,7 +108,6 @@ pub struct LocalLab {
 /// One server of a local lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalServer {
-    /// Its name.
     pub name: ServerName,
     /// Where its sshd and its instance listen.
     pub address: Ipv4Addr,
@@ -125,7 +124,6 @@ pub struct LocalServer {
 pub struct LocalLabStatus {
     /// Whether `up` got to its end; otherwise only `down` is of use.
     pub complete: bool,
-    /// The lab.
     pub lab: LocalLab,
     /// What runs, server by server.
     pub servers: Vec<LocalServerStatus>,

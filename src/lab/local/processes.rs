@@ -46,7 +46,6 @@ pub(super) struct Processes {
     sessions: Vec<Process>,
     /// What was started in such a connection and is no instance: shells, base backups, whatever was left behind.
     started: Vec<Process>,
-    /// The postmasters.
     pub(super) postmasters: Vec<Process>,
     /// What the postmasters have started.
     backends: Vec<Process>,

@@ -11,26 +11,17 @@ use crate::lab::Failure;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VagrantLabError {
-    /// Nothing says where this user keeps things.
     #[error("there is no place for the lab: HOME is not set")]
     NoHome,
-    /// Vagrant, or what the lab needs beside it, is not installed.
     #[error("\"{program}\" is not installed (Debian package \"{package}\")")]
     ProgramMissing {
-        /// The program.
         program: &'static str,
         /// The package that brings it.
         package: &'static str,
     },
     /// The provider can't make machines here.
     #[error("the provider {provider} can't be used on this machine: {why}")]
-    ProviderMissing {
-        /// The provider.
-        provider: Provider,
-        /// Why.
-        why: String,
-    },
-    /// None of the providers that make machines is there.
+    ProviderMissing { provider: Provider, why: String },
     #[error("there is no provider of virtual machines on this machine: neither libvirt nor VirtualBox can be used")]
     NoProvider,
     /// The inventory has problems, each with its place.
@@ -39,77 +30,43 @@ pub enum VagrantLabError {
         /// All of them.
         problems: Vec<Diagnostic>,
     },
-    /// The inventory is valid, and can't be a lab of machines.
     #[error("no lab can be made of \"{}\": {problem}", inventory.display())]
-    NoLabOf {
-        /// The inventory.
-        inventory: PathBuf,
-        /// Why not.
-        problem: String,
-    },
+    NoLabOf { inventory: PathBuf, problem: String },
     /// The Vagrantfile refused to begin.
     #[error("{message}")]
     Refused {
         /// In its own words.
         message: String,
     },
-    /// The box is not here, and no catalogue could be asked.
     #[error("the box is not on this machine, and could not be fetched")]
     NoBox {
         /// What Vagrant says.
         message: String,
     },
-    /// The directory holds something else.
     #[error("\"{}\" is not empty, and no Vagrant lab", path.display())]
-    NotALab {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Another lab is up in the directory.
+    NotALab { path: PathBuf },
     #[error("another lab is up in \"{}\": its {what} is not the one that is wished for", path.display())]
     OtherLab {
-        /// The directory.
         path: PathBuf,
         /// What differs.
         what: &'static str,
     },
-    /// The lab's own file could not be understood.
     #[error("could not understand \"{}\"", path.display())]
-    State {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The inventory could not be written as text.
+    State { path: PathBuf, source: serde_json::Error },
     #[error("could not write the lab's inventory")]
-    WriteInventory {
-        /// Why.
-        source: io::Error,
-    },
-    /// A command or a file.
+    WriteInventory { source: io::Error },
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// Vagrant failed.
     #[error("{program} failed: {message}")]
     Vagrant {
         /// The program, with what it was to do.
         program: String,
-        /// The reason that it gave.
         message: String,
     },
-    /// A machine came up and did not tell its host keys.
     #[error("server \"{server}\" told no host keys")]
-    NoHostKeys {
-        /// The server.
-        server: String,
-    },
-    /// A machine is still there after the lab was taken down.
+    NoHostKeys { server: String },
     #[error("the machine of server \"{server}\" is still there")]
-    StillThere {
-        /// The server.
-        server: String,
-    },
+    StillThere { server: String },
 }
 
 impl VagrantLabError {

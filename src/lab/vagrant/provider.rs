@@ -20,7 +20,6 @@ const LIBVIRT_SOCKETS: [&str; 2] = ["/run/libvirt/libvirt-sock", "/run/libvirt/v
 pub enum Provider {
     /// qemu, with KVM where there is one.
     Libvirt,
-    /// VirtualBox.
     Virtualbox,
     /// Containers.
     Docker,

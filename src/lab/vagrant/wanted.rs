@@ -41,7 +41,6 @@ const BEFORE_FIRST: u8 = 10;
 pub(super) struct Wanted {
     /// What its directory will say about it.
     pub(super) state: State,
-    /// Its inventory.
     pub(super) inventory: String,
 }
 

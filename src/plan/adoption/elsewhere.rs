@@ -15,6 +15,7 @@ use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
+use crate::model::parameter::is_same_value;
 use crate::model::place::Place;
 use crate::model::place::PlaceKind;
 use crate::model::place::Question;
@@ -68,7 +69,7 @@ struct Need {
 
 /// A setting that names files or directories: what happens where they are not there, how they are used, and whether the instance
 /// cannot do without.
-const PATHS: [(&str, &str, Use, bool); 9] = [
+const PATHS: [(&str, &str, Use, bool); 10] = [
     ("log_directory", "An instance that cannot write its log does not start", Use::Made, true),
     ("unix_socket_directories", "An instance that cannot make its socket does not start", Use::Made, true),
     ("ssl_crl_file", "An instance with TLS does not start without it", Use::Read, true),
@@ -78,6 +79,8 @@ const PATHS: [(&str, &str, Use, bool); 9] = [
     ("dynamic_library_path", "A function of a library that is not there fails", Use::Read, false),
     // From version 18 on.
     ("extension_control_path", "An extension whose files are not there cannot be updated", Use::Read, false),
+    // Of Debian's packages.
+    ("extension_destdir", "An extension whose files are not there cannot be updated", Use::Read, false),
     (
         "external_pid_file",
         "An instance starts all the same, and says in its log that it could not write it",
@@ -87,11 +90,29 @@ const PATHS: [(&str, &str, Use, bool); 9] = [
 ];
 
 /// Settings that name libraries.
-const LIBRARIES: [(&str, &str); 3] = [
-    ("shared_preload_libraries", "An instance without it does not start"),
-    ("session_preload_libraries", "Nobody can connect without it"),
-    ("local_preload_libraries", "Nobody can connect without it"),
+const LIBRARIES: [(&str, &str, bool); 5] = [
+    ("shared_preload_libraries", "An instance without it does not start", true),
+    ("session_preload_libraries", "Nobody can connect without it", true),
+    ("local_preload_libraries", "Nobody can connect without it", true),
+    ("archive_library", "A server that becomes the primary archives nothing without it, and keeps all WAL", false),
+    // From version 18 on.
+    ("oauth_validator_libraries", "Nobody can log in by OAuth without it", false),
 ];
+
+/// Settings whose values a machine must know, with what makes it know them.
+const VALUES: [(&str, &str); 8] = [
+    ("lc_messages", LOCALE),
+    ("lc_monetary", LOCALE),
+    ("lc_numeric", LOCALE),
+    ("lc_time", LOCALE),
+    ("timezone", TIME_ZONE),
+    ("log_timezone", TIME_ZONE),
+    ("timezone_abbreviations", "Put that file beside the others of PostgreSQL's timezonesets there"),
+    // From version 18 on.
+    ("io_method", "Install PostgreSQL there as the primary has it"),
+];
+const LOCALE: &str = "Make that locale there (localedef, or the package locales)";
+const TIME_ZONE: &str = "Install it there (on Debian the package tzdata-legacy has the old names)";
 
 /// Settings that name a program which runs on every server, or on every one that becomes the primary.
 const PROGRAMS: [(&str, &str, bool); 2] = [
@@ -122,7 +143,7 @@ impl<'a> Settings<'a> {
     fn get(&self, name: &str) -> Option<(String, String)> {
         if let Some(value) = self.of_inventory.get(name) {
             let has = self.own.and_then(|own| own.instance?.settings.get(name));
-            let is_new = has.is_none_or(|has| has.setting != **value);
+            let is_new = has.is_none_or(|has| !is_same_value(value, &has.setting, has.unit.as_deref()));
             return is_new.then(|| ((*value).clone(), "The inventory".to_owned()));
         }
         let primary = self.primary?;
@@ -137,35 +158,24 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Returns what must be looked at before a bootstrap can be planned, on which server. Where the survey refuses, nothing is.
+/// Returns what must be looked at before a bootstrap can be planned, on which server. A server that the survey can plan for is looked
+/// at whatever is refused besides, so that all is told at once.
 pub fn questions(topology: &Topology, observation: &Observation, consent: Consent) -> BTreeMap<ServerName, Inquiry> {
     let passed_over = consent::passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
-    let Survey { servers, primary, refusals, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
-    let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return BTreeMap::new() };
+    let Survey { servers, primary, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
+    let Some(primary) = primary else { return BTreeMap::new() };
     let of_primary = servers.get(&primary).copied();
-    let inquiry = |seen: &Seen<'_>| {
-        let all: BTreeSet<Question> =
-            needs(topology, *seen, of_primary).into_iter().map(|need| need.question).collect();
-        let library_path = Settings::new(topology, *seen, of_primary).get("dynamic_library_path");
-        let library_path = library_path.map_or_else(|| "$libdir".to_owned(), |(value, _)| value);
-        (!all.is_empty()).then(|| Inquiry { questions: all.into_iter().collect(), library_path })
-    };
-    servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(seen)?))).collect()
+    servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(topology, &[*seen], of_primary)?))).collect()
 }
 
-/// Returns what must be looked at before a copy of the primary takes a place where no data directory is: its tablespaces may have
-/// been left.
-pub fn of_copy(primary: Seen<'_>) -> Option<Inquiry> {
-    let questions: Vec<Question> = copied_tablespaces(primary).into_iter().map(|need| need.question).collect();
-    (!questions.is_empty()).then(|| Inquiry { questions, library_path: "$libdir".to_owned() })
-}
-
-/// Judges what was seen there.
-pub fn judge_copy(observation: &Observation, seen: Seen<'_>, primary: Seen<'_>, is_adopting: bool) -> Vec<Diagnostic> {
-    let answers = observation.places.get(&seen.server.name);
-    let judge = |need: &Need| problem(seen, need, answer(answers, need), is_adopting);
-    copied_tablespaces(primary).iter().filter_map(judge).collect()
+/// Returns what must be looked at on a server, for each of the ways in which it is seen: as it is, or as if it had no data.
+pub fn inquiry(topology: &Topology, ways: &[Seen<'_>], primary: Option<Seen<'_>>) -> Option<Inquiry> {
+    let of_way = |seen: &Seen<'_>| needs(topology, *seen, primary).into_iter().map(|need| need.question);
+    let all: BTreeSet<Question> = ways.iter().flat_map(of_way).collect();
+    let path = |seen: &Seen<'_>| Some(Settings::new(topology, *seen, primary).get("dynamic_library_path")?.0);
+    let library_path = ways.iter().find_map(path).unwrap_or_else(|| "$libdir".to_owned());
+    (!all.is_empty()).then(|| Inquiry { questions: all.into_iter().collect(), library_path })
 }
 
 fn answer<'a>(answers: Option<&'a BTreeMap<String, Observed<Place>>>, need: &Need) -> &'a Observed<Place> {
@@ -209,25 +219,24 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
             is_vital: true,
         });
     }
-    for (name, why) in LIBRARIES {
+    let archives = settings.get("archive_mode").is_some_and(|(mode, _)| is_on(&mode) || mode == "always");
+    for (name, why, is_vital) in LIBRARIES.into_iter().filter(|(name, ..)| archives || *name != "archive_library") {
         let Some((value, set)) = settings.get(name) else { continue };
         for library in value.split(',').map(|one| one.trim().trim_matches('"')).filter(|one| !one.is_empty()) {
             let is_installed =
                 |all: &Vec<String>| all.iter().any(|one| one == library.strip_prefix("$libdir/").unwrap_or(library));
             if !seen.seen.libraries.known().is_some_and(is_installed) {
                 let question = Question::Library(library.to_owned());
-                needs.push(Need {
-                    question,
-                    by: name.to_owned(),
-                    set: set.clone(),
-                    why,
-                    used: Use::Read,
-                    is_vital: true,
-                });
+                needs.push(Need { question, by: name.to_owned(), set: set.clone(), why, used: Use::Read, is_vital });
             }
         }
     }
-    let archives = settings.get("archive_mode").is_some_and(|(mode, _)| is_on(&mode) || mode == "always");
+    for (name, _) in VALUES {
+        let Some((value, set)) = settings.get(name) else { continue };
+        let why = "An instance does not start with a value that is not known there";
+        let question = Question::Value([name, "=", &value].concat());
+        needs.push(Need { question, by: name.to_owned(), set, why, used: Use::Read, is_vital: true });
+    }
     for (name, why, is_vital) in PROGRAMS.into_iter().filter(|(name, ..)| archives || *name != "archive_command") {
         let Some((value, set)) = settings.get(name) else { continue };
         if let Some(program) = program(&value) {
@@ -248,31 +257,27 @@ fn is_on(value: &str) -> bool {
     ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made. Which of them a primary
-/// that does not run has, nobody could ask: they have their places on whoever has data, and come to whoever has none.
+/// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made, by a later run where the
+/// primary does not run.
 fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let has = primary.and_then(|primary| primary.instance).map(|instance| &instance.tablespaces);
     let is_unknown = primary.is_some_and(|primary| steps::tablespaces::are_unknown(primary));
-    let is_missing = |name: &String| match has {
-        Some(has) => !has.contains_key(name),
-        None => !is_unknown || seen.data.is_none(),
-    };
+    let is_missing = |name: &String| !is_unknown && has.is_none_or(|has| !has.contains_key(name));
     let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
     let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
-    let made = made.map(|(name, path)| tablespace(name, path, "The inventory has it there".to_owned()));
+    let made = made.map(|(name, path)| tablespace(Some(name), path, "The inventory has it there".to_owned()));
     copied.into_iter().flatten().chain(made).collect()
 }
 
 fn copied_tablespaces(primary: Seen<'_>) -> Vec<Need> {
-    let has = primary.instance.into_iter().flat_map(|instance| &instance.tablespaces);
-    has.map(|(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name)))
-        .collect()
+    let needed = |(name, path)| tablespace(name, path, format!("It has that place on \"{}\"", primary.server.name));
+    primary.tablespaces().into_iter().map(needed).collect()
 }
 
-fn tablespace(name: &str, path: &str, set: String) -> Need {
+fn tablespace(name: Option<&str>, path: &str, set: String) -> Need {
     Need {
         question: Question::Tablespace(path.to_owned()),
-        by: format!("tablespace \"{name}\""),
+        by: name.map_or_else(|| "a tablespace".to_owned(), |name| format!("tablespace \"{name}\"")),
         set,
         why: "It must be empty of tablespaces, and the instance's user must be able to write there",
         used: Use::Tablespace,
@@ -335,20 +340,20 @@ pub struct Judged {
     pub notes: Vec<Diagnostic>,
 }
 
-/// Judges what was seen of a server. `is_adopting` is whether a copy that an earlier run began is finished: then its tablespaces may
-/// have their places already.
+/// Judges what was seen of a server. `may_hold` says of a place whether a tablespace may be there already: where a copy that an earlier
+/// run began is finished, and where the server's own is set aside with its data directory.
 pub fn judge(
     topology: &Topology,
     observation: &Observation,
     seen: Seen<'_>,
     primary: Option<Seen<'_>>,
-    is_adopting: bool,
+    may_hold: impl Fn(&str) -> bool,
 ) -> Judged {
     let name = &seen.server.name;
     let mut judged = Judged::default();
     let answers = observation.places.get(name);
     for need in needs(topology, seen, primary) {
-        let Some(problem) = problem(seen, &need, answer(answers, &need), is_adopting) else { continue };
+        let Some(problem) = problem(seen, &need, answer(answers, &need), &may_hold) else { continue };
         match need.is_vital {
             true => judged.refusals.push(problem),
             false => judged.notes.push(problem),
@@ -358,9 +363,28 @@ pub fn judge(
 }
 
 /// Returns what is wrong with what a server has.
-fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: bool) -> Option<Diagnostic> {
+fn problem(
+    seen: Seen<'_>,
+    need: &Need,
+    answer: &Observed<Place>,
+    may_hold: impl Fn(&str) -> bool,
+) -> Option<Diagnostic> {
     let [sort, what] = need.question.words();
     let (name, user) = (&seen.server.name, &seen.layout.os_user);
+    if need.used == Use::Tablespace && is_in_data_directory(seen.layout, what) {
+        return Some(
+            Diagnostic::error(
+                Code::TablespaceInDataDirectory,
+                format!("server \"{name}\": {what} is inside its data directory"),
+            )
+            .server(name)
+            .detail(format!(
+                "{}, for {}. A copy is put together beside its place, and the directory would stand in the way there.",
+                need.set, need.by
+            ))
+            .hint("Make a tablespace elsewhere on the primary, move there what is in this one (ALTER TABLE, INDEX or DATABASE … SET TABLESPACE), and drop it."),
+        );
+    }
     let place = match answer {
         Observed::Known(place) => place,
         other => {
@@ -369,7 +393,7 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
             return Some(found.detail(format!("{why}. {}.", need.why)).hint("Look why, and run again."));
         }
     };
-    if need.used == Use::Tablespace && !place.tablespace.is_empty() && !is_adopting {
+    if need.used == Use::Tablespace && !place.tablespace.is_empty() && !may_hold(what) {
         return Some(
             Diagnostic::error(Code::TablespaceTaken, format!("server \"{name}\": {what} holds a tablespace already"))
                 .server(name)
@@ -411,6 +435,10 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
             }
             "program" => ("is not there".to_owned(), format!("Install it on {name}, as the primary has it")),
             "library" => ("is not installed".to_owned(), "Install the package that the primary has it from".to_owned()),
+            "value" => {
+                let way = VALUES.iter().find(|(name, _)| *name == need.by).map_or("Look why", |(_, way)| way);
+                (format!("is not accepted there: {}", place.nearest), way.to_owned())
+            }
             // Every server has a principal of its own.
             _ if need.by == "krb_server_keyfile" => {
                 ("is not there".to_owned(), format!("Put its own keytab there for user {user} to read"))
@@ -442,9 +470,17 @@ fn problem(seen: Seen<'_>, need: &Need, answer: &Observed<Place>, is_adopting: b
     };
     let otherwise = match is_theirs || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
         true => ".",
+        false if sort == "value" => "; or use a value that every server accepts.",
         false => "; or take it out of that setting.",
     };
     Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))
+}
+
+/// Says whether a path lies where a data directory is, or where that leads. A relative one is of a tablespace as developers make them
+/// (`allow_in_place_tablespaces`): a copy of it does not start.
+fn is_in_data_directory(layout: &Layout, path: &str) -> bool {
+    !path.starts_with('/')
+        || [layout.data_directory.as_str(), layout.place()].iter().any(|data| Path::new(path).starts_with(data))
 }
 
 fn mount(server: &ServerName) -> String {
@@ -466,7 +502,11 @@ fn unfit(seen: Seen<'_>, need: &Need, state: &str) -> Diagnostic {
         _ => format!("{} has {}. {}.", need.set, need.by, need.why),
     };
     let diagnostic = match need.used {
-        _ if sort == "library" => {
+        _ if sort == "value" => {
+            let message = format!("server \"{name}\": {} {state}", what.replacen('=', " = ", 1));
+            Diagnostic::error(Code::ValueNotAccepted, message)
+        }
+        _ if sort == "library" && need.is_vital => {
             Diagnostic::error(Code::LibraryMissing, format!("server \"{name}\": library \"{what}\" {state}"))
         }
         Use::Tablespace => Diagnostic::error(Code::PathUnfit, format!("server \"{name}\": {what} {state}")),

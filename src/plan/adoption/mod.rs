@@ -114,20 +114,35 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
     refusals
 }
 
-/// What a standby must have at least as much of as its primary, and would get less of from the files: it would not start (hazard 30).
-pub fn needed_by_standbys(primary: Seen<'_>, wanted: &Wanted) -> Vec<Diagnostic> {
+/// What a standby must have at least as much of as its primary, and would get less of: it would not start (hazard 30). `ours` is what
+/// our file sets on it; `is_brought` is whether this run brings that to the primary first.
+pub fn needed_by_standbys(primary: Seen<'_>, ours: &BTreeMap<String, String>, is_brought: bool) -> Vec<Diagnostic> {
     let Some(instance) = primary.instance else { return Vec::new() };
-    let (name, ours) = (&primary.server.name, our_settings(primary, wanted));
+    let name = &primary.server.name;
+    let is_kept = primary.configuration == Configuration::Kept;
     let judge = |parameter: &&str| {
         let setting = instance.settings.get(*parameter)?;
-        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(parameter));
-        let has = set.map(|set| set.setting.as_str()).or(setting.boot.as_deref());
+        let of_ours = ours.get(*parameter);
+        // What ALTER SYSTEM sets comes along with every copy; of files, those of the operator do.
+        let comes_along = |set: &&FileSetting| {
+            set.name.eq_ignore_ascii_case(parameter)
+                && (brought::is_of_alter_system(set) || is_kept && of_ours.is_none())
+        };
+        let set = instance.file_settings.iter().rfind(comes_along);
+        let has = set.map(|set| set.setting.as_str()).or(of_ours.map(String::as_str)).or(setting.boot.as_deref());
         let number = |text: &str| text.trim().parse::<u64>().ok();
         let is_enough = has.and_then(number).zip(number(&setting.setting)).is_some_and(|(has, needed)| has >= needed);
-        if is_enough || ours.contains_key(*parameter) {
+        if is_enough || is_brought && of_ours.is_some() && (is_kept || set.is_none()) {
             return None;
         }
         let has = has.unwrap_or("another value");
+        if set.is_none() && of_ours.is_some() {
+            let message = format!("server \"{name}\": {parameter} of the inventory is lower than what it runs with");
+            return Some(Diagnostic::error(Code::LowerSettingWaits, message)
+                .server(name)
+                .detail(format!("It has {}, and the inventory says {has}. A standby would get {has}, must have at least as many as the primary, and would not start.", setting.setting))
+                .hint(format!("Leave {} in the inventory until this server is back; then pgstead bootstrap lowers it everywhere, in the order that standbys need.", setting.setting)));
+        }
         if setting.source == "command line" {
             let message = format!("server \"{name}\": {parameter} was set on the command line of the instance");
             return Some(Diagnostic::error(Code::SettingOnCommandLine, message)
@@ -156,8 +171,8 @@ fn shown(value: &str) -> &str {
 }
 
 /// Returns the settings of our file.
-fn our_settings(seen: Seen<'_>, wanted: &Wanted) -> BTreeMap<String, String> {
-    let path = kept::settings_file(seen.layout, Configuration::Kept);
+pub fn our_settings(seen: Seen<'_>, wanted: &Wanted) -> BTreeMap<String, String> {
+    let path = kept::settings_file(seen.layout, seen.configuration);
     let entries = wanted.outside.iter().chain(&wanted.inside);
     let text = entries.filter_map(|entry| match entry {
         Entry::File { path: at, content: Piece::Text(text), .. } if *at == path => Some(text.as_str()),

@@ -12,6 +12,7 @@ use crate::judge::Role;
 use crate::model::observation::FileSetting;
 use crate::model::observation::Instance;
 use crate::model::observation::Setting;
+use crate::model::parameter::is_at_most;
 use crate::model::parameter::is_same_value;
 use crate::model::parameter::is_same_written;
 use crate::model::topology::Topology;
@@ -34,18 +35,24 @@ pub struct Brought {
     pub is_ours: bool,
     /// Whether replay ends by it.
     pub ends_recovery: bool,
+    /// Up to which value nothing happens either, where it is a time.
+    pub at_most: Option<&'static str>,
 }
 
 const fn brought(name: &'static str, neutral: &'static str, acts: &'static str) -> Brought {
-    Brought { name, neutral, acts, is_ours: false, ends_recovery: false }
+    Brought { name, neutral, acts, is_ours: false, ends_recovery: false, at_most: None }
+}
+
+const fn late(name: &'static str, neutral: &'static str, at_most: &'static str, acts: &'static str) -> Brought {
+    Brought { name, neutral, acts, is_ours: false, ends_recovery: false, at_most: Some(at_most) }
 }
 
 const fn ends(name: &'static str, acts: &'static str) -> Brought {
-    Brought { name, neutral: "", acts, is_ours: false, ends_recovery: true }
+    Brought { name, neutral: "", acts, is_ours: false, ends_recovery: true, at_most: None }
 }
 
 const fn ours(name: &'static str, neutral: &'static str, acts: &'static str) -> Brought {
-    Brought { name, neutral, acts, is_ours: true, ends_recovery: false }
+    Brought { name, neutral, acts, is_ours: true, ends_recovery: false, at_most: None }
 }
 
 const ENDS: &str = "it ends replay, and the server stops or becomes a second primary";
@@ -56,7 +63,7 @@ const ENDS: &str = "it ends replay, and the server stops or becomes a second pri
 /// say nothing without a target; `wal_receiver_create_temp_slot`, which says nothing beside `primary_slot_name`;
 /// `synchronized_standby_slots`, which `check` compares with the slots that are there; `max_standby_*_delay`, `hot_standby_feedback` and the timeouts of sessions, which mean on a
 /// standby what the operator means on the primary, and which sessions of ours do not obey.
-pub const TABLE: [Brought; 14] = [
+pub const TABLE: [Brought; 15] = [
     ends("recovery_target", ENDS),
     ends("recovery_target_lsn", ENDS),
     ends("recovery_target_name", ENDS),
@@ -67,6 +74,7 @@ pub const TABLE: [Brought; 14] = [
     brought("recovery_end_command", "", "it is run at its promotion"),
     brought("archive_cleanup_command", "", "what it needs no more is removed from the archive of all"),
     brought("recovery_min_apply_delay", "0", "it replays as late as that"),
+    late("wal_retrieve_retry_interval", "5s", "1min", "it dials again as late as that when its connection has ended"),
     // From version 18 on.
     brought("idle_replication_slot_timeout", "0", "its slot is lost when it stays away as long as that"),
     ours("primary_conninfo", "", "it dials whom that names"),
@@ -83,12 +91,19 @@ pub fn find(name: &str) -> Option<&'static Brought> {
 impl Brought {
     /// Says whether a value in base units does nothing.
     pub fn is_neutral(&self, setting: &Setting) -> bool {
-        is_same_value(self.neutral, &setting.setting, setting.unit.as_deref())
+        let unit = setting.unit.as_deref();
+        is_same_value(self.neutral, &setting.setting, unit) || self.is_tolerable(&setting.setting, unit)
     }
 
     /// Says whether a value as written does nothing.
     fn is_neutral_written(&self, value: &str, unit: Option<&str>) -> bool {
-        value == self.neutral || !self.neutral.is_empty() && is_same_written(value, self.neutral, unit)
+        value == self.neutral
+            || !self.neutral.is_empty() && is_same_written(value, self.neutral, unit)
+            || self.is_tolerable(value, unit)
+    }
+
+    fn is_tolerable(&self, value: &str, unit: Option<&str>) -> bool {
+        self.at_most.is_some_and(|limit| is_at_most(value, limit, unit))
     }
 }
 
@@ -201,6 +216,17 @@ pub(in crate::plan) fn notes(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnos
                     set.setting
                 ))
                 .hint("An archive that holds another server's timelines would lead standbys astray."),
+        );
+    }
+    if let Some(set) = instance.file_settings.iter().rfind(|set| set.name == "archive_mode" && set.setting == "always")
+    {
+        notes.push(
+            Diagnostic::note(Code::ArchiveModeAlways, format!("server \"{name}\": archive_mode is always"))
+                .detail(format!(
+                    "{} has it. Every standby archives what it receives, too, by the same archive_command. Where that refuses a file that is there already, it fails, and the standby keeps all WAL.",
+                    place(set)
+                ))
+                .hint("archive_mode = on, unless each server has an archive of its own, or archive_command accepts a file that is there with the same content."),
         );
     }
     let parameter = "synchronous_standby_names";
@@ -319,7 +345,8 @@ pub(in crate::plan) fn place(set: &FileSetting) -> String {
     }
 }
 
-fn is_of_alter_system(set: &&FileSetting) -> bool {
+/// Says whether `ALTER SYSTEM` has set it.
+pub(in crate::plan) fn is_of_alter_system(set: &FileSetting) -> bool {
     set.file.ends_with("/postgresql.auto.conf")
 }
 
@@ -354,7 +381,9 @@ mod tests {
     fn what_acts_on_a_standby_is_no_wish_of_an_inventory() {
         for one in TABLE {
             let is_managed = MANAGED_PARAMETERS.iter().any(|(name, _)| *name == one.name);
-            let may_be_wished = ["recovery_min_apply_delay", "idle_replication_slot_timeout"].contains(&one.name);
+            let may_be_wished =
+                ["recovery_min_apply_delay", "wal_retrieve_retry_interval", "idle_replication_slot_timeout"]
+                    .contains(&one.name);
             assert!(is_managed != may_be_wished, "{}", one.name);
         }
     }

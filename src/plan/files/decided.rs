@@ -16,7 +16,6 @@ pub enum Change {
     Start,
     /// It reads its files again.
     Reload,
-    /// It restarts.
     Restart {
         /// The parameters that need it, with the direction of the five that must not be lower on a standby.
         parameters: Vec<(String, Direction)>,

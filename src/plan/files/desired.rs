@@ -204,7 +204,7 @@ fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> 
 
 /// Joins the CA certificates of texts. What a server trusts already keeps its order, which says nothing: two machines that hold two
 /// CAs do not undo each other's.
-fn joined(first: Option<&str>, has: Option<String>, more: &[String]) -> Option<String> {
+pub(in crate::plan) fn joined(first: Option<&str>, has: Option<String>, more: &[String]) -> Option<String> {
     let mut texts: Vec<&str> = more.iter().map(String::as_str).collect();
     let mut bundle = match (first, &has) {
         (Some(first), Some(has)) if trusts(has, first) => has.clone(),
@@ -236,6 +236,13 @@ fn joined(first: Option<&str>, has: Option<String>, more: &[String]) -> Option<S
 pub(in crate::plan) fn trusts(bundle: &str, certificate: &str) -> bool {
     let certificate = certificate.trim();
     !certificate.is_empty() && bundle.contains(certificate)
+}
+
+/// Returns a bundle of CA certificates without one.
+pub(in crate::plan) fn without(bundle: &str, certificate: &str) -> String {
+    let rest = bundle.replace(certificate.trim(), "");
+    let lines = rest.lines().filter(|line| !line.trim().is_empty());
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";
@@ -274,5 +281,9 @@ mod tests {
         );
         assert_eq!(joined(None, None, std::slice::from_ref(&both)), Some(both));
         assert_eq!(joined(None, None, &[]), None);
+        // One leaves, and the others stay.
+        let all = joined(Some(&own), Some(other.clone()), std::slice::from_ref(&third)).unwrap();
+        assert_eq!(without(&all, &other), [own.as_str(), &third].concat());
+        assert_eq!(without(&without(&all, &other), &other), [own.as_str(), &third].concat());
     }
 }

@@ -33,7 +33,6 @@ const LARGER: [(&str, i64, &str); 7] = [
 /// The change of one effective setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SettingChange {
-    /// The server.
     pub server: ServerName,
     /// The parameter.
     pub name: String,

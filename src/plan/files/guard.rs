@@ -175,6 +175,13 @@ pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
     Entry::text(layout.own(PEERS), &owner, "0644", [lines.join("\n"), "\n".to_owned()].concat())
 }
 
+/// Returns the servers that the file of a server lists.
+pub fn listed_peers(seen: Seen<'_>) -> impl Iterator<Item = ServerName> {
+    let file = seen.seen.files.get(&seen.layout.own(PEERS)).and_then(Observed::known);
+    let lines = file.and_then(|fact| fact.content.as_deref()).unwrap_or_default().lines();
+    lines.filter_map(|line| line.strip_prefix("peer ")?.split(' ').next()?.parse().ok())
+}
+
 /// Returns the step that lets the service manager read the drop-in, where it stands as it should and is not in force: a
 /// run that installed it was interrupted, or somebody put it back by hand. Its installation ends with the same.
 pub fn reload_units(seen: Seen<'_>, install: &[Entry]) -> Option<Step> {

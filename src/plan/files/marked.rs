@@ -30,7 +30,6 @@ pub struct Marked {
 /// One part between marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Its text.
     pub text: String,
     /// The hash that its mark carries: that of the text as it was written.
     pub recorded: String,

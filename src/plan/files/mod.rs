@@ -51,7 +51,6 @@ pub enum Entry {
         /// Its mode, octal.
         mode: &'static str,
     },
-    /// A file.
     File {
         /// Where.
         path: String,

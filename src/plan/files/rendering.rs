@@ -29,7 +29,8 @@ pub fn rendered(
     let names = topology.synchronous(primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
     let look = |server| {
         let seen = observation.server(&topology.server(server)?.name)?;
-        let configuration = ServerState::of_seen(seen).configuration();
+        let state = ServerState::of_seen(seen);
+        let configuration = state.configuration();
         Some(Seen {
             topology: topology.name(),
             version: topology.common().version,
@@ -37,8 +38,8 @@ pub fn rendered(
             seen,
             layout: seen.layout.known()?,
             // Files that stay the operator's are compared in our parts of them alone.
-            data: seen.data_directory.known().filter(|_| configuration == Configuration::Kept),
-            instance: seen.instance.known(),
+            data: state.data.filter(|_| configuration == Configuration::Kept),
+            instance: state.instance(),
             configuration,
             adopted: false,
         })

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::model::layout::Layout;
+use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
@@ -17,11 +18,12 @@ use crate::model::topology::Server;
 use crate::model::topology::Topology;
 use crate::pki;
 use crate::plan::links::network;
+use crate::plan::material::Due;
 
 /// Whose certificates serve.
 #[derive(Debug, Clone, Copy)]
 pub enum Signer<'a> {
-    /// Those of this CA alone.
+    /// Those of this CA alone, or of these, one behind the other.
     Only(&'a str),
     /// Those of this CA, and of one that the server trusts itself: where this machine cannot sign, which is meant is not its business.
     Trusted(&'a str),
@@ -30,39 +32,34 @@ pub enum Signer<'a> {
 impl Signer<'_> {
     fn has_signed(self, pem: &str, seen: &ServerObservation, layout: &Layout) -> bool {
         let by = |ca: &str| pki::verify_signed_by(pem, ca).is_ok();
+        let by_one_of = |bundle: &str| pki::split_bundle(bundle).is_ok_and(|all| all.iter().any(|ca| by(ca)));
         let own = || seen.files.get(&layout.own("ca.crt")).and_then(Observed::known)?.content.as_deref();
         match self {
-            Self::Only(ca) => by(ca),
-            Self::Trusted(ca) => {
-                by(ca)
-                    || own()
-                        .and_then(|text| pki::split_bundle(text).ok())
-                        .is_some_and(|all| all.iter().any(|ca| by(ca)))
-            }
+            Self::Only(bundle) => by_one_of(bundle),
+            Self::Trusted(ca) => by(ca) || own().is_some_and(by_one_of),
         }
     }
 }
 
-/// Returns the servers whose certificates do not serve, each with the reason; one does not that is valid for fewer than
-/// `renew_before_days`.
+/// Returns the servers whose certificates do not serve, each with the reason; one that is due by their lifetimes does
+/// not.
 pub fn to_replace(
     topology: &Topology,
     observation: &Observation,
     signer: Signer<'_>,
-    renew_before_days: u32,
+    lifetimes: Lifetimes,
     now: Timestamp,
-) -> BTreeMap<ServerName, String> {
+) -> BTreeMap<ServerName, Due> {
     let mut reasons = BTreeMap::new();
     for server in topology.servers() {
         let Some(seen) = observation.server(&server.name) else { continue };
         let Observed::Known(layout) = &seen.layout else { continue };
         let addresses = network::dialled(topology, observation, server);
-        let of = |kind, addresses: &BTreeSet<IpAddr>| {
-            reason(seen, layout, kind, server, addresses, signer, renew_before_days, now)
-        };
+        let of =
+            |kind, addresses: &BTreeSet<IpAddr>| reason(seen, layout, kind, server, addresses, signer, lifetimes, now);
         let (server_reason, client_reason) = (of("server", &addresses), of("client", &BTreeSet::new()));
         if let Some(reason) = server_reason.or(client_reason) {
-            reasons.insert(server.name.clone(), reason);
+            reasons.insert(server.name.clone(), Due::Unfit(reason));
         }
     }
     reasons
@@ -76,7 +73,7 @@ fn reason(
     server: &Server,
     addresses: &BTreeSet<IpAddr>,
     signer: Signer<'_>,
-    renew_before_days: u32,
+    lifetimes: Lifetimes,
     now: Timestamp,
 ) -> Option<String> {
     let file = |suffix: &str| seen.files.get(&layout.own(&["tls/", kind, suffix].concat()));
@@ -107,7 +104,7 @@ fn reason(
     if facts.not_after <= now {
         return Some(format!("the {kind} certificate has expired"));
     }
-    if facts.days_left(now) < i64::from(renew_before_days) {
+    if lifetimes.is_due(facts.days_left(now)) {
         return Some(format!("the {kind} certificate expires in {} days", facts.days_left(now)));
     }
     if let Some(missing) = addresses.iter().find(|ip| !facts.ip_addresses.contains(ip)) {
@@ -134,7 +131,7 @@ mod tests {
             .into_iter()
             .map(crate::model::address::Address::Ip)
             .collect();
-        let authority = pki::Authority::open(topology.name(), ca).unwrap();
+        let authority = pki::Authority::open(topology.name(), ca, Lifetimes::default()).unwrap();
         let server = authority.issue_server(&name, &addresses, issued).unwrap();
         let client = authority.issue_client(&name, issued).unwrap();
         let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
@@ -155,14 +152,35 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_due_when_the_inventory_says_so() {
+        let now = Timestamp::now();
+        let ca = pki::create_authority(&"lab".parse().unwrap(), "ops@laptop1", Lifetimes::default(), now).unwrap();
+        let (topology, observation) = with_certificates_of(&ca, now);
+        let due = |renew_before: u32, in_days: i64| {
+            let (lifetimes, at) = (
+                Lifetimes { renew_before, ..Lifetimes::default() },
+                now + jiff::SignedDuration::from_hours(24 * in_days),
+            );
+            to_replace(&topology, &observation, Signer::Only(&ca.certificate), lifetimes, at)
+                .remove(&"b".parse::<ServerName>().unwrap())
+                .map(|due| due.to_string())
+        };
+        assert_eq!(due(30, 700), None);
+        assert_eq!(due(30, 701).as_deref(), Some("the server certificate expires in 29 days"));
+        assert_eq!(due(60, 670), None);
+        assert_eq!(due(60, 671).as_deref(), Some("the server certificate expires in 59 days"));
+    }
+
+    #[test]
     fn a_certificate_serves_within_its_time_and_by_its_signer() {
         let now = Timestamp::now();
-        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (ours, another) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let (topology, observation) = with_certificates_of(&ours, now);
         let reason = |signer: Signer<'_>, at: Timestamp| {
-            to_replace(&topology, &observation, signer, 0, at)
+            to_replace(&topology, &observation, signer, Lifetimes { renew_before: 0, ..Lifetimes::default() }, at)
                 .remove(&"b".parse::<ServerName>().unwrap())
+                .map(|due| due.to_string())
                 .unwrap_or_default()
         };
         assert_eq!(reason(Signer::Only(&ours.certificate), now), "");

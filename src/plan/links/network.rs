@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
 use crate::model::hba::Cidr;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
@@ -111,7 +112,7 @@ pub fn remember(before: &Observation, now: &mut Observation) {
 
 /// Says whether a standby's slot waits for it in vain on its running upstream: it may be turned away.
 fn is_missing(observation: &Observation, caller: &Server, called: &ServerName) -> bool {
-    let instance = observation.server(called).and_then(|seen| seen.instance.known());
+    let instance = ServerState::of(observation.servers.get(called)).instance();
     let slot = instance.and_then(|instance| instance.slots.get(&caller.name.slot_name()));
     slot.is_some_and(|slot| !slot.active)
 }

@@ -59,6 +59,7 @@ use crate::plan::survey::consent::Consent;
 use crate::plan::survey::consent::passed_over;
 use crate::plan::survey::history;
 use crate::plan::survey::left_out;
+use crate::plan::survey::removed;
 use crate::plan::survey::survey_of;
 use crate::render::hba::roles;
 
@@ -94,8 +95,6 @@ pub fn plan_bootstrap(
     if !still_sending.is_empty() {
         return Err(still_sending);
     }
-    // Where the survey refuses, nobody was asked what else the servers have.
-    let are_asked = refusals.is_empty();
     let links = topology.links(&primary);
     let served = servers
         .get(&primary)
@@ -143,8 +142,8 @@ pub fn plan_bootstrap(
         }
         // Each new standby gets the files of the primary.
         let is_copied = *name == primary && servers.values().any(|standby| standby.data.is_none());
-        if is_copied && seen.configuration == Configuration::Kept {
-            refusals.extend(adoption::needed_by_standbys(*seen, &wanted));
+        if is_copied {
+            refusals.extend(adoption::needed_by_standbys(*seen, &adoption::our_settings(*seen, &wanted), true));
         }
         if !seen.adopted
             && let Some(record) = seed::missing_record(*seen)
@@ -180,11 +179,21 @@ pub fn plan_bootstrap(
         let made = new.flat_map(|seen| elsewhere::to_make(topology, *seen, primary_seen)).collect();
         notes.extend(places::notes(primary, &made));
     }
-    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided };
-    for server in decided.values().filter(|_| are_asked) {
+    let removed = removed::removed(topology, &servers);
+    notes.extend(removed::told(&servers, &removed));
+    let steps = Steps {
+        topology,
+        observation,
+        material,
+        primary: &primary,
+        links: &links,
+        decided: &decided,
+        removed: &removed,
+    };
+    for server in decided.values() {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
         let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
-        let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, is_adopting);
+        let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, |_| is_adopting);
         refusals.extend(judged.refusals);
         notes.extend(judged.notes);
     }
@@ -232,6 +241,8 @@ struct Steps<'a> {
     primary: &'a ServerName,
     links: &'a [Link],
     decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
+    /// The servers that were taken out of the inventory.
+    removed: &'a BTreeSet<ServerName>,
 }
 
 impl Steps<'_> {
@@ -330,12 +341,8 @@ impl Steps<'_> {
             waits.extend(installed.get(&link.standby));
             // Where the primary has tablespaces already, the base backup brings them to the same paths.
             let of_primary = self.decided.get(self.primary).map(|primary| primary.seen);
-            let primary = of_primary.and_then(|primary| primary.instance);
-            let has_some = primary.is_some_and(|instance| !instance.tablespaces.is_empty());
-            let may_have_some =
-                of_primary.is_some_and(tablespaces::are_unknown) && !server.seen.server.tablespaces.is_empty();
-            if has_some || may_have_some {
-                waits.push(plan.add(tablespaces::make_directories(server.seen, primary), []));
+            if of_primary.is_some_and(|primary| !primary.tablespaces().is_empty()) {
+                waits.push(plan.add(tablespaces::make_directories(server.seen, of_primary), []));
             }
             waits.extend(places::make(self.topology, server.seen, of_primary).map(|step| plan.add(step, [])));
             let (topology, material) = (self.topology, self.material);
@@ -345,7 +352,7 @@ impl Steps<'_> {
                 server.seen,
                 &server.wanted,
                 upstream.seen,
-                primary,
+                of_primary.unwrap_or(upstream.seen),
                 Manner { adopted, ..Manner::default() },
             );
             let copied = plan.add(copy.make, waits);
@@ -385,6 +392,9 @@ impl Steps<'_> {
                 if !has_job && (!is_active || moved.contains(standby)) {
                     plan.add(slots::drop(server.seen, standby), before.iter().copied());
                 }
+            }
+            for standby in self.removed.iter().filter(|standby| slots::is_kept_idle(server.seen, standby)) {
+                plan.add(slots::forget(server.seen, standby), before.iter().copied());
             }
         }
     }

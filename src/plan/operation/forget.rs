@@ -17,7 +17,6 @@ use crate::model::identity;
 use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
@@ -187,7 +186,7 @@ fn whose(
     if aside.is_forgotten && fact.entries == 0 {
         return Ok(());
     }
-    let ours = seen.instance.known().map(|instance| instance.system_identifier);
+    let ours = ServerState::of_seen(seen).instance().map(|instance| instance.system_identifier);
     match (fact.control.look(), ours) {
         (Ok(Some(control)), Some(ours)) if control.system_identifier == ours => Ok(()),
         (Ok(Some(control)), Some(ours)) => Err((
@@ -210,7 +209,7 @@ fn whose(
 
 /// Returns what the running instance keeps below a path, where it does: a tablespace, or the data directory itself.
 fn live_place_in(seen: &ServerObservation, path: &str) -> Option<String> {
-    let instance: &Instance = seen.instance.known()?;
+    let instance = ServerState::of_seen(seen).instance()?;
     let is_in = |place: &str| place == path || place.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
     if instance.settings.get("data_directory").is_some_and(|setting| is_in(&setting.setting)) {
         return Some("its data directory".to_owned());

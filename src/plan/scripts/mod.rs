@@ -15,7 +15,6 @@ pub const AWAIT_REAPED: &str = include_str!("await-reaped.sh");
 pub const WAIT_READY: &str = include_str!("wait-ready.sh");
 /// Says whether an instance may start; installed on the server as a file, and asked before every start.
 pub const START_GUARD: &str = include_str!("start-guard.sh");
-/// Stops an instance.
 pub const STOP_INSTANCE: &str = concat!(include_str!("owner.sh"), include_str!("stop-instance.sh"));
 /// Breaks an instance on purpose, in a lab.
 pub const BREAK_INSTANCE: &str = include_str!("break-instance.sh");

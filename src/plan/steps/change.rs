@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Severity;
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
@@ -117,9 +118,17 @@ pub fn restart_of_primary<'a>(
         Diagnostic::note(Code::RestartNeedsConsent, message)
             .server(primary)
             .detail(changed(primary, parameters, settings))
-            .hint("pgstead bootstrap --allow-restart does it; without that option a bootstrap is refused."),
+            .hint(CONSENT),
     )
 }
+
+/// Makes a remark of the refusal that a restart needs a consent.
+pub fn remark(refusal: Diagnostic) -> Option<Diagnostic> {
+    let is_it = refusal.code == Code::RestartNeedsConsent;
+    is_it.then(|| Diagnostic { severity: Severity::Note, ..refusal }.hint(CONSENT))
+}
+
+const CONSENT: &str = "pgstead bootstrap --allow-restart does it; without that option a bootstrap is refused.";
 
 /// Names the parameters for which a primary restarts.
 fn changed(primary: &ServerName, parameters: &[(String, Direction)], settings: &[SettingChange]) -> String {

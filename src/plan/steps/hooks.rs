@@ -13,7 +13,6 @@ use crate::plan::step::Step;
 /// A change of the primary, as hooks are told of it.
 #[derive(Debug, Clone, Copy)]
 pub struct RoleChange<'a> {
-    /// The topology.
     pub topology: &'a Topology,
     /// The primary until then, where that is known.
     pub from: Option<&'a ServerName>,

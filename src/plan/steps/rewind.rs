@@ -64,7 +64,7 @@ pub fn rewound_copy(
             (title, vec![job::wait(topology, seen)], tablespaces::moves(job.seeds.get(1..).unwrap_or_default(), run))
         }
         None => {
-            let moves = tablespaces::all_to_come(source.instance, run);
+            let moves = tablespaces::all_to_come(source, run);
             let config = layout.config_file();
             let mut command = Argv::new(RunAs::User(layout.os_user.clone()), "sh").args([
                 "-c",

@@ -11,7 +11,6 @@ use crate::model::job::JobState;
 use crate::model::layout::DATA_DIRECTORY_RECORD;
 use crate::model::layout::Layout;
 use crate::model::layout::LayoutKind;
-use crate::model::observation::Instance;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::plan::Material;
@@ -108,14 +107,14 @@ pub fn new_instance(
 
 /// Returns the steps that copy a standby from its upstream; an earlier run may have begun or finished the copy.
 ///
-/// `upstream` is who sends it, `existing` the running primary, whose tablespaces a base backup brings along.
+/// `upstream` is who sends it, `primary` the one whose tablespaces a base backup brings along.
 pub fn base_backup(
     topology: &Topology,
     material: &Material,
     seen: Seen<'_>,
     wanted: &Wanted,
     upstream: Seen<'_>,
-    existing: Option<&Instance>,
+    primary: Seen<'_>,
     manner: Manner<'_>,
 ) -> Seed {
     let adopted = manner.adopted;
@@ -133,7 +132,7 @@ pub fn base_backup(
         }
         None => {
             let conninfo = copy_conninfo(topology, server, layout, upstream.server);
-            let moves = tablespaces::all_to_come(existing, run);
+            let moves = tablespaces::all_to_come(primary, run);
             let mut copy = Argv::new(RunAs::User(layout.os_user.clone()), layout.program("pg_basebackup"))
                 .args(["--pgdata", &seed, "--dbname", &conninfo, "--no-password"])
                 .args(["--wal-method", "stream", "--checkpoint", "fast"])

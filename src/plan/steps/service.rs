@@ -90,7 +90,7 @@ fn commands(seen: Seen<'_>, word: Option<Argv>) -> Vec<Argv> {
     if let Some(unit) = &layout.unit {
         // A start that hangs without a process swallows every further one (see wait-ready.sh).
         let service = seen.seen.service.known();
-        if service.is_some_and(|service| service.active == "activating") && seen.seen.instance.is_absent() {
+        if service.is_some_and(|service| service.active == "activating") && seen.state().is_stopped() {
             commands.push(Argv::new(administrator.clone(), "systemctl").args(["stop", unit]));
         }
         // One that failed several times in a row is not started any more until it is told so (systemd.unit, StartLimitBurst).

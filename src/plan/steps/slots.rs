@@ -42,6 +42,20 @@ pub fn left_over<'a>(
     others.filter(move |other| *other != name && !is_needed(other)).filter_map(move |other| Some((other, slot(other)?)))
 }
 
+/// Says whether a server keeps WAL for one that was taken out of the inventory and does not stream.
+pub fn is_kept_idle(seen: Seen<'_>, removed: &ServerName) -> bool {
+    let slot = seen.instance.and_then(|instance| instance.slots.get(&removed.slot_name()));
+    slot.is_some_and(|slot| slot.slot_type == "physical" && !slot.active)
+}
+
+/// Returns the step that makes a server keep WAL no longer for one that was taken out of the inventory. If that was an error, the
+/// standby may have to be re-seeded.
+pub fn forget(seen: Seen<'_>, removed: &ServerName) -> Step {
+    let title = format!("drop slot \"{}\": its server is not in the inventory any more", removed.slot_name());
+    let command = sql::psql(seen.layout, seen.server, sql::drop_slot(removed));
+    Step::run(&seen.server.name, Risk::Destructive, title, vec![command])
+}
+
 /// Returns the step that makes a server keep WAL for a standby no longer, which streams from another.
 pub fn drop(upstream: Seen<'_>, standby: &ServerName) -> Step {
     let command = sql::psql(upstream.layout, upstream.server, sql::drop_slot(standby));

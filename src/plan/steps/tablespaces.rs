@@ -9,7 +9,6 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
 use crate::model::argv::RunAs;
-use crate::model::observation::Instance;
 use crate::model::topology::Topology;
 use crate::plan::files;
 use crate::plan::scripts;
@@ -69,11 +68,11 @@ pub fn missing<'a>(topology: &'a Topology, primary: Seen<'_>) -> BTreeMap<&'a St
 
 /// Returns the step that makes the directories on one server: those that the inventory names, and those that the primary
 /// has already. What is there is left alone.
-pub fn make_directories(seen: Seen<'_>, upstream: Option<&Instance>) -> Step {
-    let existing = upstream.into_iter().flat_map(|instance| instance.tablespaces.values());
-    let wished: BTreeSet<&String> = seen.server.tablespaces.values().collect();
-    let directories: BTreeSet<&String> = wished.iter().copied().chain(existing).collect();
-    let make = |directory: &String| match wished.contains(directory) {
+pub fn make_directories(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Step {
+    let existing = primary.into_iter().flat_map(|primary| primary.tablespaces()).map(|(_, path)| path);
+    let wished: BTreeSet<&str> = seen.server.tablespaces.values().map(String::as_str).collect();
+    let directories: BTreeSet<&str> = wished.iter().copied().chain(existing).collect();
+    let make = |directory: &str| match wished.contains(directory) {
         true => files::make_directory(seen.seen, seen.layout, directory, "0700"),
         false => files::make_told_directory(seen.seen, seen.layout, directory, "0700"),
     };
@@ -100,10 +99,9 @@ impl Move {
     }
 }
 
-/// Returns where a run's copies of an instance's tablespaces go first.
-pub fn all_to_come(instance: Option<&Instance>, run: &str) -> Vec<Move> {
-    let locations = instance.into_iter().flat_map(|instance| instance.tablespaces.values());
-    locations.map(|location| to_come(location, run)).collect()
+/// Returns where a run's copies of a primary's tablespaces go first.
+pub fn all_to_come(primary: Seen<'_>, run: &str) -> Vec<Move> {
+    primary.tablespaces().into_iter().map(|(_, location)| to_come(location, run)).collect()
 }
 
 /// Returns all directories that a copy makes: the new data directory, and one for each tablespace.

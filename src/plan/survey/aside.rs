@@ -29,8 +29,8 @@ pub fn set_aside(seen: Seen<'_>, aside: &Aside) -> Result<Step, Box<Diagnostic>>
     let (name, layout) = (&seen.server.name, seen.layout);
     let data = layout.place();
     let target = aside.path(data);
-    let there = seen.seen.data_directory.known().filter(|data| data.entries > 0);
-    let why = if seen.seen.instance.unreadable().is_some() {
+    let there = seen.state().data;
+    let why = if seen.state().answer.is_err() {
         Some("Its instance could not be asked.".to_owned())
     } else if there.is_none() {
         Some("There is no data directory.".to_owned())

@@ -41,8 +41,9 @@ pub enum Keys {
     Elsewhere(Authority),
 }
 
-/// Says where the key of the CA is that the servers use; `own` is the certificate of the one that this machine holds.
-pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str>) -> Standing {
+/// Says where the key of the CA is that the servers use; `own` are the certificates of those that this machine holds: two while one
+/// takes the place of the other.
+pub fn standing(topology: &Topology, observation: &Observation, own: &[&str]) -> Standing {
     let state = State::of(topology, observation);
     let passed_over = passed_over(topology, observation);
     let used_by = |is_out: bool| {
@@ -57,7 +58,7 @@ pub fn standing(topology: &Topology, observation: &Observation, own: Option<&str
         none if none.is_empty() => used_by(true),
         some => some,
     };
-    let is_ours = |used: &Used| own.is_some_and(|own| used.is_of(own));
+    let is_ours = |used: &Used| own.iter().any(|own| used.is_of(own));
     // One is enough: where a run was interrupted, some servers have certificates of an earlier one.
     match used.iter().find(|used| is_ours(used)).or(used.first()) {
         None => Standing::Unmade,
@@ -144,10 +145,23 @@ impl Authority {
     }
 }
 
-/// Tells that this machine does not hold the CA, where it does not.
+/// Tells that this machine does not hold the CA, where it does not, or that it is being replaced.
 pub fn notes(topology: &TopologyName, material: &Material) -> Option<Diagnostic> {
+    if material.former.is_some() {
+        let [message, facts, help] = told_in_rotation(topology);
+        return Some(Diagnostic::warning(Code::AuthorityInRotation, message).detail(facts).hint(help));
+    }
     let [message, facts, help] = material.elsewhere.as_ref()?.told(topology);
     Some(Diagnostic::note(Code::AuthorityElsewhere, message).detail(facts).hint(help))
+}
+
+/// Returns what to say while a CA takes the place of another: a message, the facts, and what finishes it.
+pub fn told_in_rotation(topology: &TopologyName) -> [String; 3] {
+    [
+        format!("the CA of topology {topology} is being replaced"),
+        "Certificates of both CAs are in use, or trusted. Nothing is wrong with that for a while.".to_owned(),
+        "To finish it: pgstead rotate certificates --ca".to_owned(),
+    ]
 }
 
 /// Refuses for each of these servers that lacks what only the holder of the CA can give it.
@@ -180,18 +194,18 @@ pub fn of_others(topology: &Topology, observation: &Observation, material: &Mate
             ))
             .hint("Two CAs are in use. On the machine whose CA is to stay: pgstead bootstrap --new-authority")
     };
-    let mut others = counted_others(topology, observation, material.ca_certificate.as_deref());
+    let mut others = counted_others(topology, observation, &material.authorities());
     others.retain(|used| material.certificates_to_replace.contains_key(&used.authority.server));
     others.into_iter().map(refusal).collect()
 }
 
-/// Returns the CA of which servers have certificates beside one, if there is another.
-pub fn beside(topology: &Topology, observation: &Observation, own: &str) -> Option<Authority> {
-    counted_others(topology, observation, Some(own)).into_iter().next().map(|used| used.authority)
+/// Returns the CA of which servers have certificates beside these, if there is another.
+pub fn beside(topology: &Topology, observation: &Observation, own: &[&str]) -> Option<Authority> {
+    counted_others(topology, observation, own).into_iter().next().map(|used| used.authority)
 }
 
 /// The same as [`others`], without servers that have to be re-seeded: they get certificates then.
-fn counted_others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Used> {
+fn counted_others(topology: &Topology, observation: &Observation, own: &[&str]) -> Vec<Used> {
     let passed_over = passed_over(topology, observation);
     let mut others = others(topology, observation, own);
     others.retain(|used| !passed_over.contains(&&used.authority.server));
@@ -199,16 +213,18 @@ fn counted_others(topology: &Topology, observation: &Observation, own: Option<&s
 }
 
 /// The servers with certificates that another CA has signed, which they trust.
-fn others(topology: &Topology, observation: &Observation, own: Option<&str>) -> Vec<Used> {
-    let Some(own) = own else { return Vec::new() };
+fn others(topology: &Topology, observation: &Observation, own: &[&str]) -> Vec<Used> {
+    if own.is_empty() {
+        return Vec::new();
+    }
     let servers = topology.servers().filter_map(|server| Some((&server.name, observation.server(&server.name)?)));
     let used = servers.filter_map(|(name, seen)| used(name, seen));
-    used.filter(|used| used.authority.certificate.is_some() && !used.is_of(own)).collect()
+    used.filter(|used| used.authority.certificate.is_some() && !own.iter().any(|own| used.is_of(own))).collect()
 }
 
 /// Keeps the certificates of another CA where they are: for a change of the primary, which is about something else.
 pub fn keep_others(topology: &Topology, observation: &Observation, material: &mut Material) {
-    for used in others(topology, observation, material.ca_certificate.as_deref()) {
+    for used in others(topology, observation, &material.authorities()) {
         material.certificates_to_replace.remove(&used.authority.server);
     }
 }
@@ -216,7 +232,7 @@ pub fn keep_others(topology: &Topology, observation: &Observation, material: &mu
 /// The same for a re-seed of one server, as long as others have certificates of another CA, too: which of the two it is to be is for
 /// whoever finishes what was begun. The last that is left over from a former CA gets what all others have.
 pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut Material, server: &ServerName) {
-    let others = others(topology, observation, material.ca_certificate.as_deref());
+    let others = others(topology, observation, &material.authorities());
     let is_it = |used: &Used| used.authority.server == *server;
     if others.iter().any(is_it) && !others.iter().all(is_it) {
         material.certificates_to_replace.remove(server);
@@ -264,9 +280,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::model::lifetimes::Lifetimes;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
     use crate::plan::files::hash::sha256;
+    use crate::plan::material::Due;
 
     fn topology() -> Topology {
         let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
@@ -283,8 +301,10 @@ mod tests {
             let Some(Observed::Known(seen)) = observation.servers.get_mut(&name) else { unreachable!() };
             let layout = seen.layout.known().unwrap().clone();
             let Some(ca) = ca else { continue };
-            let leaf =
-                pki::Authority::open(&"lab".parse().unwrap(), ca).unwrap().issue_server(&name, &[], now).unwrap();
+            let leaf = pki::Authority::open(&"lab".parse().unwrap(), ca, Lifetimes::default())
+                .unwrap()
+                .issue_server(&name, &[], now)
+                .unwrap();
             for (file, text) in [("ca.crt", &ca.certificate), ("tls/server.crt", &leaf.certificate)] {
                 let (content, sha256) = (Some(text.clone()), sha256(text));
                 let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
@@ -299,7 +319,7 @@ mod tests {
     fn whoever_goes_back_to_a_ca_is_not_told_of_a_new_one() {
         let name: TopologyName = "lab".parse().unwrap();
         let at: Timestamp = "2026-05-03T10:00:00Z".parse().unwrap();
-        let held = pki::create_authority(&name, "ops@laptop1", at).unwrap();
+        let held = pki::create_authority(&name, "ops@laptop1", Lifetimes::default(), at).unwrap();
         let before = Authority {
             server: "a".parse().unwrap(),
             certificate: None,
@@ -315,10 +335,10 @@ mod tests {
     #[test]
     fn a_ca_is_made_for_a_topology_that_has_none() {
         let (topology, now) = (topology(), Timestamp::now());
-        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let at = |used: &[(&str, Option<&CertificatePair>)], own: Option<&CertificatePair>| {
-            standing(&topology, &observed(used), own.map(|own| own.certificate.as_str()))
+            standing(&topology, &observed(used), own.map(|own| own.certificate.as_str()).as_slice())
         };
         assert_eq!(at(&[("a", None), ("b", None)], None), Standing::Unmade);
         assert_eq!(at(&[("a", None)], Some(&first)), Standing::Unmade);
@@ -336,9 +356,10 @@ mod tests {
         let material_of = |own: &CertificatePair| Material {
             run: String::new(),
             ca_certificate: Some(own.certificate.clone()),
+            former: None,
             elsewhere: None,
             leaves: BTreeMap::new(),
-            certificates_to_replace: names.iter().map(|name| (name.clone(), String::new())).collect(),
+            certificates_to_replace: names.iter().map(|name| (name.clone(), Due::Wished)).collect(),
             passwords: BTreeMap::new(),
             replication: None,
         };
@@ -369,16 +390,16 @@ mod tests {
         // What is left as it is, is not refused.
         assert_eq!(of_others(&topology, &seen, &material), []);
         // Whoever finishes what was begun is told of the other.
-        let other = beside(&topology, &seen, &first.certificate).unwrap();
+        let other = beside(&topology, &seen, &[&first.certificate]).unwrap();
         assert_eq!((other.server.as_str(), other.maker.as_deref()), ("a", Some("ops@laptop2")));
-        assert_eq!(beside(&topology, &observed(&mixed[1..]), &first.certificate), None);
+        assert_eq!(beside(&topology, &observed(&mixed[1..]), &[&first.certificate]), None);
     }
 
     /// The first server by name is fenced, and kept the certificates of the CA that all others had before.
     #[test]
     fn a_fenced_server_does_not_stand_for_the_others() {
         let (topology, now) = (topology(), Timestamp::now());
-        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, now).unwrap();
+        let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
         let fenced = |used: &[(&str, Option<&CertificatePair>)]| {
@@ -394,7 +415,7 @@ mod tests {
         let maker = |seen: &Observation, own: Option<&CertificatePair>| match standing(
             &topology,
             seen,
-            own.map(|own| own.certificate.as_str()),
+            own.map(|own| own.certificate.as_str()).as_slice(),
         ) {
             Standing::Elsewhere(authority) => authority.maker.unwrap(),
             other => format!("{other:?}"),
@@ -405,7 +426,7 @@ mod tests {
         // Whoever made the former one holds that of nobody who runs.
         assert_eq!(maker(&after, Some(&first)), "ops@laptop2");
         assert_eq!(maker(&after, Some(&second)), "Here");
-        assert_eq!(beside(&topology, &after, &second.certificate), None);
+        assert_eq!(beside(&topology, &after, &[&second.certificate]), None);
         // Where nobody else uses one, it counts.
         assert_eq!(maker(&fenced(&[("a", Some(&first))]), None), "ops@laptop1");
     }

@@ -29,11 +29,11 @@ use crate::plan::seen::Seen;
 use crate::plan::survey::Survey;
 use crate::plan::survey::survey;
 
-/// Returns what must be read of servers and their upstreams before a bootstrap can be planned. Where the survey
-/// refuses, nothing will be attached and nothing is asked.
+/// Returns what must be read of servers and their upstreams before a bootstrap can be planned. Whoever the survey refuses is asked
+/// nothing; the others are, so that all is told at once.
 pub fn questions(topology: &Topology, observation: &Observation) -> Vec<WalQuestion> {
-    let Survey { servers, primary, refusals, .. } = survey(topology, observation);
-    let Some(primary) = primary.filter(|_| refusals.is_empty()) else { return Vec::new() };
+    let Survey { servers, primary, .. } = survey(topology, observation);
+    let Some(primary) = primary else { return Vec::new() };
     let links = topology.links(&primary);
     links.iter().filter_map(|link| question(topology, &servers, link)?.ok()).collect()
 }

@@ -9,6 +9,7 @@ pub mod history;
 pub mod left_out;
 pub mod offline;
 pub mod ownership;
+pub mod removed;
 pub mod unasked;
 
 use std::collections::BTreeMap;
@@ -93,7 +94,9 @@ pub fn survey_of<'a>(
         }
     }
     compare_servers(&mut survey, observation, unsaid);
-    find_primary(&mut survey, topology, unsaid);
+    let is_whole =
+        topology.servers().all(|server| !is_concerned(&server.name) || survey.servers.contains_key(&server.name));
+    find_primary(&mut survey, topology, unsaid, is_whole);
     // A new standby is configured as its primary is.
     let kept = survey.primary.as_ref().and_then(|name| survey.servers.get(name)).map(|primary| primary.configuration);
     for seen in survey.servers.values_mut().filter(|seen| seen.data.is_none()) {
@@ -194,8 +197,10 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
             .hint("The PostgreSQL packages create it; for another installation create it yourself."),
         );
     }
+    // What is wrong with its surroundings keeps nobody from saying what is wrong with it besides.
+    let mut besides = Vec::new();
     if seen.os.clock_skew_ms.abs() > CLOCK_REFUSE_MS {
-        refuse(
+        besides.push(
             Diagnostic::error(
                 Code::ClockSkew,
                 format!(
@@ -216,7 +221,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         }
     };
     let data = owned.map(|owned| owned.data);
-    let instance = match (seen.instance.look(), data) {
+    let instance = match (state.server(name).answer, data) {
         (Ok(Some(instance)), Some(_)) => {
             unasked::asked_otherwise(name, seen).into_iter().for_each(&mut refuse);
             Some(instance)
@@ -233,14 +238,14 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         _ => None,
     };
     // The instance of a foreign data directory is that directory's refusal, and one that does not answer its own.
-    let is_silent = data.is_some() && seen.instance.unreadable().is_some();
+    let is_silent = data.is_some() && state.server(name).answer.is_err();
     if instance.is_none()
         && !is_silent
         && let Observed::Known(listener) = &seen.listener
         && !(is_foreign && listener.process == "postgres")
         && listener.addresses.iter().any(|taken| is_in_the_way(taken, &network::listen(topology, observation, server)))
     {
-        refuse(
+        besides.push(
             Diagnostic::error(Code::PortTaken, format!("server \"{name}\": port {} is taken", server.port))
                 .detail(format!(
                     "{} listens on {}.",
@@ -274,6 +279,7 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
         let seen = Seen { topology, version, server, seen, layout, data, instance, configuration, adopted };
         survey.servers.insert(name.clone(), seen);
     }
+    survey.refusals.extend(besides.into_iter().map(|refusal| refusal.server(name)));
 }
 
 /// Compares servers with each other: machines, architectures, system identifiers, free space.
@@ -369,16 +375,17 @@ fn is_fenced(seen: &Seen<'_>) -> bool {
     seen.instance.is_none() && seen.state().is_fenced()
 }
 
-/// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet.
-fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>) {
-    if !survey.refusals.is_empty() {
-        return;
-    }
+/// Finds the server that is the primary now; the inventory's wish counts only where no server has data yet. Where a server is refused,
+/// nobody knows what it is: then only one that accepts writes now counts, so that what is wrong with the others is told as well.
+fn find_primary(survey: &mut Survey<'_>, topology: &Topology, unsaid: Unsaid<'_>, is_whole: bool) {
     let with_data: Vec<&Seen<'_>> = survey.servers.values().filter(|seen| seen.data.is_some()).collect();
     let (fenced, primaries): (Vec<&&Seen<'_>>, Vec<&&Seen<'_>>) =
         with_data.iter().filter(|seen| seen.state().is_primary_like()).partition(|seen| is_fenced(seen));
     let writers: Vec<(&ServerName, &Instance)> =
         primaries.iter().filter_map(|seen| Some((&seen.server.name, seen.instance?))).collect();
+    if !is_whole && writers.len() != 1 {
+        return;
+    }
     let fenced = fenced.iter().map(|seen| {
         let name = &seen.server.name;
         Diagnostic::error(Code::ServerFenced, format!("server \"{name}\" is fenced: another server took its place"))

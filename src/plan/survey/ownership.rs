@@ -77,7 +77,7 @@ pub fn owned<'a>(
         .detail(why),
         // What it is is read from the running instance, which may let nobody ask.
         Ownership::Foreign(data) => {
-            unasked::refusal(name, seen).unwrap_or_else(|| not_ours(state, server, seen, layout, data))
+            unasked::refusal(name, seen).unwrap_or_else(|| not_ours(state, server, layout, data))
         }
     })
 }
@@ -93,13 +93,7 @@ fn mount_point(name: &ServerName, path: &str) -> Diagnostic {
 }
 
 /// What a data directory without our mark is, with the evidence (hazards 1, 2, 9, 59, 60).
-fn not_ours(
-    state: &State<'_>,
-    server: &Server,
-    seen: &ServerObservation,
-    layout: &Layout,
-    data: &DataDirectory,
-) -> Diagnostic {
+fn not_ours(state: &State<'_>, server: &Server, layout: &Layout, data: &DataDirectory) -> Diagnostic {
     let (name, path) = (&server.name, &layout.data_directory);
     let (topology, of_server) = (state.topology, state.server(name));
     let instance = of_server.instance();
@@ -121,7 +115,7 @@ fn not_ours(
     );
     detail.push_str(&match instance {
         Some(instance) => running(of_server, instance),
-        None if seen.instance.unreadable().is_some() => "; it runs and does not answer".to_owned(),
+        None if of_server.answer.is_err() => "; it runs and does not answer".to_owned(),
         None if accepts_writes => "; it does not run, and would accept writes when started".to_owned(),
         None => "; it does not run, and would be a standby when started".to_owned(),
     });
@@ -146,7 +140,7 @@ fn not_ours(
         return match instance {
             // It cannot be adopted since standbys of this topology are there, or since it follows another server.
             Some(_) => refuse(topology, server, path).detail(detail).hint(LOOK),
-            None if seen.instance.unreadable().is_some() => refuse(topology, server, path).detail(detail).hint(SILENT),
+            None if of_server.answer.is_err() => refuse(topology, server, path).detail(detail).hint(SILENT),
             None => refuse(topology, server, path).detail(detail).hint(
                 "To adopt it, start its instance: what it is and how it is set is read from the running instance. If it is not needed, rename it; pgstead never deletes or overwrites a data directory.",
             ),

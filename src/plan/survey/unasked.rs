@@ -3,6 +3,7 @@
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
+use crate::judge::ServerState;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
@@ -63,7 +64,7 @@ pub fn refusal(name: &ServerName, seen: &ServerObservation) -> Option<Diagnostic
 
 /// Returns why an instance that was asked in another way than the usual one cannot be worked with.
 pub fn asked_otherwise(name: &ServerName, seen: &ServerObservation) -> Option<Diagnostic> {
-    let why = seen.asked_otherwise.as_deref().filter(|_| seen.instance.known().is_some())?;
+    let why = seen.asked_otherwise.as_deref().filter(|_| ServerState::of_seen(seen).instance().is_some())?;
     let message =
         format!("server \"{name}\": its instance does not let superuser \"postgres\" into database \"postgres\"");
     Some(Diagnostic::error(Code::InstanceUnasked, message).server(name).detail(why.trim()).hint(way_out(why)))

@@ -25,7 +25,6 @@ struct PlannedStage<'a> {
 }
 
 impl<'a> DrillPlan<'a> {
-    /// Makes the document.
     pub fn new(drill: Kind, stages: &'a [Stage]) -> Self {
         let planned = |stage: &'a Stage| PlannedStage {
             title: &stage.title,
@@ -54,7 +53,6 @@ struct KeptFiles {
 }
 
 impl<'a> DrillDocument<'a> {
-    /// Makes the document.
     pub fn new(evidence: &'a Evidence, files: &Files) -> Self {
         let Files { record, report } = files;
         let files = KeptFiles { record: record.display().to_string(), report: report.display().to_string() };

@@ -64,7 +64,6 @@ pub struct ReseedDocument<'a> {
 }
 
 impl<'a> ReseedDocument<'a> {
-    /// Makes the document.
     pub fn new(report: &'a RunReport, view: &ReseedView<'a>) -> Self {
         let bytes_transferred = report.bytes_transferred;
         Self { run: RunDocument::new(report), facts: ReseedFacts::new(view), bytes_transferred }
@@ -81,7 +80,6 @@ pub struct ReseedPlanDocument<'a> {
 }
 
 impl<'a> ReseedPlanDocument<'a> {
-    /// Makes the document.
     pub fn new(view: &ReseedView<'a>) -> Self {
         Self { plan: PlanDocument::new(&view.plan), facts: ReseedFacts::new(view) }
     }

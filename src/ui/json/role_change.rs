@@ -27,7 +27,6 @@ pub struct RoleChangeDocument<'a> {
 }
 
 impl<'a> RoleChangeDocument<'a> {
-    /// Makes the document.
     pub fn new(report: &'a RunReport, view: &'a View) -> Self {
         let write_downtime_ms = report.write_downtime.map(|downtime| downtime.took.as_secs_f64() * 1000.0);
         Self {
@@ -54,7 +53,6 @@ pub struct RoleChangePlanDocument<'a> {
 }
 
 impl<'a> RoleChangePlanDocument<'a> {
-    /// Makes the document.
     pub fn new(plan: &PlanView<'a>, view: Option<&'a View>) -> Self {
         let from = view.and_then(|view| view.from.as_ref());
         Self { plan: PlanDocument::new(plan), from, to: view.map(|view| &view.to) }

@@ -69,7 +69,6 @@ pub struct Request<'a> {
 pub struct Parting {
     /// The former primary.
     pub from: ServerName,
-    /// Its timeline.
     pub timeline: u32,
     /// How far its successor has replayed: the end of a whole record. Of what it has received the last record may be torn.
     pub left_at: Lsn,

@@ -88,11 +88,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Says whether nothing is where its data directory would be.
-    pub(super) fn has_no_data(&self) -> bool {
-        self.raw.data_directory.known().is_none_or(|data| data.entries == 0)
-    }
-
     fn bare_over(&self, raw: &'a ServerObservation) -> Seen<'a> {
         Seen { seen: raw, ..self.bare }
     }
@@ -131,7 +126,7 @@ impl<'a> Case<'a> {
 pub(super) fn without(observation: &Observation, server: &ServerName) -> Observation {
     let mut bare = observation.clone();
     if let Some(Observed::Known(seen)) = bare.servers.get_mut(server) {
-        let is_its_own = !seen.instance.is_absent();
+        let is_its_own = !ServerState::of_seen(seen).is_stopped();
         seen.data_directory = Observed::Absent;
         seen.instance = Observed::Absent;
         if is_its_own {
@@ -185,7 +180,7 @@ pub(super) fn case<'a>(
         }
     };
     refusals.extend(foreign_system(&data, of_primary, name));
-    let instance = match (raw.instance.look(), &data) {
+    let instance = match (state.server(name).answer, &data) {
         (Err(why), _) => {
             let message = format!("server \"{name}\": the instance runs and does not answer");
             refusals.push(unasked::refusal(name, raw).unwrap_or_else(|| {

@@ -96,7 +96,6 @@ impl Divergence {
 /// What was found out about a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// The server.
     pub server: ServerName,
     /// The server that accepts writes.
     pub primary: ServerName,

@@ -210,7 +210,7 @@ fn base_backup(case: &Case<'_>, rate: Option<u64>, space: Space) -> Result<Cost,
     }
     let owned = match case.data {
         Data::Ours(owned) => Some(owned.data),
-        _ => case.raw.data_directory.known(),
+        _ => case.state().data,
     };
     if owned.is_some_and(|data| data.is_mount_point) {
         return Err(format!(

@@ -34,6 +34,7 @@ use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::adoption::elsewhere;
 use crate::plan::adoption::elsewhere::Inquiry;
+use crate::plan::adoption::places;
 use crate::plan::files::brought;
 use crate::plan::steps::service;
 use crate::plan::survey::authority;
@@ -99,11 +100,12 @@ pub fn questions(topology: &Topology, observation: &Observation, server: &Server
     diagnosis::question(&case).and_then(Result::ok).into_iter().collect()
 }
 
-/// Returns what must be looked at where the server has no data directory any more: what of it is elsewhere is set aside by nobody.
+/// Returns what must be looked at on the server: a copy comes with the primary's settings and tablespaces, and a tablespace of a data
+/// directory that is gone is set aside by nobody.
 pub fn inquiry(topology: &Topology, observation: &Observation, server: &ServerName) -> Option<Inquiry> {
     let bare = case::without(observation, server);
     let case = case::case(topology, observation, &bare, server).ok()?;
-    elsewhere::of_copy(case.primary).filter(|_| case.has_no_data())
+    elsewhere::inquiry(topology, &[case.bare, case.seen()], Some(case.primary))
 }
 
 /// Plans to bring a server back.
@@ -189,12 +191,20 @@ pub fn plan_reseed(
             )),
         );
     }
-    if method.is_some() {
+    let mut lacking = Vec::new();
+    if let Some(method) = method {
         refusals.extend(authority::refusals(topology.name(), material, [name]));
         refusals.extend(service::barred(case.bare));
-        if case.has_no_data() {
-            let is_adopting = case.ripe_job().is_some();
-            refusals.extend(elsewhere::judge_copy(observation, case.bare, case.primary, is_adopting));
+        let way = steps::way(&case, method);
+        let is_adopting = case.ripe_job().is_some();
+        let own = case.raw.data_directory.known().map(|data| &data.tablespaces);
+        let may_hold = |path: &str| is_adopting || own.is_some_and(|own| own.iter().any(|one| one == path));
+        let judged = elsewhere::judge(topology, observation, way, Some(case.primary), may_hold);
+        refusals.extend(judged.refusals);
+        lacking = judged.notes;
+        refusals.extend(steps::short(&case, material, method));
+        if is_copied {
+            refusals.extend(places::refusals(case.primary));
         }
     }
     if !refusals.is_empty() {
@@ -204,6 +214,7 @@ pub fn plan_reseed(
         Ok(steps::Listed { mut steps, set_aside, notes }) => {
             let mut all = case.notes.clone();
             all.extend(authority::notes(topology.name(), material));
+            all.extend(lacking);
             all.extend(notes);
             all.extend(followers_left(&case, &diagnosis));
             let plan = Plan {

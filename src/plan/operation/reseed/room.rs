@@ -11,7 +11,6 @@ use crate::plan::operation::reseed::case::Case;
 pub struct Need {
     /// Where it is mounted; the path itself where that is not known.
     pub mount: String,
-    /// Bytes.
     pub needed_bytes: u64,
     /// Bytes that are free there; none where nobody could look.
     pub free_bytes: Option<u64>,

@@ -27,6 +27,8 @@ use crate::model::wal::Segment;
 use crate::plan::Material;
 use crate::plan::PlanBuilder;
 use crate::plan::StepId;
+use crate::plan::adoption;
+use crate::plan::adoption::places;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::decided::Change;
@@ -67,6 +69,24 @@ pub(super) struct Listed {
     pub(super) notes: Vec<Diagnostic>,
 }
 
+/// Returns what the primary has more of than the server would have: it would not start.
+pub(super) fn short(case: &Case<'_>, material: &Material, method: Method) -> Vec<Diagnostic> {
+    let seen = way(case, method);
+    let role = desired::standby_role(case.topology, seen, &case.link.upstream);
+    let wanted = desired::wanted(case.topology, case.observation, material, seen, Some(case.primary), role);
+    // Why nobody knows its files is told by the steps.
+    let ours = wanted.map(|wanted| adoption::our_settings(seen, &wanted)).unwrap_or_default();
+    adoption::needed_by_standbys(case.primary, &ours, false)
+}
+
+/// Returns the server as a way sees it: a copy is made as if it had no data.
+pub(super) fn way<'a>(case: &Case<'a>, method: Method) -> Seen<'a> {
+    match method {
+        Method::Replay => case.seen(),
+        Method::Rewind | Method::Basebackup => case.bare,
+    }
+}
+
 /// Lists the steps of a way; none where nothing is wrong.
 ///
 /// # Errors
@@ -80,10 +100,7 @@ pub(super) fn list(
     request: Request<'_>,
 ) -> Result<Listed, Vec<Diagnostic>> {
     let Some(&Rung { method, cost, .. }) = rung else { return Ok(Listed::default()) };
-    let seen = match method {
-        Method::Replay => case.seen(),
-        Method::Rewind | Method::Basebackup => case.bare,
-    };
+    let seen = way(case, method);
     let role = desired::standby_role(case.topology, seen, &case.link.upstream);
     let wanted = desired::wanted(case.topology, case.observation, material, seen, Some(case.primary), role)
         .map_err(|diagnostic| vec![diagnostic])?;
@@ -226,16 +243,16 @@ impl Steps<'_, '_> {
         let since = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let run = self.material.run.clone();
         let aside = Aside { since, run, reason: self.reason(), is_forgotten: false };
-        let existing = case.primary.instance;
         let (topology, material) = (case.topology, self.material);
+        ready.extend(places::make(topology, case.bare, Some(case.primary)).map(|step| plan.add(step, [])));
         let made = match kind {
             JobKind::Rewind | JobKind::Reuse => {
                 let kept = self.kept(kind, &aside);
                 rewind::rewound_copy(topology, material, case.bare, &self.wanted, source, kept.as_ref(), adopted)
             }
             JobKind::New => {
-                if existing.is_some_and(|instance| !instance.tablespaces.is_empty()) {
-                    ready.push(plan.add(tablespaces::make_directories(case.bare, existing), []));
+                if !case.primary.tablespaces().is_empty() {
+                    ready.push(plan.add(tablespaces::make_directories(case.bare, Some(case.primary)), []));
                 }
                 seed::base_backup(
                     topology,
@@ -243,13 +260,13 @@ impl Steps<'_, '_> {
                     case.bare,
                     &self.wanted,
                     source,
-                    existing,
+                    case.primary,
                     Manner { adopted, keeper: self.keeper(source), ..self.manner },
                 )
             }
         };
         let mut last = plan.add(made.make, ready);
-        if case.raw.data_directory.known().is_some_and(|data| data.entries > 0) {
+        if case.state().data.is_some() {
             listed.set_aside = Some(aside.path(case.layout.place()));
             if kind != JobKind::Reuse {
                 let raw = Seen { seen: case.raw, ..case.bare };
@@ -306,7 +323,7 @@ impl Steps<'_, '_> {
         let seen = Seen { seen: self.case.raw, ..self.case.bare };
         let service = seen.seen.service.known();
         let is_settled = service.is_none_or(|service| matches!(service.active.as_str(), "inactive" | "failed"));
-        (seen.seen.instance.known().is_some() || !is_settled).then(|| service::stop_replaced(seen))
+        (seen.state().instance().is_some() || !is_settled).then(|| service::stop_replaced(seen))
     }
 
     /// Archives what a former primary did not get to: WAL that the other side has received and does not archive (hazards 65,

@@ -1,6 +1,8 @@
 //! The plan of `rotate certificates`: servers get new certificates of the CA that this machine holds. One after the other, the
 //! primary last; each is proven, by connections that are opened anew, before the next is touched. It restarts nothing.
 
+pub mod succession;
+
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Code;
@@ -17,6 +19,7 @@ use crate::model::observed::Observed;
 use crate::model::topology::Link;
 use crate::model::topology::Server;
 use crate::model::topology::Topology;
+use crate::pki;
 use crate::plan::Material;
 use crate::plan::Plan;
 use crate::plan::PlanBuilder;
@@ -24,6 +27,7 @@ use crate::plan::StepId;
 use crate::plan::files;
 use crate::plan::files::desired;
 use crate::plan::links::conninfo;
+use crate::plan::material::Due;
 use crate::plan::seen::Seen;
 use crate::plan::step::Action;
 use crate::plan::step::Risk;
@@ -33,8 +37,16 @@ use crate::plan::survey::Unsaid;
 use crate::plan::survey::authority;
 use crate::plan::survey::survey_of;
 
-/// Why a server gets new certificates.
-pub const REASON: &str = "they are rotated";
+/// Whose certificates are replaced although they serve.
+#[derive(Debug, Clone, Copy)]
+pub enum Renewal<'a> {
+    /// Nobody's: only what is due is.
+    OfNone,
+    /// Those of these servers.
+    Of(&'a BTreeSet<ServerName>),
+    /// Those of these servers that the CA has not signed, but the one whose place it takes.
+    OfAuthority(&'a BTreeSet<ServerName>),
+}
 
 /// Returns the servers that are meant where nobody is named: all that have an instance, but for those that have to be re-seeded.
 pub fn all(topology: &Topology, observation: &Observation) -> BTreeSet<ServerName> {
@@ -81,6 +93,10 @@ pub fn plan_rotation(
     if let Some(authority) = &material.elsewhere {
         return Err(vec![authority.refusal(topology.name(), "Only whoever holds its key can issue certificates.")]);
     }
+    if material.former.is_some() {
+        let [message, facts, help] = authority::told_in_rotation(topology.name());
+        return Err(vec![Diagnostic::error(Code::AuthorityInRotation, message).detail(facts).hint(help)]);
+    }
     let unsaid = Unsaid { no_primary: true, preference: true, ..Unsaid::default() };
     let survey = survey_of(topology, observation, unsaid, |name| servers.contains(name));
     let mut refusals = survey.refusals;
@@ -111,23 +127,18 @@ pub fn plan_rotation(
     notes.extend(logins.not_demanded(servers));
     let mut before: Vec<StepId> = Vec::new();
     for seen in in_order(topology, &links, &survey.servers.values().copied().collect::<Vec<_>>()) {
-        before = one(&mut plan, &state, material, &logins, seen, before);
-        if seen.instance.is_none() {
+        let installed = install_leaf(&mut plan, material, seen, &before);
+        if seen.instance.is_some() {
+            let read = plan.add(service::reload(seen), installed);
+            before = proofs(&mut plan, &logins, seen, Served::of(material, seen), &[read]);
+        } else {
+            before = installed.map_or(before, |id| vec![id]);
             let name = &seen.server.name;
             let message = format!("server \"{name}\" does not run: it serves its new certificate when it is started");
             notes.push(Diagnostic::note(Code::NotServedYet, message).server(name));
         }
     }
-    let concerned = |link: &Link| servers.contains(&link.standby) || servers.contains(&link.upstream);
-    let streaming: Vec<Link> = links
-        .into_iter()
-        .filter(|link| {
-            concerned(link) && state.instance(&link.standby).is_some() && state.sends_to(&link.upstream, &link.standby)
-        })
-        .collect();
-    if let (Some(primary), false) = (state.primary(), streaming.is_empty()) {
-        plan.add(Step::prove(primary, streaming), before);
-    }
+    prove_streaming(&mut plan, &state, &links, servers, before);
     Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes })
 }
 
@@ -151,14 +162,18 @@ fn distrust(state: &State<'_>, own: &str, counts: impl Fn(&ServerName) -> bool) 
 
 /// Refuses where a running server's certificates do not serve: others could not log in to it, or it to them, whoever gets new ones.
 fn unfit(state: &State<'_>, material: &Material) -> Vec<Diagnostic> {
-    let due = material.certificates_to_replace.iter().filter(|(_, reason)| *reason != REASON);
-    due.filter(|(name, _)| state.instance(name).is_some())
-        .map(|(name, reason)| {
+    let unfit = material.certificates_to_replace.iter().filter_map(|(name, due)| match due {
+        Due::Unfit(why) => Some((name, why)),
+        Due::Wished => None,
+    });
+    unfit
+        .filter(|(name, _)| state.instance(name).is_some())
+        .map(|(name, why)| {
             let message = format!("server \"{name}\" needs new certificates before any are rotated");
             Diagnostic::error(Code::ChangesPending, message)
                 .server(name)
                 .detail(format!(
-                    "Its own do not serve: {reason}. Each step is proven by servers that log in to each other."
+                    "Its own do not serve: {why}. Each step is proven by servers that log in to each other."
                 ))
                 .hint("First: pgstead bootstrap")
         })
@@ -241,30 +256,61 @@ fn in_order<'a>(topology: &Topology, links: &[Link], servers: &[Seen<'a>]) -> Ve
     standbys.chain(others).filter_map(named).collect()
 }
 
-/// Adds the steps of one server. Returns the last of them.
-fn one(
-    plan: &mut PlanBuilder,
-    state: &State<'_>,
-    material: &Material,
-    logins: &Logins<'_>,
-    seen: Seen<'_>,
-    before: Vec<StepId>,
-) -> Vec<StepId> {
-    let name = &seen.server.name;
+/// Adds the step that installs the certificates that a server receives in this run, where it does.
+fn install_leaf(plan: &mut PlanBuilder, material: &Material, seen: Seen<'_>, before: &[StepId]) -> Option<StepId> {
     let group = [&seen.layout.os_user, ":"].concat();
     let entries = desired::certificates(seen, material, &group);
-    let installed =
-        plan.add(files::install(name, seen.seen, seen.layout, "install new certificates", &entries, None), before);
-    let (Some(_), Some(leaf)) = (seen.instance, material.leaves.get(name)) else { return vec![installed] };
-    let read = plan.add(service::reload(seen), [installed]);
-    let serves = Step {
-        title: "prove that it serves the new certificate, to a connection that is opened anew".to_owned(),
-        server: Some(name.clone()),
-        risk: Risk::Read,
-        action: Action::ProveServed { server: name.clone(), id: leaf.id.clone() },
-        files: Vec::new(),
+    let title = "install new certificates";
+    (!entries.is_empty()).then(|| {
+        let step = files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None);
+        plan.add(step, before.iter().copied())
+    })
+}
+
+/// What is to be seen of the certificate that a server serves.
+enum Served {
+    /// That it is this one ([`crate::plan::Leaf::id`]).
+    Is(String),
+    /// Nothing; why servers log in to each other all the same.
+    Unasked(&'static str),
+}
+
+impl Served {
+    /// Its certificate of this run, or else the one that it has.
+    fn of(material: &Material, seen: Seen<'_>) -> Self {
+        if let Some(leaf) = material.leaves.get(&seen.server.name) {
+            return Self::Is(leaf.id.clone());
+        }
+        let file = seen.seen.files.get(&seen.layout.own("tls/server.crt")).and_then(Observed::known);
+        let facts = file.and_then(|file| pki::parse_certificate(file.content.as_deref()?).ok());
+        facts.map_or(Self::Unasked("with the certificates that it has"), |facts| Self::Is(facts.id()))
+    }
+}
+
+/// Adds the steps that prove a server that has read its files: it serves its certificate, and it and others log in to each other anew.
+/// Returns the last of them.
+fn proofs(
+    plan: &mut PlanBuilder,
+    logins: &Logins<'_>,
+    seen: Seen<'_>,
+    served: Served,
+    before: &[StepId],
+) -> Vec<StepId> {
+    let (state, name) = (logins.state, &seen.server.name);
+    let (mut last, how) = match served {
+        Served::Unasked(how) => (before.to_vec(), Some(how)),
+        Served::Is(id) => {
+            let serves = Step {
+                title: "prove that it serves the new certificate, to a connection that is opened anew".to_owned(),
+                server: Some(name.clone()),
+                risk: Risk::Read,
+                action: Action::ProveServed { server: name.clone(), id },
+                files: Vec::new(),
+            };
+            (vec![plan.add(serves, before.iter().copied())], None)
+        }
     };
-    let served = plan.add(serves, [read]);
+    let served = last.clone();
     let others: Vec<Seen<'_>> = state
         .topology
         .servers()
@@ -272,19 +318,37 @@ fn one(
         .filter_map(|other| Seen::of_observed(state.topology, &other.name, state.seen(&other.name)?))
         .filter(|other| other.state().instance().is_some())
         .collect();
-    let mut last = vec![served];
     let named: Vec<&Server> =
         others.iter().map(|other| other.server).filter(|other| logins.demands(name, &other.name)).collect();
     if !named.is_empty() {
-        last.push(plan.add(log_in(state.topology, seen, &named), [served]));
+        last.push(plan.add(log_in(state.topology, seen, &named, how), served.iter().copied()));
     }
     let back = others.iter().filter(|other| logins.demands(&other.server.name, name));
-    last.extend(back.map(|other| plan.add(log_in(state.topology, *other, &[seen.server]), [served])));
+    last.extend(
+        back.map(|other| plan.add(log_in(state.topology, *other, &[seen.server], how), served.iter().copied())),
+    );
     last
 }
 
+/// Adds the step in which a row arrives over every link that streams and has one of these servers at an end.
+fn prove_streaming(
+    plan: &mut PlanBuilder,
+    state: &State<'_>,
+    links: &[Link],
+    servers: &BTreeSet<ServerName>,
+    before: Vec<StepId>,
+) {
+    let concerned = |link: &&Link| servers.contains(&link.standby) || servers.contains(&link.upstream);
+    let streams =
+        |link: &&Link| state.instance(&link.standby).is_some() && state.sends_to(&link.upstream, &link.standby);
+    let streaming: Vec<Link> = links.iter().filter(concerned).filter(streams).cloned().collect();
+    if let (Some(primary), false) = (state.primary(), streaming.is_empty()) {
+        plan.add(Step::prove(primary, streaming), before);
+    }
+}
+
 /// The step by which a server logs in to others anew, as a standby of theirs would. Nothing of the environment counts.
-fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server]) -> Step {
+fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server], how: Option<&str>) -> Step {
     let names: Vec<String> = others.iter().map(|other| format!("\"{}\"", other.name)).collect();
     let layout = from.layout;
     let dial = |other: &&Server| {
@@ -293,7 +357,8 @@ fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server]) -> Step {
             .args(["-i", "LC_ALL=C", "timeout", LOGIN_SECONDS, &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
             .args(["-d", &conninfo::dial_conninfo(topology, layout, other), "-c", "IDENTIFY_SYSTEM"])
     };
-    let title = format!("log in to {} anew, for replication", names.join(" and "));
+    let how = how.map_or(String::new(), |how| format!(", {how}"));
+    let title = format!("log in to {} anew, for replication{how}", names.join(" and "));
     let action = Action::LogIn(others.iter().map(dial).collect());
     Step { title, server: Some(from.server.name.clone()), risk: Risk::Read, action, files: Vec::new() }
 }

@@ -1,5 +1,4 @@
-//! What every command that changes servers has in common: look, judge, plan, show, ask, carry out. It decides nothing:
-//! what there is to decide is in the operation.
+//! Work that is a plan: keys and sessions, the plan or every reason against it, its steps under leases.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -8,20 +7,19 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::block_on;
-use super::exit;
-use super::exit::Exit;
-use super::interrupts::Interrupts;
-use super::inventory::Inventory;
-use super::session::Away;
-use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use super::session::to_plan;
-use super::ways;
+use super::At;
+use super::Done;
+use super::Next;
+use super::Outcome;
 use crate::apply::Run;
 use crate::apply::RunReport;
 use crate::apply::lock;
+use crate::cli::inventory::Inventory;
+use crate::cli::session::Away;
+use crate::cli::session::Session;
+use crate::cli::session::state_identity;
+use crate::cli::session::to_plan;
+use crate::cli::ways;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Failure;
@@ -41,13 +39,12 @@ use crate::state::StateError;
 use crate::state::journal::operator;
 use crate::ui::Progress;
 use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Question;
 use crate::ui::plan;
 use crate::ui::plan::PlanView;
 
 /// One kind of change: what it looks at, plans and asks.
-pub(super) trait Operation {
+pub(in crate::cli) trait Operation {
     /// Its name in locks and journal.
     const NAME: &'static str;
     /// What it found out beside its plan.
@@ -111,6 +108,15 @@ pub(super) trait Operation {
     /// What is asked.
     fn question(&self, plan: &Plan, facts: &Self::Facts) -> Question;
 
+    /// What is written down on this machine when all is done.
+    ///
+    /// # Errors
+    /// It could not be written.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let _ = (session, keys);
+        Ok(())
+    }
+
     /// Says whether a link is proven where nothing has to be changed: that an earlier run could not prove it is no reason to call it
     /// well. One that does not stream is told by whoever judges servers.
     fn confirms(&self, state: &State<'_>, link: &Link) -> bool {
@@ -120,48 +126,52 @@ pub(super) trait Operation {
 
 /// What an operation would do.
 #[derive(Debug)]
-pub(super) struct Proposal<F> {
+pub(in crate::cli) struct Proposal<F> {
     /// The plan, or every reason against it.
-    pub(super) plan: Result<Plan, Failure>,
+    pub(in crate::cli) plan: Result<Plan, Failure>,
     /// What was found out beside it.
-    pub(super) facts: F,
+    pub(in crate::cli) facts: F,
     /// The run's name.
-    pub(super) run: String,
+    pub(in crate::cli) run: String,
 }
 
 /// What became of an operation.
+pub(in crate::cli) type Told<F> = Outcome<Planned<F>, RunReport>;
+
+/// What an operation would do, and what it is done with.
 #[derive(Debug)]
-pub(super) struct Told<F> {
-    pub(super) proposal: Proposal<F>,
-    pub(super) logins: BTreeMap<ServerName, Login>,
-    /// None where nothing was begun: it was refused, or only to be shown.
-    pub(super) report: Option<RunReport>,
-    /// Why it is not done.
-    pub(super) failure: Option<Failure>,
+pub(in crate::cli) struct Planned<F> {
+    proposal: Proposal<F>,
+    keys: Keys,
+    logins: BTreeMap<ServerName, Login>,
 }
 
-impl<F> Told<F> {
-    /// Returns the plan as it is shown.
-    pub(super) fn view<'a>(&'a self, inventory: &'a Inventory) -> PlanView<'a> {
+impl<F> Planned<F> {
+    fn view<'a>(&'a self, inventory: &'a Inventory) -> PlanView<'a> {
         let plan = self.proposal.plan.as_ref().map_err(|refused| refused.diagnostics.as_slice());
         PlanView { topology: inventory.topology.name(), plan, logins: &self.logins }
     }
+}
 
-    /// Tells why it is not done.
-    pub(super) fn tell_failure(&self, ui: &Ui) {
-        if let Some(failure) = &self.failure {
-            ui.diagnostics(&failure.diagnostics);
-        }
+impl<F> Told<F> {
+    /// Returns the plan, or what refused it.
+    pub(in crate::cli) fn plan(&self) -> Result<&Plan, &Failure> {
+        self.proposal.proposal.plan.as_ref()
     }
 
-    /// Returns how the process ends.
-    pub(super) fn exit(&self) -> Exit {
-        self.failure.as_ref().map_or(exit::DONE, |failure| failure.kind.into())
+    /// Returns what was found out beside the plan.
+    pub(in crate::cli) fn facts(&self) -> &F {
+        &self.proposal.proposal.facts
+    }
+
+    /// Returns the plan as it is shown.
+    pub(in crate::cli) fn view<'a>(&'a self, inventory: &'a Inventory) -> PlanView<'a> {
+        self.proposal.view(inventory)
     }
 }
 
 /// Returns the end that refusals mean: a server that could not be looked at is unreachable, not refused.
-pub(super) fn refused(refusals: Vec<Diagnostic>) -> Failure {
+pub(in crate::cli) fn refused(refusals: Vec<Diagnostic>) -> Failure {
     let unreachable = refusals.iter().any(|refusal| refusal.code == Code::Unreachable);
     let kind = if unreachable { FailureKind::Unreachable } else { FailureKind::Refused };
     Failure::all(kind, refusals)
@@ -169,92 +179,140 @@ pub(super) fn refused(refusals: Vec<Diagnostic>) -> Failure {
 
 /// Runs an operation from its first look to its answer, which `tell` writes: the plan or why there is none where it only shows,
 /// and else what was done.
-pub(super) fn run<O: Operation>(
+pub(in crate::cli) fn run<O: Operation>(
     operation: &O,
     inventory: &Inventory,
     ui: &Ui,
     tell: impl FnOnce(&PlanView<'_>, &Told<O::Facts>) -> Result<(), Failure>,
 ) -> Result<Told<O::Facts>, Failure> {
-    let begun = Instant::now();
-    let told = opened(operation, inventory, ui, async |session: &mut Session<'_>, progress: Progress| {
-        let keys = operation.keys(session)?;
-        let proposed = propose(operation, session, &keys).await;
-        progress.finish();
-        carry_out(operation, session, &keys, proposed?, ui, begun).await
-    })?;
-    match (&told.failure, &told.report) {
-        (Some(refusal), None) if !operation.is_dry_run() => return Err(refusal.clone()),
-        _ => tell(&told.view(inventory), &told)?,
+    super::work(operation, inventory, ui, |told| tell(&told.view(inventory), told))
+}
+
+impl<O: Operation> super::Work for O {
+    const NAME: &'static str = O::NAME;
+    type Proposal = Planned<O::Facts>;
+    type Report = RunReport;
+
+    fn is_dry_run(&self) -> bool {
+        self.is_dry_run()
     }
-    told.tell_failure(ui);
-    Ok(told)
-}
 
-/// Takes the state directory and connects for an operation, lets it work, and gives both back in any case.
-pub(super) fn opened<O: Operation, T>(
-    operation: &O,
-    inventory: &Inventory,
-    ui: &Ui,
-    work: impl AsyncFnOnce(&mut Session<'_>, Progress) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    block_on(async {
-        let progress = Progress::start(ui);
-        let local = hold(inventory, O::NAME, operation.is_dry_run())?;
-        let away = Away { off: operation.attested().into_keys().collect(), left_out: operation.left_out() };
-        let mut session = Session::open_despite(inventory, operation.wish(), progress.events(), away).await?;
-        let result = work(&mut session, progress).await;
-        session.close().await;
-        drop(local);
-        result
-    })
-}
-
-/// Judges and plans. It changes nothing.
-pub(super) async fn propose<O: Operation>(
-    operation: &O,
-    session: &mut Session<'_>,
-    keys: &Keys,
-) -> Result<Proposal<O::Facts>, Failure> {
-    operation.require(session)?;
-    if !operation.is_dry_run() {
-        lock::refuse_held(&session.observation, &state_identity(&session.state))?;
+    fn wish(&self) -> Wish {
+        self.wish()
     }
-    operation.propose(session, keys).await
+
+    fn away(&self) -> Away {
+        Away { off: self.attested().into_keys().collect(), left_out: self.left_out() }
+    }
+
+    fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
+        self.require(session)
+    }
+
+    async fn propose(&self, session: &mut Session<'_>) -> Result<Planned<O::Facts>, Failure> {
+        let keys = self.keys(session)?;
+        let proposal = self.propose(session, &keys).await?;
+        Ok(Planned { proposal, keys, logins: session.logins() })
+    }
+
+    async fn next(
+        &self,
+        planned: &Planned<O::Facts>,
+        session: &Session<'_>,
+        ui: &Ui,
+        begun: Instant,
+    ) -> Result<Next<RunReport>, Failure> {
+        let plan = match &planned.proposal.plan {
+            Err(refused) => return Ok(Next::Tell(Some(refused.clone()))),
+            Ok(_) if self.is_dry_run() => return Ok(Next::Tell(None)),
+            Ok(plan) => plan,
+        };
+        ui.diagnostics(&plan.notes);
+        let missing: Vec<Diagnostic> = hooks(plan).filter_map(not_executable).collect();
+        if !missing.is_empty() {
+            return Err(Failure::all(FailureKind::Refused, missing));
+        }
+        if !plan.changes() {
+            give_back(session, plan).await;
+            confirm(self, session, &planned.keys).await?;
+            self.done(session, &planned.keys)?;
+            let topology = session.inventory.topology.name();
+            return Ok(Next::Unchanged(RunReport::unchanged(topology, begun.elapsed().as_secs_f64())));
+        }
+        if let Some(text) = self.explanation(&planned.proposal, &planned.view(session.inventory), ui) {
+            ui.explain(&text);
+        }
+        Ok(Next::Ask(self.question(plan, &planned.proposal.facts)))
+    }
+
+    async fn carry_out(
+        &self,
+        planned: &Planned<O::Facts>,
+        session: &mut Session<'_>,
+        at: At<'_>,
+    ) -> Result<Done<RunReport>, Failure> {
+        let report = apply(self, session, planned, at).await?;
+        if report.failure.is_none() {
+            self.done(session, &planned.keys)?;
+        }
+        let (warnings, failure) = (report.warnings.clone(), report.failure.clone());
+        Ok(Done { report, warnings, failure })
+    }
 }
 
-/// Shows what was proposed, asks, and does it; nothing of that where it was refused, or is only to be shown.
-pub(super) async fn carry_out<O: Operation>(
+/// Carries a plan out. What ended it early stands in the report.
+async fn apply<O: Operation>(
     operation: &O,
     session: &Session<'_>,
-    keys: &Keys,
-    proposal: Proposal<O::Facts>,
-    ui: &Ui,
-    begun: Instant,
-) -> Result<Told<O::Facts>, Failure> {
-    let failure = proposal.plan.as_ref().err().cloned();
-    let mut told = Told { proposal, logins: session.logins(), report: None, failure };
-    let (Ok(plan), false) = (&told.proposal.plan, operation.is_dry_run()) else { return Ok(told) };
-    ui.diagnostics(&plan.notes);
-    let missing: Vec<Diagnostic> = hooks(plan).filter_map(not_executable).collect();
-    if !missing.is_empty() {
-        return Err(Failure::all(FailureKind::Refused, missing));
-    }
-    if !plan.changes() {
-        give_back(session, plan).await;
-        confirm(operation, session, keys).await?;
-        let topology = session.inventory.topology.name();
-        told.report = Some(RunReport::unchanged(topology, begun.elapsed().as_secs_f64()));
-        return Ok(told);
-    }
-    if let Some(text) = operation.explanation(&told.proposal, &told.view(session.inventory), ui) {
-        ui.explain(&text);
-    }
-    ask::consent(ui, &operation.question(plan, &told.proposal.facts))?;
-    let report = apply(operation, session, keys, &told, plan, ui, begun).await?;
-    ui.diagnostics(&report.warnings);
-    told.failure = report.failure.clone();
-    told.report = Some(report);
-    Ok(told)
+    planned: &Planned<O::Facts>,
+    at: At<'_>,
+) -> Result<RunReport, Failure> {
+    let At { ui, interrupts, begun } = at;
+    let Planned { proposal, keys, logins } = planned;
+    let plan = proposal.plan.as_ref().map_err(Clone::clone)?;
+    let sessions = session.sessions(keys)?;
+    let ways = ways::require(&sessions, plan, &session.observation);
+    ui.diagnostics(&interrupts.unless_stopped("left before the first step; nothing was changed", ways).await?);
+    // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
+    let saved = match keys {
+        Keys::Held(secrets) => session.state.save_secrets(secrets),
+        Keys::Elsewhere(_) => Ok(()),
+    };
+    saved
+        .and_then(|()| operation.keep(&proposal.facts, &session.state))
+        .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
+    give_back(session, plan).await;
+    let progress = Progress::start(ui);
+    let events = progress.events();
+    let run = Run {
+        plan,
+        observation: &session.observation,
+        hosts: &session.hosts,
+        logins,
+        sessions: &sessions,
+        state: &session.state,
+        holder: lock::Holder {
+            run: proposal.run.clone(),
+            operation: O::NAME.to_owned(),
+            owner: operator(),
+            pid: std::process::id(),
+            since: format!("{:.0}", Timestamp::now()),
+            state: state_identity(&session.state),
+        },
+        attested: operation.attested().into_iter().collect(),
+        events: &events,
+        begun,
+    };
+    let report = run.carry_out(async || interrupts.next().await).await;
+    drop(events);
+    progress.finish();
+    report
+}
+
+/// Gives back what a dead run of this state directory left locked, where the plan does not lock it itself.
+async fn give_back(session: &Session<'_>, plan: &Plan) {
+    let state = state_identity(&session.state);
+    lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
 }
 
 /// Proves links although nothing was changed: the second and last round trip.
@@ -267,61 +325,6 @@ async fn confirm<O: Operation>(operation: &O, session: &Session<'_>, keys: &Keys
     prove::prove_links(&sessions, primary, &links, prove::OLD_LINK, |_| ())
         .await
         .map_err(|diagnostic| Failure::one(FailureKind::Unhealthy, *diagnostic))
-}
-
-/// Carries a plan out. What ended it early stands in the report.
-async fn apply<O: Operation>(
-    operation: &O,
-    session: &Session<'_>,
-    keys: &Keys,
-    told: &Told<O::Facts>,
-    plan: &Plan,
-    ui: &Ui,
-    begun: Instant,
-) -> Result<RunReport, Failure> {
-    let sessions = session.sessions(keys)?;
-    ui.diagnostics(&ways::require(&sessions, plan, &session.observation).await?);
-    // Before anything is done with them: servers that got a certificate of an authority that was lost would be nobody's.
-    let saved = match keys {
-        Keys::Held(secrets) => session.state.save_secrets(secrets),
-        Keys::Elsewhere(_) => Ok(()),
-    };
-    saved
-        .and_then(|()| operation.keep(&told.proposal.facts, &session.state))
-        .map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))?;
-    give_back(session, plan).await;
-    let progress = Progress::start(ui);
-    let events = progress.events();
-    let run = Run {
-        plan,
-        observation: &session.observation,
-        hosts: &session.hosts,
-        logins: &told.logins,
-        sessions: &sessions,
-        state: &session.state,
-        holder: lock::Holder {
-            run: told.proposal.run.clone(),
-            operation: O::NAME.to_owned(),
-            owner: operator(),
-            pid: std::process::id(),
-            since: format!("{:.0}", Timestamp::now()),
-            state: state_identity(&session.state),
-        },
-        attested: operation.attested().into_iter().collect(),
-        events: &events,
-        begun,
-    };
-    let mut interrupts = Interrupts::listen()?;
-    let report = run.carry_out(async || interrupts.next().await).await;
-    drop(events);
-    progress.finish();
-    report
-}
-
-/// Gives back what a dead run of this state directory left locked, where the plan does not lock it itself.
-async fn give_back(session: &Session<'_>, plan: &Plan) {
-    let state = state_identity(&session.state);
-    lock::release_left(&session.hosts, &session.observation, &state, |server| plan.touches(server)).await;
 }
 
 /// The operator's programs that a plan may run.
