@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "the data is in this directory")]
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -113,8 +112,7 @@ fn pure(criterion: &mut Criterion) {
         let topology = topology(servers);
         let fresh = observation(&topology, FRESH, FRESH);
         let keys = keys(&topology, nowhere.path());
-        let prepare =
-            || material::prepare(&topology, &fresh, &keys, Renewal::Of(&BTreeSet::new()), Timestamp::now()).unwrap();
+        let prepare = || material::prepare(&topology, &fresh, &keys, Renewal::OfNone, Timestamp::now()).unwrap();
         let material = prepare();
         let plan =
             || plan_bootstrap(&topology, &fresh, &material, Consent::default()).unwrap_or_else(|no| panic!("{no:#?}"));

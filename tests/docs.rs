@@ -239,3 +239,24 @@ fn every_code_is_told_somewhere() {
     let silent: Vec<_> = all.difference(&named).collect();
     assert!(silent.is_empty(), "src/diagnostic/code.rs has {silent:?}, and no source names them");
 }
+
+/// A newcomer's walks stay true: every file is there, and they are as long as they say.
+#[test]
+fn the_walks_lead_through_files_that_are_there() {
+    let document = read("ARCHITECTURE.md");
+    let walks: Vec<&str> = section(&document, "## Three walks")
+        .split("\n\n")
+        .map(str::trim)
+        .filter(|walk| walk.starts_with("**"))
+        .collect();
+    assert_eq!(walks.len(), 3);
+    for walk in walks {
+        let files = walk.split('`').skip(1).step_by(2).filter(|word| word.contains('/'));
+        for file in files {
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file).exists(), "{file} is not there");
+        }
+        let said = [("Seven files:", 7), ("Nine files:", 9), ("Ten files:", 10)].into_iter();
+        let said = said.filter(|(words, _)| walk.contains(words)).map(|(_, count)| count);
+        assert_eq!(said.collect::<Vec<_>>(), [walk.matches('→').count() + 1], "{walk}");
+    }
+}

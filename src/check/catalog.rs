@@ -75,6 +75,7 @@ pub const CODES: &[(Code, &str)] = &[
     (Code::Drift, "L13"),
     (Code::FailoverSlotNotSynced, "L23"),
     (Code::FileMissing, "L13"),
+    (Code::FormerAuthorityEnding, "L16"),
     (Code::HistoryDiffers, "L3"),
     (Code::HotStandbyParameter, "L17"),
     (Code::InstanceNotRunning, "L1"),

@@ -131,6 +131,10 @@ pub(super) fn check_certificates(
             judge.lasts(Which::Authority, &facts, "No certificate that it signed is accepted any more.");
         }
     }
+    // What follows the server's certificate leads to former CAs.
+    for former in of_server.map(pki::split_bundle).and_then(Result::ok).unwrap_or_default().iter().skip(1) {
+        judge.leads_on(former);
+    }
     judge.revocations(instance);
     judge.findings
 }
@@ -210,6 +214,24 @@ impl Judge<'_> {
             let detail = format!("It is valid until {until}.");
             self.findings.push(Finding::remark(diagnostic.server(self.name).detail(detail).hint(in_time)));
         }
+    }
+
+    /// Judges how long applications go on that know a former CA alone: the server shows them what leads there.
+    fn leads_on(&mut self, former: &str) {
+        let Ok(facts) = pki::parse_certificate(former) else { return };
+        let days = facts.days_left(self.now);
+        if facts.not_after <= self.now || !self.lifetimes.is_due(days) {
+            return;
+        }
+        let message =
+            format!("server \"{}\": applications that know a former CA alone refuse it in {days} days", self.name);
+        let detail = format!("What leads to that CA is valid until {}, as the CA itself was.", facts.not_after);
+        self.findings.push(Finding::remark(
+            Diagnostic::warning(Code::FormerAuthorityEnding, message)
+                .server(self.name)
+                .detail(detail)
+                .hint("Give applications that verify the servers the CA certificate of now: ca.crt of any server."),
+        ));
     }
 
     /// Judges whether a certificate proves the address that is dialled.

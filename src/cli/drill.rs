@@ -27,7 +27,7 @@ use super::runner::At;
 use super::runner::Done;
 use super::runner::Next;
 use super::runner::Outcome;
-use super::runner::Work;
+use super::runner::Task;
 use super::session::Session;
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
@@ -138,7 +138,7 @@ pub(super) fn run(globals: &Globals, args: &DrillArgs, ui: &Ui) -> Result<Exit, 
             ui.answer(|look| ui::drill::render(evidence, files, look), || DrillDocument::new(evidence, files)).map(drop)
         }
     };
-    Ok(runner::work(&rehearsal, &inventory, ui, tell)?.exit())
+    Ok(runner::perform(&rehearsal, &inventory, ui, tell)?.exit())
 }
 
 /// A drill, and the standby that takes part where one is named.
@@ -154,7 +154,7 @@ struct Rehearsed {
     files: Files,
 }
 
-impl Work for Rehearsal<'_> {
+impl Task for Rehearsal<'_> {
     const NAME: &'static str = "drill";
     type Proposal = Vec<Stage>;
     type Report = Rehearsed;

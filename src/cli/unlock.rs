@@ -15,7 +15,7 @@ use super::runner::At;
 use super::runner::Done;
 use super::runner::Next;
 use super::runner::Outcome;
-use super::runner::Work;
+use super::runner::Task;
 use super::session::Session;
 use super::session::state_identity;
 use crate::apply::lock::Locked;
@@ -91,12 +91,12 @@ pub(super) fn run(globals: &Globals, args: &UnlockArgs, ui: &Ui) -> Result<Exit,
         };
         ui.answer(text, document).map(drop)
     };
-    Ok(runner::work(args, &inventory, ui, tell)?.exit())
+    Ok(runner::perform(args, &inventory, ui, tell)?.exit())
 }
 
 /// It has the state directory for itself meanwhile: a lock that carries the directory's mark is of a dead run then, and no run
 /// begins whose lock could be taken for the one that was shown.
-impl Work for UnlockArgs {
+impl Task for UnlockArgs {
     const NAME: &'static str = "unlock";
     type Proposal = Vec<Held>;
     type Report = Vec<Held>;

@@ -150,6 +150,7 @@ pub enum Code {
     FollowersDiverged,
     ForeignSender,
     ForeignSlot,
+    FormerAuthorityEnding,
     FormerPrimaryBack,
     FormerPrimaryFenced,
     FormerPrimaryUnknown,

@@ -60,7 +60,7 @@ impl StateError {
             }
             StateError::Exposed { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .detail("Whoever read it holds the topology's keys.")
-                .hint("Take the permissions away with the command below. If others may have read it, they can pose as any server of the topology: \"pgstead bootstrap --new-authority\", with this state directory moved away, makes new keys and passwords. Servers trust the old CA until it is taken out of every ca.crt by hand.")
+                .hint("Take the permissions away with the command below. If others may have read a key, they can pose as any server of the topology: \"pgstead rotate certificates --ca\" makes new ones, and no server trusts the old ones then. If they may have read the replication password: \"pgstead bootstrap --new-authority\", with this state directory moved away, makes another, and another CA.")
                 .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
             StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),

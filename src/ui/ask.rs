@@ -141,7 +141,7 @@ mod tests {
         assert!(!means_yes(Gravity::Disruptive, "y\n") && !means_yes(Gravity::Ordinary, "\n"));
         assert_eq!(
             prompt(&question(), Look::PLAIN),
-            "Carry out 6 steps on 2 servers? This sets data directories aside. Type \"yes\": "
+            "Carry out 6 steps on 2 servers? This sets data directories aside, or drops the slot of a server that was removed. Type \"yes\": "
         );
     }
 }

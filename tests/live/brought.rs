@@ -19,7 +19,7 @@ use crate::switchover::there_and_back_again;
 const FORMER_LIFE: &str = "recovery_target_name = 'before_the_upgrade'\nrecovery_target_action = promote\n\
     recovery_end_command = 'touch /tmp/ended'\narchive_cleanup_command = 'touch /tmp/cleaned'\n\
     recovery_min_apply_delay = '1h'\nprimary_conninfo = 'host=192.0.2.1 user=old password=s3cret'\n\
-    primary_slot_name = 'old'\n";
+    primary_slot_name = 'old'\nwal_retrieve_retry_interval = '1h'\n";
 
 /// What clients are to obey, and values that the server shows otherwise than they are written.
 const FOR_CLIENTS: &str = "default_transaction_read_only = on\ndefault_transaction_isolation = serializable\n\
@@ -188,12 +188,16 @@ fn acts_on_nobody(release: Release) {
         .map(|note| note["detail"].as_str().unwrap())
         .collect();
     // One more on 15, and another one on 18.
-    assert_eq!(warned.len(), if release == Release::Trixie { 4 } else { 5 }, "{notes:#?}");
+    assert_eq!(warned.len(), if release == Release::Trixie { 5 } else { 6 }, "{notes:#?}");
     assert!(warned.iter().all(|detail| detail.contains("conf.d/former.conf line ")), "{warned:#?}");
     lab.bootstrap();
     lab.streams("a", &["b"]);
-    for (name, neutral) in [("recovery_target_name", ""), ("recovery_min_apply_delay", "0"), ("primary_slot_name", "b")]
-    {
+    for (name, neutral) in [
+        ("recovery_target_name", ""),
+        ("recovery_min_apply_delay", "0"),
+        ("primary_slot_name", "b"),
+        ("wal_retrieve_retry_interval", "5s"),
+    ] {
         assert_eq!(lab.sql("b", &format!("SHOW {name}")), neutral, "{name}");
     }
     if is_15 {

@@ -67,12 +67,12 @@ pub(crate) struct Preflight {
 }
 
 impl Preflight {
-    /// That of a run, where it is a bootstrap. Whether a new CA is wished, no preflight knows.
+    /// That of a run, where it is a bootstrap. Whether a new CA is wished, or a server left out, no preflight knows.
     fn of(command: &Command, runtime: PathBuf) -> Option<Self> {
         let args: Vec<OsString> = command.get_args().map(OsStr::to_owned).collect();
         let at = args.iter().position(|word| word == "bootstrap")?;
         let words = ["preflight", "--no-throughput", "--format", "json"];
-        let is_known = !args.iter().any(|word| word == "--new-authority");
+        let is_known = !args.iter().any(|word| word == "--new-authority" || word == "--without");
         is_known.then(|| Self { args: args[..at].iter().cloned().chain(words.map(OsString::from)).collect(), runtime })
     }
 

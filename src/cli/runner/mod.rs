@@ -1,5 +1,5 @@
 //! What every command that changes something has in common: look, judge, propose, show, ask, do, tell. It decides nothing:
-//! what there is to decide is in the work.
+//! what there is to decide is in the task.
 //!
 //! Most of it is a plan that is carried out ([`planned`]); `drill` plays stages, and `unlock` breaks locks.
 
@@ -33,7 +33,7 @@ use crate::ui::ask;
 use crate::ui::ask::Question;
 
 /// One kind of work on servers, from its first look to its answer.
-pub(super) trait Work {
+pub(super) trait Task {
     /// Its name in locks and journal.
     const NAME: &'static str;
     /// What it would do.
@@ -103,7 +103,7 @@ pub(super) trait Work {
     ) -> Result<Done<Self::Report>, Failure>;
 }
 
-/// How work goes on when it is known what it would do.
+/// How a task goes on when it is known what it would do.
 pub(super) enum Next<R> {
     /// It ends: it is refused, or was only to be shown.
     Tell(Option<Failure>),
@@ -131,7 +131,7 @@ pub(super) struct Done<R> {
     pub(super) failure: Option<Failure>,
 }
 
-/// What became of work.
+/// What became of a task.
 #[derive(Debug)]
 pub(super) struct Outcome<P, R> {
     pub(super) proposal: P,
@@ -155,39 +155,39 @@ impl<P, R> Outcome<P, R> {
     }
 }
 
-/// Does work from its first look to its answer, which `tell` writes: what would be done, or why not, where it only shows, and
+/// Performs a task from its first look to its answer, which `tell` writes: what would be done, or why not, where it only shows, and
 /// else what was done.
-pub(super) fn work<W: Work>(
-    work: &W,
+pub(super) fn perform<T: Task>(
+    task: &T,
     inventory: &Inventory,
     ui: &Ui,
-    tell: impl FnOnce(&Outcome<W::Proposal, W::Report>) -> Result<(), Failure>,
-) -> Result<Outcome<W::Proposal, W::Report>, Failure> {
+    tell: impl FnOnce(&Outcome<T::Proposal, T::Report>) -> Result<(), Failure>,
+) -> Result<Outcome<T::Proposal, T::Report>, Failure> {
     let begun = Instant::now();
-    let outcome = opened(work, inventory, ui, async |session: &mut Session<'_>, progress: Progress| {
-        let proposal = propose(work, session).await;
+    let outcome = opened(task, inventory, ui, async |session: &mut Session<'_>, progress: Progress| {
+        let proposal = propose(task, session).await;
         progress.finish();
-        carry_out(work, session, proposal?, ui, begun).await
+        carry_out(task, session, proposal?, ui, begun).await
     })?;
     match (&outcome.failure, &outcome.report) {
-        (Some(refusal), None) if !work.is_dry_run() => return Err(refusal.clone()),
+        (Some(refusal), None) if !task.is_dry_run() => return Err(refusal.clone()),
         _ => tell(&outcome)?,
     }
     outcome.tell_failure(ui);
     Ok(outcome)
 }
 
-/// Takes the state directory and connects for work, lets it happen, and gives both back in any case.
-pub(super) fn opened<W: Work, T>(
-    work: &W,
+/// Takes the state directory and connects for a task, lets it happen, and gives both back in any case.
+pub(super) fn opened<T: Task, R>(
+    task: &T,
     inventory: &Inventory,
     ui: &Ui,
-    happen: impl AsyncFnOnce(&mut Session<'_>, Progress) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    happen: impl AsyncFnOnce(&mut Session<'_>, Progress) -> Result<R, Failure>,
+) -> Result<R, Failure> {
     block_on(async {
         let progress = Progress::start(ui);
-        let local = hold(inventory, W::NAME, work.is_dry_run())?.filter(|_| work.keeps_state());
-        let mut session = Session::open_despite(inventory, work.wish(), progress.events(), work.away()).await?;
+        let local = hold(inventory, T::NAME, task.is_dry_run())?.filter(|_| task.keeps_state());
+        let mut session = Session::open_despite(inventory, task.wish(), progress.events(), task.away()).await?;
         let result = happen(&mut session, progress).await;
         session.close().await;
         drop(local);
@@ -196,29 +196,29 @@ pub(super) fn opened<W: Work, T>(
 }
 
 /// Judges, and says what would be done. It changes nothing.
-pub(super) async fn propose<W: Work>(work: &W, session: &mut Session<'_>) -> Result<W::Proposal, Failure> {
-    work.require(session)?;
-    if work.heeds_leases() {
+pub(super) async fn propose<T: Task>(task: &T, session: &mut Session<'_>) -> Result<T::Proposal, Failure> {
+    task.require(session)?;
+    if task.heeds_leases() {
         lock::refuse_held(&session.observation, &state_identity(&session.state))?;
     }
-    work.propose(session).await
+    task.propose(session).await
 }
 
 /// Shows what was proposed, asks, and does it; nothing of that where it was refused, or is only to be shown.
-pub(super) async fn carry_out<W: Work>(
-    work: &W,
+pub(super) async fn carry_out<T: Task>(
+    task: &T,
     session: &mut Session<'_>,
-    proposal: W::Proposal,
+    proposal: T::Proposal,
     ui: &Ui,
     begun: Instant,
-) -> Result<Outcome<W::Proposal, W::Report>, Failure> {
-    let (report, failure) = match work.next(&proposal, session, ui, begun).await? {
+) -> Result<Outcome<T::Proposal, T::Report>, Failure> {
+    let (report, failure) = match task.next(&proposal, session, ui, begun).await? {
         Next::Tell(failure) => (None, failure),
         Next::Unchanged(report) => (Some(report), None),
         Next::Ask(question) => {
             ask::consent(ui, &question)?;
             let mut interrupts = Interrupts::listen()?;
-            let done = work.carry_out(&proposal, session, At { ui, interrupts: &mut interrupts, begun }).await?;
+            let done = task.carry_out(&proposal, session, At { ui, interrupts: &mut interrupts, begun }).await?;
             ui.diagnostics(&done.warnings);
             (Some(done.report), done.failure)
         }
@@ -238,7 +238,7 @@ mod tests {
     use crate::ui::Options;
     use crate::ui::Verbosity;
 
-    /// Work whose end is known beforehand, on a server that nobody reaches.
+    /// Task whose end is known beforehand, on a server that nobody reaches.
     struct Fake {
         next: fn() -> Result<Next<&'static str>, Failure>,
         failure: Option<Failure>,
@@ -263,7 +263,7 @@ mod tests {
             let options = Options { yes, verbosity: Verbosity::Quiet, ..Options::default() };
             let ui = Ui { can_ask: false, ..Ui::new(options) };
             let mut told = None;
-            let done = work(self, inventory, &ui, |outcome| {
+            let done = perform(self, inventory, &ui, |outcome| {
                 told = outcome.report;
                 Ok(())
             });
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    impl Work for Fake {
+    impl Task for Fake {
         const NAME: &'static str = "fake";
         type Proposal = ();
         type Report = &'static str;
@@ -320,23 +320,23 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_without_consent() {
-        let work = Fake::new(ask);
-        assert_eq!((work.end(false), work.begun.get()), ((exit::REFUSED, None), false));
-        assert_eq!((work.end(true), work.begun.get()), ((exit::DONE, Some("done")), true));
+        let task = Fake::new(ask);
+        assert_eq!((task.end(false), task.begun.get()), ((exit::REFUSED, None), false));
+        assert_eq!((task.end(true), task.begun.get()), ((exit::DONE, Some("done")), true));
         for (next, end) in [
             ((|| Ok(Next::Unchanged("as it was"))) as fn() -> _, (exit::DONE, Some("as it was"))),
             (|| Ok(Next::Tell(Some(failure(FailureKind::Refused)))), (exit::REFUSED, None)),
             (|| Err(failure(FailureKind::Unreachable)), (exit::UNREACHABLE, None)),
         ] {
-            let work = Fake::new(next);
-            assert_eq!((work.end(true), work.begun.get()), (end, false));
+            let task = Fake::new(next);
+            assert_eq!((task.end(true), task.begun.get()), (end, false));
         }
     }
 
     #[test]
     fn what_ended_it_early_is_told_with_what_was_done() {
-        let work = Fake { failure: Some(failure(FailureKind::Unhealthy)), ..Fake::new(ask) };
-        assert_eq!(work.end(true), (exit::UNHEALTHY, Some("done")));
+        let task = Fake { failure: Some(failure(FailureKind::Unhealthy)), ..Fake::new(ask) };
+        assert_eq!(task.end(true), (exit::UNHEALTHY, Some("done")));
     }
 
     #[test]
@@ -345,12 +345,12 @@ mod tests {
         let inventory = inventory(state.path());
         let keeps = Fake::new(ask);
         let lets_go = Fake { keeps_state: false, ..Fake::new(ask) };
-        for (work, is_held) in [(&keeps, true), (&lets_go, false)] {
-            assert_eq!(work.end_in(&inventory, true), (exit::DONE, Some("done")));
-            assert_eq!(work.state_is_held.get(), is_held);
+        for (task, is_held) in [(&keeps, true), (&lets_go, false)] {
+            assert_eq!(task.end_in(&inventory, true), (exit::DONE, Some("done")));
+            assert_eq!(task.state_is_held.get(), is_held);
         }
         let holder = Holder::this_process("ann@desk", "bootstrap", jiff::Timestamp::now());
         let _other = StateDir::at(state.path()).lock(&holder).unwrap();
-        assert_eq!([&keeps, &lets_go].map(|work| work.end_in(&inventory, true)), [(exit::LOCKED, None); 2]);
+        assert_eq!([&keeps, &lets_go].map(|task| task.end_in(&inventory, true)), [(exit::LOCKED, None); 2]);
     }
 }

@@ -1,4 +1,4 @@
-//! Work that is a plan: keys and sessions, the plan or every reason against it, its steps under leases.
+//! Task that is a plan: keys and sessions, the plan or every reason against it, its steps under leases.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -185,10 +185,10 @@ pub(in crate::cli) fn run<O: Operation>(
     ui: &Ui,
     tell: impl FnOnce(&PlanView<'_>, &Told<O::Facts>) -> Result<(), Failure>,
 ) -> Result<Told<O::Facts>, Failure> {
-    super::work(operation, inventory, ui, |told| tell(&told.view(inventory), told))
+    super::perform(operation, inventory, ui, |told| tell(&told.view(inventory), told))
 }
 
-impl<O: Operation> super::Work for O {
+impl<O: Operation> super::Task for O {
     const NAME: &'static str = O::NAME;
     type Proposal = Planned<O::Facts>;
     type Report = RunReport;

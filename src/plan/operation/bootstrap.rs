@@ -93,7 +93,8 @@ pub fn plan_bootstrap(
     let Some(primary) = primary else { return Err(refusals) };
     let still_sending = left_out::still_sending(topology, observation, &primary, &servers);
     if !still_sending.is_empty() {
-        return Err(still_sending);
+        refusals.extend(still_sending);
+        return Err(refusals);
     }
     let links = topology.links(&primary);
     let served = servers

@@ -197,7 +197,7 @@ pub fn plan_reseed(
         refusals.extend(service::barred(case.bare));
         let way = steps::way(&case, method);
         let is_adopting = case.ripe_job().is_some();
-        let own = case.raw.data_directory.known().map(|data| &data.tablespaces);
+        let own = case.state().data.map(|data| &data.tablespaces);
         let may_hold = |path: &str| is_adopting || own.is_some_and(|own| own.iter().any(|one| one == path));
         let judged = elsewhere::judge(topology, observation, way, Some(case.primary), may_hold);
         refusals.extend(judged.refusals);
