@@ -252,10 +252,9 @@ impl<O: Operation> super::Task for O {
         at: At<'_>,
     ) -> Result<Done<RunReport>, Failure> {
         let report = apply(self, session, planned, at).await?;
-        if report.failure.is_none() {
-            self.done(session, &planned.keys)?;
-        }
-        let (warnings, failure) = (report.warnings.clone(), report.failure.clone());
+        // What was done is told, even where it cannot be written down.
+        let written = if report.failure.is_none() { self.done(session, &planned.keys) } else { Ok(()) };
+        let (warnings, failure) = (report.warnings.clone(), report.failure.clone().or(written.err()));
         Ok(Done { report, warnings, failure })
     }
 }

@@ -136,7 +136,8 @@ pub fn needed_by_standbys(primary: Seen<'_>, ours: &BTreeMap<String, String>, is
             return None;
         }
         let has = has.unwrap_or("another value");
-        if set.is_none() && of_ours.is_some() {
+        // Files that pgstead writes whole say everything: what the inventory no longer sets has its default on a copy.
+        if set.is_none() && (of_ours.is_some() || !is_brought && !is_kept && setting.boot.is_some()) {
             let message = format!("server \"{name}\": {parameter} of the inventory is lower than what it runs with");
             return Some(Diagnostic::error(Code::LowerSettingWaits, message)
                 .server(name)

@@ -91,9 +91,9 @@ pub fn plan_bootstrap(
         false => authority::told_passed_over(name),
     }));
     let Some(primary) = primary else { return Err(refusals) };
-    let still_sending = left_out::still_sending(topology, observation, &primary, &servers);
-    if !still_sending.is_empty() {
-        refusals.extend(still_sending);
+    let barred = left_out::barred(topology, observation, &primary, &servers, consent);
+    if !barred.is_empty() {
+        refusals.extend(barred);
         return Err(refusals);
     }
     let links = topology.links(&primary);
@@ -101,9 +101,11 @@ pub fn plan_bootstrap(
         .get(&primary)
         .and_then(|seen| Some(seen.instance?.settings.get("synchronous_standby_names")?.setting.clone()))
         .unwrap_or_default();
-    let wished = || topology.synchronous(&primary).as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let wish = topology.synchronous(&primary);
     // Who commits are to wait for may be one that is passed over: that stays as it is.
-    let final_names = if passed_over.is_empty() { wished() } else { served.clone() };
+    let waits_for_one = wish.as_ref().is_some_and(|wish| wish.standbys.iter().any(|name| passed_over.contains(&name)));
+    let wished = || wish.as_ref().map(synchronous_standby_names).unwrap_or_default();
+    let final_names = if waits_for_one { served.clone() } else { wished() };
     // Turning on comes last, after the proof; turning off comes at once (hazard 49).
     let first_names = if final_names.is_empty() { String::new() } else { served };
 
@@ -182,6 +184,7 @@ pub fn plan_bootstrap(
     }
     let removed = removed::removed(topology, &servers);
     notes.extend(removed::told(&servers, &removed));
+    refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed));
     let steps = Steps {
         topology,
         observation,
@@ -214,7 +217,7 @@ pub fn plan_bootstrap(
             refusals.extend(later);
         }
     }
-    refusals.extend(left_out::refusals(observation, &primary, &links, &decided));
+    refusals.extend(left_out::refusals(topology, observation, &primary, &links, &decided));
     let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();
     refusals.extend(change::refusals(
         &primary,
@@ -389,7 +392,9 @@ impl Steps<'_> {
     fn drop_left_over(&self, plan: &mut PlanBuilder, moved: &[ServerName], before: &[StepId]) {
         for (_, server) in self.in_order().filter(|(_, server)| !server.seen.adopted) {
             for (standby, is_active) in slots::left_over(self.topology, self.links, server.seen) {
-                let has_job = self.decided.get(standby).is_some_and(|standby| !standby.seen.seen.jobs.is_empty());
+                // Of one that is left out nobody knows whether it needs its slot.
+                let Some(decided) = self.decided.get(standby) else { continue };
+                let has_job = !decided.seen.seen.jobs.is_empty();
                 if !has_job && (!is_active || moved.contains(standby)) {
                     plan.add(slots::drop(server.seen, standby), before.iter().copied());
                 }

@@ -200,7 +200,7 @@ pub(in crate::plan) fn steps<'a>(
         let after = installed.get(*name).copied();
         let id = match &server.change {
             Change::None | Change::Restart { .. } => continue,
-            // All servers were looked at, and it is the only one that would accept writes.
+            // All servers were looked at, none is left out, and it is the only one that would accept writes.
             Change::Start if *name == primary => plan.add(service::start_alone(server.seen), after),
             Change::Start => plan.add(service::start(server.seen), after),
             Change::Reload => plan.add(service::reload(server.seen), after),

@@ -52,7 +52,7 @@ pub fn is_kept_idle(seen: Seen<'_>, removed: &ServerName) -> bool {
 /// standby may have to be re-seeded.
 pub fn forget(seen: Seen<'_>, removed: &ServerName) -> Step {
     let title = format!("drop slot \"{}\": its server is not in the inventory any more", removed.slot_name());
-    let command = sql::psql(seen.layout, seen.server, sql::drop_slot(removed));
+    let command = sql::psql(seen.layout, seen.server, sql::drop_idle_slot(removed));
     Step::run(&seen.server.name, Risk::Destructive, title, vec![command])
 }
 

@@ -210,6 +210,14 @@ pub fn drop_slot(standby: &ServerName) -> Sql {
         .text(";\nCHECKPOINT;\n")
 }
 
+/// Returns the SQL that drops the slot of a standby unless somebody streams through it, and lets go of the WAL that it held.
+pub fn drop_idle_slot(standby: &ServerName) -> Sql {
+    Sql::new()
+        .text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND slot_name = ")
+        .literal(&standby.slot_name())
+        .text(";\nCHECKPOINT;\n")
+}
+
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).
 ///
 /// That records for TLS match nothing while it is off is none: this reload turns it on, before the records are read.

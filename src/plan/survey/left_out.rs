@@ -7,6 +7,7 @@ use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::judge::link;
 use crate::model::name::ServerName;
+use crate::model::observation::Instance;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
@@ -16,6 +17,8 @@ use crate::plan::files::decided::Change;
 use crate::plan::files::decided::Decided;
 use crate::plan::files::decided::Direction;
 use crate::plan::seen::Seen;
+use crate::plan::steps::tablespaces;
+use crate::plan::survey::consent::Consent;
 
 /// Returns the servers that were left out: nobody was to look at them.
 pub fn left_out(observation: &Observation) -> Vec<&ServerName> {
@@ -31,20 +34,37 @@ pub fn told(server: &ServerName) -> Diagnostic {
         .hint("When it answers again, run the same command without --without: that completes it.")
 }
 
-/// Returns the standbys that receive WAL from a server that is left out, and are to follow another one: it runs, and may be the
-/// primary.
-pub(in crate::plan) fn still_sending(
+/// Says why nobody may be left out at all: one of them may be the primary.
+pub(in crate::plan) fn barred(
     topology: &Topology,
     observation: &Observation,
     primary: &ServerName,
     servers: &BTreeMap<ServerName, Seen<'_>>,
+    consent: Consent,
 ) -> Vec<Diagnostic> {
     let left_out = left_out(observation);
-    servers.values().filter_map(|seen| follows(topology, *seen, primary, &left_out)).collect()
+    if left_out.is_empty() {
+        return Vec::new();
+    }
+    if consent.new_authority {
+        return vec![no_new_authority(&left_out)];
+    }
+    let Some(seen) = servers.get(primary) else { return vec![no_new_primary(primary, &left_out)] };
+    if seen.data.is_none() || seen.adopted {
+        return vec![no_new_primary(primary, &left_out)];
+    }
+    let Some(instance) = seen.instance else { return vec![does_not_run(primary, &left_out)] };
+    let standbys = servers.values();
+    standbys
+        .filter_map(|standby| {
+            follows(topology, *standby, primary, &left_out).or_else(|| is_later(*standby, primary, instance))
+        })
+        .collect()
 }
 
 /// Says why the others cannot be planned for without those that are left out.
 pub(in crate::plan) fn refusals(
+    topology: &Topology,
     observation: &Observation,
     primary: &ServerName,
     links: &[Link],
@@ -56,10 +76,6 @@ pub(in crate::plan) fn refusals(
         return refusals;
     }
     let seen_primary = decided.get(primary);
-    if seen_primary.is_none_or(|server| server.seen.data.is_none()) {
-        refusals.push(no_new_primary(primary, &left_out));
-        return refusals;
-    }
     for link in links.iter().filter(|link| left_out.contains(&&link.upstream)) {
         let Some(standby) = decided.get(&link.standby) else { continue };
         let is_new = standby.seen.data.is_none();
@@ -74,6 +90,8 @@ pub(in crate::plan) fn refusals(
         };
         refusals.extend(parameters.iter().find(rises).map(|(name, _)| would_stop(name, primary, &left_out)));
     }
+    let missing = seen_primary.map(|server| tablespaces::missing(topology, server.seen)).unwrap_or_default();
+    refusals.extend(missing.keys().next().map(|tablespace| no_tablespace(tablespace, primary, &left_out)));
     refusals
 }
 
@@ -84,7 +102,7 @@ fn names(servers: &[&ServerName]) -> String {
 fn no_new_primary(primary: &ServerName, left_out: &[&ServerName]) -> Diagnostic {
     Diagnostic::error(Code::LeftOutNeeded, "a new primary is made only where every server was looked at")
         .server(primary)
-        .detail(format!("Server \"{primary}\" has no data yet. {} may have the data of this topology, and is left out.", names(left_out)))
+        .detail(format!("Server \"{primary}\" has no data of this topology yet. {} may have them, and is left out.", names(left_out)))
         .hint("Run the command without --without. A server that does not exist yet belongs into the inventory when it does.")
 }
 
@@ -102,6 +120,44 @@ fn follows(topology: &Topology, seen: Seen<'_>, primary: &ServerName, left_out: 
         .detail(format!("So \"{from}\" runs, and may accept writes. The plan would take \"{name}\" away from it."))
         .hint(format!("Make \"{from}\" reachable over SSH, and run the command without --without."))
     })
+}
+
+/// A start of pgstead's ends the wait of the start guard, which asks whoever is left out.
+fn does_not_run(primary: &ServerName, left_out: &[&ServerName]) -> Diagnostic {
+    Diagnostic::error(Code::LeftOutNeeded, format!("the primary \"{primary}\" does not run, and is started only where every server was looked at"))
+        .server(primary)
+        .detail(format!("{} may have been promoted in its place, and is left out.", names(left_out)))
+        .hint("Start its instance on the server itself: its start guard asks the others whether it was replaced. Then run the same command again.")
+}
+
+fn is_later(standby: Seen<'_>, primary: &ServerName, instance: &Instance) -> Option<Diagnostic> {
+    let (of_standby, of_primary) = (standby.instance?.timeline, instance.timeline);
+    let name = &standby.server.name;
+    (of_standby > of_primary).then(|| {
+        Diagnostic::error(Code::LeftOutNeeded, format!("server \"{name}\" is on a later timeline than the primary \"{primary}\""))
+            .server(name)
+            .detail(format!("It is on timeline {of_standby}, the primary on timeline {of_primary}: somebody was promoted who is left out."))
+            .hint("Make every server reachable over SSH, and run the command without --without.")
+    })
+}
+
+fn no_new_authority(left_out: &[&ServerName]) -> Diagnostic {
+    Diagnostic::error(Code::LeftOutNeeded, format!("{} would not trust a new CA", names(left_out)))
+        .detail("A server that is left out trusts the former CA alone: it would refuse the others, and they could not reach it.")
+        .hint("Make a new CA when every server answers.")
+}
+
+fn no_tablespace(tablespace: &str, primary: &ServerName, left_out: &[&ServerName]) -> Diagnostic {
+    Diagnostic::error(
+        Code::LeftOutNeeded,
+        format!(
+            "tablespace \"{tablespace}\" would be created on \"{primary}\", and {} has no directory for it",
+            names(left_out)
+        ),
+    )
+    .server(primary)
+    .detail("A standby that replays its creation and has no such directory stops.")
+    .hint("Create it when every server answers: take it out of the inventory until then.")
 }
 
 fn upstream_is_missing(link: &Link, primary: &ServerName, is_new: bool) -> Diagnostic {

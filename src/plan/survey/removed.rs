@@ -13,12 +13,29 @@ use crate::plan::seen::Seen;
 /// Returns the servers that others list as peers and the inventory does not have.
 pub fn removed(topology: &Topology, servers: &BTreeMap<ServerName, Seen<'_>>) -> BTreeSet<ServerName> {
     let peers = servers.values().flat_map(|seen| guard::listed_peers(*seen));
-    peers.filter(|name| topology.server(name).is_none()).collect()
+    // One that has only got another spelling has the same slot.
+    let is_there = |name: &ServerName| topology.servers().any(|server| server.name.slot_name() == name.slot_name());
+    peers.filter(|name| !is_there(name)).collect()
 }
 
 /// Says what becomes of each.
 pub fn told(servers: &BTreeMap<ServerName, Seen<'_>>, removed: &BTreeSet<ServerName>) -> Vec<Diagnostic> {
     removed.iter().map(|name| of_one(servers, name)).collect()
+}
+
+/// Says why a primary that does not run is not started by a run that takes servers out: one of them may have been promoted, and
+/// its start guard would ask it no more.
+pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &BTreeSet<ServerName>) -> Option<Diagnostic> {
+    let name = removed.first()?;
+    seen.filter(|seen| seen.data.is_some() && seen.instance.is_none())?;
+    let message =
+        format!("server \"{name}\" is not in the inventory any more, and the primary \"{primary}\" does not run");
+    Some(
+        Diagnostic::error(Code::ServerRemoved, message)
+            .server(primary)
+            .detail(format!("\"{name}\" may have been promoted in its place, and nobody would ask it any more."))
+            .hint(format!("Start the instance of \"{primary}\" on the server itself: its start guard still asks \"{name}\". Or put \"{name}\" back into the inventory. Then run the same command again.")),
+    )
 }
 
 fn of_one(servers: &BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Diagnostic {
