@@ -369,6 +369,9 @@ pub struct Thresholds {
     pub slot_outage_s: Option<u64>,
     /// Seconds that a slot of somebody else may be inactive, where the server counts them (17 and later); 60 unless said otherwise.
     pub slot_inactive_s: Option<u64>,
+    /// The former name of `certificates.renew_before_days`, which counts where both are given.
+    #[schemars(skip)]
+    pub certificate_warning_days: Option<u32>,
     /// Days before the end of a certificate or CRL from which on the server is unhealthy; 7 unless said otherwise.
     /// From `certificates.renew_before_days` on it is a warning.
     pub certificate_error_days: Option<u64>,

@@ -9,9 +9,10 @@ use crate::model::lifetimes::Lifetimes;
 impl Judge<'_, '_> {
     pub(super) fn lifetimes(&mut self) -> Lifetimes {
         let (given, or) = (self.raw.certificates.unwrap_or_default(), Lifetimes::default());
+        let formerly = self.raw.thresholds.as_ref().and_then(|thresholds| thresholds.certificate_warning_days);
         let lifetimes = Lifetimes {
             valid: given.valid_days.unwrap_or(or.valid),
-            renew_before: given.renew_before_days.unwrap_or(or.renew_before),
+            renew_before: given.renew_before_days.or(formerly).unwrap_or(or.renew_before),
             ca_valid: given.ca_valid_days.unwrap_or(or.ca_valid),
         };
         let Lifetimes { valid, renew_before, ca_valid } = lifetimes;
