@@ -240,6 +240,7 @@ fn what_a_lab_kept_is_what_another_begins_with() {
     lab.keep(&kept).unwrap();
     let taken = hosts::up(spec("taken"));
     assert!(taken.is_err_and(|error| with_sources(&error).contains("10.213.250.0/24 is in use")));
+    assert!(!lab_dir("taken").exists(), "what was refused left a directory");
     drop(lab);
 
     let begins = || LabSpec { begins_with: Some(kept.clone()), ..spec("begins") };

@@ -318,7 +318,10 @@ fn reserve(spec: LabSpec) -> Result<HostsLab, HostsLabError> {
         fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(Failure::file("set the mode of", &dir))?;
         let owner = if spec.owned { ProcessId::own() } else { None };
         let _lock = network::lock_registry()?;
-        let number = network::free_number(spec.number)?;
+        let number = network::free_number(spec.number).inspect_err(|_| {
+            // Empty, or not ours to remove.
+            let _ = fs::remove_dir(&dir);
+        })?;
         let state = State::new(number, owner, spec);
         state.write(&dir)?;
         number.register(&dir)?;
