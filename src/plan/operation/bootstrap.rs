@@ -217,7 +217,9 @@ pub fn plan_bootstrap(
             refusals.extend(later);
         }
     }
-    refusals.extend(left_out::refusals(topology, observation, &primary, &links, &decided));
+    let tablespaces = primary_seen.map(|primary| tablespaces::missing(topology, primary)).unwrap_or_default();
+    let new_tablespace = tablespaces.keys().next().map(|name| name.as_str());
+    refusals.extend(left_out::refusals(observation, &primary, &links, &decided, new_tablespace));
     let settings: Vec<SettingChange> = decided.values().flat_map(effects::of).collect();
     refusals.extend(change::refusals(
         &primary,

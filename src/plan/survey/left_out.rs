@@ -17,7 +17,6 @@ use crate::plan::files::decided::Change;
 use crate::plan::files::decided::Decided;
 use crate::plan::files::decided::Direction;
 use crate::plan::seen::Seen;
-use crate::plan::steps::tablespaces;
 use crate::plan::survey::consent::Consent;
 
 /// Returns the servers that were left out: nobody was to look at them.
@@ -62,13 +61,13 @@ pub(in crate::plan) fn barred(
         .collect()
 }
 
-/// Says why the others cannot be planned for without those that are left out.
+/// Says why the others cannot be planned for without those that are left out. `new_tablespace` is one that would be created.
 pub(in crate::plan) fn refusals(
-    topology: &Topology,
     observation: &Observation,
     primary: &ServerName,
     links: &[Link],
     decided: &BTreeMap<&ServerName, Decided<'_>>,
+    new_tablespace: Option<&str>,
 ) -> Vec<Diagnostic> {
     let left_out = left_out(observation);
     let mut refusals = Vec::new();
@@ -90,8 +89,7 @@ pub(in crate::plan) fn refusals(
         };
         refusals.extend(parameters.iter().find(rises).map(|(name, _)| would_stop(name, primary, &left_out)));
     }
-    let missing = seen_primary.map(|server| tablespaces::missing(topology, server.seen)).unwrap_or_default();
-    refusals.extend(missing.keys().next().map(|tablespace| no_tablespace(tablespace, primary, &left_out)));
+    refusals.extend(new_tablespace.map(|tablespace| no_tablespace(tablespace, primary, &left_out)));
     refusals
 }
 
