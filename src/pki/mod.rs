@@ -19,6 +19,7 @@ pub use crate::pki::facts::verify_signed_by;
 pub use crate::pki::issue::Authority;
 pub use crate::pki::issue::Successor;
 pub use crate::pki::issue::create_authority;
+pub use crate::pki::issue::is_authority_of;
 pub use crate::pki::issue::succeed_authority;
 pub use crate::pki::secrets::Made;
 pub use crate::pki::secrets::OperatorSecrets;
