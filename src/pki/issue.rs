@@ -65,23 +65,21 @@ pub struct Successor {
     pub cross: String,
 }
 
-/// Makes a CA in the place of a former one, whose key is there.
+/// Makes a CA in the place of a former one, whose key is there. Without a maker it takes over the former one's: where that leads to
+/// earlier ones itself, one of them may allow no CA below itself but those of its own name.
 ///
 /// # Errors
 /// The former CA is unusable, or the operating system gives no randomness.
 pub fn succeed_authority(
     topology: &TopologyName,
     former: &CertificatePair,
-    maker: &str,
+    maker: Option<&str>,
     lifetimes: Lifetimes,
     now: Timestamp,
 ) -> Result<Successor, PkiError> {
     let facts = parse_certificate(&former.certificate)?;
     // One that allows no CA below itself, as those of earlier releases, allows one of its own name (RFC 5280, 4.2.1.9).
-    let maker = match facts.path_length {
-        None => Some(maker),
-        Some(_) => facts.maker.as_deref(),
-    };
+    let maker = maker.filter(|_| facts.path_length.is_none()).or(facts.maker.as_deref());
     let key = generate_key()?;
     let mut params = of_authority(topology, maker, lifetimes.ca_valid, now);
     let ca = self_signed(&params, &key)?;

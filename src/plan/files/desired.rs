@@ -24,11 +24,11 @@ use crate::plan::files::kept;
 use crate::plan::files::parameters;
 use crate::plan::files::parameters::ConfRole;
 use crate::plan::files::pooler;
+use crate::plan::files::trust;
 use crate::plan::links::conninfo::primary_conninfo;
 use crate::plan::links::network;
 use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::survey::authority;
 use crate::quote::pgpass;
 use crate::render::hba::Access;
 use crate::render::hba::roles;
@@ -203,7 +203,7 @@ fn ca_bundle(
     if let (Some(text), Some(primary), Some(_)) = (&has, primary, &material.ca_certificate)
         && primary.server.name != seen.server.name
     {
-        has = Some(authority::still_trusted(topology, observation, material, text, own(primary).as_deref()));
+        has = Some(trust::still_needed(topology, observation, material, text, own(primary).as_deref()));
     }
     let is_new = seen.data.is_none() || has.is_none();
     let mut texts: Vec<String> = Vec::new();

@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
@@ -240,37 +238,10 @@ pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut M
     }
 }
 
-/// Returns what of a server's bundle of CA certificates stays: all but CAs that pgstead made for this topology and that nobody needs.
-/// A server that was away while another CA took the place of one would trust that for good, and whoever has its key.
-///
-/// Needed are those of this machine, what the primary trusts, and that of which a server has certificates. Where the primary is not
-/// known, and on itself, that is everything.
-pub(in crate::plan) fn still_trusted(
-    topology: &Topology,
-    observation: &Observation,
-    material: &Material,
-    bundle: &str,
-    primary: Option<&str>,
-) -> String {
-    let (Some(primary), Ok(certificates)) = (primary, pki::split_bundle(bundle)) else { return bundle.to_owned() };
-    let own = material.authorities();
-    let in_use = counted_others(topology, observation, &own);
-    let in_use = in_use.iter().filter_map(|used| used.authority.certificate.as_deref());
-    let trusted = pki::split_bundle(primary).unwrap_or_default();
-    let needed: Vec<&str> = own.iter().copied().chain(in_use).chain(trusted.iter().map(String::as_str)).collect();
-    let is_left_over =
-        |one: &str| pki::is_authority_of(one, topology.name()) && !needed.iter().any(|needed| is_same(one, needed));
-    if !certificates.iter().any(|one| is_left_over(one)) {
-        return bundle.to_owned();
-    }
-    certificates.into_iter().filter(|one| !is_left_over(one)).collect()
-}
-
 /// Returns the servers that get no certificate of a new CA yet: another one took their place, and they have to be re-seeded first,
 /// for which the CA's key is needed.
 pub fn passed_over<'a>(topology: &'a Topology, observation: &'a Observation) -> Vec<&'a ServerName> {
-    let is_out = |server: ServerState<'_>| matches!(server.role, Role::StoppedPrimary(_)) && server.is_fenced();
-    State::of(topology, observation).names(is_out)
+    State::of(topology, observation).names(|server| server.lost_its_place())
 }
 
 /// Says that a server is passed over.
