@@ -373,13 +373,8 @@ impl<'a> Session<'a> {
 
     /// The same for a re-seed of one server.
     pub(super) fn material_of_reseed(&self, keys: &Keys, server: &ServerName) -> Result<Material, Failure> {
-        // While a CA takes the place of another, whoever is made anew is not to be left with certificates of that one.
-        let it = BTreeSet::from([server.clone()]);
-        let is_in_rotation = matches!(keys, Keys::Held(secrets) if secrets.former.is_some());
-        let renewal = if is_in_rotation { Renewal::OfAuthority(&it) } else { Renewal::OfNone };
-        let mut material = self.material_for(keys, renewal)?;
-        authority::keep_its(&self.inventory.topology, &self.observation, &mut material, server);
-        Ok(material)
+        let (topology, now) = (&self.inventory.topology, Timestamp::now());
+        material::prepare_reseed(topology, &self.observation, keys, server, now).map_err(|error| pki_failure(&error))
     }
 
     /// The same, with new certificates for some servers in any case.
