@@ -221,4 +221,10 @@ fn openssl_verifies_a_successor_by_the_former_ca_and_by_itself() {
     let next = complete(stored(&earlier).succeed(&topology, "ops@laptop2", lifetimes, now).unwrap());
     write("4", &next);
     assert!(verifies("ca0", "leaf4") && verifies("ca4", "leaf4"));
+    // Nor does the one after that stand in the way, whoever makes it.
+    let chain = Some(next.chain.clone());
+    let left = StoredSecrets { chain, ..stored(&next.ca) };
+    let last = complete(left.succeed(&topology, "ops@laptop3", lifetimes, now).unwrap());
+    write("5", &last);
+    assert!(["ca0", "ca4", "ca5"].iter().all(|ca| verifies(ca, "leaf5")));
 }

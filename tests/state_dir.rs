@@ -10,7 +10,9 @@ use std::process::Command;
 use jiff::Timestamp;
 use pgstead::model::lifetimes::Lifetimes;
 use pgstead::pki::OperatorSecrets;
+use pgstead::pki::PkiError;
 use pgstead::pki::StoredSecrets;
+use pgstead::pki::Succession;
 use pgstead::state::Holder;
 use pgstead::state::StateDir;
 use pgstead::state::StateError;
@@ -92,18 +94,68 @@ fn a_new_ca_takes_its_place_whole_or_not_at_all() {
 
     // It takes the place: the key, the certificate, and the other copies go.
     write("ca.key", two.ca.key.expose().as_bytes());
-    let half = loaded();
-    assert_eq!((&half.ca, half.former.unwrap().certificate), (&two.ca, one.ca.certificate.clone()));
-    write("ca.crt", two.ca.certificate.as_bytes());
-    assert_eq!((loaded().ca, loaded().former), (two.ca.clone(), None));
-    fs::remove_file(dir.path().join("ca.new.crt")).unwrap();
-    assert_eq!((loaded().ca, loaded().former), (two.ca.clone(), None));
     let done = OperatorSecrets { former: None, ..two.clone() };
-    state.save_secrets(&two).unwrap();
+    // The same command makes no other now, and ends.
+    let ended = |when: &str| {
+        let stored = state.load_secrets().unwrap();
+        assert_eq!((stored.succession, &stored.former), (Succession::Ended, &None), "{when}");
+        assert_eq!(complete(stored.succeed(&topology, "ops@laptop", lifetimes, now).unwrap()), done, "{when}");
+    };
+    ended("the key");
+    write("ca.crt", two.ca.certificate.as_bytes());
+    ended("the certificate");
+    // A run of an earlier release went on from here with a third, and was killed.
+    write("ca.new.key", one.ca.key.expose().as_bytes());
+    ended("another key");
+    write("ca.new.key", two.ca.key.expose().as_bytes());
+    fs::remove_file(dir.path().join("ca.new.crt")).unwrap();
+    ended("one copy is gone");
+    write("ca.new.crt", two.ca.certificate.as_bytes());
     state.save_secrets(&done).unwrap();
     assert_eq!(loaded(), done);
+    assert_eq!(state.load_secrets().unwrap().succession, Succession::None);
     assert!(!dir.path().join("ca.new.crt").exists() && !dir.path().join("ca.new.key").exists());
     assert_eq!(read("ca.crt"), two.ca.certificate.as_bytes());
+}
+
+/// The key of a CA that servers may use is never written over, and what is missing is named.
+#[test]
+fn a_new_ca_whose_former_one_is_lost_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path());
+    let (lifetimes, now) = (Lifetimes::default(), Timestamp::now());
+    let topology = "lab".parse().unwrap();
+    let complete = |stored| OperatorSecrets::complete(stored, &topology, "ops@laptop", lifetimes, now).unwrap().0;
+    let succeed = || state.load_secrets().unwrap().succeed(&topology, "ops@laptop", lifetimes, now);
+    let one = secrets();
+    state.save_secrets(&one).unwrap();
+    let two = complete(succeed().unwrap());
+    let third = complete(succeed().unwrap());
+    state.save_secrets(&two).unwrap();
+    let files = |ca: &OperatorSecrets| {
+        state.authority_files(Some(&ca.ca)).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+    };
+    assert_eq!(
+        (files(&one), files(&two)),
+        (["ca.crt", "ca.key"].map(str::to_owned), ["ca.new.crt", "ca.new.key"].map(str::to_owned))
+    );
+
+    fs::remove_file(dir.path().join("ca.key")).unwrap();
+    let stored = state.load_secrets().unwrap();
+    assert_eq!((stored.ca.as_ref(), stored.succession), (Some(&two.ca), Succession::WithoutFormer));
+    assert!(matches!(succeed(), Err(PkiError::FormerMissing)));
+    let refused = state.save_secrets(&third).unwrap_err();
+    assert!(matches!(refused, StateError::AnotherAuthority { .. }), "{refused:?}");
+    assert_eq!(fs::read_to_string(dir.path().join("ca.new.key")).unwrap(), two.ca.key.expose());
+    // What goes on with it lets it take its place.
+    state.save_secrets(&OperatorSecrets { former: None, ..two.clone() }).unwrap();
+    assert_eq!(complete(state.load_secrets().unwrap()).ca, two.ca);
+    assert_eq!(fs::read_to_string(dir.path().join("ca.key")).unwrap(), two.ca.key.expose());
+
+    // A certificate that has taken its place goes before another key comes.
+    fs::write(dir.path().join("ca.new.crt"), &two.ca.certificate).unwrap();
+    state.save_secrets(&third).unwrap();
+    assert_eq!(complete(state.load_secrets().unwrap()).ca, third.ca);
 }
 
 /// Writes into the directory that the environment names; the next test runs it below an open umask.

@@ -24,6 +24,7 @@ use crate::plan::links::network;
 use crate::plan::material::Authority as Elsewhere;
 use crate::plan::material::Due;
 use crate::plan::operation::rotate::Renewal;
+use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
 
 /// Makes the material of a run.
@@ -84,6 +85,28 @@ pub fn prepare(
     })
 }
 
+/// Makes the material of a re-seed. While a CA takes the place of another, a server that is made anew is not left with certificates of
+/// that one.
+///
+/// # Errors
+/// The CA is unusable, or the operating system gives no randomness.
+pub fn prepare_reseed(
+    topology: &Topology,
+    observation: &Observation,
+    keys: &Keys,
+    server: &ServerName,
+    now: Timestamp,
+) -> Result<Material, PkiError> {
+    let it = BTreeSet::from([server.clone()]);
+    let renewal = match keys {
+        Keys::Held(secrets) if secrets.former.is_some() => Renewal::OfAuthority(&it),
+        _ => Renewal::OfNone,
+    };
+    let mut material = prepare(topology, observation, keys, renewal, now)?;
+    authority::keep_its(topology, observation, &mut material, server);
+    Ok(material)
+}
+
 /// The material where another machine holds the CA: servers keep their certificates and passwords, as long as they serve at all.
 fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Elsewhere, now: Timestamp) -> Material {
     let signer = Signer::Trusted(elsewhere.certificate.as_deref().unwrap_or_default());
@@ -137,4 +160,56 @@ fn issue(
 pub fn run_name(now: Timestamp) -> String {
     let stamp = now.strftime("%Y%m%d%H%M%S").to_string();
     [stamp, format!("{:04x}", rand::random::<u16>())].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observation::FileFact;
+    use crate::model::observed::Observed;
+    use crate::pki::OperatorSecrets;
+    use crate::pki::StoredSecrets;
+    use crate::plan::files::hash::sha256;
+
+    /// Every server has good certificates of the former CA.
+    #[test]
+    fn a_server_that_is_re_seeded_in_a_rotation_gets_certificates_of_the_new_ca() {
+        let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
+        let topology =
+            crate::inventory::read(&text, "inventory").map_err(|problems| format!("{problems:?}")).unwrap().0;
+        let text = std::fs::read_to_string("tests/plan/base/running.json").unwrap();
+        let mut observation: Observation = serde_json::from_str(&text).unwrap();
+        let (now, lifetimes) = (Timestamp::now(), Lifetimes::default());
+        let complete =
+            |stored| OperatorSecrets::complete(stored, topology.name(), "ops@laptop", lifetimes, now).unwrap().0;
+        let one = complete(StoredSecrets::default());
+        let stored = StoredSecrets { ca: Some(one.ca.clone()), ..StoredSecrets::default() };
+        let two = complete(stored.succeed(topology.name(), "ops@laptop", lifetimes, now).unwrap());
+        let keys = |secrets: &OperatorSecrets| Keys::Held(Box::new(secrets.clone()));
+        let fresh = prepare(&topology, &observation, &keys(&one), Renewal::OfNone, now).unwrap();
+        for server in topology.servers() {
+            let leaf = &fresh.leaves[&server.name];
+            let Some(Observed::Known(seen)) = observation.servers.get_mut(&server.name) else { unreachable!() };
+            let layout = seen.layout.known().unwrap().clone();
+            for (file, text) in [
+                ("ca.crt", one.ca.certificate.as_str()),
+                ("tls/server.crt", &leaf.server_certificate),
+                ("tls/server.key", ""),
+                ("tls/client.crt", &leaf.client_certificate),
+                ("tls/client.key", ""),
+            ] {
+                let (content, sha256) = (Some(text.to_owned()), sha256(text));
+                let (owner, mode) = ("postgres:postgres".to_owned(), "600".to_owned());
+                let fact = FileFact { owner, mode, content, sha256, is_link: false };
+                seen.files.insert(layout.own(file), Observed::Known(fact));
+            }
+        }
+        let b: ServerName = "b".parse().unwrap();
+        let due = |secrets: &OperatorSecrets| {
+            let material = prepare_reseed(&topology, &observation, &keys(secrets), &b, now).unwrap();
+            material.certificates_to_replace.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(due(&one), []);
+        assert_eq!(due(&two), std::slice::from_ref(&b));
+    }
 }

@@ -147,7 +147,7 @@ impl<H: Host> Worker<'_, H> {
                 )
                 .server(server)
                 .detail(format!("Its SHA-256 begins with {id}. {seen}"))
-                .hint("Its files are new, it still serves the old ones; its log says why. When its log is clean: pgstead bootstrap, then rotate again for the others, which were not touched."),
+                .hint("Its files are new, it still serves the old ones; its log says why. When its log is clean: pgstead bootstrap, then the same command again. The servers that come after it were not touched."),
             )),
         }
     }

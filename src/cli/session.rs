@@ -44,6 +44,7 @@ use crate::observe::probe::Wish;
 use crate::pki::Authority;
 use crate::pki::CertificatePair;
 use crate::pki::OperatorSecrets;
+use crate::pki::PkiError;
 use crate::pki::StoredSecrets;
 use crate::plan::Consent;
 use crate::plan::Material;
@@ -332,9 +333,10 @@ impl<'a> Session<'a> {
             Standing::Unmade => complete(&self.state, stored, topology),
             Standing::Here => {
                 let lifetimes = topology.common().lifetimes;
+                let ca = stored.ca.clone();
                 let stored = stored
                     .succeed(topology.name(), &operator(), lifetimes, Timestamp::now())
-                    .map_err(|error| Failure::one(FailureKind::Refused, unusable(&self.state, &error)))?;
+                    .map_err(|error| Failure::one(FailureKind::Refused, unusable(&self.state, ca.as_ref(), &error)))?;
                 complete(&self.state, stored, topology)
             }
         }
@@ -371,9 +373,8 @@ impl<'a> Session<'a> {
 
     /// The same for a re-seed of one server.
     pub(super) fn material_of_reseed(&self, keys: &Keys, server: &ServerName) -> Result<Material, Failure> {
-        let mut material = self.material(keys)?;
-        authority::keep_its(&self.inventory.topology, &self.observation, &mut material, server);
-        Ok(material)
+        let (topology, now) = (&self.inventory.topology, Timestamp::now());
+        material::prepare_reseed(topology, &self.observation, keys, server, now).map_err(|error| pki_failure(&error))
     }
 
     /// The same, with new certificates for some servers in any case.
@@ -488,12 +489,12 @@ fn stored(state: &StateDir) -> Result<StoredSecrets, Failure> {
 }
 
 fn complete(state: &StateDir, stored: StoredSecrets, topology: &Topology) -> Result<Keys, Failure> {
-    let is_stored = stored.ca.is_some();
+    let ca = stored.ca.clone();
     let (secrets, _) =
         OperatorSecrets::complete(stored, topology.name(), &operator(), topology.common().lifetimes, Timestamp::now())
-            .map_err(|error| match is_stored {
-                true => Failure::one(FailureKind::Refused, unusable(state, &error)),
-                false => pki_failure(&error),
+            .map_err(|error| match &ca {
+                Some(_) => Failure::one(FailureKind::Refused, unusable(state, ca.as_ref(), &error)),
+                None => pki_failure(&error),
             })?;
     Ok(Keys::Held(Box::new(secrets)))
 }
@@ -509,14 +510,20 @@ async fn connect<'a>(
 }
 
 /// Says where what cannot be used is, and what to do about it.
-fn unusable(state: &StateDir, error: &crate::pki::PkiError) -> Diagnostic {
-    let [certificate, key] = state.authority_files().map(|path| path.display().to_string());
-    Diagnostic::error(Code::Certificates, error.to_string())
-        .detail(format!("It was read from {certificate} and {key}."))
+fn unusable(state: &StateDir, ca: Option<&CertificatePair>, error: &PkiError) -> Diagnostic {
+    let [certificate, key] = state.authority_files(ca).map(|path| path.display().to_string());
+    let told = Diagnostic::error(Code::Certificates, error.to_string());
+    if let PkiError::FormerMissing = error {
+        let [former, its_key] = state.authority_files(None).map(|path| path.display().to_string());
+        return told
+            .detail(format!("The new one is {certificate} and {key}. Of the other, {former} or {its_key} is not there."))
+            .hint("Put both back, from a backup or from another machine that has them, and run the same command again. Nothing was changed. Where they are lost for good: pgstead bootstrap --new-authority gives every server certificates of the new one.");
+    }
+    told.detail(format!("It was read from {certificate} and {key}."))
         .hint("Put both files back, from a backup or from another machine that has them. Nothing was changed. Where the key is lost for good, move both away: pgstead bootstrap --new-authority makes another CA.")
 }
 
-fn pki_failure(error: &crate::pki::PkiError) -> Failure {
+fn pki_failure(error: &PkiError) -> Failure {
     Failure::one(FailureKind::Refused, Diagnostic::error(Code::Certificates, error.to_string()))
 }
 

@@ -206,6 +206,11 @@ impl<'a> ServerState<'a> {
         self.role_file == Some(RoleFile::Fenced)
     }
 
+    /// Says whether it is the primary that another server took the place of: it has to be re-seeded.
+    pub fn lost_its_place(self) -> bool {
+        matches!(self.role, Role::StoppedPrimary(_)) && self.is_fenced()
+    }
+
     /// Returns the successor that its role file names: a switchover was begun, and its end is not written down yet.
     pub fn successor(self) -> Option<&'a str> {
         self.role_file.and_then(RoleFile::successor)

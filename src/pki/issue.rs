@@ -28,6 +28,7 @@ use crate::pki::BACKDATED_HOURS;
 use crate::pki::CertificatePair;
 use crate::pki::OPERATOR_NAME;
 use crate::pki::PkiError;
+use crate::pki::facts::CertificateFacts;
 use crate::pki::facts::parse_certificate;
 
 /// The longest common name that X.509 allows (RFC 5280, A.1, ub-common-name).
@@ -64,23 +65,21 @@ pub struct Successor {
     pub cross: String,
 }
 
-/// Makes a CA in the place of a former one, whose key is there.
+/// Makes a CA in the place of a former one, whose key is there. Without a maker it takes over the former one's: where that leads to
+/// earlier ones itself, one of them may allow no CA below itself but those of its own name.
 ///
 /// # Errors
 /// The former CA is unusable, or the operating system gives no randomness.
 pub fn succeed_authority(
     topology: &TopologyName,
     former: &CertificatePair,
-    maker: &str,
+    maker: Option<&str>,
     lifetimes: Lifetimes,
     now: Timestamp,
 ) -> Result<Successor, PkiError> {
     let facts = parse_certificate(&former.certificate)?;
     // One that allows no CA below itself, as those of earlier releases, allows one of its own name (RFC 5280, 4.2.1.9).
-    let maker = match facts.path_length {
-        None => Some(maker),
-        Some(_) => facts.maker.as_deref(),
-    };
+    let maker = maker.filter(|_| facts.path_length.is_none()).or(facts.maker.as_deref());
     let key = generate_key()?;
     let mut params = of_authority(topology, maker, lifetimes.ca_valid, now);
     let ca = self_signed(&params, &key)?;
@@ -94,10 +93,21 @@ pub fn succeed_authority(
     Ok(Successor { ca, cross: cross.pem() })
 }
 
-fn of_authority(topology: &TopologyName, maker: Option<&str>, days: u32, now: Timestamp) -> CertificateParams {
+/// Says whether a CA was made by pgstead for a topology: it bears the name, and nobody else vouches for it.
+pub fn is_authority_of(pem: &str, topology: &TopologyName) -> bool {
+    let bears =
+        |facts: CertificateFacts| facts.is_ca && facts.is_self_issued && facts.subject_cn == common_name(topology);
+    parse_certificate(pem).is_ok_and(bears)
+}
+
+fn common_name(topology: &TopologyName) -> String {
     let mut name = ["pgstead CA ", topology.as_str()].concat();
     name.truncate(COMMON_NAME_MAX); // Names are ASCII.
-    let mut params = params(&name, None, now, days);
+    name
+}
+
+fn of_authority(topology: &TopologyName, maker: Option<&str>, days: u32, now: Timestamp) -> CertificateParams {
+    let mut params = params(&common_name(topology), None, now, days);
     if let Some(maker) = maker {
         let maker: String = [MADE_BY, maker].concat().chars().take(ORGANIZATIONAL_UNIT_MAX).collect();
         params.distinguished_name.push(DnType::OrganizationalUnitName, maker);

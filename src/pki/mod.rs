@@ -19,11 +19,13 @@ pub use crate::pki::facts::verify_signed_by;
 pub use crate::pki::issue::Authority;
 pub use crate::pki::issue::Successor;
 pub use crate::pki::issue::create_authority;
+pub use crate::pki::issue::is_authority_of;
 pub use crate::pki::issue::succeed_authority;
 pub use crate::pki::secrets::Made;
 pub use crate::pki::secrets::OperatorSecrets;
 pub use crate::pki::secrets::RolePassword;
 pub use crate::pki::secrets::StoredSecrets;
+pub use crate::pki::secrets::Succession;
 
 use crate::model::secret::Secret;
 
@@ -95,6 +97,9 @@ pub enum PkiError {
         /// Whose it is.
         whose: String,
     },
+    /// A CA is to take the place of one that is not there.
+    #[error("a new CA was begun with, and the one whose place it takes cannot be read")]
+    FormerMissing,
     /// A certificate was not signed by the CA.
     #[error("the certificate of \"{subject}\" was not signed by \"{authority}\": {detail}")]
     NotSignedBy {

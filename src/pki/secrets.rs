@@ -73,12 +73,26 @@ pub struct StoredSecrets {
     pub ca: Option<CertificatePair>,
     /// The CA whose place it takes, for as long as that goes on.
     pub former: Option<CertificatePair>,
+    /// How far it is, where there is no former one to be read.
+    pub succession: Succession,
     /// What leads from the CA to former ones, PEM ([`crate::pki::Successor::cross`]).
     pub chain: Option<String>,
     /// The operator's client certificate.
     pub operator: Option<CertificatePair>,
     /// The replication role's password.
     pub replication: Option<RolePassword>,
+}
+
+/// How far a CA is with taking the place of another, where that other one is not there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Succession {
+    /// None was begun; or it goes on, and the former one is there.
+    #[default]
+    None,
+    /// It was begun, and the former one cannot be read.
+    WithoutFormer,
+    /// No server needs the former one, and only files of this machine are to be cleared away.
+    Ended,
 }
 
 /// The complete secrets of a topology.
@@ -177,10 +191,11 @@ impl OperatorSecrets {
 }
 
 impl StoredSecrets {
-    /// Puts a new CA in the place of the one that is stored, where that is not being done already: there are never three.
+    /// Puts a new CA in the place of the one that is stored, where that is not being done already, or was done but for the end: there
+    /// are never three.
     ///
     /// # Errors
-    /// What is stored cannot be read, or the operating system gives no randomness.
+    /// It was begun and the former CA is lost, what is stored cannot be read, or the operating system gives no randomness.
     pub fn succeed(
         self,
         topology: &TopologyName,
@@ -189,11 +204,17 @@ impl StoredSecrets {
         now: Timestamp,
     ) -> Result<Self, PkiError> {
         let (Some(ca), None) = (&self.ca, &self.former) else { return Ok(self) };
+        match self.succession {
+            Succession::None => {}
+            Succession::WithoutFormer => return Err(PkiError::FormerMissing),
+            Succession::Ended => return Ok(self),
+        }
         if !key_matches(&ca.certificate, &ca.key)? {
             return Err(PkiError::ForeignKey { whose: "the CA".to_owned() });
         }
-        let Successor { ca: next, cross } = crate::pki::succeed_authority(topology, ca, maker, lifetimes, now)?;
         let before = chain(self.chain.as_deref().unwrap_or_default(), ca, now);
+        let maker = if before.is_empty() { Some(maker) } else { None };
+        let Successor { ca: next, cross } = crate::pki::succeed_authority(topology, ca, maker, lifetimes, now)?;
         Ok(Self { ca: Some(next), former: self.ca, chain: Some([cross, before].concat()), ..self })
     }
 }
@@ -235,6 +256,7 @@ mod tests {
         let stored = |secrets: &OperatorSecrets| StoredSecrets {
             ca: Some(secrets.ca.clone()),
             former: secrets.former.clone(),
+            succession: Succession::None,
             chain: Some(secrets.chain.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),

@@ -33,6 +33,9 @@ pub enum StateError {
     /// Others may put their own files in place of ours.
     #[error("state directory {path:?} can be changed by others: mode {mode:04o}")]
     OpenDirectory { path: PathBuf, mode: u32 },
+    /// A new CA would be written over another one, which servers may use.
+    #[error("state file {path:?} holds another CA that was about to be the new one")]
+    AnotherAuthority { path: PathBuf },
     #[error("another run of pgstead works on this topology")]
     Locked {
         path: PathBuf,
@@ -60,10 +63,13 @@ impl StateError {
             }
             StateError::Exposed { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .detail("Whoever read it holds the topology's keys.")
-                .hint("Take the permissions away with the command below. If others may have read a key, they can pose as any server of the topology: \"pgstead rotate certificates --ca\" makes new ones, and no server trusts the old ones then. If they may have read the replication password: \"pgstead bootstrap --new-authority\", with this state directory moved away, makes another, and another CA.")
+                .hint("Take the permissions away with the command below. If others may have read a key, they can pose as any server of the topology: \"pgstead rotate certificates --ca\" makes new ones, and no server trusts the old ones then. Only when that has ended, and they may have read the replication password as well: move replication.password and replication.verifier away, and \"pgstead bootstrap\" makes another. \"pgstead bootstrap --new-authority\" is not for this: servers go on trusting the CA that was read.")
                 .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
             StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),
+            StateError::AnotherAuthority { .. } => Diagnostic::error(Code::State, message)
+                .detail("Its key, ca.new.key, or the files of the CA before it, ca.crt and ca.key, are not there. Nothing was changed.")
+                .hint("Put what is missing back, from a backup or from another machine that has it, and run the same command again. Where its key is lost for good and \"pgstead check\" finds no server with certificates of it, move ca.new.crt away."),
             StateError::Locked { holder, .. } => {
                 let diagnostic = Diagnostic::error(Code::Locked, message).hint("Wait until it ends, or end that process: the next run takes its locks over.");
                 match holder {

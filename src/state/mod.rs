@@ -19,6 +19,7 @@ use crate::pki::CertificatePair;
 use crate::pki::OperatorSecrets;
 use crate::pki::RolePassword;
 use crate::pki::StoredSecrets;
+use crate::pki::Succession;
 use crate::quote::uri;
 
 pub use crate::state::error::StateError;
@@ -69,9 +70,14 @@ impl StateDir {
         self.path.join(CA.certificate)
     }
 
-    /// Returns the paths of the CA's certificate and key, which need not exist.
-    pub fn authority_files(&self) -> [PathBuf; 2] {
-        [CA.certificate, CA.key].map(|name| self.path.join(name))
+    /// Returns the paths of the files that a CA is read from, which need not exist.
+    pub fn authority_files(&self, ca: Option<&CertificatePair>) -> [PathBuf; 2] {
+        let holds = |names: &Names| {
+            let text = files::read(&self.path.join(names.certificate)).ok().flatten();
+            text.is_some() && text.as_ref() == ca.map(|ca| &ca.certificate)
+        };
+        let names = if !holds(&CA) && holds(&NEW_CA) { &NEW_CA } else { &CA };
+        [names.certificate, names.key].map(|name| self.path.join(name))
     }
 
     /// Loads the secrets that are there.
@@ -84,14 +90,26 @@ impl StateDir {
         files::check_directory(&self.path)?;
         let password = self.secret(REPLICATION_PASSWORD)?;
         let verifier = self.secret(REPLICATION_VERIFIER)?;
-        let (ca, former) = match (self.pair(&NEW_CA)?, self.pair(&CA)?) {
-            // Where it has taken its place already, only the end of that is missing.
-            (Some(new), kept) => (Some(new.clone()), kept.filter(|kept| kept.certificate != new.certificate)),
-            (None, kept) => (kept, None),
+        let (new, kept) = (self.pair(&NEW_CA)?, self.pair(&CA)?);
+        let is_ended = match &kept {
+            Some(kept) => {
+                let takes_place = new.as_ref().is_some_and(|new| new.certificate == kept.certificate);
+                takes_place || self.secret(NEW_CA.key)?.is_some_and(|key| key == kept.key)
+            }
+            None => false,
+        };
+        let (ca, former, succession) = match (new, kept) {
+            // Servers have shown that they need the former one no more: only the end of that is missing.
+            (Some(new), Some(kept)) if is_ended && new.key == kept.key => (Some(new), None, Succession::Ended),
+            (_, Some(kept)) if is_ended => (Some(kept), None, Succession::Ended),
+            (Some(new), None) => (Some(new), None, Succession::WithoutFormer),
+            (Some(new), kept) => (Some(new), kept, Succession::None),
+            (None, kept) => (kept, None, Succession::None),
         };
         Ok(StoredSecrets {
             ca,
             former,
+            succession,
             chain: files::read(&self.path.join(CHAIN))?,
             operator: self.pair(&OPERATOR)?,
             replication: match (password, verifier) {
@@ -109,6 +127,9 @@ impl StateDir {
     /// The directory or a file cannot be written.
     pub fn save_secrets(&self, secrets: &OperatorSecrets) -> Result<(), StateError> {
         self.create()?;
+        if secrets.former.is_some() {
+            self.make_room(&secrets.ca)?;
+        }
         if !secrets.chain.is_empty() || self.path.join(CHAIN).exists() {
             files::replace(&self.path.join(CHAIN), secrets.chain.as_bytes())?;
         }
@@ -212,6 +233,18 @@ impl StateDir {
     /// It cannot be created, or others may change it.
     pub fn create(&self) -> Result<(), StateError> {
         files::create_directory(&self.path)
+    }
+
+    /// Sees that what is about to become the new CA overwrites no other: servers may have certificates of it already.
+    fn make_room(&self, ca: &CertificatePair) -> Result<(), StateError> {
+        let [new, kept] = [&NEW_CA, &CA].map(|names| files::read(&self.path.join(names.certificate)));
+        match new? {
+            Some(new) if new == ca.certificate => Ok(()),
+            // It has taken its place. It goes before another key is written: a certificate says that the pair is complete.
+            Some(new) if kept?.as_ref() == Some(&new) => files::remove(&self.path.join(NEW_CA.certificate)),
+            Some(_) => Err(StateError::AnotherAuthority { path: self.path.join(NEW_CA.certificate) }),
+            None => Ok(()),
+        }
     }
 
     fn pair(&self, names: &Names) -> Result<Option<CertificatePair>, StateError> {

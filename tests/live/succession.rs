@@ -22,12 +22,14 @@ use crate::switchover::nothing_is_lost;
 
 const ROTATE_CA: [&str; 6] = ["rotate", "certificates", "--ca", "--yes", "--format", "json"];
 
-/// Moments of each kind: before anything is in force, between a file and its reload, between two servers, at the very end.
-const SOME_MOMENTS: [&str; 5] = [
+/// Moments of each kind: before anything is in force, between a file and its reload, between two servers, where all files are as they
+/// should be and nobody has seen the last server refuse the former CA, at the very end.
+const SOME_MOMENTS: [&str; 6] = [
     "after:c: trust the new CA as well",
     "before:b: install new certificates",
     "after:a: install new certificates",
     "after:c: trust the former CA no more",
+    "before:a: prove that it refuses certificates of the former CA",
     "unlocked",
 ];
 

@@ -24,6 +24,7 @@ use crate::plan::files::kept;
 use crate::plan::files::parameters;
 use crate::plan::files::parameters::ConfRole;
 use crate::plan::files::pooler;
+use crate::plan::files::trust;
 use crate::plan::links::conninfo::primary_conninfo;
 use crate::plan::links::network;
 use crate::plan::scripts;
@@ -111,7 +112,8 @@ pub fn wanted(
     }
     outside.push(Entry::directory(&layout.pgstead_directory, &root, "0755"));
     outside.extend(
-        ca_bundle(seen, primary, material).map(|bundle| Entry::text(layout.own("ca.crt"), &root, "0644", bundle)),
+        ca_bundle(topology, observation, seen, primary, material)
+            .map(|bundle| Entry::text(layout.own("ca.crt"), &root, "0644", bundle)),
     );
     outside.push(Entry::text(layout.own("wait-ready"), &root, "0755", scripts::WAIT_READY));
     outside.push(Entry::text(layout.own(START_GUARD), &root, "0755", scripts::START_GUARD));
@@ -184,13 +186,25 @@ pub(in crate::plan) fn certificates(seen: Seen<'_>, material: &Material, group: 
 /// Returns the CA certificates that a server trusts: this topology's first, then those it already trusts, so that a
 /// lost state directory never cuts a link (hazard 80). Where the configuration is the operator's, clients may have
 /// certificates of the operator's CA; every server trusts what the primary does. Where another machine holds the CA, a server trusts
-/// what it does; none where that is nobody. A copy trusts in any case what the server does that it is to follow.
-fn ca_bundle(seen: Seen<'_>, primary: Option<Seen<'_>>, material: &Material) -> Option<String> {
+/// what it does; none where that is nobody. A copy trusts in any case what the server does that it is to follow. A former CA of this
+/// topology's that nobody needs any more leaves.
+fn ca_bundle(
+    topology: &Topology,
+    observation: &Observation,
+    seen: Seen<'_>,
+    primary: Option<Seen<'_>>,
+    material: &Material,
+) -> Option<String> {
     let own = |seen: Seen<'_>| {
         let fact = seen.seen.files.get(&seen.layout.own("ca.crt")).and_then(Observed::known);
         fact.and_then(|fact| fact.content.clone())
     };
-    let has = own(seen);
+    let mut has = own(seen);
+    if let (Some(text), Some(primary), Some(_)) = (&has, primary, &material.ca_certificate)
+        && primary.server.name != seen.server.name
+    {
+        has = Some(trust::still_needed(topology, observation, material, text, own(primary).as_deref()));
+    }
     let is_new = seen.data.is_none() || has.is_none();
     let mut texts: Vec<String> = Vec::new();
     if let (true, Some(primary)) = (is_new || seen.configuration == Configuration::Kept, primary) {

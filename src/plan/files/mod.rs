@@ -14,6 +14,7 @@ pub mod marked;
 pub mod parameters;
 pub mod pooler;
 pub mod rendering;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

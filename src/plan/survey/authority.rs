@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::name::TopologyName;
@@ -204,11 +202,12 @@ pub fn beside(topology: &Topology, observation: &Observation, own: &[&str]) -> O
     counted_others(topology, observation, own).into_iter().next().map(|used| used.authority)
 }
 
-/// The same as [`others`], without servers that have to be re-seeded: they get certificates then.
+/// The same as [`others`], without servers that have to be re-seeded, and those without data: they get certificates with it.
 fn counted_others(topology: &Topology, observation: &Observation, own: &[&str]) -> Vec<Used> {
     let passed_over = passed_over(topology, observation);
+    let bare = State::of(topology, observation).names(|server| server.data.is_none());
     let mut others = others(topology, observation, own);
-    others.retain(|used| !passed_over.contains(&&used.authority.server));
+    others.retain(|used| ![&passed_over, &bare].iter().any(|names| names.contains(&&used.authority.server)));
     others
 }
 
@@ -232,9 +231,9 @@ pub fn keep_others(topology: &Topology, observation: &Observation, material: &mu
 /// The same for a re-seed of one server, as long as others have certificates of another CA, too: which of the two it is to be is for
 /// whoever finishes what was begun. The last that is left over from a former CA gets what all others have.
 pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut Material, server: &ServerName) {
-    let others = others(topology, observation, &material.authorities());
     let is_it = |used: &Used| used.authority.server == *server;
-    if others.iter().any(is_it) && !others.iter().all(is_it) {
+    let counted = counted_others(topology, observation, &material.authorities());
+    if others(topology, observation, &material.authorities()).iter().any(is_it) && !counted.iter().all(is_it) {
         material.certificates_to_replace.remove(server);
     }
 }
@@ -242,8 +241,7 @@ pub fn keep_its(topology: &Topology, observation: &Observation, material: &mut M
 /// Returns the servers that get no certificate of a new CA yet: another one took their place, and they have to be re-seeded first,
 /// for which the CA's key is needed.
 pub fn passed_over<'a>(topology: &'a Topology, observation: &'a Observation) -> Vec<&'a ServerName> {
-    let is_out = |server: ServerState<'_>| matches!(server.role, Role::StoppedPrimary(_)) && server.is_fenced();
-    State::of(topology, observation).names(is_out)
+    State::of(topology, observation).names(|server| server.lost_its_place())
 }
 
 /// Says that a server is passed over.
@@ -280,11 +278,15 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::model::argv::Piece;
     use crate::model::lifetimes::Lifetimes;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
+    use crate::plan::files::Entry;
+    use crate::plan::files::desired;
     use crate::plan::files::hash::sha256;
     use crate::plan::material::Due;
+    use crate::plan::seen::Seen;
 
     fn topology() -> Topology {
         let text = std::fs::read_to_string("tests/plan/base/inventory.json").unwrap();
@@ -306,10 +308,7 @@ mod tests {
                 .issue_server(&name, &[], now)
                 .unwrap();
             for (file, text) in [("ca.crt", &ca.certificate), ("tls/server.crt", &leaf.certificate)] {
-                let (content, sha256) = (Some(text.clone()), sha256(text));
-                let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
-                let fact = FileFact { owner, mode, content, sha256, is_link: false };
-                seen.files.insert(layout.own(file), Observed::Known(fact));
+                seen.files.insert(layout.own(file), fact(text));
             }
         }
         observation
@@ -353,16 +352,7 @@ mod tests {
         let mixed = [("a", Some(&second)), ("b", Some(&first))];
         assert_eq!(at(&mixed, Some(&first)), Standing::Here);
         let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
-        let material_of = |own: &CertificatePair| Material {
-            run: String::new(),
-            ca_certificate: Some(own.certificate.clone()),
-            former: None,
-            elsewhere: None,
-            leaves: BTreeMap::new(),
-            certificates_to_replace: names.iter().map(|name| (name.clone(), Due::Wished)).collect(),
-            passwords: BTreeMap::new(),
-            replication: None,
-        };
+        let material_of = |own: &CertificatePair| material_of(own, None, &names);
         let differing = |own: &CertificatePair, used: &[(&str, Option<&CertificatePair>)]| {
             let refusals = of_others(&topology, &observed(used), &material_of(own));
             refusals.into_iter().map(|refusal| (refusal.code, refusal.server.unwrap())).collect::<Vec<_>>()
@@ -395,6 +385,112 @@ mod tests {
         assert_eq!(beside(&topology, &observed(&mixed[1..]), &[&first.certificate]), None);
     }
 
+    fn fact(text: &str) -> Observed<FileFact> {
+        let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
+        Observed::Known(FileFact { owner, mode, content: Some(text.to_owned()), sha256: sha256(text), is_link: false })
+    }
+
+    /// Another server took the places of these.
+    fn fenced(names: &[&ServerName], used: &[(&str, Option<&CertificatePair>)]) -> Observation {
+        let mut observation = observed(used);
+        for name in names {
+            let Some(Observed::Known(seen)) = observation.servers.get_mut(name) else { unreachable!() };
+            seen.instance = Observed::Absent;
+            if let Observed::Known(data) = &mut seen.data_directory {
+                data.standby_signal = false;
+            }
+            let role = seen.layout.known().unwrap().role_file();
+            seen.files.insert(role, fact("fenced\n"));
+        }
+        observation
+    }
+
+    fn material_of(own: &CertificatePair, former: Option<&CertificatePair>, due: &[ServerName]) -> Material {
+        Material {
+            run: String::new(),
+            ca_certificate: Some(own.certificate.clone()),
+            former: former.map(|former| former.certificate.clone()),
+            elsewhere: None,
+            leaves: BTreeMap::new(),
+            certificates_to_replace: due.iter().map(|name| (name.clone(), Due::Wished)).collect(),
+            passwords: BTreeMap::new(),
+            replication: None,
+        }
+    }
+
+    #[test]
+    fn a_server_that_comes_back_does_not_trust_a_former_ca_for_good() {
+        let (topology, now) = (topology(), Timestamp::now());
+        let ca = |topology: &str| {
+            pki::create_authority(&topology.parse().unwrap(), "ops@laptop", Lifetimes::default(), now).unwrap()
+        };
+        let (first, second, foreign) = (ca("lab"), ca("lab"), ca("other"));
+        let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
+        let pem = |ca: &CertificatePair| ca.certificate.trim().to_owned();
+        // What a server's ca.crt is to be: by the bundles that the primary and the server have.
+        let bundle =
+            |seen: &Observation, material: &Material, of_primary: &[&CertificatePair], has: &[&CertificatePair]| {
+                let mut seen = seen.clone();
+                for (name, bundle) in [(&names[1], of_primary), (&names[0], has)] {
+                    let Some(Observed::Known(seen)) = seen.servers.get_mut(name) else { unreachable!() };
+                    let text: String = bundle.iter().map(|ca| ca.certificate.as_str()).collect();
+                    let path = seen.layout.known().unwrap().own("ca.crt");
+                    seen.files.insert(path, fact(&text));
+                }
+                let state = |name| Seen::of_stopped(&topology, &seen, name).unwrap();
+                let (server, primary) = (state(&names[0]), state(&names[1]));
+                let role = desired::standby_role(&topology, server, &names[1]);
+                let wanted = desired::wanted(&topology, &seen, material, server, Some(primary), role).unwrap();
+                let path = server.layout.own("ca.crt");
+                let is_bundle = |entry: &Entry| match entry {
+                    Entry::File { path: of, content: Piece::Text(text), .. } if *of == path => Some(text.clone()),
+                    _ => None,
+                };
+                let text = wanted.outside.iter().find_map(is_bundle).unwrap();
+                pki::split_bundle(&text).unwrap().iter().map(|pem| pem.trim().to_owned()).collect::<Vec<_>>()
+            };
+        let away = fenced(&[&names[0]], &[("a", Some(&first)), ("b", Some(&second)), ("c", Some(&second))]);
+        let alone = material_of(&second, None, &[]);
+        assert_eq!(bundle(&away, &alone, &[&second], &[&first]), [pem(&second)]);
+        // The operator's own CA, and another topology's, stay.
+        assert_eq!(bundle(&away, &alone, &[&second], &[&first, &foreign]), [pem(&second), pem(&foreign)]);
+        // As long as it is being replaced, all trust both.
+        let both = material_of(&second, Some(&first), &[]);
+        assert_eq!(bundle(&away, &both, &[&second], &[&first]), [pem(&second), pem(&first)]);
+        // So do all while the primary does, or a server that runs has certificates of it: --new-authority in its middle, and after.
+        assert_eq!(bundle(&away, &alone, &[&second, &first], &[&first]), [pem(&second), pem(&first)]);
+        let mixed = fenced(&[&names[0]], &[("a", Some(&first)), ("b", Some(&second)), ("c", Some(&first))]);
+        assert_eq!(bundle(&mixed, &alone, &[&second], &[&first]), [pem(&second), pem(&first)]);
+        // Whoever does not hold the CA changes nobody's trust.
+        let elsewhere = Material { ca_certificate: None, ..alone };
+        assert_eq!(bundle(&away, &elsewhere, &[&second], &[&first]), [pem(&first)]);
+    }
+
+    #[test]
+    fn servers_that_get_certificates_later_are_in_nobodys_way() {
+        let (topology, now) = (topology(), Timestamp::now());
+        let ca = || pki::create_authority(&"lab".parse().unwrap(), "ops@laptop", Lifetimes::default(), now).unwrap();
+        let (first, second) = (ca(), ca());
+        let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
+        // Two are fenced: each can be re-seeded with certificates of the CA that all others have.
+        let used = [("a", Some(&first)), ("b", Some(&second)), ("c", Some(&first))];
+        let two = fenced(&[&names[0], &names[2]], &used);
+        assert_eq!(passed_over(&topology, &two), [&names[0], &names[2]]);
+        for name in [&names[0], &names[2]] {
+            let mut material = material_of(&second, None, &names);
+            keep_its(&topology, &two, &mut material, name);
+            assert!(material.certificates_to_replace.contains_key(name), "{name}");
+        }
+        // One has files of the former CA, and no data.
+        let mut bare = observed(&[("a", Some(&second)), ("b", Some(&second)), ("c", Some(&first))]);
+        let material = material_of(&second, None, &names[2..]);
+        assert_eq!(of_others(&topology, &bare, &material).len(), 1);
+        let Some(Observed::Known(c)) = bare.servers.get_mut(&names[2]) else { unreachable!() };
+        (c.instance, c.data_directory) = (Observed::Absent, Observed::Absent);
+        assert_eq!(of_others(&topology, &bare, &material), []);
+        assert_eq!(beside(&topology, &bare, &[&second.certificate]), None);
+    }
+
     /// The first server by name is fenced, and kept the certificates of the CA that all others had before.
     #[test]
     fn a_fenced_server_does_not_stand_for_the_others() {
@@ -402,16 +498,7 @@ mod tests {
         let ca = |maker| pki::create_authority(&"lab".parse().unwrap(), maker, Lifetimes::default(), now).unwrap();
         let (first, second) = (ca("ops@laptop1"), ca("ops@laptop2"));
         let names = ["a", "b", "c"].map(|name| name.parse::<ServerName>().unwrap());
-        let fenced = |used: &[(&str, Option<&CertificatePair>)]| {
-            let mut observation = observed(used);
-            let Some(Observed::Known(a)) = observation.servers.get_mut(&names[0]) else { unreachable!() };
-            a.instance = Observed::Absent;
-            let role = a.layout.known().unwrap().role_file();
-            let (owner, mode) = ("root:root".to_owned(), "644".to_owned());
-            let (content, sha256) = (Some("fenced\n".to_owned()), sha256("fenced\n"));
-            a.files.insert(role, Observed::Known(FileFact { owner, mode, content, sha256, is_link: false }));
-            observation
-        };
+        let fenced = |used: &[(&str, Option<&CertificatePair>)]| fenced(&[&names[0]], used);
         let maker = |seen: &Observation, own: Option<&CertificatePair>| match standing(
             &topology,
             seen,

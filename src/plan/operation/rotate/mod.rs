@@ -204,11 +204,37 @@ fn left_out(state: &State<'_>, servers: &BTreeSet<ServerName>, passed_over: &[&S
 struct Logins<'a> {
     state: &'a State<'a>,
     links: &'a [Link],
+    /// Whether every standby must log in to its upstream, although it could not before: an earlier run may have cut it off.
+    every_link: bool,
 }
 
 impl<'a> Logins<'a> {
     fn of(state: &'a State<'a>, links: &'a [Link]) -> Self {
-        Self { state, links }
+        Self { state, links, every_link: false }
+    }
+
+    /// Demands all links as well that could not be opened before.
+    fn of_every_link(self) -> Self {
+        Self { every_link: true, ..self }
+    }
+
+    /// Refuses where a standby cannot log in to its upstream: nobody could tell that it is not by what comes next.
+    fn broken_links(&self) -> Vec<Diagnostic> {
+        let broken = self.links.iter().filter_map(|Link { standby, upstream }| {
+            let runs = [standby, upstream].iter().all(|name| self.state.instance(name).is_some());
+            match self.dial(standby, upstream)? {
+                Observed::Unreadable(why) if runs => Some((standby, upstream, why)),
+                _ => None,
+            }
+        });
+        let told = |(standby, upstream, why): (&ServerName, &ServerName, &String)| {
+            let message = format!("server \"{standby}\" cannot log in to its upstream \"{upstream}\" for replication");
+            Diagnostic::error(Code::DialFailed, message)
+                .server(standby)
+                .detail(format!("A CA is replaced only where every link can be opened anew: each step is proven by that. {why}"))
+                .hint("Fix what the DETAIL says; \"pgstead bootstrap\" writes a record that is missing in pg_hba.conf. Then run the same command again.")
+        };
+        broken.map(told).collect()
     }
 
     /// What could not be done before is not demanded. Where nobody tried, it is between two of whom one is the primary or follows the
@@ -218,7 +244,9 @@ impl<'a> Logins<'a> {
             |link: &Link| [(&link.standby, &link.upstream), (&link.upstream, &link.standby)].contains(&(from, to));
         match self.dial(from, to) {
             Some(Observed::Known(_)) => true,
-            Some(Observed::Unreadable(_)) => false,
+            Some(Observed::Unreadable(_)) => {
+                self.every_link && self.links.iter().any(|link| (&link.standby, &link.upstream) == (from, to))
+            }
             _ => self.links.iter().any(is_linked) || [from, to].iter().any(|end| self.state.primary() == Some(*end)),
         }
     }
@@ -234,6 +262,9 @@ impl<'a> Logins<'a> {
         for from in &running {
             for to in running.iter().filter(|to| servers.contains(**to) || servers.contains(*from)) {
                 let Some(Observed::Unreadable(why)) = self.dial(from, to) else { continue };
+                if self.demands(from, to) {
+                    continue;
+                }
                 let message =
                     format!("server \"{from}\" cannot log in to \"{to}\" for replication, and is not made to");
                 notes.push(

@@ -46,7 +46,7 @@ const NEEDS_ALL: &str =
 pub fn of_those_that_do_not_answer() -> Diagnostic {
     Diagnostic::error(Code::AuthorityNeedsAll, "a CA is replaced only where every server can be reached")
         .detail(NEEDS_ALL)
-        .hint("Nothing was begun. Bring it back, or take a server that is lost for good out of the inventory, and run the same command again.")
+        .hint("This run changed nothing. Bring it back, or take a server that is lost for good out of the inventory, and run the same command again.")
 }
 
 /// Plans that a new CA takes the place of the one that servers use, or the rest of that.
@@ -64,9 +64,7 @@ pub fn plan_succession(
             authority.refusal(topology.name(), "Only whoever holds its key can let another one take its place."),
         ]);
     }
-    let (Some(own), Some(former)) = (&material.ca_certificate, &material.former) else {
-        return Err(vec![nothing(topology.name())]);
-    };
+    let Some(own) = &material.ca_certificate else { return Err(vec![nothing(topology.name())]) };
     let passed_over = authority::passed_over(topology, observation);
     let unsaid = Unsaid { no_primary: true, preference: true, ..Unsaid::default() };
     let survey = survey_of(topology, observation, unsaid, |name| !passed_over.contains(&name));
@@ -84,9 +82,22 @@ pub fn plan_succession(
         return Err(vec![nothing(topology.name())]);
     }
     let mut notes = survey.notes;
+    // All is done but the end, which is on this machine.
+    let Some(former) = &material.former else {
+        return Ok(Plan { topology: topology.name().clone(), steps: Vec::new(), settings: Vec::new(), notes });
+    };
     notes.extend(passed_over.iter().map(|name| authority::told_passed_over(name)));
     let links = state.primary().map(|primary| topology.links(primary)).unwrap_or_default();
-    let logins = Logins::of(&state, &links);
+    // A login that fails in the middle may be what an earlier run has done: it is demanded then.
+    let has_begun = servers.iter().any(|seen| Server { seen: *seen, own, former }.trusts_new());
+    let logins = match has_begun {
+        true => Logins::of(&state, &links).of_every_link(),
+        false => Logins::of(&state, &links),
+    };
+    let broken = logins.broken_links();
+    if !has_begun && !broken.is_empty() {
+        return Err(broken);
+    }
     let names: BTreeSet<ServerName> = servers.iter().map(|seen| seen.server.name.clone()).collect();
     notes.extend(logins.not_demanded(&names));
     let servers: Vec<Server<'_>> =
@@ -97,10 +108,7 @@ pub fn plan_succession(
             || seen.state().waits_for_reload().iter().any(|file| file.starts_with(&seen.layout.own("tls/")))
     };
     let mut plan = PlanBuilder::default();
-    if !servers.iter().any(|server| server.has_trust_to_change() || is_due(server)) {
-        return Ok(Plan { topology: topology.name().clone(), steps: Vec::new(), settings: Vec::new(), notes });
-    }
-    notes.push(told(topology.name(), former));
+    notes.extend(told(topology.name(), former, material));
     let mut before: Vec<StepId> = servers.iter().map(|server| server.gains(&mut plan)).collect();
     for Server { seen, .. } in &servers {
         let installed = install_leaf(&mut plan, material, *seen, &before);
@@ -111,7 +119,8 @@ pub fn plan_succession(
         let after = read.map_or(before, |id| vec![id]);
         before = proofs(&mut plan, &logins, *seen, Served::of(material, *seen), &after);
     }
-    for server in servers.iter().filter(|server| server.has_trust_to_change()) {
+    // As long as the former CA is there, nobody has seen all servers refuse it: a run may have ended between a file and its proof.
+    for server in &servers {
         let lost = server.loses(&mut plan, &before);
         before = proofs(&mut plan, &logins, server.seen, Served::Unasked("by the new CA alone"), &[lost]);
     }
@@ -134,13 +143,28 @@ fn stopped(name: &ServerName) -> Diagnostic {
         .hint("Start it first: pgstead bootstrap. Take a server that is lost for good out of the inventory.")
 }
 
-/// Says what becomes of applications.
-fn told(topology: &TopologyName, former: &str) -> Diagnostic {
-    let end = pki::parse_certificate(former).map(|facts| facts.not_after.strftime("%-d %B %Y").to_string());
-    let day = end.map_or(String::new(), |day| format!(", on {day}"));
-    Diagnostic::note(Code::AuthoritySucceeded, format!("topology {topology} gets a new CA in the place of the one in use"))
-        .detail(format!("Servers show what leads to either: applications that verify them go on with the CA certificate that they have, until that ends{day}."))
-        .hint("Before then give them the new one: ca.crt of any server, when this is done.")
+/// Says what becomes of applications: whoever knows an earlier CA alone goes on until what leads there ends, which is when the
+/// earliest of them does. A library that counts every certificate on the way to a CA that allows none refuses them.
+fn told(topology: &TopologyName, former: &str, material: &Material) -> Vec<Diagnostic> {
+    let shown = material.leaves.values().next().map(|leaf| pki::split_bundle(&leaf.server_certificate));
+    let chain: Vec<String> = shown.and_then(Result::ok).unwrap_or_default().into_iter().skip(1).collect();
+    let facts = |pem: &str| pki::parse_certificate(pem).ok();
+    let ends = chain.iter().map(String::as_str).chain([former]).filter_map(|pem| Some(facts(pem)?.not_after));
+    let day = ends.min().map_or(String::new(), |end| end.strftime(", on %-d %B %Y").to_string());
+    let mut told = vec![
+        Diagnostic::note(Code::AuthoritySucceeded, format!("topology {topology} gets a new CA in the place of the one in use"))
+            .detail(format!("Servers show what leads to either: applications that verify them go on with the CA certificate that they have, until the earliest of these CAs ends{day}."))
+            .hint("Before then give them the new one: ca.crt of any server, when this is done."),
+    ];
+    if facts(former).is_some_and(|facts| facts.path_length.is_some()) {
+        let message = "applications that are written in Go, and know the CA in use alone, will be refused";
+        told.push(
+            Diagnostic::warning(Code::AuthoritySucceeded, message)
+                .detail("That CA was made by an early release and allows no other below it (pathlen:0). What is built on OpenSSL, as libpq, goes on all the same; Go's pgx and lib/pq, where they verify the servers (sslmode=verify-ca, verify-full), do not.")
+                .hint("They are refused as soon as the first server has its new certificate. Be ready to give them the new ca.crt at once: every server has it when the first step is done."),
+        );
+    }
+    told
 }
 
 /// A server whose trust changes.
@@ -160,10 +184,8 @@ impl Server<'_> {
         self.seen.seen.files.get(&self.path()).and_then(Observed::known)?.content.clone()
     }
 
-    /// Says whether it does not trust the new CA alone, as far as these two go, or has not read yet that it does.
-    fn has_trust_to_change(&self) -> bool {
-        let has = self.has().unwrap_or_default();
-        !desired::trusts(&has, self.own) || desired::trusts(&has, self.former) || self.waits_for_reload()
+    fn trusts_new(&self) -> bool {
+        desired::trusts(&self.has().unwrap_or_default(), self.own)
     }
 
     fn waits_for_reload(&self) -> bool {
@@ -178,10 +200,9 @@ impl Server<'_> {
 
     /// Adds the steps by which it trusts the new CA as well. Returns the last.
     fn gains(&self, plan: &mut PlanBuilder) -> StepId {
-        let is_missing = !desired::trusts(&self.has().unwrap_or_default(), self.own);
         let installed = self
             .both()
-            .filter(|_| is_missing)
+            .filter(|_| !self.trusts_new())
             .map(|bundle| plan.add(self.install("trust the new CA as well", bundle), []));
         let read = match installed {
             Some(_) => {
@@ -228,5 +249,61 @@ impl Server<'_> {
             action: Action::ProveTrust { server: name.clone(), trust },
             files: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::diagnostic::Severity;
+    use crate::model::lifetimes::Lifetimes;
+    use crate::model::secret::Secret;
+    use crate::plan::Leaf;
+
+    /// Made by an early release: `openssl x509` with `basicConstraints=critical,CA:TRUE,pathlen:0`.
+    const EARLY: &str = include_str!("../../../../tests/data/early-ca.crt");
+
+    #[test]
+    fn applications_that_will_be_refused_are_named_beforehand() {
+        let (topology, now) = ("lab".parse().unwrap(), Timestamp::now());
+        let lasts = |days| Lifetimes { ca_valid: days, ..Lifetimes::default() };
+        let first = pki::create_authority(&topology, "ops@laptop", lasts(400), now).unwrap();
+        let stored = |ca| pki::StoredSecrets { ca: Some(ca), ..pki::StoredSecrets::default() };
+        let two = stored(first).succeed(&topology, "ops@laptop", lasts(4000), now).unwrap();
+        let three =
+            pki::StoredSecrets { former: None, ..two }.succeed(&topology, "ops@laptop", lasts(5000), now).unwrap();
+        let leaf = |chain: &str| Leaf {
+            server_certificate: [EARLY, chain].concat(),
+            server_key: Secret::new(""),
+            client_certificate: String::new(),
+            client_key: Secret::new(""),
+            id: String::new(),
+        };
+        let former = three.former.unwrap().certificate;
+        let chain = three.chain.unwrap();
+        assert_eq!(pki::split_bundle(&chain).unwrap().len(), 2);
+        let material = Material {
+            run: String::new(),
+            ca_certificate: None,
+            former: None,
+            elsewhere: None,
+            leaves: BTreeMap::from([("a".parse().unwrap(), leaf(&chain))]),
+            certificates_to_replace: BTreeMap::new(),
+            passwords: BTreeMap::new(),
+            replication: None,
+        };
+        // The one before the former ends first.
+        let end = (now + jiff::SignedDuration::from_hours(400 * 24)).strftime("%-d %B %Y").to_string();
+        let notes = told(&topology, &former, &material);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].detail.as_ref().unwrap().ends_with(&format!("ends, on {end}.")), "{notes:?}");
+
+        let of_early = told(&topology, EARLY, &material);
+        assert_eq!(of_early[1].severity, Severity::Warning);
+        assert!(of_early[1].detail.as_ref().unwrap().contains("pgx and lib/pq"), "{of_early:?}");
     }
 }
