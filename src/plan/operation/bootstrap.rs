@@ -171,7 +171,7 @@ pub fn plan_bootstrap(
     }
     refusals.extend(tablespaces::refusals(topology));
     refusals.extend(primary_seen.into_iter().flat_map(|primary| applications::refusals(topology, primary)));
-    notes.extend(primary_seen.into_iter().flat_map(|primary| applications::notes(topology, primary)));
+    notes.extend(primary_seen.into_iter().flat_map(|primary| applications::notes(topology, material, primary)));
     notes.extend(primary_seen.and_then(tablespaces::note));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {

@@ -1,6 +1,8 @@
 //! The roles of applications: created and altered as the inventory says, with the databases that belong to them. A server
 //! receives verifiers, never passwords, and nothing is dropped.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
@@ -8,6 +10,7 @@ use crate::model::observation::Instance;
 use crate::model::observation::Role;
 use crate::model::role;
 use crate::model::role::ApplicationRole;
+use crate::model::role::PasswordSource;
 use crate::model::topology::Topology;
 use crate::pki::RolePassword;
 use crate::plan::material::Material;
@@ -40,9 +43,13 @@ pub fn refusals(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
     told.collect()
 }
 
-/// Says what nobody could ask, and what follows.
-pub fn notes(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
-    if topology.common().roles.is_empty() || primary.instance.is_some() || primary.data.is_none() {
+/// Says what is left as it is, and what nobody could ask.
+pub fn notes(topology: &Topology, material: &Material, primary: Seen<'_>) -> Vec<Diagnostic> {
+    let roles = &topology.common().roles;
+    if let Some(instance) = primary.instance {
+        return stale(roles, material, instance).map(|note| note.server(&primary.server.name)).collect();
+    }
+    if roles.is_empty() || primary.data.is_none() {
         return Vec::new();
     }
     let note = Diagnostic::note(
@@ -53,6 +60,27 @@ pub fn notes(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
     .detail("Those that are missing are created. Passwords of those that exist stay as they are.")
     .hint("Run pgstead bootstrap once more when it runs.");
     vec![note]
+}
+
+/// Says whose password that was made is not the one that is kept here.
+fn stale<'a>(
+    roles: &'a BTreeMap<String, ApplicationRole>,
+    material: &'a Material,
+    instance: &'a Instance,
+) -> impl Iterator<Item = Diagnostic> {
+    let stale = roles.iter().filter(|(name, wanted)| {
+        let kept = material.passwords.get(*name);
+        kept.is_some_and(|kept| is_anothers(wanted, instance.roles.get(*name), kept))
+    });
+    stale.map(|(name, _)| {
+        let message = format!("the password of role \"{name}\" is another than the one kept here");
+        Diagnostic::note(Code::PasswordSource, message)
+            .detail("Somebody has changed it, or made it from another machine. It stays: applications use it.")
+            .hint(format!(
+                "Take the file out of the state directory. Where it is the right one: ALTER ROLE {} PASSWORD NULL, then pgstead bootstrap.",
+                quote::sql::identifier(name)
+            ))
+    })
 }
 
 /// Returns a step for each role that is missing or differs, in an order in which each can be made.
@@ -139,11 +167,7 @@ fn change(
     let is_unknown = primary.instance.is_none() && primary.data.is_some();
     let verb = if is_unknown { "make sure of" } else { "create" };
     let there = primary.instance.and_then(|instance| instance.roles.get(name));
-    let password = password.filter(|password| {
-        let has =
-            |there: &Role| Some(password.has_verifier(there.salted.as_deref()?, there.verifier_sha256.as_deref()?));
-        !there.and_then(has).unwrap_or_default()
-    });
+    let password = password.filter(|password| !has(there, password) && !is_anothers(wanted, there, password));
     let mut titles: Vec<String> = Vec::new();
     let mut sql = Sql::new().text("BEGIN;\n");
     if there.is_none() {
@@ -187,6 +211,19 @@ fn change(
         }
     }
     (!titles.is_empty()).then(|| (titles.join("; "), sql))
+}
+
+/// Says whether a role has this very password.
+fn has(there: Option<&Role>, password: &RolePassword) -> bool {
+    let has = |there: &Role| Some(password.has_verifier(there.salted.as_deref()?, there.verifier_sha256.as_deref()?));
+    there.and_then(has).unwrap_or_default()
+}
+
+/// Says whether a role whose password pgstead is to make has one that is not the one kept here. It was made on another machine, or
+/// by somebody since, and applications use it: what is kept here is the stale one.
+fn is_anothers(wanted: &ApplicationRole, there: Option<&Role>, password: &RolePassword) -> bool {
+    let is_generated = wanted.password == Some(PasswordSource::Generated);
+    is_generated && there.is_some_and(|there| there.verifier_sha256.is_some()) && !has(there, password)
 }
 
 /// Returns the attributes that differ, each with what is told of it: of a new role nothing, since it had none before.
