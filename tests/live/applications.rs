@@ -204,6 +204,9 @@ fn others_passwords(lab: &mut Scenario, string: &str) {
     assert_eq!(lab.sql("b", verifiers), before);
 
     mode(&file, 0o600);
+    // What others make, and what they have given, stays as it is.
+    let in_app = |lab: &Scenario, sql: &str| lab.host("b").psql(lab.port, "app", sql).unwrap();
+    in_app(lab, "CREATE TABLE theirs (); CREATE TABLE shared (); GRANT INSERT ON shared TO clerk");
     let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
     let titles: Vec<&str> =
         plan["steps"].as_array().unwrap().iter().map(|step| step["title"].as_str().unwrap()).collect();
@@ -216,6 +219,9 @@ fn others_passwords(lab: &mut Scenario, string: &str) {
     lab.bootstrap();
     assert_eq!(lab.sql("b", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'app'"), "30");
     assert_eq!([may(lab, "b", "report"), may(lab, "b", "clerk")], ["t t t", "t f f"]);
+    let others = "SELECT has_table_privilege('report', 'theirs', 'SELECT'), has_table_privilege('clerk', 'theirs', 'SELECT'), \
+        has_table_privilege('clerk', 'shared', 'INSERT')";
+    assert_eq!(in_app(lab, others), "f|f|t");
     lab.host("d").write_file("/run/app.pass", b"*:*:*:app:kept in a file\n").unwrap();
     assert_eq!(psql(lab, "d", string, "SELECT pg_is_in_recovery()"), Ok("f".to_owned()));
     lab.settled();

@@ -456,7 +456,8 @@ impl Steps<'_> {
             wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
         let is_made = |name: &String| {
             applications::is_owned(self.topology, name)
-                || instance.is_some_and(|instance| instance.databases.contains(name))
+                || instance
+                    .is_some_and(|instance| instance.databases.contains(name) || instance.owners.contains_key(name))
         };
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),
