@@ -121,6 +121,11 @@ impl Server {
 
     /// Looks once.
     fn look(&self) -> Seen {
+        self.look_into(&[])
+    }
+
+    /// The same, into databases that roles of applications visit, too.
+    fn look_into(&self, visited: &[&str]) -> Seen {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         let (data, socket, own) = (path(self.data()), path(self.dir.path().into()), path(self.dir.path().join("own")));
         // As somebody left them in /etc/environment.
@@ -130,6 +135,7 @@ impl Server {
             .envs(foreign)
             .envs(options)
             .args(["-s", "--", "version", "15", "port", &self.port])
+            .args(visited.iter().flat_map(|database| ["visited", database]))
             .args(["layout", "plain", BIN, &data, "", "", &socket, "", &own])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -139,6 +145,7 @@ impl Server {
         let records = Records::parse(&probe.wait_with_output().unwrap().stdout).unwrap();
         Seen {
             instance: records.get("instance"),
+            visited: records.text("visited"),
             starts_or_stops: records.text("starts_or_stops") == "1",
             is_listening: !records.text("listener").is_empty(),
             answers: records.text("answers") == "1",
@@ -172,6 +179,7 @@ impl Drop for Server {
 #[derive(Debug)]
 struct Seen {
     instance: Observed<String>,
+    visited: String,
     starts_or_stops: bool,
     is_listening: bool,
     answers: bool,
@@ -497,4 +505,42 @@ fn the_end_of_the_wal_is_told_from_damage_and_from_an_earlier_moment() {
         let why = written(&server, start).unwrap_err();
         assert!(why.contains("there is WAL at ") && why.contains("damaged"), "{start}: {why}");
     }
+}
+
+/// Rights stand in each database; what somebody else gave, or what a former owner makes, is none of an application's.
+#[test]
+fn who_may_do_what_in_a_database_is_read_there() {
+    const ODD: &str = "a=b 'x' \"$(c)\" \\! %s";
+    let server = Server::new("").start("-w");
+    let quoted = ODD.replace('"', "\"\"");
+    for sql in
+        ["CREATE ROLE app", "CREATE ROLE former", "CREATE ROLE clerk", "CREATE ROLE \"re'port\"", "CREATE ROLE other"]
+    {
+        server.sql("postgres", sql);
+    }
+    server.sql("postgres", "GRANT pg_read_server_files TO other; GRANT other TO clerk");
+    server.sql("postgres", &format!("CREATE DATABASE \"{quoted}\" OWNER app"));
+    server.sql("postgres", "CREATE DATABASE closed OWNER app ALLOW_CONNECTIONS false");
+    server.sql("postgres", &format!("GRANT CONNECT, TEMPORARY ON DATABASE \"{quoted}\" TO clerk, \"re'port\""));
+    let given = "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO clerk, other; \
+        ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT SELECT ON TABLES TO \"re'port\"; \
+        ALTER DEFAULT PRIVILEGES FOR ROLE former IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO \"re'port\"";
+    let mut psql = program("psql");
+    psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-p", &server.port, "-h"]).arg(server.dir.path());
+    assert!(psql.env("PGDATABASE", ODD).args(["-c", given]).status().unwrap().success());
+
+    let seen = server.look_into(&[ODD, "closed", "not there", "template1"]);
+    let lines: Vec<serde_json::Value> = seen.visited.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wanted = [
+        serde_json::json!({ "database": ODD, "roles": { "clerk": true, "re'port": false } }),
+        serde_json::json!({ "database": "template1", "roles": {} }),
+    ];
+    assert_eq!(lines, wanted, "\"other\" may not connect by a right of its own");
+    let instance: serde_json::Value = serde_json::from_str(seen.instance.known().unwrap()).unwrap();
+    assert_eq!(instance["owners"]["closed"], "app");
+    assert!(!instance["databases"].as_array().unwrap().iter().any(|open| open == "closed"));
+    let powers = |role: &str| instance["roles"][role]["powers"].clone();
+    assert_eq!(powers("clerk"), serde_json::json!(["pg_read_server_files"]), "by way of another");
+    assert_eq!(powers("app"), serde_json::json!([]));
+    assert_eq!(server.look().visited, "");
 }

@@ -15,10 +15,11 @@ use tokio::process::Command;
 
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
-use crate::model::observation::Instance;
+use crate::diagnostic::Severity;
+use crate::model::observation::Role;
+use crate::model::role::ApplicationRole;
 use crate::model::role::PasswordSource;
 use crate::model::secret::Secret;
-use crate::model::topology::Topology;
 use crate::pki::RolePassword;
 use crate::state::StateDir;
 
@@ -40,6 +41,8 @@ pub struct Passwords {
     pub known: BTreeMap<String, RolePassword>,
     /// Those among them that were made just now, and are to be kept.
     pub made: BTreeMap<String, Secret>,
+    /// Sources that gave none, of roles that go on with the password that they have.
+    pub notes: Vec<Diagnostic>,
 }
 
 /// The primary, as far as it matters here.
@@ -47,29 +50,38 @@ pub struct Passwords {
 pub enum Primary<'a> {
     /// It has no data yet.
     New,
-    /// It runs.
-    Runs(&'a Instance),
+    /// It runs, and has these roles.
+    Runs(&'a BTreeMap<String, Role>),
     /// Nobody could ask it.
     Unasked,
 }
 
-/// Reads every password.
+/// Reads every password. A source that gives none is in the way of nothing where its role has a password already, or may have one:
+/// a vault that is down, or a file that only another machine has, must keep nobody from starting a primary.
 ///
 /// # Errors
-/// Every source that gave none, at once.
-pub async fn read(topology: &Topology, primary: Primary<'_>, state: &StateDir) -> Result<Passwords, Vec<Diagnostic>> {
+/// Every source that gave none for a role that needs one now, at once.
+pub async fn read(
+    roles: &BTreeMap<String, ApplicationRole>,
+    primary: Primary<'_>,
+    state: &StateDir,
+) -> Result<Passwords, Vec<Diagnostic>> {
     let mut passwords = Passwords::default();
     let mut problems = Vec::new();
-    for (name, role) in &topology.common().roles {
+    for (name, role) in roles {
         let found = match &role.password {
             None => continue,
             Some(PasswordSource::Generated) => match state.role_password(name) {
                 Ok(Some(kept)) => Ok(kept),
                 Err(error) => {
-                    problems.push(error.diagnostic());
+                    let unread = error.diagnostic();
+                    match needs_one(name, primary) {
+                        true => problems.push(unread),
+                        false => passwords.notes.push(left(unread, name, primary)),
+                    }
                     continue;
                 }
-                Ok(None) if may_be_made(name, primary) => {
+                Ok(None) if needs_one(name, primary) => {
                     let made = RolePassword::generate();
                     passwords.made.insert(name.clone(), made.password.clone());
                     Ok(made.password)
@@ -82,19 +94,33 @@ pub async fn read(topology: &Topology, primary: Primary<'_>, state: &StateDir) -
         };
         match found.and_then(fit) {
             Ok(password) => drop(passwords.known.insert(name.clone(), RolePassword::of(password))),
-            Err(why) => problems.push(told(name, role.password.as_ref(), &why)),
+            Err(why) if needs_one(name, primary) => problems.push(told(name, role.password.as_ref(), &why)),
+            Err(why) => passwords.notes.push(left(told(name, role.password.as_ref(), &why), name, primary)),
         }
     }
     if problems.is_empty() { Ok(passwords) } else { Err(problems) }
 }
 
 /// Says whether a role surely has no password that anybody uses.
-fn may_be_made(name: &str, primary: Primary<'_>) -> bool {
+fn needs_one(name: &str, primary: Primary<'_>) -> bool {
     match primary {
         Primary::New => true,
-        Primary::Runs(instance) => instance.roles.get(name).is_none_or(|role| role.verifier_sha256.is_none()),
+        Primary::Runs(roles) => roles.get(name).is_none_or(|role| role.verifier_sha256.is_none()),
         Primary::Unasked => false,
     }
+}
+
+/// Turns what would refuse a run into a warning: the role is left as it is.
+fn left(mut unread: Diagnostic, role: &str, primary: Primary<'_>) -> Diagnostic {
+    let stays = match primary {
+        Primary::Unasked => {
+            format!("Whether role \"{role}\" has a password could not be asked; one that it has stays.")
+        }
+        Primary::New | Primary::Runs(_) => format!("Role \"{role}\" has a password, which stays."),
+    };
+    unread.severity = Severity::Warning;
+    let why = unread.detail.take();
+    unread.detail(why.into_iter().chain([stays]).collect::<Vec<_>>().join(" "))
 }
 
 fn told(role: &str, source: Option<&PasswordSource>, why: &str) -> Diagnostic {
@@ -127,11 +153,12 @@ fn fit(text: Secret) -> Result<Secret, String> {
 
 fn of_file(path: &Path) -> Result<Secret, String> {
     let said = |error: io::Error| format!("{error}.");
-    let file = std::fs::File::open(path).map_err(said)?;
-    let metadata = file.metadata().map_err(said)?;
-    if !metadata.is_file() {
+    // A pipe that nobody writes into is not even opened: that would wait for a writer.
+    if !std::fs::metadata(path).map_err(said)?.is_file() {
         return Err("It is no file.".to_owned());
     }
+    let file = std::fs::File::open(path).map_err(said)?;
+    let metadata = file.metadata().map_err(said)?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & GROUP_AND_OTHERS != 0 {
         return Err(format!("Its mode is {mode:04o}: others than its owner may read or change it."));
@@ -156,7 +183,7 @@ async fn of_command(words: &[String]) -> Result<Secret, String> {
     let mut child = command.spawn().map_err(|error| format!("It could not be started: {error}."))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let ended = tokio::time::timeout(LONGEST, async {
-        let (printed, said) = tokio::join!(all(stdout, MOST_BYTES + 1), all(stderr, TOLD_BYTES as u64));
+        let (printed, said) = tokio::join!(all(stdout, MOST_BYTES + 1), first(stderr, TOLD_BYTES as u64));
         (printed, said, child.wait().await)
     });
     let Ok((printed, said, status)) = ended.await else {
@@ -183,9 +210,25 @@ async fn all(pipe: Option<impl tokio::io::AsyncRead + Unpin>, most: u64) -> Vec<
     bytes
 }
 
+/// Returns so many bytes, and reads the rest, too: a program that says more than is told must not fail by it.
+async fn first(pipe: Option<impl tokio::io::AsyncRead + Unpin>, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        let _ = (&mut pipe).take(most).read_to_end(&mut bytes).await;
+        let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn role(verifier: Option<&str>) -> Role {
+        let has =
+            serde_json::json!({ "superuser": false, "replication": false, "login": true, "verifier_sha256": verifier });
+        serde_json::from_value(has).unwrap()
+    }
 
     fn file(text: &[u8], mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -216,6 +259,45 @@ mod tests {
             assert!(said.contains(why) && !said.contains("s3cret"), "{said}");
         }
         assert!(of_file(Path::new("/")).unwrap_err().contains("no file"));
+        let (dir, _) = file(b"", 0o600);
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(of_file(&pipe).unwrap_err().contains("no file"), "and nobody waits for a writer");
+    }
+
+    /// Who has lost a vault, or works from another machine, must be able to start a primary all the same.
+    #[tokio::test]
+    async fn a_source_that_gives_none_is_in_the_way_only_of_a_role_that_needs_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(dir.path().join("state"));
+        let wanted = |source| {
+            BTreeMap::from([("app".to_owned(), ApplicationRole { password: Some(source), ..Default::default() })])
+        };
+        let (with, without) = (role(Some("5e")), role(None));
+        let roles = |role: &Role| BTreeMap::from([("app".to_owned(), role.clone())]);
+        let (has, lacks, missing) = (roles(&with), roles(&without), BTreeMap::new());
+        let sources = [PasswordSource::File("/nowhere".into()), PasswordSource::Command(vec!["false".to_owned()])];
+        for source in sources {
+            let roles = wanted(source);
+            for primary in [Primary::New, Primary::Runs(&lacks), Primary::Runs(&missing)] {
+                let refused = read(&roles, primary, &state).await.unwrap_err();
+                assert!(matches!(refused.as_slice(), [one] if one.severity == Severity::Error), "{refused:?}");
+            }
+            for (primary, said) in
+                [(Primary::Runs(&has), "has a password, which stays"), (Primary::Unasked, "could not be asked")]
+            {
+                let Passwords { known, made, notes } = read(&roles, primary, &state).await.unwrap();
+                assert!(known.is_empty() && made.is_empty());
+                let [note] = notes.as_slice() else { panic!("{notes:?}") };
+                assert!(note.severity == Severity::Warning && note.detail.as_ref().unwrap().contains(said), "{note:?}");
+            }
+        }
+        // One that others may read, of those that pgstead made.
+        state.save_role_password("app", &Secret::new("kept")).unwrap();
+        std::fs::set_permissions(state.role_password_file("app"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let generated = wanted(PasswordSource::Generated);
+        assert!(read(&generated, Primary::Runs(&lacks), &state).await.is_err());
+        assert_eq!(read(&generated, Primary::Runs(&has), &state).await.unwrap().notes.len(), 1);
     }
 
     #[tokio::test]
@@ -230,6 +312,8 @@ mod tests {
         assert!(run(":").await.unwrap_err().contains("empty"));
         assert!(run("cat").await.unwrap_err().contains("empty"), "it has no input");
         assert!(run("yes s3cret").await.is_err());
+        let wordy = "i=0; while [ $i -lt 20000 ]; do echo careful >&2; i=$((i + 1)); done; echo s3cret";
+        assert_eq!(run(wordy).await, Ok("s3cret".to_owned()), "whatever it says besides");
         assert!(of_command(&["/nowhere".to_owned()]).await.unwrap_err().contains("could not be started"));
     }
 }

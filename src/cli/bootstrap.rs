@@ -126,12 +126,15 @@ impl Operation for Bootstrap {
         session.look_elsewhere(self.consent).await;
         let passwords = session.passwords().await;
         let unread = passwords.as_ref().err().cloned().unwrap_or_default();
-        let Passwords { known, made } = passwords.unwrap_or_default();
+        let Passwords { known, made, notes } = passwords.unwrap_or_default();
         let material = Material { passwords: known, ..session.material(keys)? };
         let topology = &session.inventory.topology;
         let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
         if !unread.is_empty() {
             plan = Err(plan.err().unwrap_or_default().into_iter().chain(unread).collect());
+        }
+        if let Ok(plan) = &mut plan {
+            plan.notes.extend(notes);
         }
         if let (Ok(plan), true) = (&mut plan, self.consent.new_authority) {
             let before = match (session.keys()?, keys) {

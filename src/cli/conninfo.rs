@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::globals::Globals;
 use super::inventory;
 use crate::diagnostic::Failure;
+use crate::model::role::PasswordSource;
 use crate::plan::links::clients;
 use crate::plan::links::clients::Client;
 use crate::plan::links::clients::Driver;
@@ -70,6 +71,11 @@ pub(super) fn run(globals: &Globals, args: &ConninfoArgs, ui: &Ui) -> Result<Exi
         Some(_) => databases
             .iter()
             .filter_map(|database| args.user.as_deref().or_else(|| clients::owner(topology, database)))
+            .filter(|role| {
+                // What is left of an earlier choice is not the password any more.
+                let role = topology.common().roles.get(*role);
+                role.is_some_and(|role| role.password == Some(PasswordSource::Generated))
+            })
             .map(|role| state.role_password_file(role))
             .filter(|file| file.exists())
             .collect(),

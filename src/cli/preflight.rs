@@ -129,7 +129,7 @@ async fn told(session: &Session<'_>) -> Told {
     let topology = &session.inventory.topology;
     let material = session.keys().and_then(|keys| session.material(&keys));
     let plan = |material: &Material, consent| plan_bootstrap(topology, &session.observation, material, consent);
-    let (planned, notes) = match material.map(|material| (plan(&material, consent), material)) {
+    let (planned, mut notes) = match material.map(|material| (plan(&material, consent), material)) {
         Ok((Ok(plan), _)) => (Vec::new(), plan.notes),
         // A plan that is refused has no notes; what was seen of each server is remarked all the same, and that a restart will be due.
         Ok((Err(refusals), material)) => {
@@ -145,7 +145,10 @@ async fn told(session: &Session<'_>) -> Told {
         refusal.code == Code::Unreachable && session.unreachable.iter().any(|reason| reason.server == refusal.server)
     };
     let mut refusals = session.unreachable.clone();
-    refusals.extend(session.passwords().await.err().into_iter().flatten());
+    match session.passwords().await {
+        Ok(passwords) => notes.extend(passwords.notes),
+        Err(unread) => refusals.extend(unread),
+    }
     refusals.extend(planned.into_iter().filter(|refusal| !is_told(refusal)));
     Told { refusals, notes }
 }

@@ -357,11 +357,11 @@ impl<'a> Session<'a> {
         let topology = &self.inventory.topology;
         let primary = self.observation.server(judge::primary_or_preferred(topology, &self.observation));
         let primary = match primary.map(|seen| (&seen.instance, &seen.data_directory)) {
-            Some((Observed::Known(instance), _)) => Primary::Runs(instance),
+            Some((Observed::Known(instance), _)) => Primary::Runs(&instance.roles),
             Some((_, Observed::Absent)) => Primary::New,
             Some(_) | None => Primary::Unasked,
         };
-        passwords::read(topology, primary, &self.state).await
+        passwords::read(&topology.common().roles, primary, &self.state).await
     }
 
     /// The same for a change of the primary, which replaces no certificate of another CA on its way.

@@ -326,8 +326,8 @@ pub struct Instance {
     /// Who owns each database.
     #[serde(default)]
     pub owners: BTreeMap<String, String>,
-    /// By database, the roles that may connect by a right of their own and get rights on what its owner makes, and whether they may
-    /// make temporary tables, too: what pgstead gives with the right to write.
+    /// By database that roles of the inventory visit, the roles that may connect by a right of their own and read what its owner makes
+    /// in schema public, and whether they write it, too.
     #[serde(default)]
     pub visitors: BTreeMap<String, BTreeMap<String, bool>>,
     /// Physical and logical slots, by name.
@@ -442,9 +442,15 @@ pub struct Role {
     /// How many connections it may have at a time; -1 for any number.
     #[serde(default)]
     pub connection_limit: Option<i32>,
+    /// `rolcreaterole`.
+    #[serde(default)]
+    pub createrole: bool,
     /// The roles whose rights it has.
     #[serde(default)]
     pub member_of: Vec<String>,
+    /// Those among them, directly or by others, that may do more than an application is to.
+    #[serde(default)]
+    pub powers: Vec<String>,
     /// Its comment; roles that pgstead made for an adopted primary say so there.
     #[serde(default)]
     pub comment: Option<String>,

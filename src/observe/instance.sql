@@ -47,6 +47,10 @@ SELECT json_build_object(
       'salted', substring(rolpassword FROM '^SCRAM-SHA-256[$]([^$]+)[$]'), 'connection_limit', rolconnlimit,
       'member_of', (SELECT coalesce(json_agg(DISTINCT g.rolname::text), '[]') FROM pg_auth_members m
         JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = pg_authid.oid),
+      'createrole', rolcreaterole, 'powers', (SELECT coalesce(json_agg(g.rolname ORDER BY g.rolname), '[]') FROM pg_authid g
+        WHERE g.oid <> pg_authid.oid AND NOT pg_authid.rolsuper AND pg_has_role(pg_authid.oid, g.oid, 'member')
+          AND (g.rolsuper OR g.rolreplication OR g.rolcreaterole
+            OR g.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))),
       'comment', shobj_description(oid, 'pg_authid'), 'complete', CASE rolname
         WHEN 'pgstead' THEN pg_has_role(oid, 'pg_monitor', 'member') AND pg_has_role(oid, 'pg_checkpoint', 'member')
           AND (current_setting('server_version_num')::int < 170000 OR EXISTS (SELECT FROM pg_db_role_setting
@@ -61,13 +65,7 @@ SELECT json_build_object(
           AND has_function_privilege(oid, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'execute') END))
       FROM pg_authid WHERE rolname NOT LIKE 'pg\_%'),
   'databases', (SELECT json_agg(datname) FROM pg_database WHERE datallowconn),
-  'owners', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database WHERE datallowconn),
-  'visitors', (SELECT coalesce(json_object_agg(datname, roles), '{}') FROM (SELECT datname, json_object_agg(rolname, makes) AS roles
-      FROM pg_database d CROSS JOIN LATERAL (SELECT grantee, bool_or(privilege_type = 'TEMPORARY') AS makes
-        FROM aclexplode(d.datacl) GROUP BY 1 HAVING bool_or(privilege_type = 'CONNECT')) a JOIN pg_authid r ON r.oid = a.grantee
-      WHERE datallowconn AND r.oid <> datdba AND EXISTS (SELECT FROM pg_shdepend s WHERE s.dbid = d.oid AND s.deptype = 'a'
-        AND s.classid = 'pg_default_acl'::regclass AND s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid)
-      GROUP BY 1) v),
+  'owners', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'slots', (SELECT coalesce(json_object_agg(slot_name, json_build_object('slot_type', slot_type, 'active', active,
       'active_pid', active_pid, 'wal_status', wal_status, 'restart_lsn', restart_lsn, 'safe_wal_size', safe_wal_size,
       'temporary', temporary, 'failover', coalesce((to_jsonb(r) ->> 'failover')::boolean, false),

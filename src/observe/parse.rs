@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 
@@ -103,7 +104,7 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
         generation: records.text("generation").trim().parse().unwrap_or(0),
         addresses: lines(&records.text("addresses")).iter().filter_map(|text| text.parse().ok()).collect(),
         peers: parse_peers(records),
-        instance: records.get("instance").and_then(|text| parse_instance(&text)),
+        instance: records.get("instance").and_then(|text| parse_instance(&text, &records.text("visited"))),
         starts_or_stops: records.text("starts_or_stops") == "1",
         answers: records.text("answers") == "1",
         asked_otherwise: records.get("asked_otherwise").known().map(|why| why.trim().to_owned()),
@@ -377,8 +378,16 @@ fn parse_route(line: &str) -> Option<Route> {
     Some(Route { to: to.parse().ok()?, via: via.parse().ok(), source: source.parse().ok()? })
 }
 
+/// The JSON that `visited.sql` returns.
+#[derive(Deserialize)]
+struct Visited {
+    database: String,
+    roles: BTreeMap<String, bool>,
+}
+
 /// Parses the JSON that `instance.sql` returns: an [`Instance`] whose positions lie open, and whose files are hexadecimal digits.
-fn parse_instance(json: &str) -> Observed<Instance> {
+/// Each line of `visited` is what `visited.sql` returns in one database.
+fn parse_instance(json: &str, visited: &str) -> Observed<Instance> {
     let parsed = serde_json::from_str::<Value>(json).and_then(|mut value| {
         value["history"] = match value["history"].take() {
             Value::String(digits) => json!({ "known": text(&digits) }),
@@ -390,6 +399,8 @@ fn parse_instance(json: &str) -> Observed<Instance> {
             files.retain(|_, file| file.is_string());
         }
         let mut instance: Instance = serde_json::from_value(value)?;
+        let visited = visited.lines().map(serde_json::from_str::<Visited>);
+        instance.visitors = visited.map(|one| one.map(|one| (one.database, one.roles))).collect::<Result<_, _>>()?;
         instance.included_files.values_mut().for_each(|file| *file = text(file));
         for file in [&mut instance.certificate, &mut instance.authorities, &mut instance.health.crl] {
             *file = file.as_deref().map(text);

@@ -2,6 +2,7 @@
 //!
 //! Pure; the layouts it asks about come from `model::layout`, the one place that knows the paths.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let script = include_str!("probe.sh").replace("# @@BESIDE@@\n", include_str!("beside.sh"));
     let script = script.replace("# @@SESSION@@", &session::FUNCTION);
     let sql = include_str!("instance.sql").replace("-- @@SESSION@@\n", &session::STATEMENTS);
+    let script = script.replace("@@VISITED_SQL@@", include_str!("visited.sql").trim_end());
     script.replace("@@INSTANCE_SQL@@", sql.trim_end())
 });
 
@@ -101,6 +103,11 @@ pub fn arguments(topology: &Topology, server: &Server, wish: Wish) -> Vec<String
     }
     if let Some(Pooler { port, socket_directory, os_user, .. }) = &topology.common().pooler {
         words.extend(["pooler".to_owned(), port.to_string(), socket_directory.clone(), os_user.clone()]);
+    }
+    let visited: BTreeSet<&str> =
+        topology.common().roles.values().flat_map(|role| role.visits().map(|(database, _)| database)).collect();
+    for database in visited {
+        words.extend(["visited".to_owned(), database.to_owned()]);
     }
     layout_words(topology, server, &mut words);
     for (place, name) in FILES {

@@ -5,6 +5,7 @@
 #   drop-in PATH (another one; several, of which only that of the unit counts),
 #   peer NAME ADDRESS PORT, dial NAME ADDRESS PORT, size (count the bytes of the data directory),
 #   pooler PORT SOCKET USER (what PgBouncer's console says to the user that it runs as; manual, "Admin console"),
+#   visited DATABASE (what roles of applications may do in it that are not its owner),
 #   beside-size (count those of the directories beside it), patience N (of a dial, in seconds),
 #   second-look (first of all; nothing but dials and "disk PATH": what waits for others, or follows from the first look)
 #   readiness (what a preflight wants besides), place PATH (a directory that the instance will use; with readiness alone)
@@ -56,7 +57,7 @@ version='' port='' kind='' own='' later=0 patience=5
 want_size=0
 want_beside_size=0
 want_readiness=0
-files='' peers='' others='' pooler=''
+files='' peers='' others='' pooler='' visited=''
 while [ $# -gt 0 ]; do
   case $1 in
     version) version=$2; shift 2 ;;
@@ -65,6 +66,7 @@ while [ $# -gt 0 ]; do
     beside-size) want_beside_size=1; shift ;;
     readiness) want_readiness=1; shift ;;
     patience) patience=$2; shift 2 ;;
+    visited) visited=$visited$2$lf; shift 2 ;;
     pooler) pooler=$2 pooler_socket=$3 pooler_user=$4; shift 4 ;;
     layout)
       if [ -z "$kind" ] && [ -x "$3/postgres" ]; then
@@ -253,6 +255,14 @@ if [ -S "$socket/.s.PGSQL.$port" ]; then
 SQL
     echo $? >"$scratch/sql.status"
   }
+  # The name goes by the environment, where it can be no conninfo. One that is not there yet has no answer.
+  ask_visited() {
+    printf '%s' "$visited" | while IFS= read -r database; do
+      as_instance env PGDATABASE="$database" "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres 2>/dev/null <<'SQL'
+@@VISITED_SQL@@
+SQL
+    done >"$scratch/visited"
+  }
   # One that starts or stops turns everybody away, in its own language; pg_isready goes by the code of that (its status is 1).
   # One that has come up in between is asked again. One that is up and lets nobody in like this (status 2: no session came
   # about) may still say what it is to another superuser's name, or in another database; what was in the way is kept.
@@ -273,7 +283,8 @@ SQL
         done
         says "$scratch/sql.status" 0 || mv "$scratch/sql.why" "$scratch/sql.err"
       fi
-    fi; } &
+    fi
+    if [ -n "$visited" ] && says "$scratch/sql.status" 0; then ask_visited; fi; } &
   if [ "$want_readiness" = 1 ]; then readiness_sql & fi
 else
   asked=0
@@ -502,6 +513,7 @@ no_instance() {
 if [ "$asked" = 1 ]; then
   if says "$scratch/sql.status" 0; then
     put instance "$(cat "$scratch/sql")"
+    if [ -n "$visited" ]; then put visited "$(cat "$scratch/visited")"; fi
     if [ -e "$scratch/sql.why" ]; then put asked_otherwise "$(cat "$scratch/sql.why")"; fi
   else
     said=$(cat "$scratch/sql.err" 2>/dev/null)

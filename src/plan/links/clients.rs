@@ -132,7 +132,7 @@ pub fn notes(topology: &Topology, driver: Driver) -> Vec<&'static str> {
         Driver::Node => vec![
             "The strings are for Postgres.js, which may wait at a server that does not answer, or take the first one that does although it is a standby (its issue 815): behind PgBouncer an application is safe from both.",
             "node-postgres (pg) takes one server: connect to one after the other, and keep the one where SHOW transaction_read_only says off.",
-            "Postgres.js takes no IPv6 address. Give it the CA as ssl: { ca }, or as NODE_EXTRA_CA_CERTS, and the password as the option \"password\".",
+            "Postgres.js takes no IPv6 address, and verifies no server by any address, since it names none to TLS: the servers' addresses in the inventory must be host names for it. Give it the CA as ssl: { ca }, or as NODE_EXTRA_CA_CERTS, and the password as the option \"password\".",
         ],
     };
     notes.extend(spreads.filter(|_| matches!(driver, Driver::Psql | Driver::Psycopg)));
@@ -166,7 +166,8 @@ impl<'a> Target<'a> {
                 self.jdbc(&[("targetServerType", "preferSecondary"), ("loadBalanceHosts", "true")]),
             ),
             // A keyword that it does not know goes to the server, which refuses it.
-            Driver::Go => (self.uri(self.of_go(READ_WRITE)), self.uri(self.of_go("prefer-standby"))),
+            // Of a URI with several hosts net/url takes none that is an IPv6 address; keywords both drivers read themselves.
+            Driver::Go => (self.keyword(self.of_go(READ_WRITE)), self.keyword(self.of_go("prefer-standby"))),
             Driver::Node => (self.uri(of_node(READ_WRITE)), self.uri(of_node("prefer-standby"))),
         };
         ForDriver { driver, read_write, read_only }

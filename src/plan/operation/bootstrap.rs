@@ -173,7 +173,7 @@ pub fn plan_bootstrap(
     }
     refusals.extend(tablespaces::refusals(topology));
     refusals.extend(primary_seen.into_iter().flat_map(|primary| applications::refusals(topology, primary)));
-    notes.extend(primary_seen.into_iter().flat_map(|primary| applications::notes(topology, primary)));
+    notes.extend(primary_seen.into_iter().flat_map(|primary| applications::notes(topology, material, primary)));
     notes.extend(primary_seen.and_then(tablespaces::note));
     // Each new standby gets what the primary has, whenever it comes.
     if let Some(primary) = primary_seen.filter(|_| servers.values().any(|seen| seen.data.is_none())) {
@@ -463,7 +463,8 @@ impl Steps<'_> {
             wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
         let is_made = |name: &String| {
             applications::is_owned(self.topology, name)
-                || instance.is_some_and(|instance| instance.databases.contains(name))
+                || instance
+                    .is_some_and(|instance| instance.databases.contains(name) || instance.owners.contains_key(name))
         };
         let missing = sql::Missing {
             roles: wanted_roles.into_iter().filter(|role| !has_role(role)).collect(),

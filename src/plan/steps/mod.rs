@@ -13,3 +13,4 @@ pub mod slots;
 pub mod sql;
 pub mod tablespaces;
 pub mod trust;
+mod visits;

@@ -1,6 +1,8 @@
 //! The roles of applications: created and altered as the inventory says, with the databases that belong to them. A server
 //! receives verifiers, never passwords, and nothing is dropped.
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::Code;
 use crate::diagnostic::Diagnostic;
 use crate::model::argv::Argv;
@@ -8,6 +10,7 @@ use crate::model::observation::Instance;
 use crate::model::observation::Role;
 use crate::model::role;
 use crate::model::role::ApplicationRole;
+use crate::model::role::PasswordSource;
 use crate::model::topology::Topology;
 use crate::pki::RolePassword;
 use crate::plan::material::Material;
@@ -15,34 +18,72 @@ use crate::plan::seen::Seen;
 use crate::plan::step::Risk;
 use crate::plan::step::Step;
 use crate::plan::steps::sql;
+use crate::plan::steps::visits;
 use crate::quote;
 use crate::quote::sql::Sql;
 
 /// Any number of connections.
 const NO_LIMIT: i32 = -1;
 
-/// Says which roles are there and not to be touched.
+/// Says which roles are there and not to be touched, and which memberships the server would refuse.
 pub fn refusals(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
-    let roles = topology.common().roles.keys();
-    let there = roles.filter_map(|name| Some((name, primary.instance?.roles.get(name)?)));
-    let powerful = there.filter(|(_, there)| there.superuser || there.replication);
-    let told = powerful.map(|(name, there)| {
-        let what = if there.superuser { "is a superuser" } else { "may replicate" };
-        let attribute = if there.superuser { "NOSUPERUSER" } else { "NOREPLICATION" };
-        Diagnostic::error(Code::RoleUnsuitable, format!("role \"{name}\" exists and {what}"))
-            .server(&primary.server.name)
-            .detail("An application could then do anything on every server, or read all of its data.")
-            .hint(format!(
-                "ALTER ROLE {} {attribute}; or give the application a role of another name.",
-                quote::sql::identifier(name)
-            ))
+    let roles = &topology.common().roles;
+    let Some(instance) = primary.instance else { return Vec::new() };
+    let there = roles.keys().filter_map(|name| Some((name, instance.roles.get(name)?)));
+    let powerful = there.filter_map(|(name, there)| unsuitable(name, there));
+    let turned = roles.iter().flat_map(|(name, role)| role.member_of.iter().map(move |group| (name, group)));
+    let turned = turned.filter(|(name, group)| is_member(instance, group, name, &mut Vec::new()));
+    let turned = turned.map(|(name, group)| {
+        let message = format!("role \"{name}\" cannot become a member of \"{group}\", which is a member of it");
+        Diagnostic::error(Code::RoleCycle, message)
+            .detail("pgstead takes no membership away.")
+            .hint("Revoke it on the server, or take \"member_of\" out.")
     });
-    told.collect()
+    powerful.chain(turned).map(|refusal| refusal.server(&primary.server.name)).collect()
 }
 
-/// Says what nobody could ask, and what follows.
-pub fn notes(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
-    if topology.common().roles.is_empty() || primary.instance.is_some() || primary.data.is_none() {
+/// Says whether a role is a member of another, directly or by others.
+fn is_member<'a>(instance: &'a Instance, role: &'a str, of: &str, passed: &mut Vec<&'a str>) -> bool {
+    passed.push(role);
+    let groups = instance.roles.get(role).map(|role| role.member_of.as_slice()).unwrap_or_default();
+    groups
+        .iter()
+        .any(|group| group == of || (!passed.contains(&group.as_str()) && is_member(instance, group, of, passed)))
+}
+
+/// Says why an existing role may do more than an application is to.
+fn unsuitable(name: &str, there: &Role) -> Option<Diagnostic> {
+    let has = [
+        (there.superuser, "is a superuser", "NOSUPERUSER"),
+        (there.replication, "may replicate", "NOREPLICATION"),
+        (there.createrole, "may create roles", "NOCREATEROLE"),
+    ];
+    let role = quote::sql::identifier(name);
+    let (what, remedy) = match has.into_iter().find(|(has, ..)| *has) {
+        Some((_, what, attribute)) => (what.to_owned(), format!("ALTER ROLE {role} {attribute}")),
+        None => {
+            let group = there.powers.first()?;
+            // It may be a member by way of others.
+            let remedy =
+                format!("Take its membership away, as by REVOKE {} FROM {role}", quote::sql::identifier(group));
+            (format!("has the rights of \"{group}\""), remedy)
+        }
+    };
+    let refusal = Diagnostic::error(Code::RoleUnsuitable, format!("role \"{name}\" exists and {what}"))
+        .detail("An application could then do anything on every server, or read all of its data.")
+        .hint(format!("{remedy}; or give the application a role of another name."));
+    Some(refusal)
+}
+
+/// Says what is left as it is, and what nobody could ask.
+pub fn notes(topology: &Topology, material: &Material, primary: Seen<'_>) -> Vec<Diagnostic> {
+    let roles = &topology.common().roles;
+    if let Some(instance) = primary.instance {
+        let notes = stale(roles, material, instance);
+        let notes = notes.chain(stays_with_owner(roles, instance)).chain(closed(roles, instance));
+        return notes.map(|note| note.server(&primary.server.name)).collect();
+    }
+    if roles.is_empty() || primary.data.is_none() {
         return Vec::new();
     }
     let note = Diagnostic::note(
@@ -50,9 +91,59 @@ pub fn notes(topology: &Topology, primary: Seen<'_>) -> Vec<Diagnostic> {
         "which roles there are could not be asked, since the primary does not run",
     )
     .server(&primary.server.name)
-    .detail("Those that are missing are created. Passwords of those that exist stay as they are.")
+    .detail("Those that are missing are created. What exists stays as it is: passwords, rights and owners.")
     .hint("Run pgstead bootstrap once more when it runs.");
     vec![note]
+}
+
+/// Says whose password that was made is not the one that is kept here.
+fn stale<'a>(
+    roles: &'a BTreeMap<String, ApplicationRole>,
+    material: &'a Material,
+    instance: &'a Instance,
+) -> impl Iterator<Item = Diagnostic> {
+    let stale = roles.iter().filter(|(name, wanted)| {
+        let kept = material.passwords.get(*name);
+        kept.is_some_and(|kept| is_anothers(wanted, instance.roles.get(*name), kept))
+    });
+    stale.map(|(name, _)| {
+        let message = format!("the password of role \"{name}\" is another than the one kept here");
+        Diagnostic::note(Code::PasswordSource, message)
+            .detail("Somebody has changed it, or made it from another machine. It stays: applications use it.")
+            .hint(format!(
+                "Take the file out of the state directory. Where it is the right one: ALTER ROLE {} PASSWORD NULL, then pgstead bootstrap.",
+                quote::sql::identifier(name)
+            ))
+    })
+}
+
+/// Says what a database's new owner does not get with it.
+fn stays_with_owner<'a>(
+    roles: &'a BTreeMap<String, ApplicationRole>,
+    instance: &'a Instance,
+) -> impl Iterator<Item = Diagnostic> {
+    let owned = roles.iter().flat_map(|(name, role)| role.owns.iter().map(move |database| (name, database)));
+    owned.filter_map(|(name, database)| {
+        let former = instance.owners.get(database).filter(|former| *former != name)?;
+        let message = format!("tables in database {database} stay with their owners when it changes from {former} to {name}");
+        let warning = Diagnostic::warning(Code::DatabaseOwner, message)
+            .detail("Schema public does, too, where the database was made before PostgreSQL 15.")
+            .hint("Where they are to be the new owner's: ALTER TABLE … OWNER TO, ALTER SCHEMA … OWNER TO; or REASSIGN OWNED, in that database, where the former owner gives everything away.");
+        Some(warning)
+    })
+}
+
+/// Says in which databases nobody can be given anything.
+fn closed<'a>(
+    roles: &'a BTreeMap<String, ApplicationRole>,
+    instance: &'a Instance,
+) -> impl Iterator<Item = Diagnostic> {
+    let visits = roles.iter().flat_map(|(name, role)| role.visits().map(move |(database, _)| (name, database)));
+    visits.filter(|(_, database)| visits::is_closed(instance, database)).map(|(name, database)| {
+        Diagnostic::warning(Code::DatabaseClosed, format!("database {database} takes no connections"))
+            .detail(format!("What role \"{name}\" may do there stays as it is."))
+            .hint(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quote::sql::identifier(database)))
+    })
 }
 
 /// Returns a step for each role that is missing or differs, in an order in which each can be made.
@@ -65,62 +156,16 @@ pub fn steps(topology: &Topology, material: &Material, primary: Seen<'_>) -> Vec
         Some(Step::run(&primary.server.name, Risk::Reversible, title, commands))
     });
     // Each in a step of its own: of a step's commands one alone has standard input.
-    let visits =
-        roles.iter().flat_map(|(name, role)| role.visits().map(move |(database, writes)| (name, database, writes)));
-    let visits = visits.filter_map(|(name, database, writes)| {
-        let (title, command) = visit(topology, name, database, writes, primary)?;
-        Some(Step::run(&primary.server.name, Risk::Reversible, title, vec![command]))
-    });
-    changes.chain(visits).collect()
-}
-
-/// Returns what lets a role work in a database of another; none where it may just that.
-///
-/// What is given stands in the database itself, where nobody looks. The right to connect is given last, in the same transaction, and
-/// with it the right to make temporary tables to whoever writes: these are seen from everywhere.
-fn visit(topology: &Topology, name: &str, database: &str, writes: bool, primary: Seen<'_>) -> Option<(String, Argv)> {
-    let (owner, _) =
-        topology.common().roles.iter().find(|(_, role)| role.owns.iter().any(|owned| owned == database))?;
-    let instance = primary.instance;
-    // Rights on what a former owner makes are of no use.
-    let has_owner = |instance: &&Instance| instance.owners.get(database) == Some(owner);
-    let wrote = instance.filter(has_owner).and_then(|instance| instance.visitors.get(database)?.get(name).copied());
-    if wrote == Some(writes) {
-        return None;
-    }
-    let to = |sql: Sql| sql.text(" TO ").identifier(name).text(";\n");
-    let from = |sql: Sql| sql.text(" FROM ").identifier(name).text(";\n");
-    let by_owner =
-        |sql: Sql| sql.text("ALTER DEFAULT PRIVILEGES FOR ROLE ").identifier(owner).text(" IN SCHEMA public ");
-    let mut sql = Sql::new().text("BEGIN;\n");
-    if !writes && wrote == Some(true) {
-        sql = from(sql.text("REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"));
-        sql = from(sql.text("REVOKE USAGE ON ALL SEQUENCES IN SCHEMA public"));
-        sql = from(by_owner(sql).text("REVOKE INSERT, UPDATE, DELETE ON TABLES"));
-        sql = from(by_owner(sql).text("REVOKE USAGE ON SEQUENCES"));
-        sql = from(sql.text("REVOKE TEMPORARY ON DATABASE ").identifier(database));
-    }
-    let (tables, sequences, connects) = match writes {
-        true => (
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ",
-            "GRANT SELECT, USAGE ON ",
-            "GRANT CONNECT, TEMPORARY ON DATABASE ",
-        ),
-        false => ("GRANT SELECT ON ", "GRANT SELECT ON ", "GRANT CONNECT ON DATABASE "),
-    };
-    sql = to(sql.text("GRANT USAGE ON SCHEMA public"));
-    sql = to(sql.text(tables).text("ALL TABLES IN SCHEMA public"));
-    sql = to(sql.text(sequences).text("ALL SEQUENCES IN SCHEMA public"));
-    sql = to(by_owner(sql).text(tables).text("TABLES"));
-    sql = to(by_owner(sql).text(sequences).text("SEQUENCES"));
-    sql = to(sql.text(connects).identifier(database)).text("COMMIT;\n");
-    let title = match (writes, wrote) {
-        (true, None) => format!("let {name} read and write database {database}"),
-        (true, Some(_)) => format!("let {name} write database {database}, too"),
-        (false, Some(_)) => format!("let {name} read database {database}, and write it no more"),
-        (false, None) => format!("let {name} read database {database}"),
-    };
-    Some((title, sql::psql_in(primary.layout, primary.server, database, sql)))
+    let visits: Vec<_> = roles.iter().flat_map(|(name, role)| role.visits().map(move |visit| (name, visit))).collect();
+    let step =
+        |(title, command): (String, Argv)| Step::run(&primary.server.name, Risk::Reversible, title, vec![command]);
+    let left = visits
+        .iter()
+        .filter_map(|(name, (database, writes))| visits::leave(topology, name, database, *writes, primary).map(step));
+    let begun = visits
+        .iter()
+        .filter_map(|(name, (database, writes))| visits::visit(topology, name, database, *writes, primary).map(step));
+    left.chain(changes).chain(begun).collect()
 }
 
 /// Says whether a database belongs to one of the roles, and is made with it.
@@ -135,27 +180,26 @@ fn change(
     primary: Seen<'_>,
     password: Option<&RolePassword>,
 ) -> Option<(String, Sql)> {
-    // What a stopped instance has, nobody could ask: it is seen to when it runs, by statements that change nothing twice.
+    // What a stopped instance has, nobody could ask: what is missing is created, and what is there is not touched until it was
+    // looked at. It may be somebody else's, or have more rights than an application gets.
     let is_unknown = primary.instance.is_none() && primary.data.is_some();
     let verb = if is_unknown { "make sure of" } else { "create" };
     let there = primary.instance.and_then(|instance| instance.roles.get(name));
-    let password = password.filter(|password| {
-        let has =
-            |there: &Role| Some(password.has_verifier(there.salted.as_deref()?, there.verifier_sha256.as_deref()?));
-        !there.and_then(has).unwrap_or_default()
-    });
+    let password = password.filter(|password| !has(there, password) && !is_anothers(wanted, there, password));
     let mut titles: Vec<String> = Vec::new();
     let mut sql = Sql::new().text("BEGIN;\n");
     if there.is_none() {
         let with = if password.is_some() { ", with a password" } else { "" };
         titles.push(format!("{verb} role {name}{with}"));
-        sql = unless_there(sql, "pg_roles WHERE rolname = ", name).text("CREATE ROLE ").identifier(name).text(";\n");
+        sql = unless_there(sql, "pg_roles WHERE rolname = ", name).text("CREATE ROLE ").identifier(name);
+        sql = attributes(wanted, None).into_iter().fold(sql, |sql, (_, attribute)| sql.text(" ").then(attribute));
+        sql = sql.text(";\n");
         if let Some(password) = password {
             sql = sql.then(sql::password(name, &password.verifier));
         }
         sql = sql.text("\\endif\n");
     }
-    let attributes = attributes(wanted, there);
+    let attributes = there.map(|there| attributes(wanted, Some(there))).unwrap_or_default();
     if !attributes.is_empty() {
         sql = sql.text("ALTER ROLE ").identifier(name);
         for (_, attribute) in &attributes {
@@ -164,7 +208,7 @@ fn change(
         sql = sql.text(";\n");
     }
     let mut altered: Vec<String> = attributes.into_iter().filter_map(|(told, _)| told).collect();
-    let missing = |group: &&String| !there.is_some_and(|there| there.member_of.contains(group));
+    let missing = |group: &&String| !is_unknown && !there.is_some_and(|there| there.member_of.contains(group));
     let groups: Vec<&str> = wanted.member_of.iter().filter(missing).map(String::as_str).collect();
     for group in &groups {
         sql = sql.text("GRANT ").identifier(group).text(" TO ").identifier(name).text(";\n");
@@ -189,6 +233,19 @@ fn change(
     (!titles.is_empty()).then(|| (titles.join("; "), sql))
 }
 
+/// Says whether a role has this very password.
+fn has(there: Option<&Role>, password: &RolePassword) -> bool {
+    let has = |there: &Role| Some(password.has_verifier(there.salted.as_deref()?, there.verifier_sha256.as_deref()?));
+    there.and_then(has).unwrap_or_default()
+}
+
+/// Says whether a role whose password pgstead is to make has one that is not the one kept here. It was made on another machine, or
+/// by somebody since, and applications use it: what is kept here is the stale one.
+fn is_anothers(wanted: &ApplicationRole, there: Option<&Role>, password: &RolePassword) -> bool {
+    let is_generated = wanted.password == Some(PasswordSource::Generated);
+    is_generated && there.is_some_and(|there| there.verifier_sha256.is_some()) && !has(there, password)
+}
+
 /// Returns the attributes that differ, each with what is told of it: of a new role nothing, since it had none before.
 fn attributes(wanted: &ApplicationRole, there: Option<&Role>) -> Vec<(Option<String>, Sql)> {
     let mut all = Vec::new();
@@ -209,17 +266,16 @@ fn attributes(wanted: &ApplicationRole, there: Option<&Role>) -> Vec<(Option<Str
 /// Returns what makes a database belong to a role; none where it does.
 fn owned(name: &str, database: &str, verb: &str, instance: Option<&Instance>) -> Option<(String, Sql)> {
     let owner = instance.and_then(|instance| instance.owners.get(database));
-    let give =
-        |sql: Sql| sql.text("ALTER DATABASE ").identifier(database).text(" OWNER TO ").identifier(name).text(";\n");
     match owner {
         Some(owner) if owner == name => None,
         Some(owner) => {
-            Some((format!("change the owner of database {database} from {owner} to {name}"), give(Sql::new())))
+            let sql = Sql::new().text("ALTER DATABASE ").identifier(database).text(" OWNER TO ").identifier(name);
+            Some((format!("change the owner of database {database} from {owner} to {name}"), sql.text(";\n")))
         }
         None => {
             let sql = unless_there(Sql::new(), "pg_database WHERE datname = ", database);
             let sql = sql.text("CREATE DATABASE ").identifier(database).text(" OWNER ").identifier(name);
-            let sql = give(sql.text(";\n\\else\n")).text("\\endif\n");
+            let sql = sql.text(";\n\\endif\n");
             Some((format!("{verb} database {database}, owned by {name}"), sql))
         }
     }
