@@ -132,7 +132,7 @@ pub fn notes(topology: &Topology, driver: Driver) -> Vec<&'static str> {
         Driver::Node => vec![
             "The strings are for Postgres.js, which may wait at a server that does not answer, or take the first one that does although it is a standby (its issue 815): behind PgBouncer an application is safe from both.",
             "node-postgres (pg) takes one server: connect to one after the other, and keep the one where SHOW transaction_read_only says off.",
-            "Postgres.js takes no IPv6 address, and verifies no server by any address, since it names none to TLS: the servers' addresses in the inventory must be host names for it. Give it the CA as ssl: { ca }, or as NODE_EXTRA_CA_CERTS, and the password as the option \"password\".",
+            "Postgres.js takes no IPv6 address, and verifies no server by any address, since it names none to TLS: the servers' addresses in the inventory must be host names for it. Give it the CA as NODE_EXTRA_CA_CERTS, or as ssl: { ca }, and the password as the option \"password\".",
         ],
     };
     notes.extend(spreads.filter(|_| matches!(driver, Driver::Psql | Driver::Psycopg)));
