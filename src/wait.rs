@@ -2,8 +2,7 @@
 //!
 //! Used only where PostgreSQL offers no event. The pause between two looks is far below what a person notices.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long to pause between two looks.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(5);

@@ -6,11 +6,8 @@
 
 use std::io::Write;
 
-use crate::apply::executor::End;
-use crate::apply::executor::Leave;
-use crate::apply::executor::Work;
-use crate::plan::Step;
-use crate::plan::StepId;
+use crate::apply::executor::{End, Leave, Work};
+use crate::plan::{Step, StepId};
 
 const MOMENTS: &str = "PGSTEAD_CRASH";
 const LOG: &str = "PGSTEAD_CRASH_LOG";

@@ -2,29 +2,19 @@
 //!
 //! It decides nothing. The first Ctrl-C lets running steps finish and starts no new one; the second leaves at once.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use futures_util::future::Either;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::apply::report::StepReport;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::event::Event;
-use crate::event::Events;
-use crate::event::StepOutcome;
-use crate::plan::Plan;
-use crate::plan::PlannedStep;
-use crate::plan::Step;
-use crate::plan::StepId;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
+use crate::event::{Event, Events, StepOutcome};
+use crate::plan::{Plan, PlannedStep, Step, StepId};
 use crate::state::journal::Outcome;
 
 /// How the work on a step came to an end.
@@ -201,8 +191,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::plan::PlanBuilder;
-    use crate::plan::Risk;
+    use crate::plan::{PlanBuilder, Risk};
 
     struct Scripted {
         fail: Option<u32>,

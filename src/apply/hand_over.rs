@@ -6,36 +6,25 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use crate::apply::Worker;
-#[cfg(debug_assertions)]
-use crate::apply::crash;
 use crate::apply::executor::End;
-use crate::apply::hook;
 use crate::apply::lease::NotDone;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+#[cfg(debug_assertions)]
+use crate::apply::{crash, hook};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::event::Event;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, Login, RunAs};
 use crate::model::control::ClusterState;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::observe::parse::parse_control;
-use crate::plan::HandOver;
-use crate::plan::Hook;
-use crate::plan::Promotion;
-use crate::plan::StepId;
-use crate::postgres::Client;
-use crate::postgres::PostgresError;
-use crate::remote::Host;
-use crate::remote::RemoteError;
+use crate::plan::{HandOver, Hook, Promotion, StepId};
+use crate::postgres::{Client, PostgresError};
+use crate::remote::{Host, RemoteError};
 use crate::wait;
 use crate::wait::Look;
 

@@ -3,13 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process_group;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::plan::Hook;
 
 /// How much of what a hook says is told.

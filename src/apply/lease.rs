@@ -6,30 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use crate::apply::lock::ACT;
-use crate::apply::lock::HELD;
-use crate::apply::lock::LEASE;
-use crate::apply::lock::Locked;
-use crate::apply::lock::Standing;
-use crate::apply::lock::aged;
-use crate::apply::lock::run_mark;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::apply::lock::{ACT, HELD, LEASE, Locked, Standing, aged, run_mark};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::argv::{Argv, Login};
 use crate::model::name::ServerName;
-use crate::remote::Host;
-use crate::remote::Output;
-use crate::remote::RemoteError;
+use crate::remote::{Host, Output, RemoteError};
 
 /// How often a lease is renewed: three renewals in a row may get lost before it expires.
 pub const RENEW_EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 4);
@@ -256,20 +244,12 @@ fn text(lines: &[(u64, String)]) -> String {
 mod tests {
     use std::pin::pin;
 
-    use futures_util::future::Either;
-    use futures_util::future::select;
+    use futures_util::future::{Either, select};
 
     use super::*;
-    use crate::apply::run::tests::Here;
-    use crate::apply::run::tests::Place;
-    use crate::apply::run::tests::age;
-    use crate::apply::run::tests::holder;
-    use crate::apply::run::tests::take;
-    use crate::model::argv::RootAccess;
-    use crate::model::argv::RunAs;
-    use crate::wait::LOOK_AGAIN;
-    use crate::wait::Look;
-    use crate::wait::until;
+    use crate::apply::run::tests::{Here, Place, age, holder, take};
+    use crate::model::argv::{RootAccess, RunAs};
+    use crate::wait::{LOOK_AGAIN, Look, until};
 
     /// Keeps a lease until something holds.
     async fn kept_until(lease: &Lease<'_, Here>, every: Duration, mut holds: impl FnMut() -> bool) {

@@ -10,21 +10,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
+use crate::model::argv::{Argv, Login};
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
-use crate::plan::files::keeper;
-use crate::plan::files::make_own_directory;
-use crate::plan::files::own_directory_owner;
-use crate::remote::Host;
-use crate::remote::RemoteError;
+use crate::model::observation::{Observation, ServerObservation};
+use crate::plan::files::{keeper, make_own_directory, own_directory_owner};
+use crate::remote::{Host, RemoteError};
 use crate::state::journal::Entry;
 
 /// How long a lock lives without being renewed.

@@ -1,7 +1,6 @@
 //! Makes the material of a run: certificates for servers that need them, the run's name. In memory; nothing is written.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -9,23 +8,16 @@ use crate::model::address::Address;
 use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::topology::Authentication;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Authentication, Server, Topology};
 use crate::pki;
-use crate::pki::Authority;
-use crate::pki::PkiError;
-use crate::plan::Leaf;
-use crate::plan::Material;
-use crate::plan::Replication;
-use crate::plan::links::certificates;
+use crate::pki::{Authority, PkiError};
 use crate::plan::links::certificates::Signer;
-use crate::plan::links::network;
-use crate::plan::material::Authority as Elsewhere;
-use crate::plan::material::Due;
+use crate::plan::links::{certificates, network};
+use crate::plan::material::{Authority as Elsewhere, Due};
 use crate::plan::operation::rotate::Renewal;
 use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
+use crate::plan::{Leaf, Material, Replication};
 
 /// Makes the material of a run.
 ///
@@ -167,8 +159,7 @@ mod tests {
     use super::*;
     use crate::model::observation::FileFact;
     use crate::model::observed::Observed;
-    use crate::pki::OperatorSecrets;
-    use crate::pki::StoredSecrets;
+    use crate::pki::{OperatorSecrets, StoredSecrets};
     use crate::plan::files::hash::sha256;
 
     /// Every server has good certificates of the former CA.

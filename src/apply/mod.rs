@@ -17,7 +17,6 @@ pub mod run;
 mod wishes;
 pub mod worker;
 
-pub use report::RunReport;
-pub use report::StepReport;
+pub use report::{RunReport, StepReport};
 pub use run::Run;
 pub use worker::Worker;

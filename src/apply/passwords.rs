@@ -13,12 +13,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::observation::Role;
-use crate::model::role::ApplicationRole;
-use crate::model::role::PasswordSource;
+use crate::model::role::{ApplicationRole, PasswordSource};
 use crate::model::secret::Secret;
 use crate::pki::RolePassword;
 use crate::state::StateDir;

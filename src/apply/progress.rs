@@ -1,18 +1,15 @@
 //! How far a copy is, and what keeps one that stands still.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::apply::worker::Worker;
 use crate::event::Event;
 use crate::model::argv::Argv;
 use crate::model::name::ServerName;
-use crate::plan::Step;
-use crate::plan::StepId;
+use crate::plan::{Step, StepId};
 use crate::postgres::Client;
 use crate::postgres::queries::Sending;
-use crate::remote::Host;
-use crate::remote::LOOK;
+use crate::remote::{Host, LOOK};
 use crate::wait;
 use crate::wait::Look;
 

@@ -8,23 +8,15 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::apply::executor::End;
-use crate::apply::executor::Leave;
-use crate::apply::executor::Work;
+use crate::apply::executor::{End, Leave, Work};
 use crate::apply::lease::Lease;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Code, Diagnostic, Failure};
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
-use crate::plan::Step;
-use crate::plan::StepId;
+use crate::plan::{Step, StepId};
 use crate::remote::Host;
-use crate::state::StateDir;
-use crate::state::StateError;
-use crate::state::journal::Entry;
-use crate::state::journal::JournalFile;
-use crate::state::journal::RunResult;
+use crate::state::journal::{Entry, JournalFile, RunResult};
+use crate::state::{StateDir, StateError};
 
 /// The operator's journal of one run. That it cannot be written is told once, and stops nothing.
 #[derive(Debug, Default)]

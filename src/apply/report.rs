@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::diagnostic::{Diagnostic, Failure};
+use crate::model::name::{ServerName, TopologyName};
 use crate::plan::StepId;
 use crate::state::journal::Outcome;
 

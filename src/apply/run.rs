@@ -3,37 +3,21 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::future::Either;
-use futures_util::future::join_all;
-use futures_util::future::select;
+use futures_util::future::{Either, join_all, select};
 use jiff::Timestamp;
 
-#[cfg(debug_assertions)]
-use crate::apply::crash;
 use crate::apply::executor::run_steps;
-use crate::apply::lease::Lease;
-use crate::apply::lease::RENEW_EVERY;
-use crate::apply::lock;
-use crate::apply::lock::Holder;
-use crate::apply::lock::Locked;
-use crate::apply::lock::Standing;
-use crate::apply::record;
-use crate::apply::record::Journal;
-use crate::apply::record::Recorded;
-use crate::apply::report::Downtime;
-use crate::apply::report::RunReport;
-use crate::apply::report::StepReport;
+use crate::apply::lease::{Lease, RENEW_EVERY};
+use crate::apply::lock::{Holder, Locked, Standing};
+use crate::apply::record::{Journal, Recorded};
+use crate::apply::report::{Downtime, RunReport, StepReport};
 use crate::apply::wishes::Wishes;
-use crate::apply::worker::Tally;
-use crate::apply::worker::Worker;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::diagnostic::Severity;
+use crate::apply::worker::{Tally, Worker};
+#[cfg(debug_assertions)]
+use crate::apply::{crash, lock, record};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind, Severity};
 use crate::event::Events;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
@@ -41,12 +25,9 @@ use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::plan::Plan;
 use crate::prove::Sessions;
-use crate::remote::Host;
-use crate::remote::RemoteError;
+use crate::remote::{Host, RemoteError};
 use crate::state::StateDir;
-use crate::state::journal::Entry;
-use crate::state::journal::Outcome;
-use crate::state::journal::RunResult;
+use crate::state::journal::{Entry, Outcome, RunResult};
 
 /// How long locks are given back where the operator wants to be gone.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -265,25 +246,18 @@ pub(super) mod tests {
 
     use std::io::Write;
     use std::path::Path;
-    use std::process::Command;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
     use std::sync::Mutex;
 
     use super::*;
     use crate::apply::lock::LEASE;
-    use crate::model::argv::Argv;
-    use crate::model::argv::RootAccess;
-    use crate::model::argv::RunAs;
+    use crate::model::argv::{Argv, RootAccess, RunAs};
     use crate::model::layout::Layout;
-    use crate::pki::OperatorSecrets;
-    use crate::pki::StoredSecrets;
-    use crate::plan::PlanBuilder;
-    use crate::plan::Risk;
-    use crate::plan::Step;
+    use crate::pki::{OperatorSecrets, StoredSecrets};
     use crate::plan::survey::offline;
+    use crate::plan::{PlanBuilder, Risk, Step};
     use crate::postgres::Tls;
-    use crate::remote::Output;
-    use crate::remote::Relay;
+    use crate::remote::{Output, Relay};
     use crate::ui::samples;
 
     /// A server whose commands run here; its batches are counted.

@@ -2,8 +2,7 @@
 
 use std::pin::pin;
 
-use futures_util::future::Either;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 
 /// Counts wishes, over all phases of a run.
 #[derive(Debug)]

@@ -3,43 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::apply::executor::End;
-use crate::apply::executor::Leave;
-use crate::apply::executor::Work;
-use crate::apply::lease::Lease;
-use crate::apply::lease::NotDone;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::event::Event;
-use crate::event::Events;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::apply::executor::{End, Leave, Work};
+use crate::apply::lease::{Lease, NotDone};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
+use crate::event::{Event, Events};
+use crate::model::argv::{Argv, Login};
 use crate::model::name::ServerName;
-use crate::pki;
-use crate::plan::Action;
-use crate::plan::Copying;
-use crate::plan::Room;
-use crate::plan::Step;
-use crate::plan::StepId;
-use crate::plan::Trust;
 use crate::plan::links::network;
-use crate::prove;
-use crate::prove::Replayed;
-use crate::prove::Sessions;
-use crate::prove::Taken;
-use crate::remote::Host;
-use crate::remote::LOOK;
-use crate::wait;
+use crate::plan::{Action, Copying, Room, Step, StepId, Trust};
+use crate::prove::{Replayed, Sessions, Taken};
+use crate::remote::{Host, LOOK};
 use crate::wait::Look;
+use crate::{pki, prove, wait};
 
 /// How often the room of the upstream is looked at. Nothing tells of it by itself; a disk of a hundred gigabytes has five
 /// to spare when the copy is given up.

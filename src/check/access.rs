@@ -3,12 +3,10 @@
 //! Records that can't be read are judged with the configuration in `servers`.
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::health::Trusted;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Role;
+use crate::model::observation::{Instance, Role};
 
 /// Roles of a primary that an earlier version of pgstead made, and that lack what this one relies on. A standby has them of it.
 pub(super) fn check_roles(name: &ServerName, primary: &Instance) -> Option<Finding> {

@@ -2,15 +2,11 @@
 //! it is a standby itself.
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::ServerState;
-use crate::judge::Writes;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{ServerState, Writes};
 use crate::model::identity::Configuration;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::observation::{Instance, ServerObservation};
+use crate::model::topology::{Server, Topology};
 use crate::plan::files::brought::TABLE;
 use crate::plan::files::parameters;
 

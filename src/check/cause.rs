@@ -2,8 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::check::Finding;
-use crate::check::Scope;
+use crate::check::{Finding, Scope};
 use crate::diagnostic::Code;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;

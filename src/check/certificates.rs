@@ -4,20 +4,15 @@
 
 use jiff::Timestamp;
 
-use crate::check::Evidence;
-use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::{Evidence, Finding};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::layout::Layout;
 use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
-use crate::model::topology::Common;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Common, Server, Topology};
 use crate::pki;
 use crate::pki::CertificateFacts;
 use crate::plan::survey::authority;

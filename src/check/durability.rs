@@ -1,19 +1,14 @@
 //! Judges promises about WAL: synchronous standbys are there, and segments arrive in the archive.
 
-use crate::check::Evidence;
-use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::{Evidence, Finding};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::parameter::UNSAFE_SETTINGS;
 use crate::model::thresholds::Thresholds;
-use crate::model::topology::Purpose;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Purpose, Server, Topology};
 use crate::plan::files::brought::SyncNames;
 
 /// L19: as many synchronous standbys as promised, named one by one, nobody waits, and nobody is exempt.

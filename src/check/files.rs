@@ -2,10 +2,8 @@
 //!
 //! What the instance makes of them is judged in `servers`.
 
-use crate::check::Finding;
-use crate::check::guard;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::{Finding, guard};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;

@@ -3,15 +3,11 @@
 //! What signal files say of the role is judged in `servers`.
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::identity::Identity;
-use crate::model::layout::Layout;
-use crate::model::layout::START_GUARD;
-use crate::model::layout::START_REFUSED;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::layout::{Layout, START_GUARD, START_REFUSED};
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;

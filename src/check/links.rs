@@ -1,29 +1,12 @@
 //! Judges links: the right peer, encrypted, through its slot, alive now, and moving data.
 
-use crate::check::Canaries;
-use crate::check::Chain;
-use crate::check::Evidence;
-use crate::check::Finding;
-use crate::check::LinkReport;
-use crate::check::Verdict;
-use crate::check::log;
-use crate::check::slots;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::State;
-use crate::judge::link::Receiving;
-use crate::judge::link::Sending;
-use crate::judge::link::Upstream;
-use crate::judge::link::behind_bytes;
-use crate::judge::link::connected;
-use crate::judge::link::is_receiving;
-use crate::judge::link::is_streaming;
+use crate::check::{Canaries, Chain, Evidence, Finding, LinkReport, Verdict, log, slots};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::link::{Receiving, Sending, Upstream, behind_bytes, connected, is_receiving, is_streaming};
 use crate::judge::wal::received;
+use crate::judge::{Role, ServerState, State};
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Sender;
+use crate::model::observation::{Instance, Sender};
 use crate::model::observed::Observed;
 use crate::model::thresholds::Thresholds;
 use crate::model::topology::Link;

@@ -25,26 +25,16 @@ mod soundness;
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
+use crate::model::topology::{Link, Topology};
 
-pub use canary::Canaries;
-pub use canary::Canary;
-pub use canary::Chain;
-pub use canary::first_difference;
+pub use canary::{Canaries, Canary, Chain, first_difference};
 pub use cause::Cause;
 pub use evidence::Evidence;
-pub use report::CheckEntry;
-pub use report::CheckReport;
-pub use report::LinkReport;
-pub use report::ServerReport;
-pub use report::Verdict;
+pub use report::{CheckEntry, CheckReport, LinkReport, ServerReport, Verdict};
 pub use selection::Selection;
 
 use catalog::CHECKS;

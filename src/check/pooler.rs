@@ -1,13 +1,11 @@
 //! Judges PgBouncer: it leads to the primary, and nobody is left waiting (hazard 64).
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::layout::POOLER;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 
 /// Judges the PgBouncer of one server.
 pub fn check_pooler(

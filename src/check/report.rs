@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::check::Finding;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 
 /// Three-valued health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

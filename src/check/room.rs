@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::model::thresholds::Thresholds;

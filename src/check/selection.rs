@@ -1,8 +1,7 @@
 //! Which checks are wanted, and why one was left out. It looks at nothing.
 
 use crate::check::Evidence;
-use crate::check::catalog::CHECKS;
-use crate::check::catalog::check_of;
+use crate::check::catalog::{CHECKS, check_of};
 use crate::diagnostic::Code;
 use crate::judge::State;
 use crate::model::name::ServerName;

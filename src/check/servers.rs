@@ -1,32 +1,16 @@
 //! Judges servers: one writer, one history, configuration that survives a restart, room for role changes.
 
-use crate::check::Evidence;
-use crate::check::Finding;
-use crate::check::ServerReport;
-use crate::check::access;
-use crate::check::brought;
-use crate::check::certificates;
-use crate::check::durability;
-use crate::check::files;
-use crate::check::guard;
-use crate::check::log;
-use crate::check::pooler;
-use crate::check::room;
-use crate::check::slots;
-use crate::check::soundness;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::StartsAs;
-use crate::judge::State;
-use crate::judge::Writes;
+use crate::check::{
+    Evidence, Finding, ServerReport, access, brought, certificates, durability, files, guard, log, pooler, room, slots,
+    soundness,
+};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{Role, ServerState, StartsAs, State, Writes};
 use crate::model::host_key;
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
 use crate::model::role_file::RoleFile;

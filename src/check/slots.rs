@@ -1,16 +1,12 @@
 //! Judges slots: with their WAL, used by whom they are for, none left over, and failover slots copied.
 
 use crate::check::Finding;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Sender;
-use crate::model::observation::Slot;
+use crate::model::observation::{Instance, Sender, Slot};
 use crate::model::thresholds::Thresholds;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
+use crate::model::topology::{Link, Topology};
 use crate::render::hba::roles;
 
 /// L10: the slot of a link, on its upstream. `rate` is the primary's WAL in bytes per second, where it is known.

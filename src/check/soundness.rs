@@ -1,15 +1,12 @@
 //! Judges data on disk and the order of sorting: checksums, `pg_amcheck`, collations, versions between servers.
 
-use crate::check::Evidence;
-use crate::check::Finding;
 use crate::check::evidence::AmcheckOutcome;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::{Evidence, Finding};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::health::Collation;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, ServerObservation};
 use crate::model::observed::Observed;
 
 /// L12: pages and indexes.

@@ -1,44 +1,31 @@
 //! `bootstrap`: observe, plan, show, ask, apply.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::plan::tell_plan;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
-use super::runner::Told;
+use super::runner::{Operation, Proposal, Told};
 use super::session::Session;
+use super::{inventory, runner};
 use crate::apply::passwords::Passwords;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Failure, FailureKind};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::plan::Consent;
-use crate::plan::Material;
-use crate::plan::Plan;
+use crate::model::topology::{Link, Topology};
 use crate::plan::operation::reseed;
-use crate::plan::plan_bootstrap;
 use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
 use crate::plan::survey::consent::passed_over;
-use crate::state::StateDir;
-use crate::state::StateError;
-use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::plan::{Consent, Material, Plan, plan_bootstrap};
+use crate::state::{StateDir, StateError};
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::json::RunDocument;
-use crate::ui::plan;
 use crate::ui::plan::PlanView;
-use crate::ui::report;
+use crate::ui::{Ui, plan, report};
 
 /// Make the servers as the inventory says
 ///

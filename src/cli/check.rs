@@ -3,35 +3,20 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Zoned;
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
-use crate::check::CheckReport;
-use crate::check::Selection;
-use crate::check::Verdict;
-use crate::check::catalog;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use super::{block_on, exit, inventory};
+use crate::check::{CheckReport, Selection, Verdict, catalog};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::event::Events;
 use crate::observe::probe::Wish;
-use crate::ui::Delivery;
-use crate::ui::Format;
-use crate::ui::Progress;
-use crate::ui::Ui;
 use crate::ui::json::CheckDocument;
-use crate::ui::nagios;
-use crate::ui::report;
-use crate::ui::topology;
+use crate::ui::{Delivery, Format, Progress, Ui, nagios, report, topology};
 
 /// Prove every link
 ///

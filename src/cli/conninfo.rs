@@ -1,28 +1,23 @@
 //! `conninfo`: connection strings for clients, offline.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use strum::VariantNames;
 
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
+use super::{exit, inventory};
 use crate::diagnostic::Failure;
 use crate::model::role::PasswordSource;
 use crate::plan::links::clients;
-use crate::plan::links::clients::Client;
-use crate::plan::links::clients::Driver;
+use crate::plan::links::clients::{Client, Driver};
 use crate::state::StateDir;
-use crate::ui::Ui;
-use crate::ui::conninfo;
 use crate::ui::conninfo::Shown;
 use crate::ui::json::ConninfoDocument;
+use crate::ui::{Ui, conninfo};
 
 /// The database that every instance has.
 const ANY: &str = "postgres";

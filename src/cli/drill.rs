@@ -3,66 +3,40 @@
 //! Each stage is pgstead itself, started as an operator would: what is rehearsed is what is done in earnest.
 
 use std::cell::Cell;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use clap::Args;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Child;
 
 use super::exit::Exit;
 use super::globals::Globals;
 use super::interrupts::Interrupts;
-use super::inventory;
-use super::runner;
-use super::runner::At;
-use super::runner::Done;
-use super::runner::Next;
-use super::runner::Outcome;
-use super::runner::Task;
+use super::runner::{At, Done, Next, Outcome, Task};
 use super::session::Session;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::drill::Act;
-use crate::drill::Evidence;
-use crate::drill::Fault;
-use crate::drill::Kind;
-use crate::drill::Stage;
-use crate::drill::evidence;
+use super::{inventory, runner};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::drill::evidence::StageRecord;
-use crate::drill::measure;
-use crate::drill::schedule;
-use crate::judge;
-use crate::judge::Role;
-use crate::judge::ServerState;
+use crate::drill::{Act, Evidence, Fault, Kind, Stage, evidence, measure, schedule};
+use crate::judge::{Role, ServerState};
 use crate::model::name::ServerName;
 use crate::model::quantity::count;
 use crate::model::topology::Purpose;
 use crate::observe::probe::Wish;
 use crate::plan::steps::faults;
-use crate::prove;
 use crate::remote::Host;
 use crate::render::drill::report;
 use crate::state::journal::operator;
-use crate::ui;
 use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::drill::Files;
-use crate::ui::json::DrillDocument;
-use crate::ui::json::DrillPlan;
-use crate::wait;
+use crate::ui::json::{DrillDocument, DrillPlan};
 use crate::wait::Look;
+use crate::{judge, prove, ui, wait};
 
 /// How many writes of the client go before the first stage, and come after the last one.
 const LEAD: usize = 25;

@@ -1,7 +1,6 @@
 //! `failover`: look, fence, ask, promote.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,23 +8,18 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
-use super::role_change;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
+use super::runner::{Operation, Proposal};
 use super::session::Session;
+use super::{inventory, role_change, runner};
 use crate::diagnostic::Failure;
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
-use crate::plan::Plan;
 use crate::plan::operation::failover;
 use crate::plan::operation::failover::Request;
-use crate::plan::plan_failover;
 use crate::plan::survey::authority::Keys;
+use crate::plan::{Plan, plan_failover};
 use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::role_change::View;
 
 /// How long an instance that starts or stops is waited for, as after an interrupted run. Not long: clients wait, and a former

@@ -5,31 +5,22 @@ use jiff::Timestamp;
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::plan::tell_plan;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
-use super::runner::Told;
+use super::runner::{Operation, Proposal, Told};
 use super::session::Session;
+use super::{inventory, runner};
 use crate::apply::material::run_name;
-use crate::check::Selection;
-use crate::check::Verdict;
+use crate::check::{Selection, Verdict};
 use crate::diagnostic::Failure;
 use crate::model::quantity::bytes;
 use crate::observe::probe::Wish;
-use crate::plan::Plan;
-use crate::plan::operation::forget::Forget;
-use crate::plan::operation::forget::LinkProof;
-use crate::plan::plan_forget;
+use crate::plan::operation::forget::{Forget, LinkProof};
 use crate::plan::survey::authority::Keys;
-use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::plan::{Plan, plan_forget};
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::json::ForgetDocument;
-use crate::ui::plan;
 use crate::ui::plan::PlanView;
-use crate::ui::report;
+use crate::ui::{Ui, plan, report};
 
 /// Remove a data directory that was set aside, after proof that its successor streams
 ///

@@ -1,20 +1,13 @@
 //! The options that every command has, and what follows from them. It opens no inventory.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::model::name::TopologyName;
-use crate::ui::Format;
-use crate::ui::Options;
-use crate::ui::Verbosity;
+use crate::ui::{Format, Options, Verbosity};
 
 /// The inventory that is meant when none is named.
 pub const DEFAULT_INVENTORY: &str = "pgstead.yaml";

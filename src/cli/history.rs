@@ -6,31 +6,22 @@ use clap::Args;
 use futures_util::future::join_all;
 use jiff::tz::TimeZone;
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::inventory::Inventory;
 use super::session::Session;
-use crate::apply::lock::Locked;
-use crate::apply::lock::Standing;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use super::{block_on, exit, inventory};
+use crate::apply::lock::{Locked, Standing};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::event::Events;
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
-use crate::state::StateDir;
-use crate::state::journal;
 use crate::state::journal::Journal;
-use crate::state::past;
 use crate::state::past::RunSummary;
-use crate::ui::Ui;
-use crate::ui::history;
+use crate::state::{StateDir, journal, past};
 use crate::ui::history::History;
 use crate::ui::json::Versioned;
+use crate::ui::{Ui, history};
 
 /// Show what was done, when, by whom, with what result
 ///

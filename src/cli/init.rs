@@ -2,20 +2,15 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::exit;
 use super::exit::Exit;
-use super::globals::DEFAULT_INVENTORY;
-use super::globals::Globals;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use super::globals::{DEFAULT_INVENTORY, Globals};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::inventory::init;
 use crate::inventory::schema::json_schema;
 use crate::ui::Ui;

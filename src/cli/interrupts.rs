@@ -1,13 +1,8 @@
 //! Wishes to stop: Ctrl-C in the terminal, SIGTERM from a service manager. It only listens.
 
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 
 /// A listener. From its making on these signals no longer end the process.
 #[derive(Debug)]

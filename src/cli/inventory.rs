@@ -1,12 +1,9 @@
 //! Reads the inventory for the commands: warnings go to the screen, problems end the run, all at once.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::globals::Globals;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Diagnostic, Failure, FailureKind};
 use crate::inventory::Places;
 use crate::model::name::ServerName;
 use crate::model::topology::Topology;

@@ -2,28 +2,18 @@
 
 use std::num::NonZeroU32;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
-use clap::Subcommand;
-use clap::ValueEnum;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
 use crate::diagnostic::Failure;
-use crate::lab;
-use crate::lab::BackendKind;
-use crate::lab::Fault;
-use crate::lab::LabError;
-use crate::lab::Wish;
-use crate::lab::hosts;
-use crate::lab::vagrant;
-use crate::ui;
-use crate::ui::Progress;
-use crate::ui::Ui;
+use crate::lab::{BackendKind, Fault, LabError, Wish, hosts, vagrant};
 use crate::ui::json::Versioned;
+use crate::ui::{Progress, Ui};
+use crate::{lab, ui};
 
 /// Run a lab of real instances on this machine
 #[derive(Debug, Args)]

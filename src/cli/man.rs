@@ -1,23 +1,16 @@
 //! `man`: manual pages made from the command line itself, so that they cannot disagree with it.
 
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
-use clap::Command;
+use clap::{Args, Command};
 use clap_mangen::Man;
-use clap_mangen::roff::Roff;
-use clap_mangen::roff::bold;
-use clap_mangen::roff::roman;
+use clap_mangen::roff::{Roff, bold, roman};
 use serde::Serialize;
 
 use super::exit;
 use super::exit::Exit;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::ui::Ui;
 use crate::ui::json::Versioned;
 

@@ -36,19 +36,12 @@ mod ways;
 use std::ffi::OsString;
 use std::panic;
 
-use clap::CommandFactory;
-use clap::Parser;
-use clap::Subcommand;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::ui::Format;
-use crate::ui::Options;
-use crate::ui::Ui;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::ui::nagios::State;
+use crate::ui::{Format, Options, Ui};
 use exit::Exit;
 use globals::Globals;
 

@@ -2,21 +2,15 @@
 
 use clap::Args;
 
-use super::bootstrap::Bootstrap;
-use super::bootstrap::WithoutArgs;
-use super::exit;
+use super::bootstrap::{Bootstrap, WithoutArgs};
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
-use super::runner;
+use super::{exit, inventory, runner};
 use crate::diagnostic::Failure;
-use crate::plan::Consent;
-use crate::plan::Plan;
-use crate::ui::Ui;
-use crate::ui::Verbosity;
+use crate::plan::{Consent, Plan};
 use crate::ui::json::PlanDocument;
-use crate::ui::plan;
 use crate::ui::plan::PlanView;
+use crate::ui::{Ui, Verbosity, plan};
 
 /// Show the steps and file changes that bootstrap would take
 ///

@@ -1,25 +1,18 @@
 //! `render`: every file that would be installed, on standard output or in a directory of this machine.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::inventory::Inventory;
-use super::session::Session;
-use super::session::keys;
+use super::session::{Session, keys};
+use super::{block_on, exit, inventory};
 use crate::apply::material;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::observe::probe::Wish;
@@ -28,10 +21,8 @@ use crate::plan::files::rendering;
 use crate::plan::operation::rotate::Renewal;
 use crate::plan::survey::offline;
 use crate::state::StateDir;
-use crate::ui::Progress;
-use crate::ui::Ui;
-use crate::ui::changes;
 use crate::ui::json::Versioned;
+use crate::ui::{Progress, Ui, changes};
 
 /// Write every file that would be installed
 ///

@@ -3,56 +3,34 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use clap::Args;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::inventory::Inventory;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
-use super::runner::Told;
-use super::session::Session;
-use super::session::to_plan;
+use super::runner::{Operation, Proposal, Told};
+use super::session::{Session, to_plan};
+use super::{exit, inventory, runner};
 use crate::apply::RunReport;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::judge;
 use crate::judge::State;
 use crate::model::lost::Lost;
-use crate::model::method::Method;
-use crate::model::method::Space;
+use crate::model::method::{Method, Space};
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Link;
 use crate::observe::pairs;
 use crate::plan::Plan;
 use crate::plan::operation::reseed;
-use crate::plan::operation::reseed::Condition;
-use crate::plan::operation::reseed::Diagnosis;
-use crate::plan::operation::reseed::Refused;
-use crate::plan::operation::reseed::Request;
-use crate::plan::operation::reseed::Reseed;
-use crate::plan::operation::reseed::Rung;
+use crate::plan::operation::reseed::{Condition, Diagnosis, Refused, Request, Reseed, Rung};
 use crate::plan::survey::authority::Keys;
-use crate::ui::Format;
-use crate::ui::Progress;
-use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
-use crate::ui::json::ReseedDocument;
-use crate::ui::json::ReseedPlanDocument;
-use crate::ui::json::ReseedsDocument;
+use crate::ui::ask::{Gravity, Question};
+use crate::ui::json::{ReseedDocument, ReseedPlanDocument, ReseedsDocument};
 use crate::ui::plan::PlanView;
-use crate::ui::reseed::ReseedView;
-use crate::ui::reseed::render;
-use crate::ui::reseed::render_done;
+use crate::ui::reseed::{ReseedView, render, render_done};
+use crate::ui::{Format, Progress, Ui};
 
 /// Bring a failed server back as a standby, by the cheapest safe way
 ///

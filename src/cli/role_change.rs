@@ -2,13 +2,10 @@
 
 use super::runner::Told;
 use crate::diagnostic::Failure;
-use crate::ui::Ui;
-use crate::ui::json::RoleChangeDocument;
-use crate::ui::json::RoleChangePlanDocument;
-use crate::ui::plan;
+use crate::ui::json::{RoleChangeDocument, RoleChangePlanDocument};
 use crate::ui::plan::PlanView;
-use crate::ui::role_change;
 use crate::ui::role_change::View;
+use crate::ui::{Ui, plan, role_change};
 
 /// Writes what a change of the primary would do, or did. Who hands over to whom is known where it is not refused.
 pub(super) fn tell(shown: &PlanView<'_>, told: &Told<Option<View>>, ui: &Ui) -> Result<(), Failure> {

@@ -2,36 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use clap::Args;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::plan::tell_plan;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
-use super::runner::Told;
-use super::session::Session;
-use super::session::to_plan;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use super::runner::{Operation, Proposal, Told};
+use super::session::{Session, to_plan};
+use super::{inventory, runner};
+use crate::diagnostic::{Failure, FailureKind};
 use crate::model::name::ServerName;
 use crate::observe::probe::Wish;
 use crate::pki::OperatorSecrets;
 use crate::plan::Plan;
-use crate::plan::operation::reseed;
-use crate::plan::operation::rotate;
-use crate::plan::operation::rotate::Renewal;
-use crate::plan::operation::rotate::succession;
+use crate::plan::operation::rotate::{Renewal, succession};
+use crate::plan::operation::{reseed, rotate};
 use crate::plan::survey::authority::Keys;
-use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::json::RunDocument;
 use crate::ui::plan::PlanView;
-use crate::ui::report;
+use crate::ui::{Ui, report};
 
 /// Give servers new certificates, and prove that they are served
 ///

@@ -3,25 +3,17 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::session::Session;
+use super::{block_on, exit, inventory};
 use crate::apply::lock::Standing;
-use crate::check::CheckReport;
-use crate::check::Verdict;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::check::{CheckReport, Verdict};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::event::Events;
-use crate::judge::Role;
-use crate::judge::ServerState;
+use crate::judge::{Role, ServerState};
 use crate::model::aside;
 use crate::model::aside::Beside;
 use crate::model::observation::ServerObservation;
@@ -29,15 +21,10 @@ use crate::model::observed::Observed;
 use crate::model::topology::Server;
 use crate::observe::probe::Wish;
 use crate::plan;
-use crate::ui::Delivery;
-use crate::ui::Ui;
 use crate::ui::beside::BesideView;
 use crate::ui::json::StatusDocument;
-use crate::ui::topology;
-use crate::ui::topology::RoleView;
-use crate::ui::topology::ServerView;
-use crate::ui::topology::SiteView;
-use crate::ui::topology::StatusView;
+use crate::ui::topology::{RoleView, ServerView, SiteView, StatusView};
+use crate::ui::{Delivery, Ui, topology};
 
 /// Show the topology: sites, roles, links, lag
 ///

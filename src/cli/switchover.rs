@@ -1,35 +1,22 @@
 //! `switchover`: look, judge, show, ask, hand over; or take it back.
 
-use clap::ArgGroup;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
-use super::role_change;
-use super::runner;
-use super::runner::Operation;
-use super::runner::Proposal;
+use super::runner::{Operation, Proposal};
 use super::session::Session;
-use crate::diagnostic::Code;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::diagnostic::Severity;
+use super::{inventory, role_change, runner};
+use crate::diagnostic::{Code, Failure, FailureKind, Severity};
 use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::plan::Action;
-use crate::plan::Plan;
-use crate::plan::operation::reseed;
-use crate::plan::operation::switchover;
 use crate::plan::operation::switchover::Switchover;
-use crate::plan::plan_abort;
-use crate::plan::plan_switchover;
+use crate::plan::operation::{reseed, switchover};
 use crate::plan::survey::authority::Keys;
-use crate::role_change::judge;
-use crate::role_change::selection;
+use crate::plan::{Action, Plan, plan_abort, plan_switchover};
+use crate::role_change::{judge, selection};
 use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::role_change::View;
 
 /// Make a standby the primary, and the primary a standby, with nothing lost

@@ -5,32 +5,21 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
 use super::inventory::Inventory;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use super::{block_on, exit, inventory};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::event::Events;
 use crate::model::name::ServerName;
 use crate::remote;
-use crate::remote::ConnectOptions;
-use crate::remote::Connector;
-use crate::remote::trust;
 use crate::remote::trust::Scan;
+use crate::remote::{ConnectOptions, Connector, trust};
 use crate::state::StateDir;
-use crate::ui::Ui;
-use crate::ui::ask;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
+use crate::ui::ask::{Gravity, Question};
 use crate::ui::json::Versioned;
-use crate::ui::keys;
-use crate::ui::keys::HostKey;
-use crate::ui::keys::KeyState;
+use crate::ui::keys::{HostKey, KeyState};
+use crate::ui::{Ui, ask, keys};
 
 /// Show SSH host keys, and record them on consent
 ///

@@ -9,33 +9,19 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
-use super::runner;
-use super::runner::At;
-use super::runner::Done;
-use super::runner::Next;
-use super::runner::Outcome;
-use super::runner::Task;
-use super::session::Session;
-use super::session::state_identity;
-use crate::apply::lock::Locked;
-use crate::apply::lock::Standing;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use super::runner::{At, Done, Next, Outcome, Task};
+use super::session::{Session, state_identity};
+use super::{inventory, runner};
+use crate::apply::lock::{Locked, Standing};
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::quantity::count;
 use crate::observe::probe::Wish;
 use crate::remote::Ssh;
 use crate::state::journal::operator;
 use crate::ui::Ui;
-use crate::ui::ask::Gravity;
-use crate::ui::ask::Question;
-use crate::ui::json::DiagnosticJson;
-use crate::ui::json::Versioned;
-use crate::ui::json::diagnostics;
+use crate::ui::ask::{Gravity, Question};
+use crate::ui::json::{DiagnosticJson, Versioned, diagnostics};
 
 /// Show who holds the locks of the servers, and break them on consent
 ///

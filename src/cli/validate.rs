@@ -2,14 +2,12 @@
 
 use clap::Args;
 
-use super::exit;
 use super::exit::Exit;
 use super::globals::Globals;
-use super::inventory;
+use super::{exit, inventory};
 use crate::diagnostic::Failure;
-use crate::ui::Ui;
 use crate::ui::json::ValidateDocument;
-use crate::ui::validate;
+use crate::ui::{Ui, validate};
 
 /// Check the inventory, offline
 ///

@@ -5,17 +5,13 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::judge::ServerState;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
-use crate::plan::Action;
-use crate::plan::Plan;
 use crate::plan::survey::authority::asked_by_socket;
+use crate::plan::{Action, Plan};
 use crate::prove::Sessions;
 use crate::remote::Host;
 

@@ -4,8 +4,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 /// A stable code: what a diagnostic says, in a word that scripts can compare.
 ///

@@ -5,16 +5,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::drill::measure::Measured;
-use crate::drill::measure::Pause;
-use crate::drill::measure::Period;
+use crate::drill::measure::{Measured, Pause, Period};
 use crate::drill::schedule::Kind;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
-use crate::model::quantity::count;
-use crate::model::quantity::duration;
-use crate::model::topology::Objectives;
-use crate::model::topology::Purpose;
+use crate::model::name::{ServerName, TopologyName};
+use crate::model::quantity::{count, duration};
+use crate::model::topology::{Objectives, Purpose};
 
 /// The version of the record's form.
 pub const VERSION: u32 = 1;

@@ -9,8 +9,4 @@ pub mod schedule;
 
 pub use evidence::Evidence;
 pub use measure::Write;
-pub use schedule::Act;
-pub use schedule::Fault;
-pub use schedule::Kind;
-pub use schedule::Stage;
-pub use schedule::schedule;
+pub use schedule::{Act, Fault, Kind, Stage, schedule};

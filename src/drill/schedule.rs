@@ -2,11 +2,9 @@
 
 use serde::Serialize;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name::ServerName;
-use crate::model::topology::Purpose;
-use crate::model::topology::Topology;
+use crate::model::topology::{Purpose, Topology};
 
 /// What is rehearsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -6,22 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::Problems;
-use crate::inventory::problems::shown;
-use crate::inventory::tree::Entry;
-use crate::inventory::tree::Node;
-use crate::inventory::tree::Value;
-use crate::inventory::validate::DEFAULT_PORT;
-use crate::inventory::validate::refused;
-use crate::inventory::validate::tree;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, Problems, shown};
+use crate::inventory::tree::{Entry, Node, Value};
+use crate::inventory::validate::{DEFAULT_PORT, refused, tree};
 use crate::inventory::words;
-use crate::model::Address;
-use crate::model::ServerName;
-use crate::model::SiteName;
-use crate::model::TopologyName;
+use crate::model::{Address, ServerName, SiteName, TopologyName};
 
 /// The annotated inventory: documentation, schema test and example in one.
 pub const EXAMPLE: &str = include_str!("../../inventories/example.yaml");

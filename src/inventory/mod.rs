@@ -16,6 +16,4 @@ mod tree;
 pub mod validate;
 mod words;
 
-pub use validate::Places;
-pub use validate::read;
-pub use validate::read_at;
+pub use validate::{Places, read, read_at};

@@ -5,9 +5,7 @@
 use std::fmt;
 
 use crate::diagnostic::Diagnostic;
-use crate::inventory::tree::Node;
-use crate::inventory::tree::Place;
-use crate::inventory::tree::Value;
+use crate::inventory::tree::{Node, Place, Value};
 
 /// The way to a node: `servers.b.upstream`, `postgres.hba[0].user`.
 #[derive(Debug, Clone, Default)]

@@ -11,9 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de;
+use serde::{Deserialize, Deserializer, de};
 
 /// An inventory: the servers of one topology, and how they replicate.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -3,20 +3,11 @@
 //! Whatever does not fit is reported and left out, so that the rest can be deserialized and judged in the same run. It
 //! understands those parts of JSON Schema that [`super::raw`] needs, and does not judge what a value means.
 
-use serde_json::Map;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::Problems;
-use crate::inventory::problems::did_you_mean;
-use crate::inventory::problems::known_here;
-use crate::inventory::problems::shown;
-use crate::inventory::tree::Entry;
-use crate::inventory::tree::Node;
-use crate::inventory::tree::ScalarKind;
-use crate::inventory::tree::Value;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, Problems, did_you_mean, known_here, shown};
+use crate::inventory::tree::{Entry, Node, ScalarKind, Value};
 
 /// Returns what fits of a tree; reports the rest.
 pub(super) fn conform(root: &Node, schema: &Json, problems: &mut Problems<'_>) -> Json {

@@ -5,12 +5,9 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de;
-use serde_saphyr::DuplicateKeyPolicy;
-use serde_saphyr::Spanned;
+use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::options::NonFiniteFloatPolicy;
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 /// A line and a column, both counted from 1. Ordered as a reader meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

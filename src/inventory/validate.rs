@@ -13,40 +13,21 @@ mod thresholds;
 mod warnings;
 
 use std::collections::BTreeMap;
-use std::path::Path as FilePath;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::Problems;
-use crate::inventory::problems::did_you_mean;
-use crate::inventory::problems::list;
-use crate::inventory::problems::shown;
-use crate::inventory::raw;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, Problems, did_you_mean, list, shown};
 use crate::inventory::schema::json_schema;
 use crate::inventory::shape::conform;
-use crate::inventory::tree::Node;
-use crate::inventory::tree::Place;
-use crate::inventory::tree::Value;
-use crate::inventory::words;
+use crate::inventory::tree::{Node, Place, Value};
 use crate::inventory::words::Refusal;
-use crate::model::Major;
-use crate::model::SiteName;
-use crate::model::Topology;
-use crate::model::parameter::MANAGED_PARAMETERS;
-use crate::model::parameter::ParameterName;
-use crate::model::parameter::Parameters;
-use crate::model::topology::Authentication;
-use crate::model::topology::Common;
-use crate::model::topology::Hooks;
-use crate::model::topology::Objectives;
-use crate::model::topology::Purpose;
-use crate::model::topology::Replication;
-use crate::model::topology::Site;
+use crate::inventory::{raw, words};
+use crate::model::parameter::{MANAGED_PARAMETERS, ParameterName, Parameters};
+use crate::model::topology::{Authentication, Common, Hooks, Objectives, Purpose, Replication, Site};
+use crate::model::{Major, SiteName, Topology};
 
 /// The port of an instance where the inventory gives none.
 pub const DEFAULT_PORT: u16 = 5432;

@@ -2,11 +2,8 @@
 
 use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Receiver;
-use crate::model::observation::Sender;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
+use crate::model::observation::{Instance, Receiver, Sender};
+use crate::model::topology::{Link, Topology};
 
 /// Both sides write the state of a connection that sends WAL as it is made in this word.
 const STREAMING: &str = "streaming";

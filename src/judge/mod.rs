@@ -12,16 +12,11 @@ pub mod wal;
 use std::collections::BTreeMap;
 
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 
-pub use server::Role;
-pub use server::ServerState;
-pub use server::StartsAs;
-pub use server::Writes;
+pub use server::{Role, ServerState, StartsAs, Writes};
 
 /// Returns the server that accepts writes, where exactly one reachable server does.
 pub fn primary<'a>(topology: &'a Topology, observation: &Observation) -> Option<&'a ServerName> {

@@ -1,18 +1,13 @@
 //! Whose a data directory is. Only a mark in a complete directory makes it ours, and only a running primary without a mark, on
 //! the server that is to be the primary, may be adopted (hazards 1, 2).
 
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::State;
+use crate::judge::{Role, ServerState, State};
 use crate::model::aside;
 use crate::model::aside::Beside;
-use crate::model::identity::Configuration;
-use crate::model::identity::Identity;
-use crate::model::layout::DATA_DIRECTORY_RECORD;
-use crate::model::layout::Layout;
+use crate::model::identity::{Configuration, Identity};
+use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{DataDirectory, ServerObservation};
 use crate::model::observed::Observed;
 
 /// Whose a server's data directory is.

@@ -2,11 +2,8 @@
 
 use crate::judge::ownership;
 use crate::model::control::ControlFile;
-use crate::model::identity::Configuration;
-use crate::model::identity::Identity;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::identity::{Configuration, Identity};
+use crate::model::observation::{DataDirectory, Instance, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 

@@ -1,8 +1,7 @@
 //! How far a server's WAL reaches, on which timeline, and which timelines it has left.
 
 use crate::judge::ServerState;
-use crate::model::control::ClusterState;
-use crate::model::control::ControlFile;
+use crate::model::control::{ClusterState, ControlFile};
 use crate::model::lsn::Lsn;
 use crate::model::observation::Instance;
 use crate::model::wal::parse_history;

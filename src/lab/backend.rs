@@ -4,14 +4,12 @@
 //! see `local`, `hosts` and `vagrant`.
 
 use std::fmt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::error::LabError;
-use super::fault::Fault;
-use super::fault::FaultKind;
+use super::fault::{Fault, FaultKind};
 use super::ssh::SshTarget;
 use crate::event::Events;
 

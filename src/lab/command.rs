@@ -3,9 +3,7 @@
 //! Arguments are always a vector; no shell text is composed here or by a caller.
 
 use std::io::Write;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use super::Failure;
 use crate::quote::sh;

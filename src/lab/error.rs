@@ -10,10 +10,7 @@ use super::fault::FaultKind;
 use super::hosts::HostsLabError;
 use super::local::LocalLabError;
 use super::vagrant::VagrantLabError;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 
 /// Why a lab could not be made, looked at, broken or taken down.
 #[derive(Debug, thiserror::Error)]

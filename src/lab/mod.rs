@@ -18,12 +18,7 @@ pub mod ssh;
 pub mod vagrant;
 mod wait;
 
-pub use backend::Backend;
-pub use backend::BackendKind;
-pub use backend::LabServer;
-pub use backend::LabStatus;
-pub use backend::Wish;
+pub use backend::{Backend, BackendKind, LabServer, LabStatus, Wish};
 pub use error::LabError;
 pub use failure::Failure;
-pub use fault::Fault;
-pub use fault::FaultKind;
+pub use fault::{Fault, FaultKind};

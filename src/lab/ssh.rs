@@ -2,8 +2,7 @@
 //!
 //! Makes a command and runs nothing. pgstead itself goes its own way, from the lab's inventory.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::quote::sh;

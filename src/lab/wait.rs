@@ -2,8 +2,7 @@
 //!
 //! Used only where the kernel offers no event to wait for. Nothing here waits without a deadline.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 

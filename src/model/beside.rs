@@ -1,7 +1,6 @@
 //! What was seen of a directory beside a data directory: the facts on which its removal is decided.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::control::ControlFile;
 use crate::model::observed::Observed;

@@ -4,8 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One client authentication record. Only TLS connections and only strong methods can be expressed (hazards 82, 91).
 #[derive(Debug, Clone, PartialEq, Eq)]

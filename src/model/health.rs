@@ -1,7 +1,6 @@
 //! What a running instance says about its own health: what only `check` judges. All of it is one part of one answer.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The facts of one instance that need no further look.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -2,8 +2,7 @@
 //!
 //! A text and its meaning. What follows from a mark, or from its absence, is for `survey`.
 
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 
 /// The mark's name in a data directory.
 pub const FILE: &str = "pgstead.identity";

@@ -2,8 +2,7 @@
 //!
 //! Words only. What follows from a job is for `plan/`.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::name::ServerName;
 

@@ -3,11 +3,9 @@
 //! Layouts are found on the server, not configured: the probe is handed the candidates of this file and reports which
 //! one is there. No other file knows these paths.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::topology::Server;
 use crate::model::version::Major;
 

@@ -5,8 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest name PostgreSQL keeps: `NAMEDATALEN` is 64 bytes with the terminating zero.
 pub const NAME_MAX_BYTES: usize = 63;

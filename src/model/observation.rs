@@ -2,12 +2,10 @@
 //!
 //! Plain facts, serialisable, so that every decision can be tested with a file. Nothing here decides anything.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::argv::Login;
 use crate::model::beside::BesideFact;

@@ -1,7 +1,6 @@
 //! What looking at a server can yield.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The result of looking for one fact. "Could not look" and "is not there" differ, always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

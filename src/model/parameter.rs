@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Parameters by name, with values as they stand in `postgresql.conf` (unquoted).
 pub type Parameters = BTreeMap<ParameterName, String>;

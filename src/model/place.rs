@@ -1,7 +1,6 @@
 //! What a server has where settings and tablespaces of another lead: places, groups, programs, libraries.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something that a server may be asked about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

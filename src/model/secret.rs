@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// A password, private key or verifier. Every printed form is `***`; the text is wiped when dropped (hazard 89).
 ///

@@ -6,15 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::address::Address;
 use crate::model::hba::HbaRecord;
 use crate::model::lifetimes::Lifetimes;
-use crate::model::name::ServerName;
-use crate::model::name::SiteName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, SiteName, TopologyName};
 use crate::model::parameter::Parameters;
 use crate::model::pooler::Pooler;
 use crate::model::role::ApplicationRole;

@@ -1,9 +1,7 @@
 //! Turns the probe's records about directories beside the data directory into facts. Pure.
 
-use crate::model::beside::BesideFact;
-use crate::model::beside::BesideKind;
-use crate::observe::parse::MapParsed;
-use crate::observe::parse::parse_control;
+use crate::model::beside::{BesideFact, BesideKind};
+use crate::observe::parse::{MapParsed, parse_control};
 use crate::observe::records::Records;
 
 /// Parses what stands beside the data directory.

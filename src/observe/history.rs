@@ -9,10 +9,7 @@ use futures_util::future::join_all;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::wal::WalComparison;
-use crate::model::wal::WalQuestion;
-use crate::model::wal::WalSeen;
-use crate::model::wal::history_file;
+use crate::model::wal::{WalComparison, WalQuestion, WalSeen, history_file};
 use crate::observe::records::Records;
 use crate::remote::Host;
 

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::model::layout::Layout;
-use crate::model::lost::Lost;
-use crate::model::lost::LostTable;
+use crate::model::lost::{Lost, LostTable};
 use crate::model::lsn::Lsn;
 use crate::model::observed::Observed;
 use crate::model::session;

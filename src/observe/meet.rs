@@ -1,8 +1,7 @@
 //! Asks servers under which address they see each other, where a plan cannot know it: one more round trip, to just the
 //! servers concerned. It changes nothing; who must be asked is decided by `plan/network.rs`.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
@@ -123,8 +122,7 @@ mod tests {
 
     #[test]
     fn an_instance_says_it_in_its_error() {
-        use std::io::Read as _;
-        use std::io::Write as _;
+        use std::io::{Read as _, Write as _};
         let said = "E\0\0\0\u{7f}SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry for host \"10.0.0.7\", user \"pgstead_meet\", database \"pgstead_meet\", no encryption\0\0";
         for (said, expected) in [
             (said, Observed::Known("10.0.0.7".parse().unwrap())),

@@ -20,21 +20,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::event::Event;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::model::archive::copy_directory;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 use crate::observe::parse::Asked;
 use crate::observe::probe::Wish;
 use crate::observe::records::Records;
-use crate::remote::Host;
-use crate::remote::LOOK;
-use crate::remote::RemoteError;
+use crate::remote::{Host, LOOK, RemoteError};
 use crate::wait;
 use crate::wait::Look;
 

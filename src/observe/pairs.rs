@@ -10,17 +10,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rand::RngExt;
 
-use crate::event::Event;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::pair::Answer;
-use crate::model::pair::Pairs;
-use crate::model::pair::Reach;
-use crate::model::pair::Way;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::pair::{Answer, Pairs, Reach, Way};
+use crate::model::topology::{Server, Topology};
 use crate::plan::links::network;
 use crate::remote::Host;
 

@@ -4,28 +4,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::model::argv::Login;
-use crate::model::argv::RootAccess;
+use crate::model::argv::{Login, RootAccess};
 use crate::model::bytes;
 use crate::model::control::ControlFile;
 use crate::model::job::Job;
 use crate::model::layout::Layout;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Dial;
-use crate::model::observation::Disk;
-use crate::model::observation::FileFact;
-use crate::model::observation::Instance;
-use crate::model::observation::Listener;
-use crate::model::observation::Os;
-use crate::model::observation::Peer;
-use crate::model::observation::Route;
-use crate::model::observation::ServerObservation;
-use crate::model::observation::Service;
+use crate::model::observation::{
+    DataDirectory, Dial, Disk, FileFact, Instance, Listener, Os, Peer, Route, ServerObservation, Service,
+};
 use crate::model::observed::Observed;
 use crate::model::version::ServerVersion;
 use crate::observe::probe;

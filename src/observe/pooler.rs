@@ -1,7 +1,6 @@
 //! Reads what PgBouncer's console says. Pure.
 
-use crate::model::pooler::Pool;
-use crate::model::pooler::Pools;
+use crate::model::pooler::{Pool, Pools};
 
 /// The console's own database.
 const CONSOLE: &str = "pgbouncer";

@@ -6,12 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::model::layout;
 use crate::model::layout::Layout;
 use crate::model::pooler::Pooler;
-use crate::model::session;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
+use crate::model::{layout, session};
 
 /// The text of the probe.
 pub static SCRIPT: LazyLock<String> = LazyLock::new(|| {
@@ -171,14 +169,12 @@ pub fn kind_word(layout: &Layout) -> &'static str {
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixListener;
-    use std::process::Command;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
     use std::time::Instant;
 
     use super::*;
     use crate::model::observed::Observed;
-    use crate::observe::parse::Asked;
-    use crate::observe::parse::parse_server;
+    use crate::observe::parse::{Asked, parse_server};
     use crate::observe::records::Records;
 
     const BIN: &str = "/usr/lib/postgresql/15/bin";

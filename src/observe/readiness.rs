@@ -6,14 +6,7 @@ use serde::Deserialize;
 
 use crate::model::lsn::Lsn;
 use crate::model::observed::Observed;
-use crate::model::readiness::Database;
-use crate::model::readiness::Identity;
-use crate::model::readiness::Installed;
-use crate::model::readiness::InstanceReadiness;
-use crate::model::readiness::Machine;
-use crate::model::readiness::Mount;
-use crate::model::readiness::Place;
-use crate::model::readiness::Readiness;
+use crate::model::readiness::{Database, Identity, Installed, InstanceReadiness, Machine, Mount, Place, Readiness};
 use crate::observe::parse::MapParsed;
 use crate::observe::records::Records;
 

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_crl;
@@ -14,8 +13,7 @@ use x509_parser::x509::X509Name;
 
 use crate::model::secret::Secret;
 use crate::pki::PkiError;
-use crate::pki::issue::MADE_BY;
-use crate::pki::issue::read_key;
+use crate::pki::issue::{MADE_BY, read_key};
 
 /// What a certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,31 +5,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::DistinguishedName;
-use rcgen::DnType;
-use rcgen::ExtendedKeyUsagePurpose;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyPair;
-use rcgen::KeyUsagePurpose;
-use rcgen::PKCS_ECDSA_P256_SHA256;
-use rcgen::SanType;
-use rcgen::SerialNumber;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+};
 
-use crate::model::address::Address;
-use crate::model::address::is_host_name;
+use crate::model::address::{Address, is_host_name};
 use crate::model::lifetimes::Lifetimes;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::secret::Secret;
-use crate::pki::BACKDATED_HOURS;
-use crate::pki::CertificatePair;
-use crate::pki::OPERATOR_NAME;
-use crate::pki::PkiError;
-use crate::pki::facts::CertificateFacts;
-use crate::pki::facts::parse_certificate;
+use crate::pki::facts::{CertificateFacts, parse_certificate};
+use crate::pki::{BACKDATED_HOURS, CertificatePair, OPERATOR_NAME, PkiError};
 
 /// The longest common name that X.509 allows (RFC 5280, A.1, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;

@@ -9,23 +9,11 @@ mod issue;
 mod scram;
 mod secrets;
 
-pub use crate::pki::facts::CertificateFacts;
-pub use crate::pki::facts::crl_next_update;
-pub use crate::pki::facts::key_matches;
-pub use crate::pki::facts::parse_certificate;
-pub use crate::pki::facts::pem_of;
-pub use crate::pki::facts::split_bundle;
-pub use crate::pki::facts::verify_signed_by;
-pub use crate::pki::issue::Authority;
-pub use crate::pki::issue::Successor;
-pub use crate::pki::issue::create_authority;
-pub use crate::pki::issue::is_authority_of;
-pub use crate::pki::issue::succeed_authority;
-pub use crate::pki::secrets::Made;
-pub use crate::pki::secrets::OperatorSecrets;
-pub use crate::pki::secrets::RolePassword;
-pub use crate::pki::secrets::StoredSecrets;
-pub use crate::pki::secrets::Succession;
+pub use crate::pki::facts::{
+    CertificateFacts, crl_next_update, key_matches, parse_certificate, pem_of, split_bundle, verify_signed_by,
+};
+pub use crate::pki::issue::{Authority, Successor, create_authority, is_authority_of, succeed_authority};
+pub use crate::pki::secrets::{Made, OperatorSecrets, RolePassword, StoredSecrets, Succession};
 
 use crate::model::secret::Secret;
 

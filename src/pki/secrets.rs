@@ -5,22 +5,13 @@
 use jiff::Timestamp;
 use postgres_protocol::password::scram_sha_256;
 use rand::RngExt;
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::model::lifetimes::Lifetimes;
 use crate::model::name::TopologyName;
 use crate::model::secret::Secret;
-use crate::pki::Authority;
-use crate::pki::CertificatePair;
-use crate::pki::PkiError;
-use crate::pki::Successor;
-use crate::pki::facts::hex;
-use crate::pki::facts::key_matches;
-use crate::pki::facts::parse_certificate;
-use crate::pki::facts::split_bundle;
-use crate::pki::facts::verify_signed_by;
-use crate::pki::scram;
+use crate::pki::facts::{hex, key_matches, parse_certificate, split_bundle, verify_signed_by};
+use crate::pki::{Authority, CertificatePair, PkiError, Successor, scram};
 
 /// Letters and digits that no grammar escapes and no reader confuses.
 const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";

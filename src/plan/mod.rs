@@ -17,28 +17,15 @@ pub mod survey;
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 pub use files::effects::SettingChange;
-pub use material::Leaf;
-pub use material::Material;
-pub use material::Replication;
+pub use material::{Leaf, Material, Replication};
 pub use operation::bootstrap::plan_bootstrap;
 pub use operation::failover::plan_failover;
 pub use operation::forget::plan_forget;
 pub use operation::reseed::plan_reseed;
-pub use operation::switchover::plan_abort;
-pub use operation::switchover::plan_switchover;
-pub use step::Action;
-pub use step::Copying;
-pub use step::FileChange;
-pub use step::HandOver;
-pub use step::Hook;
-pub use step::Promotion;
-pub use step::Risk;
-pub use step::Room;
-pub use step::Step;
-pub use step::Trust;
+pub use operation::switchover::{plan_abort, plan_switchover};
+pub use step::{Action, Copying, FileChange, HandOver, Hook, Promotion, Risk, Room, Step, Trust};
 pub use survey::consent::Consent;
 
 /// A directed acyclic graph of steps, listed so that each step stands behind those it waits for.

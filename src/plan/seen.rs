@@ -3,14 +3,9 @@
 use crate::judge::ServerState;
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::name::{ServerName, TopologyName};
+use crate::model::observation::{DataDirectory, Instance, Observation, ServerObservation};
+use crate::model::topology::{Server, Topology};
 use crate::model::version::Major;
 
 /// A server with everything that is needed to plan for it.

@@ -10,7 +10,6 @@ mod error;
 pub mod queries;
 mod tls;
 
-pub use crate::postgres::client::Client;
-pub use crate::postgres::client::ConnectWish;
+pub use crate::postgres::client::{Client, ConnectWish};
 pub use crate::postgres::error::PostgresError;
 pub use crate::postgres::tls::Tls;

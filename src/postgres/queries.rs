@@ -5,8 +5,7 @@
 use std::str::FromStr;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{FromSql, Type};
 
 use crate::model::lsn::Lsn;
 use crate::postgres::client::Client;

@@ -2,12 +2,10 @@
 //!
 //! That a clock differs from the operator's is the plan's matter; two servers may both be near it and apart.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::pair::Pair;
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
+use crate::preflight::facts::{Facts, Seen};
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     let servers: Vec<Seen<'_>> = facts.servers().collect();

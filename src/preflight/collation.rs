@@ -4,12 +4,10 @@
 //! query on, silently, and after a role change the index is damaged further. Where none is known to depend on it, it is a
 //! warning: the next database may.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::readiness::Database;
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
+use crate::preflight::facts::{Facts, Seen};
 
 /// Who orders texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

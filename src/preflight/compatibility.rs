@@ -1,11 +1,9 @@
 //! Judges versions and what control files say: what a copy of the primary's bytes needs to be the same.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::version::ServerVersion;
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
+use crate::preflight::facts::{Facts, Seen};
 
 /// The first minor version of each major one without CVE-2026-6475: a source could overwrite files of who copies it
 /// (hazard 8).

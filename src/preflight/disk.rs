@@ -3,19 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::observed::Observed;
-use crate::model::quantity::bytes;
-use crate::model::quantity::seconds;
+use crate::model::quantity::{bytes, seconds};
 use crate::model::readiness::Mount;
 use crate::plan::survey::aside;
-use crate::preflight::Finding;
-use crate::preflight::Seed;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, Seen, list};
 use crate::preflight::seed::TablespaceSeed;
+use crate::preflight::{Finding, Seed};
 
 /// File systems that are not on this machine's own disk, or not on a disk at all.
 const UNSUITED: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs", "9p", "tmpfs", "ramfs"];

@@ -3,18 +3,11 @@
 use crate::judge;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, Observation, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::pair::Pairs;
-use crate::model::pair::Way;
-use crate::model::readiness::InstanceReadiness;
-use crate::model::readiness::Readiness;
-use crate::model::topology::Link;
-use crate::model::topology::Purpose;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::pair::{Pairs, Way};
+use crate::model::readiness::{InstanceReadiness, Readiness};
+use crate::model::topology::{Link, Purpose, Server, Topology};
 use crate::preflight::Thresholds;
 
 /// Everything that a judgement may look at.

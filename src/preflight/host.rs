@@ -1,14 +1,10 @@
 //! Judges each machine: its size, its kernel, what is missing there and what may restart PostgreSQL behind our back.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::observed::Observed;
-use crate::model::quantity::bytes;
-use crate::model::quantity::count;
+use crate::model::quantity::{bytes, count};
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, Seen, list};
 
 /// The least number of files that a process of PostgreSQL must be able to open: `max_files_per_process`.
 const OPEN_FILES: u64 = 1_000;

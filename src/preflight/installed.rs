@@ -1,17 +1,13 @@
 //! Judges whether what the primary uses is installed on every standby: locales, libraries, extensions (hazard 14).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::observed::Observed;
 use crate::model::readiness::Database;
 use crate::preflight::Finding;
 use crate::preflight::collation::is_by_code_point;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, Seen, list};
 
 /// The parameters that load libraries.
 const PRELOAD: [&str; 3] = ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"];

@@ -1,15 +1,11 @@
 //! Judges the lines between servers by what was measured: latency, loss, throughput, and what each is needed for.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::pair::Pair;
-use crate::model::pair::Way;
-use crate::model::quantity::bytes;
-use crate::model::quantity::milliseconds;
-use crate::preflight::Finding;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::pair::{Pair, Way};
+use crate::model::quantity::{bytes, milliseconds};
 use crate::preflight::facts::Facts;
 use crate::preflight::report::loss;
-use crate::preflight::seed;
+use crate::preflight::{Finding, seed};
 
 /// A path that carries less in one packet than Ethernet does cuts or drops what others send.
 const ETHERNET_WITH_TUNNELS: u32 = 1_400;

@@ -23,16 +23,12 @@ mod unseen;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::observation::Observation;
-use crate::model::pair::Pair;
-use crate::model::pair::Pairs;
+use crate::model::pair::{Pair, Pairs};
 use crate::model::topology::Topology;
 use facts::Facts;
-pub use report::PreflightReport;
-pub use report::Skipped;
+pub use report::{PreflightReport, Skipped};
 pub use seed::Seed;
 
 /// How much is too much, or too little.

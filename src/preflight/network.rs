@@ -3,17 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
-use crate::model::pair::Answer;
-use crate::model::pair::Pair;
-use crate::model::pair::Reach;
-use crate::model::pair::Way;
+use crate::model::pair::{Answer, Pair, Reach, Way};
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, list};
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = names(facts).into_iter().chain(local_instances(facts)).map(Finding::from).collect();

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::parameter::HOT_STANDBY_PARAMETERS;
-use crate::model::parameter::UNSAFE_SETTINGS;
-use crate::model::quantity::bytes;
-use crate::model::quantity::seconds;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::parameter::{HOT_STANDBY_PARAMETERS, UNSAFE_SETTINGS};
+use crate::model::quantity::{bytes, seconds};
 use crate::model::readiness::InstanceReadiness;
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, Seen, list};
 use crate::render::hba::roles;
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {

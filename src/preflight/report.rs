@@ -3,12 +3,10 @@
 use serde::Serialize;
 
 use crate::diagnostic::Code;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::pair::Way;
-use crate::preflight::Finding;
-use crate::preflight::Seed;
 use crate::preflight::facts::Facts;
+use crate::preflight::{Finding, Seed};
 
 /// The whole result.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
+use crate::preflight::facts::{Facts, Seen};
 
 /// One base backup that is to come.
 #[derive(Debug, Clone, PartialEq, Serialize)]

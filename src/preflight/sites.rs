@@ -1,14 +1,10 @@
 //! Judges whether servers are as separate as the inventory says: machines, keys, networks (hazards 5, 9).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
-use crate::preflight::facts::Seen;
-use crate::preflight::facts::list;
+use crate::preflight::facts::{Facts, Seen, list};
 
 pub(super) fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     // A local lab is one machine, and its addresses say so.

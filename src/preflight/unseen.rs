@@ -1,7 +1,6 @@
 //! Says what could not be looked at: a server that nobody judged is not a good one.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::observed::Observed;
 use crate::preflight::Finding;
 use crate::preflight::facts::Facts;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::check::evidence::Amcheck;
-use crate::check::evidence::AmcheckOutcome;
+use crate::check::evidence::{Amcheck, AmcheckOutcome};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -15,8 +14,7 @@ use crate::model::session;
 use crate::model::topology::Topology;
 use crate::observe::records::Records;
 use crate::quote::conninfo;
-use crate::remote::Host;
-use crate::remote::LOOK;
+use crate::remote::{Host, LOOK};
 use crate::render::hba::roles;
 
 static SCRIPT: LazyLock<String> =

@@ -2,13 +2,11 @@
 //!
 //! The switch goes through the superuser's local socket, as in a bootstrap: role `pgstead` may not, and need not.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::check::evidence::ArchiveTrip;
 use crate::model::archive::copy_directory;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, RunAs};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
@@ -17,8 +15,7 @@ use crate::plan::steps::sql;
 use crate::prove::Sessions;
 use crate::prove::sessions::explain;
 use crate::quote::sql::Sql;
-use crate::remote::Host;
-use crate::remote::LOOK;
+use crate::remote::{Host, LOOK};
 use crate::wait;
 use crate::wait::Look;
 

@@ -2,23 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
-use crate::check::Canaries;
-use crate::check::Canary;
+use crate::check::{Canaries, Canary};
 use crate::diagnostic::Diagnostic;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
 use crate::model::topology::Link;
 use crate::postgres::Client;
-use crate::prove::Sessions;
-use crate::prove::chain;
 use crate::prove::sessions::explain;
+use crate::prove::{Sessions, chain};
 use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use crate::check::Chain;
-use crate::check::first_difference;
+use crate::check::{Chain, first_difference};
 use crate::model::observed::Observed;
-use crate::postgres::Client;
-use crate::postgres::PostgresError;
 use crate::postgres::queries::ChainDigest;
+use crate::postgres::{Client, PostgresError};
 use crate::wait;
 use crate::wait::Look;
 

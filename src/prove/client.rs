@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use crate::drill::Write;
 use crate::model::name::ServerName;
 use crate::postgres::Client;
-use crate::prove::Sessions;
-use crate::prove::canary;
+use crate::prove::{Sessions, canary};
 use crate::remote::Host;
 
 /// How often it writes.

@@ -6,21 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::check::Canaries;
-use crate::check::Evidence;
-use crate::check::Selection;
-use crate::check::canary_limit_ms;
+use crate::check::{Canaries, Evidence, Selection, canary_limit_ms};
 use crate::judge;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::prove::Sessions;
-use crate::prove::amcheck;
-use crate::prove::archive;
-use crate::prove::canary;
-use crate::prove::samples;
+use crate::model::topology::{Link, Topology};
+use crate::prove::{Sessions, amcheck, archive, canary, samples};
 use crate::remote::Host;
 
 /// Gathers evidence; `at` is when the servers were observed.

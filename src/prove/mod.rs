@@ -19,14 +19,8 @@ mod stuck;
 mod way;
 
 pub use canary::watch_canaries;
-pub use client::missing;
-pub use client::write_all_the_time;
+pub use client::{missing, write_all_the_time};
 pub use gather::gather;
-pub use proof::NEW_LINK;
-pub use proof::OLD_LINK;
-pub use proof::Replayed;
-pub use proof::prove_links;
-pub use sessions::OfRotation;
-pub use sessions::Sessions;
-pub use sessions::Taken;
+pub use proof::{NEW_LINK, OLD_LINK, Replayed, prove_links};
 pub(crate) use sessions::explain;
+pub use sessions::{OfRotation, Sessions, Taken};

@@ -1,29 +1,22 @@
 //! The proof of a link: a row written on the primary arrives on the standby. It is waited for as long as the standby moves towards
 //! it, which may be hours of replay, and what keeps a standby that stands still is looked for.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 use crate::postgres::Client;
-use crate::postgres::queries::CanaryState;
-use crate::postgres::queries::SenderState;
-use crate::prove::Sessions;
-use crate::prove::canary;
+use crate::postgres::queries::{CanaryState, SenderState};
 use crate::prove::canary::Written;
 use crate::prove::sessions::explain;
 use crate::prove::stuck::Stuck;
+use crate::prove::{Sessions, canary};
 use crate::remote::Host;
 use crate::wait;
 use crate::wait::Look;

@@ -1,8 +1,7 @@
 //! Looks at links several times, where one look says too little: does lag grow, does the upstream still hear anything?
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 

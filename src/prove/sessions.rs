@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::argv::Login;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
@@ -21,10 +19,7 @@ use crate::observe::log::LogEnd;
 use crate::pki::pem_of;
 use crate::plan::Trust;
 use crate::plan::links::network;
-use crate::postgres::Client;
-use crate::postgres::ConnectWish;
-use crate::postgres::PostgresError;
-use crate::postgres::Tls;
+use crate::postgres::{Client, ConnectWish, PostgresError, Tls};
 use crate::prove::way;
 use crate::prove::way::End;
 use crate::remote::Host;

@@ -2,14 +2,11 @@
 //!
 //! It looks once a second, and only while nothing moves: at the standby's settings, at its slot, and at its log.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::check::log;
-use crate::check::log::Complaint;
-use crate::check::log::Passes;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::log::{Complaint, Passes};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::topology::Link;
 use crate::observe::log::LogEnd;
 use crate::postgres::Client;

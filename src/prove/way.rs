@@ -3,15 +3,10 @@
 
 use tokio::io::AsyncReadExt;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
-use crate::model::argv::RunAs;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::argv::{Argv, Login, RunAs};
 use crate::model::layout::Layout;
-use crate::remote::Host;
-use crate::remote::LOOK;
-use crate::remote::Relay;
+use crate::remote::{Host, LOOK, Relay};
 
 const SCRIPT: &str = include_str!("relay.sh");
 const PERL: &str = include_str!("relay.pl");
@@ -83,12 +78,10 @@ async fn first_line(relay: &mut Relay) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
-    use std::process::Command;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     use super::*;
 

@@ -3,8 +3,7 @@
 //! The user's own configuration counts, agents, aliases and proxies included, but only after the options that keep a
 //! connection safe: ssh takes the first value it finds (hazard 88).
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::topology::Ssh as SshWish;

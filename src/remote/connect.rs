@@ -6,19 +6,14 @@
 //! one idle client connection is held for as long as we live; however this process ends, the kernel lets go of it.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 use futures_util::future::join_all;
 use tokio::net::UnixStream;
@@ -27,16 +22,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::event::Events;
-use crate::model::topology::Server;
-use crate::model::topology::Ssh as SshWish;
-use crate::remote::classify;
+use crate::model::topology::{Server, Ssh as SshWish};
 use crate::remote::classify::ConnectReason;
-use crate::remote::config;
 use crate::remote::config::ConnectOptions;
 use crate::remote::error::RemoteError;
-use crate::remote::private;
 use crate::remote::private::PrivateDirectory;
 use crate::remote::ssh::Ssh;
+use crate::remote::{classify, config, private};
 
 /// sshd begins to drop unauthenticated connections at 10 (`MaxStartups`).
 const HANDSHAKES_PER_JUMP_HOST: usize = 8;

@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::host_key;
 use crate::model::name::ServerName;
 use crate::remote::classify::ConnectReason;

@@ -1,7 +1,6 @@
 //! Host keys as text: what ssh-keyscan prints, what is recorded, and how the two compare.
 
-use ssh_key::HashAlg;
-use ssh_key::PublicKey;
+use ssh_key::{HashAlg, PublicKey};
 
 /// A host key as a server shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

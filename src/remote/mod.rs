@@ -23,16 +23,13 @@ use async_trait::async_trait;
 
 pub use crate::remote::classify::ConnectReason;
 pub use crate::remote::config::ConnectOptions;
-pub use crate::remote::connect::Connector;
-pub use crate::remote::connect::close_all;
+pub use crate::remote::connect::{Connector, close_all};
 pub use crate::remote::error::RemoteError;
-pub use crate::remote::known_hosts::HostKey;
-pub use crate::remote::known_hosts::KeyState;
+pub use crate::remote::known_hosts::{HostKey, KeyState};
 pub use crate::remote::relay::Relay;
 pub use crate::remote::ssh::Ssh;
 
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::model::argv::{Argv, Login};
 use crate::model::name::ServerName;
 
 /// How long a look at a server may take where nothing else is said. A healthy server needs a second; an instance that does not

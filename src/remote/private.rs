@@ -2,14 +2,10 @@
 //!
 //! Nothing is removed but files that [`crate::remote::connect`] made, in a directory whose process is gone.
 
-use std::fs;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use tempfile::TempDir;
 

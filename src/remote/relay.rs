@@ -1,14 +1,10 @@
 //! A command's standard input and output as one stream of bytes.
 
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// How long a command that has ended is listened to, and how much of it.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::model::argv::{Argv, Login};
 use crate::quote::sh;
 
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
@@ -141,8 +139,7 @@ pub(super) fn failed_command(stderr: &[u8]) -> Option<(usize, i32, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::argv::RootAccess;
-    use crate::model::argv::RunAs;
+    use crate::model::argv::{RootAccess, RunAs};
 
     fn login() -> Login {
         Login { user: "ops".into(), root: RootAccess::Sudo }

@@ -4,40 +4,21 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use openssh::Child;
-use openssh::Error as SshError;
-use openssh::ForwardType;
-use openssh::Session;
-use openssh::Socket;
-use openssh::Stdio;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use openssh::{Child, Error as SshError, ForwardType, Session, Socket, Stdio};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
-use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
-use crate::event::Event;
-use crate::event::Events;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
+use crate::event::{Event, Events};
+use crate::model::argv::{Argv, Login};
 use crate::model::name::ServerName;
-use crate::remote::Host;
-use crate::remote::LOOK;
-use crate::remote::Output;
-use crate::remote::Relay;
-use crate::remote::classify;
-use crate::remote::connect::Place;
-use crate::remote::connect::tcp_target;
+use crate::remote::connect::{Place, tcp_target};
 use crate::remote::error::RemoteError;
-use crate::remote::private;
 use crate::remote::private::PrivateDirectory;
-use crate::remote::script;
+use crate::remote::{Host, LOOK, Output, Relay, classify, private, script};
 use crate::wait;
 
 /// sshd allows 10 sessions per connection (`MaxSessions`).

@@ -4,39 +4,25 @@
 //! [`scan`] records nothing and [`record`] takes exactly the keys that were shown. OpenSSH's own programs do the work
 //! (`ssh -G`, `ssh-keyscan`, `ssh-keygen -F`), so that aliases, hashed names and markers mean what they mean to ssh.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
-use std::fs::DirBuilder;
-use std::fs::Permissions;
-use std::io;
+use std::fs::{DirBuilder, Permissions};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::{fs, io};
 
 use futures_util::future::join_all;
 use tokio::process::Command;
 
 use crate::model::address::Address;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
-use crate::model::argv::RootAccess;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, Login, RootAccess, RunAs};
 use crate::model::name::ServerName;
 use crate::model::topology::Server;
-use crate::remote::ConnectReason;
-use crate::remote::Connector;
-use crate::remote::Host;
-use crate::remote::HostKey;
-use crate::remote::RemoteError;
 use crate::remote::connect::Place;
-use crate::remote::known_hosts::compare;
-use crate::remote::known_hosts::parse_recorded;
-use crate::remote::known_hosts::recorded_name;
+use crate::remote::known_hosts::{compare, parse_recorded, recorded_name};
+use crate::remote::{ConnectReason, Connector, Host, HostKey, RemoteError};
 
 /// Where an administrator records keys for all users.
 const SYSTEM_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";

@@ -2,12 +2,9 @@
 
 use serde::Serialize;
 
-use super::RenderError;
-use super::render;
+use super::{RenderError, render};
 use crate::drill::Evidence;
-use crate::model::quantity::count;
-use crate::model::quantity::duration;
-use crate::model::quantity::seconds;
+use crate::model::quantity::{count, duration, seconds};
 
 /// Where the time axis begins and how long it is, in the picture's units.
 const LEFT: f64 = 80.0;

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::model::hba::Cidr;
-use crate::model::hba::HbaRecord;
+use crate::model::hba::{Cidr, HbaRecord};
 use crate::quote::hba::field;
 use crate::render::RenderError;
 

@@ -9,8 +9,7 @@ pub mod postgresql_conf;
 use std::sync::LazyLock;
 
 use serde::Serialize;
-use tera::Context;
-use tera::Tera;
+use tera::{Context, Tera};
 
 /// Why a template could not be rendered. Templates are part of the program, so this is a defect of pgstead.
 #[derive(Debug, thiserror::Error)]

@@ -1,18 +1,12 @@
 //! Judges whether a planned change of the primary would go through, and back again, before anything is begun (hazards 57, 61,
 //! 62, 66): what a check finds wrong now, and what is wrong for a successor alone.
 
-use crate::check::Finding;
-use crate::check::Selection;
-use crate::check::Verdict;
 use crate::check::catalog::CHECKS;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
-use crate::judge::State;
-use crate::judge::link;
+use crate::check::{Finding, Selection, Verdict};
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::judge::{State, link};
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Sender;
+use crate::model::observation::{Instance, Sender};
 
 /// What a change of the primary neither meets nor makes worse.
 const EXCUSED: &[Code] = &[

@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::state::lock::Holder;
 
 /// An operation on the state directory that did not succeed.

@@ -1,14 +1,10 @@
 //! Files that only their owner reads, replaced as a whole.
 
-use std::fs;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::Permissions;
-use std::io;
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::{fs, io};
 
 use crate::state::error::StateError;
 

@@ -11,20 +11,14 @@ pub mod journal;
 mod lock;
 pub mod past;
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::secret::Secret;
-use crate::pki::CertificatePair;
-use crate::pki::OperatorSecrets;
-use crate::pki::RolePassword;
-use crate::pki::StoredSecrets;
-use crate::pki::Succession;
+use crate::pki::{CertificatePair, OperatorSecrets, RolePassword, StoredSecrets, Succession};
 use crate::quote::uri;
 
 pub use crate::state::error::StateError;
-pub use crate::state::lock::Holder;
-pub use crate::state::lock::RunLock;
+pub use crate::state::lock::{Holder, RunLock};
 
 const CA: Names = Names { certificate: "ca.crt", key: "ca.key" };
 /// The CA that takes the place of the one in `ca.crt`, while that goes on. Where it is complete, it is the CA.

@@ -2,16 +2,12 @@
 //!
 //! A line that stands in several places counts once. Nothing is decided from what is told here.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use crate::model::name::ServerName;
-use crate::state::journal::Entry;
-use crate::state::journal::Journal;
-use crate::state::journal::Outcome;
-use crate::state::journal::RunResult;
+use crate::state::journal::{Entry, Journal, Outcome, RunResult};
 
 /// One run, put together from its entries.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,15 +6,10 @@
 use std::io;
 use std::io::BufRead;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::plan::Plan;
-use crate::plan::Risk;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
+use crate::plan::{Plan, Risk};
 use crate::ui::Ui;
-use crate::ui::look::Style;
-use crate::ui::look::visible;
+use crate::ui::look::{Style, visible};
 
 /// How grave the change is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,9 +103,7 @@ fn means_yes(gravity: Gravity, line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::Look;
-    use crate::ui::Options;
-    use crate::ui::samples;
+    use crate::ui::{Look, Options, samples};
 
     fn question() -> Question {
         Question { gravity: Gravity::of(&samples::plan()), change: "Carry out 6 steps on 2 servers".into() }

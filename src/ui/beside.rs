@@ -5,10 +5,8 @@ use jiff::Timestamp;
 use crate::model::aside::Beside;
 use crate::model::name::ServerName;
 use crate::model::quantity::bytes;
-use crate::ui::columns::cell;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::one_line;
+use crate::ui::columns::{cell, table};
+use crate::ui::look::{Look, one_line};
 
 /// One directory beside a data directory.
 #[derive(Debug, Clone, PartialEq)]

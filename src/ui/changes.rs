@@ -2,16 +2,12 @@
 //!
 //! It hides nothing for good: with `-v` every line is there, and a JSON plan has every command. Secrets are never shown.
 
-use similar::ChangeTag;
-use similar::TextDiff;
+use similar::{ChangeTag, TextDiff};
 
 use crate::model::quantity::count;
 use crate::plan::FileChange;
 use crate::quote::mask;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::one_line;
-use crate::ui::look::visible;
+use crate::ui::look::{Look, Style, one_line, visible};
 
 /// New files that were shown already, by base name: another server's is shown as what differs.
 #[derive(Debug, Default)]

@@ -2,11 +2,7 @@
 //!
 //! Widths are counted in terminal columns before colour is added, so Chinese text and colour keep their place.
 
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::columns;
-use crate::ui::look::one_line;
-use crate::ui::look::pad;
+use crate::ui::look::{Look, Style, columns, one_line, pad};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {

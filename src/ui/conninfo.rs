@@ -2,12 +2,8 @@
 
 use std::path::Path;
 
-use crate::plan::links::clients::Driver;
-use crate::plan::links::clients::Strings;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::visible;
-use crate::ui::look::wrap;
+use crate::plan::links::clients::{Driver, Strings};
+use crate::ui::look::{Look, Style, visible, wrap};
 
 /// What is shown.
 #[derive(Debug)]

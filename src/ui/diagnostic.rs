@@ -3,14 +3,9 @@
 //! `ERROR [code]: message`, then `at`, `DETAIL`, `COMMAND` and `HINT`, each where there is one. The command stays on
 //! one line and as it is, so that it can be copied; a script in it is shown with `-v` alone. Foreign text never reaches the terminal raw.
 
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::ui::changes;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::one_line;
-use crate::ui::look::visible;
-use crate::ui::look::wrap;
+use crate::ui::look::{Look, Style, one_line, visible, wrap};
 
 /// Renders one diagnostic, with a line break at its end.
 pub fn render(diagnostic: &Diagnostic, look: Look) -> String {

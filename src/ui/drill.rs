@@ -2,17 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::drill::Act;
-use crate::drill::Evidence;
-use crate::drill::Kind;
-use crate::drill::Stage;
-use crate::model::quantity::count;
-use crate::model::quantity::duration;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::drill::{Act, Evidence, Kind, Stage};
+use crate::model::quantity::{count, duration};
+use crate::ui::columns::{cell, styled, table};
+use crate::ui::look::{Look, Style};
 
 /// Where the evidence is.
 #[derive(Debug, Clone, PartialEq, Eq)]

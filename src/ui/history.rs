@@ -6,11 +6,8 @@ use serde::Serialize;
 
 use crate::model::name::TopologyName;
 use crate::model::quantity::seconds;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::ui::columns::{cell, styled, table};
+use crate::ui::look::{Look, Style};
 
 /// What `history` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]

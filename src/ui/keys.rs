@@ -3,11 +3,8 @@
 use serde::Serialize;
 
 use crate::model::name::ServerName;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::ui::columns::{cell, styled, table};
+use crate::ui::look::{Look, Style};
 
 /// A host key as a server (or jump host) shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,11 +1,8 @@
 //! What `lab` shows: the servers of a lab and how to go on. It starts and stops nothing.
 
 use crate::lab::LabStatus;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::ui::columns::{cell, styled, table};
+use crate::ui::look::{Look, Style};
 
 /// Renders a lab.
 pub fn render(lab: &LabStatus, look: Look) -> String {
@@ -46,8 +43,7 @@ fn kept(lab: &LabStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::BackendKind;
-    use crate::lab::LabServer;
+    use crate::lab::{BackendKind, LabServer};
 
     #[test]
     fn lab() {

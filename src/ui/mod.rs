@@ -29,16 +29,11 @@ pub mod topology;
 pub mod validate;
 
 use std::io;
-use std::io::IsTerminal;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind, Severity};
 pub use look::Look;
 pub use progress::Progress;
 

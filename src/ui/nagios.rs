@@ -1,8 +1,6 @@
 //! The result of `check` as one line with performance data, as monitoring plugins write it. It judges nothing.
 
-use crate::check::CheckReport;
-use crate::check::Finding;
-use crate::check::Verdict;
+use crate::check::{CheckReport, Finding, Verdict};
 use crate::diagnostic::Severity;
 
 /// The state that a monitoring system knows.

@@ -6,35 +6,14 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::Login;
-use crate::model::argv::Piece;
-use crate::model::argv::RootAccess;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::argv::{Argv, Login, Piece, RootAccess};
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::quantity::count;
-use crate::plan::Action;
-use crate::plan::HandOver;
-use crate::plan::Hook;
-use crate::plan::Plan;
-use crate::plan::PlannedStep;
-use crate::plan::Risk;
-use crate::plan::SettingChange;
-use crate::plan::Step;
-use crate::plan::StepId;
-use crate::ui::changes;
+use crate::plan::{Action, HandOver, Hook, Plan, PlannedStep, Risk, SettingChange, Step, StepId};
 use crate::ui::changes::Shown;
-use crate::ui::columns::Cell;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::diagnostic;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::columns;
-use crate::ui::look::one_line;
-use crate::ui::look::pad;
-use crate::ui::look::visible;
+use crate::ui::columns::{Cell, cell, styled, table};
+use crate::ui::look::{Look, Style, columns, one_line, pad, visible};
+use crate::ui::{changes, diagnostic};
 
 /// How many lines of a command's input are shown without `-v`.
 const STDIN_LINES: usize = 12;

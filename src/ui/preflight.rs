@@ -2,19 +2,12 @@
 
 use crate::diagnostic::Severity;
 use crate::model::pair::Reach;
-use crate::model::quantity::bytes;
-use crate::model::quantity::count;
-use crate::model::quantity::milliseconds;
-use crate::model::quantity::seconds;
-use crate::preflight::PreflightReport;
-use crate::preflight::Seed;
+use crate::model::quantity::{bytes, count, milliseconds, seconds};
 use crate::preflight::report::WayReport;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
+use crate::preflight::{PreflightReport, Seed};
+use crate::ui::columns::{cell, styled, table};
 use crate::ui::diagnostic;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::ui::look::{Look, Style};
 
 /// Renders the result of a preflight.
 pub fn render(report: &PreflightReport, look: Look) -> String {
@@ -107,13 +100,9 @@ fn seeds(seeds: &[Seed], look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::Code;
-    use crate::diagnostic::Diagnostic;
-    use crate::model::pair::Answer;
-    use crate::model::pair::Pair;
-    use crate::model::pair::Way;
-    use crate::preflight::Finding;
-    use crate::preflight::Skipped;
+    use crate::diagnostic::{Code, Diagnostic};
+    use crate::model::pair::{Answer, Pair, Way};
+    use crate::preflight::{Finding, Skipped};
     use crate::ui::json;
     use crate::ui::json::PreflightDocument;
 

@@ -1,27 +1,14 @@
 //! The results of `bootstrap` and `check` as text. It judges nothing: verdicts and outcomes are given.
 
 use crate::apply::RunReport;
-use crate::check::CheckEntry;
-use crate::check::CheckReport;
-use crate::check::LinkReport;
-use crate::check::Verdict;
+use crate::check::{CheckEntry, CheckReport, LinkReport, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::model::name::ServerName;
-use crate::model::quantity::bytes;
-use crate::model::quantity::count;
-use crate::model::quantity::milliseconds;
-use crate::model::quantity::seconds;
-use crate::model::quantity::signed_bytes;
+use crate::model::quantity::{bytes, count, milliseconds, seconds, signed_bytes};
 use crate::state::journal::Outcome;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
+use crate::ui::columns::{cell, styled, table};
 use crate::ui::diagnostic;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::one_line;
-use crate::ui::look::visible;
-use crate::ui::look::wrap;
+use crate::ui::look::{Look, Style, one_line, visible, wrap};
 
 /// Renders the result of a run: what was done, how long it took, and what to do next.
 pub fn render_run(report: &RunReport, look: Look) -> String {

@@ -4,20 +4,13 @@ use crate::apply::RunReport;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
 use crate::model::observed::Observed;
-use crate::model::quantity::bytes;
-use crate::model::quantity::count;
-use crate::model::quantity::seconds;
-use crate::plan::operation::reseed::Diagnosis;
-use crate::plan::operation::reseed::Rung;
+use crate::model::quantity::{bytes, count, seconds};
 use crate::plan::operation::reseed::room::Need;
-use crate::ui::columns::cell;
-use crate::ui::columns::styled;
-use crate::ui::columns::table;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::plan;
+use crate::plan::operation::reseed::{Diagnosis, Rung};
+use crate::ui::columns::{cell, styled, table};
+use crate::ui::look::{Look, Style};
 use crate::ui::plan::PlanView;
-use crate::ui::report;
+use crate::ui::{plan, report};
 
 /// What is shown of a re-seed.
 #[derive(Debug, Clone, Copy)]

@@ -3,11 +3,9 @@
 use crate::apply::RunReport;
 use crate::apply::report::Downtime;
 use crate::model::name::ServerName;
-use crate::model::quantity::milliseconds;
-use crate::model::quantity::seconds;
+use crate::model::quantity::{milliseconds, seconds};
 use crate::plan::operation::failover::Loss;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
+use crate::ui::look::{Look, Style};
 use crate::ui::report;
 
 /// Who hands over to whom.

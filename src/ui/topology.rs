@@ -4,28 +4,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::LinkReport;
-use crate::check::Verdict;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::check::{LinkReport, Verdict};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::address::Address;
 use crate::model::host_key;
 use crate::model::lsn::Lsn;
-use crate::model::name::ServerName;
-use crate::model::name::SiteName;
-use crate::model::name::TopologyName;
-use crate::model::quantity::milliseconds;
-use crate::model::quantity::signed_bytes;
+use crate::model::name::{ServerName, SiteName, TopologyName};
+use crate::model::quantity::{milliseconds, signed_bytes};
 use crate::ui::beside;
 use crate::ui::beside::BesideView;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::columns;
-use crate::ui::look::one_line;
-use crate::ui::look::pad;
-use crate::ui::look::shorten;
-use crate::ui::report::verdict_style;
-use crate::ui::report::verdict_word;
+use crate::ui::look::{Look, Style, columns, one_line, pad, shorten};
+use crate::ui::report::{verdict_style, verdict_word};
 
 /// How many causes are named.
 const CAUSES: usize = 5;

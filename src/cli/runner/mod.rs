@@ -7,30 +7,18 @@ mod planned;
 
 use std::time::Instant;
 
-pub(super) use planned::Operation;
-pub(super) use planned::Proposal;
-pub(super) use planned::Told;
-pub(super) use planned::refused;
-pub(super) use planned::run;
+pub(super) use planned::{Operation, Proposal, Told, refused, run};
 
-use super::block_on;
-use super::exit;
 use super::exit::Exit;
 use super::interrupts::Interrupts;
 use super::inventory::Inventory;
-use super::session::Away;
-use super::session::Session;
-use super::session::hold;
-use super::session::state_identity;
-use super::session::to_plan;
+use super::session::{Away, Session, hold, state_identity, to_plan};
+use super::{block_on, exit};
 use crate::apply::lock;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
+use crate::diagnostic::{Diagnostic, Failure};
 use crate::observe::probe::Wish;
-use crate::ui::Progress;
-use crate::ui::Ui;
-use crate::ui::ask;
 use crate::ui::ask::Question;
+use crate::ui::{Progress, Ui, ask};
 
 /// One kind of work on servers, from its first look to its answer.
 pub(super) trait Task {
@@ -231,12 +219,9 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::diagnostic::Code;
-    use crate::diagnostic::FailureKind;
-    use crate::state::Holder;
-    use crate::state::StateDir;
-    use crate::ui::Options;
-    use crate::ui::Verbosity;
+    use crate::diagnostic::{Code, FailureKind};
+    use crate::state::{Holder, StateDir};
+    use crate::ui::{Options, Verbosity};
 
     /// Task whose end is known beforehand, on a server that nobody reaches.
     struct Fake {

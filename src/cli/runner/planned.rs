@@ -1,47 +1,30 @@
 //! Task that is a plan: keys and sessions, the plan or every reason against it, its steps under leases.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::At;
-use super::Done;
-use super::Next;
-use super::Outcome;
-use crate::apply::Run;
-use crate::apply::RunReport;
-use crate::apply::lock;
+use super::{At, Done, Next, Outcome};
+use crate::apply::{Run, RunReport, lock};
 use crate::cli::inventory::Inventory;
-use crate::cli::session::Away;
-use crate::cli::session::Session;
-use crate::cli::session::state_identity;
-use crate::cli::session::to_plan;
+use crate::cli::session::{Away, Session, state_identity, to_plan};
 use crate::cli::ways;
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Failure;
-use crate::diagnostic::FailureKind;
+use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind};
 use crate::judge::State;
 use crate::model::argv::Login;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
 use crate::observe::probe::Wish;
-use crate::plan::Action;
-use crate::plan::Hook;
-use crate::plan::Plan;
 use crate::plan::survey::authority::Keys;
+use crate::plan::{Action, Hook, Plan};
 use crate::prove;
-use crate::state::StateDir;
-use crate::state::StateError;
 use crate::state::journal::operator;
-use crate::ui::Progress;
-use crate::ui::Ui;
+use crate::state::{StateDir, StateError};
 use crate::ui::ask::Question;
-use crate::ui::plan;
 use crate::ui::plan::PlanView;
+use crate::ui::{Progress, Ui, plan};
 
 /// One kind of change: what it looks at, plans and asks.
 pub(in crate::cli) trait Operation {

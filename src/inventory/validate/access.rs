@@ -1,17 +1,10 @@
 //! Judges who may come in: HBA records for clients, and SSH.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::did_you_mean;
-use crate::inventory::problems::shown;
-use crate::inventory::raw;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, did_you_mean, shown};
 use crate::inventory::validate::Judge;
-use crate::inventory::words;
-use crate::model::hba::Cidr;
-use crate::model::hba::CidrError;
-use crate::model::hba::HbaMethod;
-use crate::model::hba::HbaRecord;
+use crate::inventory::{raw, words};
+use crate::model::hba::{Cidr, CidrError, HbaMethod, HbaRecord};
 use crate::model::topology::Ssh;
 
 /// The roles of pgstead itself (design, section 7); records for them are rendered, never given.

@@ -1,7 +1,6 @@
 //! Judges how long certificates are valid: a renewal must come before the end, and a CA must outlast what it signs.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::inventory::problems::Path;
 use crate::inventory::validate::Judge;
 use crate::model::lifetimes::Lifetimes;

@@ -1,9 +1,7 @@
 //! Judges what is said of PgBouncer.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::shown;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, shown};
 use crate::inventory::validate::Judge;
 use crate::inventory::words;
 use crate::model::pooler::Pooler;

@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::list;
-use crate::inventory::problems::shown;
-use crate::inventory::raw;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, list, shown};
 use crate::inventory::raw::PasswordChoice;
 use crate::inventory::validate::Judge;
 use crate::inventory::validate::access::OWN_ROLES;
-use crate::inventory::words;
+use crate::inventory::{raw, words};
 use crate::model::role;
-use crate::model::role::ApplicationRole;
-use crate::model::role::PasswordSource;
+use crate::model::role::{ApplicationRole, PasswordSource};
 
 impl Judge<'_, '_> {
     /// Returns the roles; what is wrong with one is added to the problems.

@@ -3,22 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::list;
-use crate::inventory::problems::shown;
-use crate::inventory::raw;
-use crate::inventory::validate::DEFAULT_PORT;
-use crate::inventory::validate::Judge;
-use crate::inventory::words;
-use crate::model::Address;
-use crate::model::Server;
-use crate::model::ServerName;
-use crate::model::SiteName;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, list, shown};
+use crate::inventory::validate::{DEFAULT_PORT, Judge};
+use crate::inventory::{raw, words};
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
-use crate::model::topology::Kind;
-use crate::model::topology::Site;
+use crate::model::topology::{Kind, Site};
+use crate::model::{Address, Server, ServerName, SiteName};
 use crate::render::hba::roles;
 
 impl Judge<'_, '_> {

@@ -1,18 +1,11 @@
 //! Judges who streams from whom, and which standbys a commit waits for.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::list;
-use crate::inventory::problems::shown;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, list, shown};
 use crate::inventory::raw;
 use crate::inventory::validate::Judge;
-use crate::model::ServerName;
-use crate::model::Topology;
-use crate::model::topology::Kind;
-use crate::model::topology::Synchronous;
-use crate::model::topology::SynchronousMode;
-use crate::model::topology::TopologyError;
+use crate::model::topology::{Kind, Synchronous, SynchronousMode, TopologyError};
+use crate::model::{ServerName, Topology};
 
 impl Judge<'_, '_> {
     /// Adds what keeps the servers from making a topology, also where single servers have problems of their own.

@@ -1,7 +1,6 @@
 //! Judges the limits of `check`: what is not given is the default, and a warning must come before its error.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::inventory::problems::Path;
 use crate::inventory::raw;
 use crate::inventory::validate::Judge;

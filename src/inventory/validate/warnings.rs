@@ -2,20 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::problems::Path;
-use crate::inventory::problems::Problems;
-use crate::inventory::problems::list;
-use crate::inventory::problems::shown;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::inventory::problems::{Path, Problems, list, shown};
 use crate::inventory::tree::Node;
-use crate::model::Server;
-use crate::model::ServerName;
-use crate::model::SiteName;
-use crate::model::Topology;
-use crate::model::hba::HbaMethod;
-use crate::model::hba::HbaRecord;
+use crate::model::hba::{HbaMethod, HbaRecord};
 use crate::model::topology::Purpose;
+use crate::model::{Server, ServerName, SiteName, Topology};
 
 /// Adds the warnings about a topology.
 pub(super) fn add(topology: &Topology, tree: &Node, problems: &mut Problems<'_>) {

@@ -1,30 +1,20 @@
 //! The Docker lab in the vocabulary of all labs. What its containers cannot do is said here.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::compose::DATA;
 use super::engine::Engine;
 use super::error::DockerLabError;
-use super::spec::IDENTITY_FILE;
-use super::spec::KNOWN_HOSTS;
+use super::spec::{IDENTITY_FILE, KNOWN_HOSTS};
 use super::state;
-use super::state::Placed;
-use super::state::State;
-use crate::event::Event;
-use crate::event::Events;
-use crate::lab::Failure;
-use crate::lab::backend::Backend;
-use crate::lab::backend::BackendKind;
-use crate::lab::backend::LabServer;
-use crate::lab::backend::LabStatus;
-use crate::lab::backend::Wish;
+use super::state::{Placed, State};
+use crate::event::{Event, Events};
+use crate::lab::backend::{Backend, BackendKind, LabServer, LabStatus, Wish};
 use crate::lab::error::LabError;
-use crate::lab::fault::Fault;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::{Fault, FaultKind};
 use crate::lab::hosts::FILL;
-use crate::lab::local;
 use crate::lab::ssh::SshTarget;
+use crate::lab::{Failure, local};
 
 /// Where the image has the scripts of `docker/`.
 const NETWORK: &str = "/usr/local/lib/pgstead-lab/network";

@@ -1,8 +1,7 @@
 //! Whether what a lab needs is there and free: its networks, its port, memory, room. It looks and changes nothing.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use super::engine::Engine;

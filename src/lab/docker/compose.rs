@@ -3,14 +3,9 @@
 //! Written with a serializer, never pieced together. `docker/compose.yaml` is what comes out for `inventories/docker.yaml`;
 //! a test compares them. Only keys that Compose 1.29 knows as well are used.
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::spec::ROUTER_NAME;
-use super::spec::Server;
-use super::spec::Site;
-use super::spec::Spec;
+use super::spec::{ROUTER_NAME, Server, Site, Spec};
 
 /// What an operator reads first.
 const OPENING: &str = "\

@@ -2,19 +2,14 @@
 //!
 //! It knows no lab: names of containers and projects are handed in.
 
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::error::DockerLabError;
 use crate::lab::Failure;
-use crate::lab::command::ended_badly;
-use crate::lab::command::finish;
-use crate::lab::command::succeed;
-use crate::lab::wait::Look;
-use crate::lab::wait::until;
+use crate::lab::command::{ended_badly, finish, succeed};
+use crate::lab::wait::{Look, until};
 
 /// The label by which Compose marks what belongs to a project.
 const PROJECT_LABEL: &str = "label=com.docker.compose.project=";

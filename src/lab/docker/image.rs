@@ -6,17 +6,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::engine::Engine;
 use super::error::DockerLabError;
-use super::state::make_dir;
-use super::state::write_file;
-use crate::lab::Failure;
-use crate::lab::hosts;
-use crate::lab::hosts::HostsLabError;
-use crate::lab::hosts::Release;
+use super::state::{make_dir, write_file};
+use crate::lab::hosts::{HostsLabError, Release};
+use crate::lab::{Failure, hosts};
 
 /// What an image is built from: the files of `docker/`, by their names there.
 const CONTEXT: [(&str, &str); 5] = [

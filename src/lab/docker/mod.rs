@@ -22,15 +22,10 @@ use std::time::Duration;
 pub use backend::Docker;
 pub use error::DockerLabError;
 
-use self::engine::Compose;
-use self::engine::Engine;
-use self::spec::IDENTITY_FILE;
-use self::spec::KNOWN_HOSTS;
-use self::spec::Spec;
-use self::state::Placed;
-use self::state::State;
-use super::Failure;
-use super::key;
+use self::engine::{Compose, Engine};
+use self::spec::{IDENTITY_FILE, KNOWN_HOSTS, Spec};
+use self::state::{Placed, State};
+use super::{Failure, key};
 
 /// The inventory of the lab unless another one is named.
 const INVENTORY: &str = include_str!("../../../inventories/docker.yaml");

@@ -2,14 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::DockerLabError;
 use crate::inventory;
 use crate::lab::hosts::Release;
-use crate::model::topology::Purpose;
-use crate::model::topology::Topology;
+use crate::model::topology::{Purpose, Topology};
 
 /// The host number of the engine in each network of a site.
 const GATEWAY: u8 = 1;

@@ -1,25 +1,12 @@
 //! The hosts lab in the vocabulary of all labs. What its hosts cannot do is said here.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Host;
-use super::HostSpec;
-use super::HostsLab;
-use super::LabSpec;
-use super::Release;
-use super::SmallDisk;
-use super::inventory;
+use super::{Host, HostSpec, HostsLab, LabSpec, Release, SmallDisk, inventory};
 use crate::event::Events;
-use crate::lab::backend::Backend;
-use crate::lab::backend::BackendKind;
-use crate::lab::backend::LabServer;
-use crate::lab::backend::LabStatus;
-use crate::lab::backend::Wish;
-use crate::lab::backend::server_name;
+use crate::lab::backend::{Backend, BackendKind, LabServer, LabStatus, Wish, server_name};
 use crate::lab::error::LabError;
-use crate::lab::fault::Fault;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::{Fault, FaultKind};
 use crate::lab::ssh::SshTarget;
 
 /// Where a lab is kept unless a directory is named.

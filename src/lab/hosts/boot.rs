@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use super::error::HostsLabError;
 use super::host::Host;
-use super::network;
 use super::process::ProcessId;
-use super::tree;
+use super::{network, tree};
 use crate::lab::Failure;
 use crate::lab::command::succeed;
 use crate::lab::wait::{Look, until};

@@ -12,9 +12,7 @@ use super::host::Host;
 use super::network::interface_exists;
 use super::process::ProcessId;
 use crate::lab::Failure;
-use crate::lab::command::ended_badly;
-use crate::lab::command::finish;
-use crate::lab::command::succeed;
+use crate::lab::command::{ended_badly, finish, succeed};
 
 /// Packets from the addresses in the set vanish before the host's own rules see them. They are dropped on arrival and not
 /// on departure, where the sender would be told of it.

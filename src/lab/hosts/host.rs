@@ -6,13 +6,12 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::boot;
 use super::error::HostsLabError;
 use super::network::LabNumber;
-use super::prepare;
 use super::spec::HostSpec;
 use super::state::{HostPaths, State};
 use super::tree;
+use super::{boot, prepare};
 use crate::lab::Failure;
 use crate::lab::command::{ended_badly, finish};
 

@@ -2,17 +2,13 @@
 //!
 //! Written with a serializer, never pieced together. Tests change it before it is written; it is not read here.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::lab::Failure;
-use crate::lab::hosts::HostsLab;
-use crate::lab::hosts::HostsLabError;
+use crate::lab::hosts::{HostsLab, HostsLabError};
 
 /// The three sites of the example, the nearest first.
 const SITES: [(&str, &str, &str); 3] =

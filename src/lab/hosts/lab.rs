@@ -10,17 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::boot;
 use super::error::HostsLabError;
 use super::host::Host;
-use super::kept;
-use super::mounts;
-use super::network;
-use super::prepare;
 use super::process::ProcessId;
 use super::spec::LabSpec;
 use super::state::{self, State};
 use super::tree;
+use super::{boot, kept, mounts, network, prepare};
 use crate::lab::Failure;
 use crate::lab::command::succeed;
 

@@ -9,12 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::host::Host;
-use super::kept;
-use super::mounts;
 use super::state::{self, HostPaths};
-use crate::lab::Failure;
+use super::{kept, mounts};
 use crate::lab::command::succeed;
-use crate::lab::key;
+use crate::lab::{Failure, key};
 
 /// Makes the operator's key pair.
 pub(super) fn make_client_key(lab_dir: &Path) -> Result<(), Failure> {

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::LabNumber;
 use super::process::ProcessId;
-use super::spec::HostSpec;
-use super::spec::LabSpec;
+use super::spec::{HostSpec, LabSpec};
 use crate::lab::Failure;
 
 const FILE: &str = "lab.json";

@@ -1,21 +1,12 @@
 //! The local lab in the vocabulary of all labs. What its servers cannot do is said here.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::LocalLab;
-use super::LocalLabSpec;
-use super::LocalServer;
+use super::{LocalLab, LocalLabSpec, LocalServer};
 use crate::event::Events;
-use crate::lab::backend::Backend;
-use crate::lab::backend::BackendKind;
-use crate::lab::backend::LabServer;
-use crate::lab::backend::LabStatus;
-use crate::lab::backend::Wish;
-use crate::lab::backend::server_name;
+use crate::lab::backend::{Backend, BackendKind, LabServer, LabStatus, Wish, server_name};
 use crate::lab::error::LabError;
-use crate::lab::fault::Fault;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::{Fault, FaultKind};
 use crate::lab::ssh::SshTarget;
 
 /// Servers that are an sshd each on a loopback address.

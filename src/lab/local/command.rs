@@ -1,7 +1,6 @@
 //! Whose programs make a local lab, and where they are.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::LocalLabError;

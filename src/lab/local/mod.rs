@@ -17,22 +17,17 @@ mod processes;
 mod sshd;
 
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::backend::Local;
 use self::command::Identity;
 use self::directory::Found;
 pub use self::error::LocalLabError;
-pub use self::place::MAX_SERVERS;
-pub use self::place::POSTGRES_PORT;
-pub use self::place::SSH_PORT;
-use crate::lab::Failure;
+pub use self::place::{MAX_SERVERS, POSTGRES_PORT, SSH_PORT};
 use crate::lab::command::succeed;
-use crate::lab::key;
+use crate::lab::{Failure, key};
 use crate::model::name::ServerName;
 use crate::model::version::Major;
 

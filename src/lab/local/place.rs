@@ -1,8 +1,7 @@
 //! Chooses addresses and ports on the loopback network that nobody listens on. It binds only to look.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 use super::error::LocalLabError;
 

@@ -3,25 +3,17 @@
 //! A process is held by a file descriptor before it is looked at, so the one that is signalled is the one that was looked
 //! at, whatever happens to its id in between. No process is ever picked by its name alone.
 
-use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
-use rustix::process::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::LocalLab;
-use super::LocalServer;
 use super::error::LocalLabError;
+use super::{LocalLab, LocalServer};
 use crate::lab::Failure;
 
 /// A process of a lab.

@@ -7,14 +7,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::LocalServer;
-use super::command::Identity;
-use super::command::installed;
+use super::command::{Identity, installed};
 use super::error::LocalLabError;
 use crate::lab::Failure;
-use crate::lab::command::shell_line;
-use crate::lab::command::succeed;
-use crate::lab::wait::Look;
-use crate::lab::wait::until;
+use crate::lab::command::{shell_line, succeed};
+use crate::lab::wait::{Look, until};
 
 /// How long an sshd may take until it listens. On an idle machine it takes 10 ms.
 const START_LIMIT: Duration = Duration::from_secs(20);

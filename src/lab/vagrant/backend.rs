@@ -1,25 +1,16 @@
 //! The Vagrant lab in the vocabulary of all labs.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Provider;
 use super::command::vagrant;
 use super::error::VagrantLabError;
-use super::faults;
-use super::place::Place;
-use super::place::State;
+use super::place::{Place, State};
 use super::wanted::Wanted;
-use crate::event::Event;
-use crate::event::Events;
-use crate::lab::backend::Backend;
-use crate::lab::backend::BackendKind;
-use crate::lab::backend::LabServer;
-use crate::lab::backend::LabStatus;
-use crate::lab::backend::Wish;
+use super::{Provider, faults};
+use crate::event::{Event, Events};
+use crate::lab::backend::{Backend, BackendKind, LabServer, LabStatus, Wish};
 use crate::lab::error::LabError;
-use crate::lab::fault::Fault;
-use crate::lab::fault::FaultKind;
+use crate::lab::fault::{Fault, FaultKind};
 use crate::lab::local;
 use crate::lab::ssh::SshTarget;
 

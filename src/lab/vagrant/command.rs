@@ -2,12 +2,8 @@
 //! machine-readable words. It never goes through a shell.
 
 use std::fs::File;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 
 use super::Provider;
 use super::error::VagrantLabError;

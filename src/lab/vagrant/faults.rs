@@ -4,8 +4,7 @@
 
 use super::command::vagrant;
 use super::error::VagrantLabError;
-use super::place::Place;
-use super::place::State;
+use super::place::{Place, State};
 use crate::lab::fault::Fault;
 use crate::quote::sh;
 

@@ -2,21 +2,17 @@
 //!
 //! The directory is all that one call hands to the next. Only one that says itself that it is a lab is removed.
 
-use std::fs;
 use std::fs::Permissions;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Provider;
 use super::error::VagrantLabError;
 use super::wanted::Wanted;
-use crate::lab::Failure;
-use crate::lab::key;
+use crate::lab::{Failure, key};
 
 /// What Vagrant reads, as it is in the project.
 const PROJECT: [(&str, &str, u32); 4] = [

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::VagrantLabError;
 

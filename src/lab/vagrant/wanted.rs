@@ -3,25 +3,19 @@
 //! Reads and checks; makes nothing.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Provider;
 use super::error::VagrantLabError;
-use super::place::Place;
-use super::place::State;
+use super::place::{Place, State};
 use crate::inventory;
 use crate::inventory::Places;
 use crate::lab::Failure;
-use crate::lab::backend::Wish;
-use crate::lab::backend::server_name;
+use crate::lab::backend::{Wish, server_name};
 use crate::lab::hosts::Release;
-use crate::model::topology::Purpose;
-use crate::model::topology::Server;
+use crate::model::topology::{Purpose, Server};
 use crate::model::version::Major;
 
 /// The project's own, for a lab of which nothing else is known.

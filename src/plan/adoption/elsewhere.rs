@@ -3,12 +3,10 @@
 //!
 //! Decides what is looked at, on which server, and judges what was seen. What standbys get made for them is for `places`.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::archive::copy_directory;
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
@@ -16,20 +14,12 @@ use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::parameter::is_same_value;
-use crate::model::place::Place;
-use crate::model::place::PlaceKind;
-use crate::model::place::Question;
+use crate::model::place::{Place, PlaceKind, Question};
 use crate::model::topology::Topology;
-use crate::plan::Consent;
-use crate::plan::files;
-use crate::plan::files::brought;
-use crate::plan::files::parameters;
+use crate::plan::files::{brought, parameters};
 use crate::plan::seen::Seen;
-use crate::plan::steps;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::consent;
-use crate::plan::survey::survey_of;
+use crate::plan::survey::{Survey, Unsaid, consent, survey_of};
+use crate::plan::{Consent, files, steps};
 
 /// What is asked of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::observed::Observed;
@@ -16,8 +15,7 @@ use crate::plan::adoption::elsewhere;
 use crate::plan::files;
 use crate::plan::files::marked;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
 
 /// The words that begin a line of HBA and ident files which reads another file (manual 21.1, from 16 on).
 const INCLUDES: [&str; 3] = ["include", "include_if_exists", "include_dir"];

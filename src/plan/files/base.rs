@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::observation::FileSetting;
-use crate::model::observation::Setting;
+use crate::model::observation::{FileSetting, Setting};
 use crate::model::parameter::is_same_written;
 use crate::plan::seen::Seen;
 

@@ -6,15 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::Role;
-use crate::model::observation::FileSetting;
-use crate::model::observation::Instance;
-use crate::model::observation::Setting;
-use crate::model::parameter::is_at_most;
-use crate::model::parameter::is_same_value;
-use crate::model::parameter::is_same_written;
+use crate::model::observation::{FileSetting, Instance, Setting};
+use crate::model::parameter::{is_at_most, is_same_value, is_same_written};
 use crate::model::topology::Topology;
 use crate::plan::files::base::Base;
 use crate::plan::files::parameters;

@@ -2,36 +2,23 @@
 
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::identity;
 use crate::model::identity::Configuration;
-use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
-use crate::model::layout::START_GUARD;
+use crate::model::layout::{Layout, LayoutKind, START_GUARD};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
-use crate::model::topology::Authentication;
-use crate::model::topology::Topology;
-use crate::plan::Material;
-use crate::plan::files;
-use crate::plan::files::Entry;
-use crate::plan::files::Keeper;
-use crate::plan::files::guard;
-use crate::plan::files::kept;
-use crate::plan::files::parameters;
+use crate::model::topology::{Authentication, Topology};
 use crate::plan::files::parameters::ConfRole;
-use crate::plan::files::pooler;
-use crate::plan::files::trust;
+use crate::plan::files::{Entry, Keeper, guard, kept, parameters, pooler, trust};
 use crate::plan::links::conninfo::primary_conninfo;
 use crate::plan::links::network;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
+use crate::plan::{Material, files, scripts};
 use crate::quote::pgpass;
-use crate::render::hba::Access;
-use crate::render::hba::roles;
+use crate::render::hba::{Access, roles};
 
 /// The files of one server.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use crate::model::argv::Piece;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Setting;
+use crate::model::observation::{Instance, Setting};
 use crate::model::parameter::is_same_value;
-use crate::plan::files::Entry;
 use crate::plan::files::decided::Decided;
-use crate::plan::files::kept;
+use crate::plan::files::{Entry, kept};
 use crate::quote::mask;
 use crate::render::postgresql_conf::parse_settings;
 

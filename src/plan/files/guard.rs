@@ -3,28 +3,21 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
-use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
-use crate::model::layout::START_GUARD;
+use crate::model::argv::{Argv, RunAs};
+use crate::model::layout::{Layout, LayoutKind, START_GUARD};
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
-use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::links::conninfo;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::quote::sh;
-use crate::quote::systemd;
+use crate::plan::step::{Risk, Step};
+use crate::plan::{files, scripts};
+use crate::quote::{sh, systemd};
 
 /// The name of the file that lists whom the guard asks.
 pub const PEERS: &str = "peers";

@@ -1,7 +1,6 @@
 //! The hash by which texts are compared.
 
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::model::bytes::bytes;
 

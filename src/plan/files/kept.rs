@@ -5,27 +5,19 @@
 
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
-use crate::plan::files::Entry;
-use crate::plan::files::Keeper;
 use crate::plan::files::base::Base;
-use crate::plan::files::brought;
-use crate::plan::files::marked;
 use crate::plan::files::marked::Marked;
-use crate::plan::files::parameters;
 use crate::plan::files::parameters::ConfRole;
+use crate::plan::files::{Entry, Keeper, brought, marked, parameters};
 use crate::plan::seen::Seen;
 use crate::render::RenderError;
-use crate::render::hba::Access;
-use crate::render::hba::roles;
-use crate::render::postgresql_conf::ConfSetting;
-use crate::render::postgresql_conf::PostgresqlConf;
-use crate::render::postgresql_conf::Section;
+use crate::render::hba::{Access, roles};
+use crate::render::postgresql_conf::{ConfSetting, PostgresqlConf, Section};
 
 /// The name of our file beside the operator's `postgresql.conf`.
 pub const FILE: &str = "pgstead.conf";

@@ -16,29 +16,19 @@ pub mod pooler;
 pub mod rendering;
 mod trust;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::Piece;
-use crate::model::argv::RootAccess;
-use crate::model::argv::RunAs;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::argv::{Argv, Piece, RootAccess, RunAs};
 use crate::model::bytes::bytes;
-use crate::model::layout::DATA_DIRECTORY_RECORD;
-use crate::model::layout::Layout;
+use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
-use crate::model::observation::FileFact;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{FileFact, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::secret::Secret;
 use crate::plan::files::hash::sha256;
 use crate::plan::scripts;
-use crate::plan::step::Action;
-use crate::plan::step::FileChange;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Action, FileChange, Risk, Step};
 
 /// One thing to have on a server.
 #[derive(Debug, Clone, PartialEq)]

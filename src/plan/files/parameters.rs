@@ -2,16 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
-use crate::model::topology::Server;
-use crate::model::topology::Synchronous;
-use crate::model::topology::SynchronousMode;
-use crate::model::topology::Topology;
+use crate::model::layout::{Layout, LayoutKind};
+use crate::model::topology::{Server, Synchronous, SynchronousMode, Topology};
 use crate::quote::sql;
-use crate::render::postgresql_conf::ConfSetting;
-use crate::render::postgresql_conf::PostgresqlConf;
-use crate::render::postgresql_conf::Section;
+use crate::render::postgresql_conf::{ConfSetting, PostgresqlConf, Section};
 
 /// The role of a server in the file that is rendered for it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,20 +3,16 @@
 //!
 //! The file stands in pgstead's own directory. The operator's `pgbouncer.ini` includes it; pgstead never writes there.
 
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::POOLER;
 use crate::model::name::ServerName;
 use crate::model::pooler::Pooler;
 use crate::model::role_file::RoleFile;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::plan::files;
+use crate::model::topology::{Server, Topology};
 use crate::plan::files::Entry;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
+use crate::plan::{files, scripts};
 use crate::quote::pgbouncer;
 
 /// Returns the file that PgBouncer includes: its databases, at the primary. None where the inventory has no pooler.

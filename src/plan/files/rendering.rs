@@ -7,13 +7,10 @@ use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
-use crate::plan::FileChange;
-use crate::plan::Material;
-use crate::plan::files;
 use crate::plan::files::desired;
-use crate::plan::files::parameters::ConfRole;
-use crate::plan::files::parameters::synchronous_standby_names;
+use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
 use crate::plan::seen::Seen;
+use crate::plan::{FileChange, Material, files};
 
 /// Returns the files of all servers that have a known layout, with what stands there now.
 ///

@@ -2,8 +2,7 @@
 //!
 //! Certificates on the servers are the truth; the operator's machine keeps only the CA (design, section 6).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -11,11 +10,9 @@ use jiff::Timestamp;
 use crate::model::layout::Layout;
 use crate::model::lifetimes::Lifetimes;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 use crate::pki;
 use crate::plan::links::network;
 use crate::plan::material::Due;

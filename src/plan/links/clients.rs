@@ -4,10 +4,8 @@
 use serde::Serialize;
 
 use crate::model::role::ApplicationRole;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::quote::conninfo;
-use crate::quote::uri;
+use crate::model::topology::{Server, Topology};
+use crate::quote::{conninfo, uri};
 
 /// How long one server may take to answer, in seconds, before the next is tried. libpq takes no less than two.
 const CONNECT_TIMEOUT_S: &str = "3";

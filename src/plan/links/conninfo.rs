@@ -1,9 +1,7 @@
 //! How a standby connects to its upstream.
 
 use crate::model::layout::Layout;
-use crate::model::topology::Authentication;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Authentication, Server, Topology};
 use crate::quote::conninfo;
 use crate::render::hba::roles;
 

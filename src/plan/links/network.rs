@@ -3,21 +3,17 @@
 //! What a server's connections come from is taken from what was observed, not from the inventory alone: a second
 //! network card or a loopback lab shows another source than the address that is dialled (field.md, rows 1 and 3).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::hba::Cidr;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::render::hba::PeerAccess;
-use crate::render::hba::admitted;
+use crate::model::topology::{Server, Topology};
+use crate::render::hba::{PeerAccess, admitted};
 
 /// Returns the IP addresses at which a server is dialled: its own, or what its name resolves to on the others.
 pub fn dialled(topology: &Topology, observation: &Observation, server: &Server) -> BTreeSet<IpAddr> {

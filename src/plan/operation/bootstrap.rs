@@ -3,64 +3,29 @@
 //! Reads like the manual's procedure: files, instance, roles, slots, base backups, start, proof, synchronous replication
 //! last (hazards.md, section 3.13).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::identity::Configuration;
 use crate::model::job::Job;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Authentication;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::plan::Material;
-use crate::plan::Plan;
-use crate::plan::PlanBuilder;
-use crate::plan::SettingChange;
-use crate::plan::StepId;
-use crate::plan::adoption;
-use crate::plan::adoption::elsewhere;
-use crate::plan::adoption::places;
-use crate::plan::files;
-use crate::plan::files::brought;
-use crate::plan::files::decided::Change;
-use crate::plan::files::decided::Decided;
-use crate::plan::files::desired;
-use crate::plan::files::effects;
-use crate::plan::files::guard;
-use crate::plan::files::parameters::ConfRole;
-use crate::plan::files::parameters::synchronous_standby_names;
-use crate::plan::files::pooler;
+use crate::model::topology::{Authentication, Link, Topology};
+use crate::plan::adoption::{elsewhere, places};
+use crate::plan::files::decided::{Change, Decided};
+use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
+use crate::plan::files::{brought, desired, effects, guard, pooler};
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::plan::steps::change;
-use crate::plan::steps::job;
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::job::Earlier;
-use crate::plan::steps::orphans;
-use crate::plan::steps::roles as applications;
-use crate::plan::steps::seed;
 use crate::plan::steps::seed::Manner;
-use crate::plan::steps::service;
-use crate::plan::steps::slots;
-use crate::plan::steps::sql;
-use crate::plan::steps::tablespaces;
-use crate::plan::steps::trust;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::authority;
-use crate::plan::survey::consent::Consent;
-use crate::plan::survey::consent::passed_over;
-use crate::plan::survey::history;
-use crate::plan::survey::left_out;
-use crate::plan::survey::removed;
-use crate::plan::survey::survey_of;
+use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
+use crate::plan::survey::consent::{Consent, passed_over};
+use crate::plan::survey::{Survey, Unsaid, authority, history, left_out, removed, survey_of};
+use crate::plan::{Material, Plan, PlanBuilder, SettingChange, StepId, adoption, files};
 use crate::render::hba::roles;
 
 /// Plans a bootstrap.

@@ -3,31 +3,22 @@
 //! Everything that can be asked of the directory and of the links is asked here; the script asks again on the server. All
 //! reasons to refuse come at once (docs/adr/0009-what-is-ever-removed.md).
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge;
 use crate::judge::ServerState;
 use crate::model::argv::Argv;
-use crate::model::aside;
-use crate::model::aside::Aside;
-use crate::model::aside::Beside;
-use crate::model::beside::BesideFact;
-use crate::model::beside::BesideKind;
-use crate::model::identity;
+use crate::model::aside::{Aside, Beside};
+use crate::model::beside::{BesideFact, BesideKind};
 use crate::model::identity::Identity;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
-use crate::plan::Plan;
-use crate::plan::PlanBuilder;
-use crate::plan::files;
-use crate::plan::scripts;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::model::{aside, identity};
+use crate::plan::step::{Risk, Step};
 use crate::plan::survey::aside::in_the_way;
+use crate::plan::{Plan, PlanBuilder, files, scripts};
 
 /// What a check said of a link a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,33 +3,22 @@
 //! A standby must never have less of the five hot-standby parameters than its primary: what rises, rises on standbys
 //! first; what falls, falls on the primary first; one restart at a time, with proof between (hazard 38).
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::argv::Piece;
 use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Setting;
 use crate::model::observed::Observed;
-use crate::model::parameter::HOT_STANDBY_PARAMETERS;
-use crate::model::parameter::is_same_value;
+use crate::model::parameter::{HOT_STANDBY_PARAMETERS, is_same_value};
 use crate::model::topology::Link;
-use crate::plan::PlanBuilder;
-use crate::plan::SettingChange;
-use crate::plan::StepId;
-use crate::plan::files::Entry;
-use crate::plan::files::decided::Change;
-use crate::plan::files::decided::Decided;
-use crate::plan::files::decided::Direction;
-use crate::plan::files::kept;
+use crate::plan::files::decided::{Change, Decided, Direction};
+use crate::plan::files::{Entry, kept};
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Action, Risk, Step};
 use crate::plan::steps::service;
+use crate::plan::{PlanBuilder, SettingChange, StepId};
 use crate::render::postgresql_conf::parse_settings;
 
 /// Decides what one server needs for its changed files. What someone edited by hand, and did not put into effect, is not

@@ -1,8 +1,7 @@
 //! What a drill breaks on purpose, in a lab alone (hazard 67). Nothing is removed by it.
 
 use crate::drill::Fault;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::plan::scripts;

@@ -3,12 +3,8 @@
 use std::path::Path;
 
 use crate::model::name::ServerName;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::plan::step::Action;
-use crate::plan::step::Hook;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::model::topology::{Server, Topology};
+use crate::plan::step::{Action, Hook, Risk, Step};
 
 /// A change of the primary, as hooks are told of it.
 #[derive(Debug, Clone, Copy)]

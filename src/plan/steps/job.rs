@@ -2,17 +2,12 @@
 //!
 //! A job outlives the connection, and whatever it makes stands in its record before it makes it (hazards 17, 21).
 
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
-use crate::model::job::Job;
-use crate::model::job::JobKind;
-use crate::model::job::JobState;
-use crate::model::job::SEED;
+use crate::model::argv::{Argv, RunAs};
+use crate::model::job::{Job, JobKind, JobState, SEED};
 use crate::model::layout::LayoutKind;
 use crate::model::topology::Topology;
-use crate::plan::files;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
+use crate::plan::{files, scripts};
 
 /// What stands for "none" among the arguments of the scripts.
 const NONE: &str = "-";

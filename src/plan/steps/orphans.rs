@@ -3,20 +3,15 @@
 //!
 //! A server that lost its power in the middle of a copy stays connected until TCP gives it up, and its slot stays taken.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name::ServerName;
-use crate::model::observation::Observation;
-use crate::model::observation::Sender;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
+use crate::model::observation::{Observation, Sender};
+use crate::model::topology::{Link, Topology};
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
 
 /// Returns the addresses of a server from which connections under its name are left on its upstream; `None` where there

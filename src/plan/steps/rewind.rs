@@ -4,26 +4,17 @@
 //! finding 3; hazard 68). Its target is a seed directory here, which nothing starts; what was written on the other side of
 //! the fork stays whole in the original (hazard 73).
 
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
-use crate::model::job::Job;
-use crate::model::job::JobKind;
-use crate::model::job::JobState;
+use crate::model::argv::{Argv, RunAs};
+use crate::model::job::{Job, JobKind, JobState};
 use crate::model::topology::Topology;
-use crate::plan::Material;
 use crate::plan::files::desired::Wanted;
 use crate::plan::links::conninfo::rewind_conninfo;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::Copying;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::plan::steps::job;
+use crate::plan::step::{Action, Copying, Risk, Step};
 use crate::plan::steps::job::NewJob;
-use crate::plan::steps::seed;
 use crate::plan::steps::seed::Seed;
-use crate::plan::steps::tablespaces;
+use crate::plan::steps::{job, seed, tablespaces};
+use crate::plan::{Material, scripts};
 
 /// Says whether WAL that is missing can be asked of an archive: the servers' configuration is one.
 fn has_archive(source: Seen<'_>) -> bool {

@@ -3,22 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::argv::Argv;
-use crate::model::observation::Instance;
-use crate::model::observation::Role;
+use crate::model::observation::{Instance, Role};
 use crate::model::role;
-use crate::model::role::ApplicationRole;
-use crate::model::role::PasswordSource;
+use crate::model::role::{ApplicationRole, PasswordSource};
 use crate::model::topology::Topology;
 use crate::pki::RolePassword;
 use crate::plan::material::Material;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::plan::steps::sql;
-use crate::plan::steps::visits;
+use crate::plan::step::{Risk, Step};
+use crate::plan::steps::{sql, visits};
 use crate::quote;
 use crate::quote::sql::Sql;
 

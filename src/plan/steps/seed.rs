@@ -3,33 +3,19 @@
 //! Everything is put together in a seed directory beside the data directory's place, marked complete, and only then
 //! renamed (hazards 17 to 20, 29, 32). What is interrupted leaves a seed directory that nothing starts.
 
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
-use crate::model::job::Job;
-use crate::model::job::JobKind;
-use crate::model::job::JobState;
-use crate::model::layout::DATA_DIRECTORY_RECORD;
-use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
+use crate::model::argv::{Argv, RunAs};
+use crate::model::job::{Job, JobKind, JobState};
+use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout, LayoutKind};
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
-use crate::plan::Material;
-use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::desired::Wanted;
 use crate::plan::links::conninfo::copy_conninfo;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::Copying;
-use crate::plan::step::Risk;
-use crate::plan::step::Room;
-use crate::plan::step::Step;
-use crate::plan::steps::job;
+use crate::plan::step::{Action, Copying, Risk, Room, Step};
 use crate::plan::steps::job::NewJob;
-use crate::plan::steps::service;
-use crate::plan::steps::sql;
-use crate::plan::steps::tablespaces;
+use crate::plan::steps::{job, service, sql, tablespaces};
+use crate::plan::{Material, files, scripts};
 use crate::render::hba::roles;
 
 /// A copy is given up when less than this is left for the WAL of its upstream: eight segments.

@@ -1,20 +1,16 @@
 //! An instance is started, stopped, restarted and told to read its files again: through the unit that runs it, where there is
 //! one, and through `pg_ctl` where there is none.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::Writes;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::LayoutKind;
 use crate::model::observed::Observed;
-use crate::plan::files;
 use crate::plan::files::guard;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
+use crate::plan::{files, scripts};
 
 /// How long an instance may take to write its shutdown checkpoint, in seconds: as long as to start.
 const STOP_SECONDS: u32 = 300;

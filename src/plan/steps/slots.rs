@@ -2,11 +2,9 @@
 //! drop them (hazards 18, 22, 47).
 
 use crate::model::name::ServerName;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
+use crate::model::topology::{Link, Topology};
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
 
 /// Says whether an upstream keeps WAL for a standby. Of one that does not run nobody knows it, and a lost slot keeps nothing.

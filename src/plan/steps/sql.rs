@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;

@@ -2,20 +2,15 @@
 //!
 //! They are created after the links are proven, so that a first base backup copies none.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::argv::{Argv, RunAs};
 use crate::model::topology::Topology;
-use crate::plan::files;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
+use crate::plan::{files, scripts};
 use crate::quote::sql::Sql;
 
 /// Returns why the wished tablespaces cannot be: a standby replays the primary's paths as they are.

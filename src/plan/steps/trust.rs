@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
-use crate::plan::PlanBuilder;
-use crate::plan::files;
 use crate::plan::files::Entry;
-use crate::plan::files::decided::Change;
-use crate::plan::files::decided::Decided;
+use crate::plan::files::decided::{Change, Decided};
 use crate::plan::step::Step;
 use crate::plan::steps::service;
+use crate::plan::{PlanBuilder, files};
 
 /// The file of the CA certificates that a server trusts.
 const BUNDLE: &str = "ca.crt";

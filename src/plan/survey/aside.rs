@@ -1,22 +1,18 @@
 //! Setting a data directory aside, which is the only way in which pgstead makes room for another one, and what is said of
 //! those that were: `reseed` calls [`set_aside`]; survey and preflight name what holds room. Nothing here removes anything.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::argv::Argv;
 use crate::model::aside;
-use crate::model::aside::Aside;
-use crate::model::aside::Beside;
+use crate::model::aside::{Aside, Beside};
 use crate::model::beside::BesideFact;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::quantity::bytes;
-use crate::plan::files;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Risk, Step};
+use crate::plan::{files, scripts};
 
 /// Returns the step that sets a server's data directory aside: a rename in its parent directory, after which the place is free.
 ///
@@ -121,8 +117,7 @@ pub(in crate::plan) fn in_the_way(fact: &BesideFact) -> Option<(Code, String)> {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::process::Command;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     use super::*;
 

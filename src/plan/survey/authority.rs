@@ -5,13 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::name::{ServerName, TopologyName};
+use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::pki;
@@ -282,9 +279,8 @@ mod tests {
     use crate::model::lifetimes::Lifetimes;
     use crate::model::observation::FileFact;
     use crate::pki::CertificatePair;
-    use crate::plan::files::Entry;
-    use crate::plan::files::desired;
     use crate::plan::files::hash::sha256;
+    use crate::plan::files::{Entry, desired};
     use crate::plan::material::Due;
     use crate::plan::seen::Seen;
 

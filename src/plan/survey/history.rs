@@ -7,27 +7,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::Writes;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::link::streams_from;
-use crate::judge::wal::End;
-use crate::judge::wal::NoEnd;
+use crate::judge::wal::{End, NoEnd};
+use crate::judge::{Role, Writes};
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::model::wal::DEFAULT_SEGMENT_BYTES;
-use crate::model::wal::WalComparison;
-use crate::model::wal::WalQuestion;
-use crate::model::wal::WalSeen;
-use crate::model::wal::parse_history;
+use crate::model::topology::{Link, Topology};
+use crate::model::wal::{DEFAULT_SEGMENT_BYTES, WalComparison, WalQuestion, WalSeen, parse_history};
 use crate::plan::seen::Seen;
-use crate::plan::survey::Survey;
-use crate::plan::survey::survey;
+use crate::plan::survey::{Survey, survey};
 
 /// Returns what must be read of servers and their upstreams before a bootstrap can be planned. Whoever the survey refuses is asked
 /// nothing; the others are, so that all is told at once.

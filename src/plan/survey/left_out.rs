@@ -3,19 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::link;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
+use crate::model::observation::{Instance, Observation};
 use crate::model::observed::Observed;
 use crate::model::parameter::HOT_STANDBY_PARAMETERS;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::plan::files::decided::Change;
-use crate::plan::files::decided::Decided;
-use crate::plan::files::decided::Direction;
+use crate::model::topology::{Link, Topology};
+use crate::plan::files::decided::{Change, Decided, Direction};
 use crate::plan::seen::Seen;
 use crate::plan::survey::consent::Consent;
 

@@ -15,20 +15,15 @@ pub mod unasked;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::State;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{Role, State};
 use crate::model::argv::RootAccess;
 use crate::model::layout::LayoutKind;
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
 

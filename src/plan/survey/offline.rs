@@ -4,15 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::argv::Login;
-use crate::model::argv::RootAccess;
+use crate::model::argv::{Login, RootAccess};
 use crate::model::layout::Layout;
-use crate::model::observation::Observation;
-use crate::model::observation::Os;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Observation, Os, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 
 /// Returns an observation that nobody made, of servers as the inventory describes them.
 pub fn presume(topology: &Topology) -> Observation {

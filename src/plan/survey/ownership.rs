@@ -3,22 +3,15 @@
 //! Only a mark in a complete directory makes it ours, and only a running primary without a mark, on the server that is to
 //! be the primary, is adopted (hazards 1, 2). Decides nothing about what is done with it.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::ServerState;
-use crate::judge::State;
-use crate::judge::link;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ownership::Ownership;
+use crate::judge::{ServerState, State, link};
 use crate::model::identity::Configuration;
-use crate::model::layout::DATA_DIRECTORY_RECORD;
-use crate::model::layout::Layout;
+use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{DataDirectory, Instance, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Server, Topology};
 use crate::plan::survey::unasked;
 
 /// A data directory that may be planned for.

@@ -1,10 +1,8 @@
 //! Servers that were taken out of the inventory: what the others still have of them tells who they were.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name::ServerName;
 use crate::model::topology::Topology;
 use crate::plan::files::guard;

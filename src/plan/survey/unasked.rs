@@ -1,10 +1,8 @@
 //! An instance that runs and cannot be asked: all its connections are in use, or it lets nobody in like this. It is neither
 //! dead nor stopped, whatever else is not known of it, so that nothing is started, stopped or promoted over it.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::ServerState;
-use crate::judge::State;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{ServerState, State};
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 

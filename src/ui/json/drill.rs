@@ -3,10 +3,7 @@
 use serde::Serialize;
 
 use super::VERSION;
-use crate::drill::Act;
-use crate::drill::Evidence;
-use crate::drill::Kind;
-use crate::drill::Stage;
+use crate::drill::{Act, Evidence, Kind, Stage};
 use crate::ui::drill::Files;
 
 /// What a drill would do.

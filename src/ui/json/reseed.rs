@@ -4,22 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::DiagnosticJson;
-use super::PlanDocument;
-use super::RunDocument;
-use super::VERSION;
-use super::diagnostics;
-use super::first_error;
-use crate::apply::RunReport;
-use crate::apply::StepReport;
+use super::{DiagnosticJson, PlanDocument, RunDocument, VERSION, diagnostics, first_error};
+use crate::apply::{RunReport, StepReport};
 use crate::diagnostic::Failure;
 use crate::model::lost::Lost;
 use crate::model::method::Method;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 use crate::plan::StepId;
-use crate::plan::operation::reseed::Diagnosis;
-use crate::plan::operation::reseed::Rung;
+use crate::plan::operation::reseed::{Diagnosis, Rung};
 use crate::ui::reseed::ReseedView;
 
 /// What was found out about a server that is re-seeded.

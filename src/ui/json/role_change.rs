@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::PlanDocument;
-use super::RunDocument;
+use super::{PlanDocument, RunDocument};
 use crate::apply::RunReport;
 use crate::model::name::ServerName;
 use crate::ui::plan::PlanView;

@@ -1,20 +1,15 @@
 //! Progress on a terminal: one line per running step below the lines of those that ended.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use indicatif::MultiProgress;
-use indicatif::ProgressBar;
-use indicatif::ProgressDrawTarget;
-use indicatif::ProgressStyle;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Moment;
 use super::plain::Plain;
 use crate::event::Event;
 use crate::model::name::ServerName;
-use crate::ui::look::Look;
-use crate::ui::look::one_line;
+use crate::ui::look::{Look, one_line};
 
 /// How often a running line is redrawn.
 const TICK: Duration = Duration::from_millis(120);

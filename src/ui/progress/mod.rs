@@ -7,21 +7,16 @@ mod bars;
 mod plain;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use jiff::civil::Time;
 
-use crate::event::Event;
-use crate::event::Events;
-use crate::ui::Ui;
-use crate::ui::Verbosity;
+use crate::event::{Event, Events};
+use crate::ui::{Ui, Verbosity};
 use bars::Bars;
 use plain::Plain;
 
@@ -121,8 +116,7 @@ fn draw(ui: Ui, receiver: &Receiver<Event>, finishing: &AtomicBool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::Look;
-    use crate::ui::Options;
+    use crate::ui::{Look, Options};
 
     #[test]
     fn it_ends_although_a_sender_lives() {

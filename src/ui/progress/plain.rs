@@ -7,17 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Moment;
-use crate::event::Event;
-use crate::event::StepOutcome;
+use crate::event::{Event, StepOutcome};
 use crate::model::name::ServerName;
-use crate::model::quantity::bytes;
-use crate::model::quantity::count;
-use crate::model::quantity::seconds;
-use crate::ui::look::Look;
-use crate::ui::look::Style;
-use crate::ui::look::columns;
-use crate::ui::look::one_line;
-use crate::ui::look::pad;
+use crate::model::quantity::{bytes, count, seconds};
+use crate::ui::look::{Look, Style, columns, one_line, pad};
 
 /// How often a long step tells how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);

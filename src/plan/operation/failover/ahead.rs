@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::judge::wal::received;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observation::Instance;
 use crate::model::quantity::duration;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::attest;
+use crate::plan::operation::failover::{Request, attest};
 use crate::plan::seen::Seen;
 
 /// What a primary may write while one standby after the other is looked at, in bytes.

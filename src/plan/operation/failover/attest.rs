@@ -6,14 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::unseen;
+use crate::plan::operation::failover::{Request, unseen};
 
 /// What libpq says where nobody answers: nothing else is silence (`fe-connect.c`, and the C library's words for errors).
 const SILENCE: &[&str] = &[

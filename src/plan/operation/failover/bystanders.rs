@@ -5,25 +5,15 @@
 //! Such a server is fenced against writing by what it is already: a standby that runs is in recovery, and the start guard of one
 //! that does not run starts it as a standby or not at all (hazard 34). Who might be a primary is `place`'s business.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Severity;
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::State;
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::judge::{Role, ServerState, State};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::topology::Link;
-use crate::model::topology::Topology;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::place;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::history;
-use crate::plan::survey::survey_of;
+use crate::model::topology::{Link, Topology};
+use crate::plan::operation::failover::{Request, place};
+use crate::plan::survey::{Survey, Unsaid, history, survey_of};
 
 /// Bystanders that stay as they are, with what is doubtful about each.
 pub(super) type Left = BTreeMap<ServerName, Vec<Diagnostic>>;

@@ -1,8 +1,7 @@
 //! Whether what stands at the former primary's address is the former primary. A clone, a restored snapshot or another machine
 //! there does not run either, and says nothing of the primary: it runs elsewhere, and promoting would make two (hazard 54).
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::judge::link::Upstream;
 use crate::model::name::ServerName;

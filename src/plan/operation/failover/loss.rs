@@ -5,19 +5,16 @@
 
 use jiff::civil::DateTime;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::control::ClusterState;
 use crate::model::lost::Lost;
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
 use crate::model::observed::Observed;
-use crate::model::quantity::count;
-use crate::model::quantity::duration;
+use crate::model::quantity::{count, duration};
 use crate::model::topology::Objectives;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::attest;
+use crate::plan::operation::failover::{Request, attest};
 use crate::plan::seen::Seen;
 
 /// How far behind its position the shutdown checkpoint ends at the most: the longest of all versions, and the head of a page in

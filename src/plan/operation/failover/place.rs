@@ -1,16 +1,11 @@
 //! Who was the primary, and what shows that it is dead (hazard 54).
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::ServerState;
-use crate::judge::State;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{ServerState, State};
 use crate::model::name::ServerName;
 use crate::model::role_file::RoleFile;
 use crate::plan::files::guard;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::attest;
-use crate::plan::operation::failover::elsewhere;
-use crate::plan::operation::failover::unseen;
+use crate::plan::operation::failover::{Request, attest, elsewhere, unseen};
 use crate::plan::survey::unasked;
 
 /// How things are.

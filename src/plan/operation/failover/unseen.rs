@@ -1,13 +1,11 @@
 //! The servers that nobody could look at, and nobody answers for: what shows all the same that such a one is a standby, and what
 //! that it may be a primary. The one that is replaced is `place`'s business (docs/adr/0013-what-a-failover-takes-for-proof.md).
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Dial;
-use crate::plan::operation::failover::Request;
-use crate::plan::operation::failover::attest;
+use crate::plan::operation::failover::{Request, attest};
 
 /// What is known of one that could not be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

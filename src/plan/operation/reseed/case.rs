@@ -3,37 +3,20 @@
 //!
 //! Judges no history and chooses no method.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::State;
-use crate::judge::Writes;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ownership::Ownership;
-use crate::judge::wal;
-use crate::model::job::Job;
-use crate::model::job::JobKind;
-use crate::model::job::JobState;
-use crate::model::job::SEED;
-use crate::model::layout::DATA_DIRECTORY_RECORD;
-use crate::model::layout::Layout;
+use crate::judge::{Role, ServerState, State, Writes, wal};
+use crate::model::job::{Job, JobKind, JobState, SEED};
+use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
-use crate::model::observation::Instance;
-use crate::model::observation::Observation;
-use crate::model::observation::ServerObservation;
+use crate::model::observation::{Instance, Observation, ServerObservation};
 use crate::model::observed::Observed;
-use crate::model::topology::Link;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Link, Server, Topology};
 use crate::plan::operation::reseed::source;
 use crate::plan::seen::Seen;
 use crate::plan::steps::orphans;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::ownership;
 use crate::plan::survey::ownership::Owned;
-use crate::plan::survey::survey_of;
-use crate::plan::survey::unasked;
+use crate::plan::survey::{Survey, Unsaid, ownership, survey_of, unasked};
 
 /// What stands in the place of the server's data directory.
 #[derive(Debug, Clone, Copy)]

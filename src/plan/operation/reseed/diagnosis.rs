@@ -6,22 +6,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::StartsAs;
 use crate::judge::link::streams_from;
-use crate::judge::wal;
-use crate::model::job::JobState;
-use crate::model::job::SEED;
+use crate::judge::{Role, ServerState, StartsAs, wal};
+use crate::model::job::{JobState, SEED};
 use crate::model::lsn::Lsn;
 use crate::model::name::ServerName;
-use crate::model::observation::DataDirectory;
-use crate::model::observation::Instance;
+use crate::model::observation::{DataDirectory, Instance};
 use crate::model::observed::Observed;
 use crate::model::quantity::bytes;
 use crate::model::wal::WalQuestion;
-use crate::plan::operation::reseed::case::Case;
-use crate::plan::operation::reseed::case::Data;
+use crate::plan::operation::reseed::case::{Case, Data};
 use crate::plan::seen::Seen;
 use crate::plan::survey::history;
 use crate::plan::survey::history::Problem;

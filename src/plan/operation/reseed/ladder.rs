@@ -4,22 +4,13 @@
 
 use serde::Serialize;
 
-use crate::model::job::Job;
-use crate::model::job::JobKind;
-use crate::model::job::JobState;
-use crate::model::job::SEED;
-use crate::model::layout::Layout;
-use crate::model::layout::LayoutKind;
-use crate::model::method::Method;
-use crate::model::method::Space;
-use crate::plan::operation::reseed::Request;
-use crate::plan::operation::reseed::case::Case;
-use crate::plan::operation::reseed::case::Data;
-use crate::plan::operation::reseed::diagnosis::Condition;
-use crate::plan::operation::reseed::diagnosis::Diagnosis;
-use crate::plan::operation::reseed::diagnosis::logs_every_page;
-use crate::plan::operation::reseed::room;
+use crate::model::job::{Job, JobKind, JobState, SEED};
+use crate::model::layout::{Layout, LayoutKind};
+use crate::model::method::{Method, Space};
+use crate::plan::operation::reseed::case::{Case, Data};
+use crate::plan::operation::reseed::diagnosis::{Condition, Diagnosis, logs_every_page};
 use crate::plan::operation::reseed::room::Need;
+use crate::plan::operation::reseed::{Request, room};
 use crate::render::hba::roles;
 
 /// What a link is presumed to carry, in bytes a second, where nobody has measured it: a gigabit.

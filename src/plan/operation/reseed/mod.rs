@@ -16,28 +16,21 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-pub use diagnosis::Condition;
-pub use diagnosis::Diagnosis;
-pub use diagnosis::Divergence;
-pub use ladder::Cost;
-pub use ladder::Rung;
+pub use diagnosis::{Condition, Diagnosis, Divergence};
+pub use ladder::{Cost, Rung};
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::method::Method;
-use crate::model::method::Space;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::method::{Method, Space};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
-use crate::plan::Material;
-use crate::plan::Plan;
-use crate::plan::adoption::elsewhere;
 use crate::plan::adoption::elsewhere::Inquiry;
-use crate::plan::adoption::places;
+use crate::plan::adoption::{elsewhere, places};
 use crate::plan::files::brought;
 use crate::plan::steps::service;
 use crate::plan::survey::authority;
+use crate::plan::{Material, Plan};
 
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy)]

@@ -6,13 +6,9 @@ use std::collections::BTreeMap;
 use crate::judge::link::receives_from;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
-use crate::model::topology::Link;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
+use crate::model::topology::{Link, Server, Topology};
 use crate::plan::seen::Seen;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::survey_of;
+use crate::plan::survey::{Survey, Unsaid, survey_of};
 
 /// Returns the standby at a server's site that sends a base backup instead of its upstream, where there is one: it streams,
 /// nothing is to be said against it, and it does not follow the server.

@@ -5,37 +5,22 @@ pub mod succession;
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge;
-use crate::judge::ServerState;
-use crate::judge::State;
-use crate::model::argv::Argv;
-use crate::model::argv::RunAs;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{ServerState, State};
+use crate::model::argv::{Argv, RunAs};
 use crate::model::name::ServerName;
-use crate::model::observation::Dial;
-use crate::model::observation::Observation;
+use crate::model::observation::{Dial, Observation};
 use crate::model::observed::Observed;
-use crate::model::topology::Link;
-use crate::model::topology::Server;
-use crate::model::topology::Topology;
-use crate::pki;
-use crate::plan::Material;
-use crate::plan::Plan;
-use crate::plan::PlanBuilder;
-use crate::plan::StepId;
-use crate::plan::files;
+use crate::model::topology::{Link, Server, Topology};
 use crate::plan::files::desired;
 use crate::plan::links::conninfo;
 use crate::plan::material::Due;
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::step::{Action, Risk, Step};
 use crate::plan::steps::service;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::authority;
-use crate::plan::survey::survey_of;
+use crate::plan::survey::{Unsaid, authority, survey_of};
+use crate::plan::{Material, Plan, PlanBuilder, StepId, files};
+use crate::{judge, pki};
 
 /// Whose certificates are replaced although they serve.
 #[derive(Debug, Clone, Copy)]

@@ -5,38 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
-use crate::model::name::ServerName;
-use crate::model::name::TopologyName;
+use crate::model::name::{ServerName, TopologyName};
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::topology::Topology;
 use crate::pki;
-use crate::plan::Material;
-use crate::plan::Plan;
-use crate::plan::PlanBuilder;
-use crate::plan::StepId;
-use crate::plan::files;
-use crate::plan::files::Entry;
-use crate::plan::files::desired;
-use crate::plan::operation::rotate::Logins;
-use crate::plan::operation::rotate::Served;
-use crate::plan::operation::rotate::in_order;
-use crate::plan::operation::rotate::install_leaf;
-use crate::plan::operation::rotate::proofs;
-use crate::plan::operation::rotate::prove_streaming;
-use crate::plan::operation::rotate::unfit;
+use crate::plan::files::{Entry, desired};
+use crate::plan::operation::rotate::{Logins, Served, in_order, install_leaf, proofs, prove_streaming, unfit};
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::plan::step::Trust;
+use crate::plan::step::{Action, Risk, Step, Trust};
 use crate::plan::steps::service;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::authority;
-use crate::plan::survey::survey_of;
+use crate::plan::survey::{Unsaid, authority, survey_of};
+use crate::plan::{Material, Plan, PlanBuilder, StepId, files};
 
 /// What a former CA needs so that it can leave.
 const NEEDS_ALL: &str =

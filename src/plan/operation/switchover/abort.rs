@@ -4,20 +4,12 @@ use crate::diagnostic::Diagnostic;
 use crate::judge::State;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
-use crate::plan::Material;
-use crate::plan::Plan;
-use crate::plan::PlanBuilder;
-use crate::plan::StepId;
 use crate::plan::files::pooler;
-use crate::plan::operation::switchover::Switchover;
-use crate::plan::operation::switchover::stage;
-use crate::plan::operation::switchover::steps;
-use crate::plan::operation::switchover::unseen;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
+use crate::plan::operation::switchover::{Switchover, stage, steps, unseen};
+use crate::plan::step::{Risk, Step};
 use crate::plan::steps::service;
-use crate::plan::survey::Survey;
-use crate::plan::survey::survey;
+use crate::plan::survey::{Survey, survey};
+use crate::plan::{Material, Plan, PlanBuilder, StepId};
 
 /// Plans to take a switchover back.
 ///

@@ -11,26 +11,19 @@ pub(super) mod steps;
 
 use std::borrow::Cow;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::judge;
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::topology::Topology;
 use crate::model::wal::WalQuestion;
-use crate::plan::Consent;
-use crate::plan::Material;
-use crate::plan::Plan;
 use crate::plan::operation::bootstrap::plan_bootstrap;
 use crate::plan::seen::Seen;
 use crate::plan::step::Step;
 use crate::plan::steps::slots;
-use crate::plan::survey::Survey;
-use crate::plan::survey::Unsaid;
-use crate::plan::survey::history;
-use crate::plan::survey::survey;
-use crate::plan::survey::survey_of;
+use crate::plan::survey::{Survey, Unsaid, history, survey, survey_of};
+use crate::plan::{Consent, Material, Plan};
 use stage::Stage;
 
 pub use abort::plan_abort;

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::model::argv::Argv;
 use crate::model::name::ServerName;
-use crate::plan::PlanBuilder;
-use crate::plan::StepId;
 use crate::plan::files::pooler;
-use crate::plan::operation::switchover::steps::Needs;
-use crate::plan::operation::switchover::steps::Steps;
+use crate::plan::operation::switchover::steps::{Needs, Steps};
 use crate::plan::seen::Seen;
+use crate::plan::{PlanBuilder, StepId};
 
 impl Steps<'_> {
     /// What makes clients wait, last before the shutdown; of a primary that has shut down already an earlier run has done so.

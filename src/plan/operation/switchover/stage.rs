@@ -2,12 +2,8 @@
 //!
 //! Told from what the servers are and from the role file of a primary that was about to hand over. Judges nothing else.
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::judge::Role;
-use crate::judge::ServerState;
-use crate::judge::StartsAs;
-use crate::judge::State;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::{Role, ServerState, StartsAs, State};
 use crate::model::control::ClusterState;
 use crate::model::name::ServerName;
 use crate::plan::survey::unasked;

@@ -2,44 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::Code;
-use crate::diagnostic::Diagnostic;
-use crate::model::argv::Argv;
-use crate::model::argv::Piece;
-use crate::model::argv::RunAs;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::argv::{Argv, Piece, RunAs};
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::role_file::RoleFile;
-use crate::model::topology::Link;
-use crate::model::topology::Synchronous;
-use crate::model::topology::Topology;
-use crate::plan::Material;
-use crate::plan::PlanBuilder;
-use crate::plan::StepId;
-use crate::plan::files;
-use crate::plan::files::Entry;
-use crate::plan::files::brought;
+use crate::model::topology::{Link, Synchronous, Topology};
 use crate::plan::files::decided::Change;
-use crate::plan::files::desired;
 use crate::plan::files::desired::Wanted;
-use crate::plan::files::guard;
-use crate::plan::files::parameters::ConfRole;
-use crate::plan::files::parameters::synchronous_standby_names;
+use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
+use crate::plan::files::{Entry, brought, desired, guard};
 use crate::plan::operation::switchover::stage::Stage;
-use crate::plan::scripts;
 use crate::plan::seen::Seen;
-use crate::plan::step::Action;
-use crate::plan::step::HandOver;
-use crate::plan::step::Risk;
-use crate::plan::step::Step;
-use crate::plan::steps::change;
-use crate::plan::steps::hooks;
+use crate::plan::step::{Action, HandOver, Risk, Step};
 use crate::plan::steps::hooks::RoleChange;
-use crate::plan::steps::seed;
-use crate::plan::steps::service;
-use crate::plan::steps::slots;
-use crate::plan::steps::sql;
+use crate::plan::steps::{change, hooks, seed, service, slots, sql};
 use crate::plan::survey::authority;
+use crate::plan::{Material, PlanBuilder, StepId, files, scripts};
 
 /// How long the primary may take to shut down, in seconds: nobody can write meanwhile, and a checkpoint was just written.
 const STOP_SECONDS: u32 = 60;
