@@ -186,7 +186,7 @@ async fn a_look_that_never_ends_is_ended_on_both_sides() {
 /// A session recorder that goes on when its command has ended: the look is given up, and its server is named.
 #[tokio::test]
 async fn a_recorder_that_never_ends_is_given_up() {
-    let sshd = Sshd::start_with("ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; exec sleep 20\n");
+    let sshd = Sshd::start_with("ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; exec timeout 20 tail -f /dev/null\n");
     let ssh = connect(&sshd).await;
     let begun = Instant::now();
     let told = ssh.probe_within(Duration::from_secs(1), "echo here", &[]).await.unwrap_err();

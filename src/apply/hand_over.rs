@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 
 use crate::apply::Worker;
-use crate::apply::executor::End;
-use crate::apply::lease::NotDone;
 #[cfg(debug_assertions)]
-use crate::apply::{crash, hook};
+use crate::apply::crash;
+use crate::apply::executor::End;
+use crate::apply::hook;
+use crate::apply::lease::NotDone;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::event::Event;
 use crate::model::argv::{Argv, Login, RunAs};

@@ -49,7 +49,7 @@ pub enum Primary<'a> {
     New,
     /// It runs, and has these roles.
     Runs(&'a BTreeMap<String, Role>),
-    /// Nobody could ask it.
+    /// It could not be asked.
     Unasked,
 }
 
@@ -57,7 +57,7 @@ pub enum Primary<'a> {
 /// a vault that is down, or a file that only another machine has, must keep nobody from starting a primary.
 ///
 /// # Errors
-/// Every source that gave none for a role that needs one now, at once.
+/// All password sources that failed for roles that need a password now.
 pub async fn read(
     roles: &BTreeMap<String, ApplicationRole>,
     primary: Primary<'_>,

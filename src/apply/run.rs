@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, join_all, select};
 use jiff::Timestamp;
 
+#[cfg(debug_assertions)]
+use crate::apply::crash;
 use crate::apply::executor::run_steps;
 use crate::apply::lease::{Lease, RENEW_EVERY};
 use crate::apply::lock::{Holder, Locked, Standing};
@@ -15,8 +17,7 @@ use crate::apply::record::{Journal, Recorded};
 use crate::apply::report::{Downtime, RunReport, StepReport};
 use crate::apply::wishes::Wishes;
 use crate::apply::worker::{Tally, Worker};
-#[cfg(debug_assertions)]
-use crate::apply::{crash, lock, record};
+use crate::apply::{lock, record};
 use crate::diagnostic::{Code, Diagnostic, Failure, FailureKind, Severity};
 use crate::event::Events;
 use crate::model::argv::Login;

@@ -79,7 +79,7 @@ pub(super) trait Task {
         begun: Instant,
     ) -> Result<Next<Self::Report>, Failure>;
 
-    /// Does what was agreed to. What ended it early stands in what is returned.
+    /// Carries it out, after consent. The result says what ended it early.
     ///
     /// # Errors
     /// It could not be begun.

@@ -96,7 +96,7 @@ fn no_new_primary(primary: &ServerName, left_out: &[&ServerName]) -> Diagnostic 
     Diagnostic::error(Code::LeftOutNeeded, "a new primary is made only where every server was looked at")
         .server(primary)
         .detail(format!("Server \"{primary}\" has no data of this topology yet. {} may have them, and is left out.", names(left_out)))
-        .hint("Run the command without --without. A server that does not exist yet belongs into the inventory when it does.")
+        .hint("Run the command without --without. Is it a server that does not exist yet? Take it out of the inventory until it does.")
 }
 
 fn follows(topology: &Topology, seen: Seen<'_>, primary: &ServerName, left_out: &[&ServerName]) -> Option<Diagnostic> {

@@ -51,6 +51,6 @@ fn of_one(servers: &BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Diagno
         }
         None => told
             .detail("The others admit it no more, do not ask it before they start, and keep no WAL for it. Its instance and its files are not touched.")
-            .hint("Make sure that its instance does not run: nobody guards it against a second primary."),
+            .hint("Make sure that its instance does not run. Started by somebody, it could become a second primary."),
     }
 }
