@@ -30,8 +30,7 @@ fn a_run_without_changes_takes_two_round_trips() {
     let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b", "c"]);
     // sshd itself counts: commands and subsystems as sessions, and what is forwarded.
     for name in ["a", "b", "c"] {
-        lab.host(name).write_file("/etc/ssh/sshd_config.d/20-count.conf", b"LogLevel DEBUG1\n").unwrap();
-        lab.run(name, &["systemctl", "reload", "ssh"]);
+        lab.sshd(name, "20-count", "LogLevel DEBUG1\n");
     }
     let now = |name: &str| {
         let text = lab.run(name, &["journalctl", "--lines=1", "--output=cat", "--show-cursor", "--quiet"]);

@@ -274,12 +274,8 @@ fn an_emergency_does_not_wait_for_certificates() {
 #[test]
 fn sshd_allows_little() {
     let lab = Scenario::bootstrapped(Release::Bookworm, &["a", "b"]);
-    let sshd = |host: &str, line: &str| {
-        const SET: &str = "printf '%s\\n' \"$1\" >/etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh";
-        lab.run(host, &["sh", "-c", SET, "sh", line]);
-    };
-    sshd("b", "MaxSessions 1");
-    sshd("a", "DisableForwarding yes");
+    lab.sshd("b", "hardened", "MaxSessions 1\n");
+    lab.sshd("a", "hardened", "DisableForwarding yes\n");
     lab.pgstead(&["check"]).expect(0);
     for to in ["b", "a"] {
         lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]).expect(0);
@@ -293,7 +289,7 @@ fn sshd_allows_little() {
     assert_eq!(lab.sql("a", "SELECT pg_current_wal_lsn() > '0/0'"), before, "a is the primary still");
     let ran = lab.pgstead(&["preflight", "--no-throughput", "--format", "json"]).expect(5);
     assert!(ran.codes().contains(&"ssh-one-session".to_owned()), "{ran}");
-    sshd("b", "AllowTcpForwarding no");
+    lab.sshd("b", "hardened", "AllowTcpForwarding no\n");
     lab.pgstead(&["check"]).expect(0);
     for to in ["b", "a"] {
         lab.pgstead(&["switchover", "--to", to, "--yes", "--format", "json"]).expect(0);

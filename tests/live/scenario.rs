@@ -483,6 +483,15 @@ impl Scenario {
         self.host(host).run(argv).unwrap_or_else(|error| panic!("{host}: {argv:?}: {}", chain(&error)))
     }
 
+    /// Has the sshd of a host obey one more file, or no longer if it is empty. It listens again when this returns: a
+    /// reload returns while sshd still opens its port anew, and who comes just then is refused. Sessions stay.
+    #[track_caller]
+    pub(crate) fn sshd(&self, host: &str, file: &str, lines: &str) {
+        let path = format!("/etc/ssh/sshd_config.d/{file}.conf");
+        self.host(host).write_file(&path, lines.as_bytes()).unwrap();
+        self.run(host, &["systemctl", "restart", "ssh"]);
+    }
+
     /// Waits until SQL on a host answers what is expected.
     #[track_caller]
     pub(crate) fn eventually(&self, host: &str, sql: &str, expected: &str) {

@@ -147,13 +147,10 @@ fn ssh(release: Release) {
             print,
         ],
     );
-    lab.run("a", &["sh", "-c", "printf 'ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; echo recorded: goodbye\\n' >/etc/ssh/sshd_config.d/recorder.conf; systemctl reload ssh"]);
+    lab.sshd("a", "recorder", "ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\"; echo recorded: goodbye\n");
     lab.pgstead(&["check"]).expect(0);
     lab.settled();
-    lab.run(
-        "b",
-        &["sh", "-c", "echo AllowTcpForwarding no >/etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"],
-    );
+    lab.sshd("b", "hardened", "AllowTcpForwarding no\n");
     lab.edit(|inventory| inventory["postgres"]["parameters"]["work_mem"] = "5MB".into());
     // Sessions go through a program on the server; without one it is refused before anything is changed.
     const HIDE: &str = "for program in perl python3; do [ ! -e /usr/bin/$program ] || mv /usr/bin/$program /usr/bin/$program.away; done";
@@ -172,7 +169,7 @@ fn ssh(release: Release) {
     let moved = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(0);
     assert_eq!(lab.sql("b", "SELECT pg_is_in_recovery()"), "f", "{moved}");
     lab.pgstead(&["switchover", "--to", "a", "--yes", "--format", "json"]).expect(0);
-    lab.run("b", &["sh", "-c", "rm /etc/ssh/sshd_config.d/hardened.conf; systemctl reload ssh"]);
+    lab.sshd("b", "hardened", "");
     lab.settled();
 }
 
