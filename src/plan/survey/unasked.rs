@@ -38,7 +38,7 @@ const REASONS: &[Reason] = &[
     },
     // Up to version 16, with db_user_namespace.
     Reason {
-        says: "role \"postgres@",
+        says: "\"postgres@",
         hint: "db_user_namespace makes other roles of all that log in: of pgstead's, and of those that replicate, too. Set db_user_namespace = off in postgresql.conf and reload the instance, with roles renamed that have an @ in their names; then run the same command again.",
     },
     Reason {
