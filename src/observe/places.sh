@@ -45,7 +45,7 @@ found() { put "answer.$number" "file $1 0 0
 "; }
 missing() { put "answer.$number" "missing 0 0 0
 "; }
-late() { unreadable "answer.$number" 'it did not answer within 3 seconds'; }
+late() { unreadable "answer.$number" "it did not answer within ${1-3} seconds"; }
 told() { # COMMAND that ends with 0 where it is there, with 3 where the instance's user may not use it
   "$@" >/dev/null 2>&1
   rc=$?
@@ -87,7 +87,8 @@ library() { # NAME
 accepts() { # NAME and -c NAME=VALUE …
   name=$1
   shift
-  as_instance "$bin/postgres" -C "$name" "$@" --config-file=/dev/null -D / 2>&1
+  # A program starts, and reads no file system of others: on a busy machine that may take its time.
+  (limit=${limit:+timeout -s KILL 15}; as_instance "$bin/postgres" -C "$name" "$@" --config-file=/dev/null -D / 2>&1)
 }
 # Of the groups, all values at once: hardly ever is one of them not accepted.
 accepts_all() {
@@ -129,7 +130,7 @@ while [ $# -gt 0 ]; do
         rc=$?
       fi
       if [ $rc -eq 0 ]; then found 1
-      elif is_late $rc; then late
+      elif is_late $rc; then late 15
       else
         case $said in
           *FATAL:*)

@@ -78,11 +78,30 @@ fn files_that_are_not_utf_8_keep_every_byte() {
     for file in FILES {
         lab.run("a", &["sh", "-c", r#"printf '# f\374r alle\n' >>"$1""#, "sh", &existing.path(file)]);
     }
-    lab.run("a", &["systemctl", "reload", &existing.unit]);
+    // Files that a tool of the operator's keeps elsewhere, with links to them in their place; a group that may read the data; and
+    // somebody's transaction that waits for its second phase.
+    const KEPT_ELSEWHERE: &str = "install -d /srv/config; for f in postgresql.conf pg_hba.conf conf.d/tuning.conf; do \
+        mv \"$1/$f\" /srv/config/; ln -s \"/srv/config/${f##*/}\" \"$1/$f\"; done; echo max_prepared_transactions = 7 >>/srv/config/tuning.conf; \
+        chmod 0750 /var/lib/postgresql/17/main";
+    lab.run("a", &["sh", "-ec", KEPT_ELSEWHERE, "sh", existing.path("").trim_end_matches('/')]);
+    lab.run("a", &["systemctl", "restart", &existing.unit]);
+    lab.sql("a", "CREATE TABLE undecided (answer int)");
+    lab.sql("a", "BEGIN; INSERT INTO undecided VALUES (42); PREPARE TRANSACTION 'somebody'");
+    let bootstrap = ["bootstrap", "--yes", "--format", "json"];
+    refused(&lab, "links in the files' places", &bootstrap, 5, &[("file-is-a-link", "a")]);
+    // The way out: the file itself stands there, and the link in the other place.
+    const TURNED: &str = "for f in postgresql.conf pg_hba.conf; do rm \"$1/$f\"; mv \"/srv/config/$f\" \"$1/$f\"; \
+        ln -s \"$1/$f\" /srv/config/; done";
+    lab.run("a", &["sh", "-ec", TURNED, "sh", existing.path("").trim_end_matches('/')]);
     lab.bootstrap();
     lab.streams("a", &["b"]);
     lab.settled();
     there_and_back_again(&lab);
+    lab.sql("a", "COMMIT PREPARED 'somebody'");
+    lab.eventually("b", "SELECT answer FROM undecided", "42");
+    for server in ["a", "b"] {
+        assert_eq!(lab.run(server, &["stat", "-c", "%a", "/var/lib/postgresql/17/main"]).trim(), "750", "{server}");
+    }
     for (server, file) in ["a", "b"].into_iter().flat_map(|server| FILES.map(|file| (server, file))) {
         let path = existing.path(file);
         let count = r#"LC_ALL=C grep -c "^# f$(printf '\374')r alle$" "$1""#;

@@ -17,7 +17,9 @@ const SETTINGS: &str = "listen_addresses = '*'\nlogging_collector = on\nlog_dire
     unix_socket_directories = '/var/run/postgresql, /srv/sockets'\nunix_socket_group = 'app'\n\
     restore_command = 'fetch-wal %f %p'\ndynamic_library_path = '/opt/ours/lib:$libdir'\n\
     shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n\
-    log_timezone = 'Ours/Here'\nssl_ecdh_curve = 'secp521r1'\n";
+    log_timezone = 'Ours/Here'\nssl_ecdh_curve = 'secp521r1'\n\
+    archive_mode = always\narchive_command = 'true'\nhot_standby = off\nrecovery_target_timeline = current\n\
+    include '/etc/ours.conf'\ninclude 'later/nothing-yet.conf'\n";
 
 #[test]
 fn what_a_primary_names_and_a_standby_lacks_is_refused_on_15() {
@@ -43,6 +45,10 @@ fn lacks(release: Release) {
         install -D -m 644 /usr/share/zoneinfo/Etc/UTC /usr/share/zoneinfo/Ours/Here";
     shell(&lab, "a", HAVE);
     lab.run("a", &["install", "-o", "postgres", "-m", "600", "/dev/null", "/etc/pg.keytab"]);
+    // Files without a setting: nobody sees them in what the server has read, and none starts without them.
+    lab.run("a", &["install", "-m", "644", "/dev/null", "/etc/ours.conf"]);
+    let nothing_yet = format!("/etc/postgresql/{version}/main/later/nothing-yet.conf");
+    lab.run("a", &["install", "-D", "-m", "644", "/dev/null", &nothing_yet]);
     lab.run(
         "a",
         &[
@@ -90,11 +96,16 @@ fn lacks(release: Release) {
         ("no-common-tls", "a"),
         ("path-unfit", "b"),
         ("port-taken", "b"),
+        ("sync-names-foreign", "a"),
         ("tablespace-in-data-directory", "b"),
         ("tablespace-taken", "b"),
         ("value-not-accepted", ""),
         ("value-not-accepted", "b"),
     ];
+    // Commits wait for a standby of a former life; nothing is written here until that is mended.
+    shell(&lab, "a", "echo \"synchronous_standby_names = 'old'\" >>\"/etc/postgresql/$1/main/postgresql.conf\"");
+    lab.sql("a", "SELECT pg_reload_conf()");
+    lab.eventually("a", "SHOW synchronous_standby_names", "old");
     // What the inventory wishes is judged by the PostgreSQL of each server, the bare one too.
     // CrunchyData/postgres-operator 2094: a parameter that this version does not have any more.
     lab.edit(|inventory| {
@@ -127,6 +138,8 @@ fn lacks(release: Release) {
     told("value-not-accepted", "servers \"a\" and \"b\": work_mem = banana is not accepted there: invalid value");
     told("value-not-accepted", "invalid value for parameter \"wal_compression\": \"lz5\" (Available values: pglz, lz4");
     told("value-not-accepted", "unrecognized configuration parameter \"wal_keep_segments\"");
+    told("included-elsewhere", "the configuration includes /etc/ours.conf");
+    told("included-elsewhere", "/etc/admins");
     told("no-common-tls", "ssl_ecdh_curve = secp521r1");
     refused(&lab, "what standbys lack, plan", &["plan", "--format", "json"], 5, &expected);
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
@@ -136,13 +149,16 @@ fn lacks(release: Release) {
         inventory["postgres"]["parameters"]["work_mem"] = "5MB".into();
         inventory["servers"]["b"]["parameters"] = json!({ "wal_compression": "lz4" });
     });
+    shell(&lab, "a", "sed -i '/^synchronous_standby_names/d' \"/etc/postgresql/$1/main/postgresql.conf\"");
+    lab.sql("a", "SELECT pg_reload_conf()");
+    lab.eventually("a", "SHOW synchronous_standby_names", "");
     refusals::free_port(&lab, "b");
     lab.sql("a", "DROP TABLESPACE inside");
     lab.sql("a", "DROP TABLESPACE in_place");
     shell(
         &lab,
         "a",
-        "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d; /^ssl_ecdh_curve/d' \"/etc/postgresql/$1/main/postgresql.conf\"",
+        "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d; /^ssl_ecdh_curve/d; /^include .*ours/d' \"/etc/postgresql/$1/main/postgresql.conf\"",
     );
     lab.sql("a", "SELECT pg_reload_conf()");
     lab.eventually("a", "SHOW ssl_crl_file", "");
@@ -158,11 +174,15 @@ fn lacks(release: Release) {
     };
     says(&plan, "path-needed-on-standbys", "\"b\": krb_server_keyfile names /etc/pg.keytab, which is not there");
     says(&plan, "wal-on-another-disk", "its pg_wal is a link to");
+    says(&plan, "archive-mode-always", "archive_mode");
     lab.pgstead(&BOOTSTRAP).expect(0);
     lab.streams("a", &["b"]);
     lab.eventually("b", "SELECT answer FROM t", "42");
     lab.run("b", &["test", "!", "-L", &format!("/var/lib/postgresql/{version}/main/pg_wal")]);
     assert_eq!(lab.sql("b", "SHOW shared_preload_libraries"), "ours");
+    lab.run("b", &["test", "-f", &nothing_yet]);
+    // A standby with hot_standby = off would let nobody ask.
+    assert_eq!(lab.sql("b", "SHOW recovery_target_timeline"), "latest");
     assert_eq!(lab.sql("b", "SELECT current_setting('work_mem') || current_setting('wal_compression')"), "5MBlz4");
     assert_eq!(
         lab.sql("b", "SELECT count(*) FROM pg_ls_logdir()"),

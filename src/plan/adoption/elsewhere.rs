@@ -80,11 +80,13 @@ const PATHS: [(&str, &str, Use, bool); 10] = [
 ];
 
 /// Settings that name libraries.
-const LIBRARIES: [(&str, &str, bool); 5] = [
+const LIBRARIES: [(&str, &str, bool); 6] = [
     ("shared_preload_libraries", "An instance without it does not start", true),
     ("session_preload_libraries", "Nobody can connect without it", true),
     ("local_preload_libraries", "Nobody can connect without it", true),
     ("archive_library", "A server that becomes the primary archives nothing without it, and keeps all WAL", false),
+    // Of the minor releases since 2026.
+    ("output_plugin_libraries", "No logical slot that uses it goes on without it after a failover", false),
     // From version 18 on.
     ("oauth_validator_libraries", "Nobody can log in by OAuth without it", false),
 ];

@@ -21,7 +21,7 @@ use crate::model::topology::{Authentication, Topology};
 use crate::pki;
 use crate::plan::files::decided::Direction;
 use crate::plan::files::desired::Wanted;
-use crate::plan::files::{Entry, brought, kept, parameters};
+use crate::plan::files::{Entry, brought, kept, parameters, silent};
 use crate::plan::seen::Seen;
 use crate::render::hba::roles;
 use crate::render::postgresql_conf::parse_settings;
@@ -197,7 +197,8 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
         }
     }
     let below = |path: &str, home: &str| Path::new(path).starts_with(home);
-    for path in instance.included_files.keys() {
+    let silent: Vec<String> = silent::includes(primary).into_iter().map(|silent| silent.path).collect();
+    for path in instance.included_files.keys().chain(&silent) {
         if !below(path, layout.config_home()) && !below(path, &layout.data_directory) {
             refusals.push(
                 Diagnostic::error(

@@ -13,7 +13,7 @@ use crate::model::topology::Topology;
 use crate::plan::files::base::Base;
 use crate::plan::files::marked::Marked;
 use crate::plan::files::parameters::ConfRole;
-use crate::plan::files::{Entry, Keeper, brought, marked, parameters};
+use crate::plan::files::{Entry, Keeper, brought, marked, parameters, silent};
 use crate::plan::seen::Seen;
 use crate::render::RenderError;
 use crate::render::hba::{Access, roles};
@@ -134,6 +134,21 @@ fn included(seen: Seen<'_>, source: Seen<'_>, owner: &str, mode: &str) -> Vec<En
         }
         let shown = "# As on the primary.\n".to_owned();
         entries.push(Entry::kept(to, owner, mode, text, Keeper::Copied { shown }));
+    }
+    for silent in silent::includes(source) {
+        let Some(path) = silent.path.strip_prefix(from.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
+            continue;
+        };
+        let to = [to.as_str(), "/", path].concat();
+        if silent.is_directory {
+            entries.push(Entry::directory(to, owner, "0755"));
+        } else {
+            if let Some((directory, _)) = to.rsplit_once('/') {
+                entries.push(Entry::directory(directory, owner, "0755"));
+            }
+            let text = "# There is no setting in it on the primary.\n".to_owned();
+            entries.push(Entry::kept(to, owner, mode, text.clone(), Keeper::Copied { shown: text }));
+        }
     }
     entries
 }

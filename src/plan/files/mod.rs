@@ -14,6 +14,7 @@ pub mod marked;
 pub mod parameters;
 pub mod pooler;
 pub mod rendering;
+pub(in crate::plan) mod silent;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
