@@ -369,6 +369,7 @@ pub enum Code {
     SelinuxEnforcing,
     ServerCertificate,
     ServerFenced,
+    ServerNeeded,
     ServerNotJudged,
     ServerRemoved,
     ServerUnknown,

@@ -33,10 +33,19 @@ pub const START_SECONDS: u32 = 300;
 
 /// Returns the step that fences a server: nothing starts its instance from then on, after a reboot either (hazard 55).
 pub fn fence(seen: Seen<'_>) -> Step {
+    hold(seen, RoleFile::Fenced, "fence it: nothing starts it from now on")
+}
+
+/// Returns the step after which nothing starts the instance of a server that leaves, after a reboot either. A bootstrap starts it again
+/// where it is put back into the inventory.
+pub fn hold_removed(seen: Seen<'_>) -> Step {
+    hold(seen, RoleFile::Removed, "mark it as removed: nothing starts it from now on")
+}
+
+fn hold(seen: Seen<'_>, role: RoleFile<'_>, title: &str) -> Step {
     let owner = files::own_directory_owner(seen.seen, seen.layout);
-    let mut entries = vec![Entry::text(seen.layout.role_file(), &owner, "0644", RoleFile::Fenced.text())];
+    let mut entries = vec![Entry::text(seen.layout.role_file(), &owner, "0644", role.text())];
     entries.extend(files::recorded(seen.seen, seen.layout, &entries));
-    let title = "fence it: nothing starts it from now on";
     files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None)
 }
 

@@ -18,14 +18,13 @@ use crate::plan::files::decided::{Change, Decided};
 use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
 use crate::plan::files::{brought, desired, effects, guard, pooler};
 use crate::plan::links::network;
+use crate::plan::operation::leaving;
+use crate::plan::operation::leaving::Leaving;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
 use crate::plan::steps::job::Earlier;
-use crate::plan::steps::leaving::Leaving;
 use crate::plan::steps::seed::Manner;
-use crate::plan::steps::{
-    change, job, leaving, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust,
-};
+use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
 use crate::plan::survey::consent::{Consent, passed_over};
 use crate::plan::survey::removed::Removed;
 use crate::plan::survey::{Survey, Unsaid, authority, history, left_out, removed, survey_of};

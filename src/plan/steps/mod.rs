@@ -4,7 +4,6 @@ pub mod change;
 pub mod faults;
 pub mod hooks;
 pub mod job;
-pub mod leaving;
 pub mod orphans;
 pub mod rewind;
 pub mod roles;
