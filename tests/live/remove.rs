@@ -9,6 +9,7 @@ use pgstead::lab::hosts::Release;
 use crate::depth;
 use crate::faults::crash_points;
 use crate::faults::crashing_with;
+use crate::guard_boot::start_again_where_its_number_is_taken;
 use crate::invariants::ledger;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
@@ -123,6 +124,7 @@ fn a_standby_is_removed_and_so_is_a_dead_one(release: Release) {
     lab.edit(|inventory| drop(inventory["servers"].as_object_mut().unwrap().remove("c")));
     lab.settled();
     lab.host("c").boot().unwrap();
+    start_again_where_its_number_is_taken(&lab, release, &["c"]);
     lab.eventually("c", "SELECT pg_is_in_recovery()", "t");
     let log = format!("/var/log/postgresql/postgresql-{}-main.log", release.postgres_major());
     let refusal = format!(
