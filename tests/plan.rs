@@ -9,6 +9,7 @@
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
 //! certificates already; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! `rotate_passwords`, it is about other passwords of these roles, or of role replicator. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
@@ -50,6 +51,7 @@ use pgstead::plan::operation::reseed::Request;
 use pgstead::plan::operation::reseed::Rung;
 use pgstead::plan::operation::reseed::room::Need;
 use pgstead::plan::operation::rotate;
+use pgstead::plan::operation::rotate::passwords;
 use pgstead::plan::operation::rotate::succession;
 use pgstead::plan::operation::switchover;
 use pgstead::plan::operation::switchover::Switchover;
@@ -57,6 +59,7 @@ use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::plan_failover;
 use pgstead::plan::plan_switchover;
+use pgstead::plan::survey::password;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -305,11 +308,19 @@ fn run(case: &Value) -> String {
         );
     }
     let topology = topology(&inventory);
+    let seen = observation.clone();
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => material::held_elsewhere(replace, needs),
         None if case["in_rotation"] == true => material::of_succession(replace),
         None if new_authority => material::of_new_authority(replace),
-        None => roles::with_passwords(material::of(replace), case),
+        None => {
+            let mut material = roles::with_passwords(material::of(replace), case);
+            if let Some(replication) = &mut material.replication {
+                replication.is_new = !case["rotate_passwords"].is_null();
+            }
+            password::keep_anothers(&topology, &seen, &mut material);
+            material
+        }
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -332,6 +343,13 @@ fn run(case: &Value) -> String {
         add_needs(case, &mut material);
         let plan = succession::plan_succession(&topology, &observation, &material);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
+    if let Some(named) = case["rotate_passwords"].as_array() {
+        let named: Vec<String> = named.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let material = material(replace);
+        let plan = passwords::meant(&topology, &named)
+            .and_then(|meant| passwords::plan_passwords(&topology, &observation, &material, &meant));
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
     }
     if let Some(names) = case["rotate"].as_array() {
         let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();

@@ -15,8 +15,8 @@ use crate::plan::links::certificates::Signer;
 use crate::plan::links::{certificates, network};
 use crate::plan::material::{Authority as Elsewhere, Due};
 use crate::plan::operation::rotate::Renewal;
-use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
+use crate::plan::survey::{authority, password};
 use crate::plan::{Leaf, Material, Replication};
 
 /// Makes the material of a run.
@@ -61,7 +61,7 @@ pub fn prepare(
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
         leaves.insert(server.name.clone(), issue(&authority, topology, observation, server, now)?);
     }
-    Ok(Material {
+    let mut material = Material {
         run: run_name(now),
         ca_certificate: Some(secrets.ca.certificate.clone()),
         former: secrets.former.as_ref().map(|former| former.certificate.clone()),
@@ -73,8 +73,12 @@ pub fn prepare(
             password: secrets.replication.password.clone(),
             verifier: secrets.replication.verifier.clone(),
             verifier_sha256: secrets.replication.verifier_sha256(),
+            is_new: secrets.is_password_new,
         }),
-    })
+        is_password_elsewhere: false,
+    };
+    password::keep_anothers(topology, observation, &mut material);
+    Ok(material)
 }
 
 /// Makes the material of a re-seed. While a CA takes the place of another, a server that is made anew is not left with certificates of
@@ -123,6 +127,7 @@ fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Else
         certificates_to_replace: needs,
         passwords: BTreeMap::new(),
         replication: None,
+        is_password_elsewhere: false,
     }
 }
 

@@ -301,6 +301,8 @@ pub enum Code {
     OvercommitAlways,
     Overtaken,
     PacketsLost,
+    PasswordChanges,
+    PasswordElsewhere,
     PasswordSource,
     PathNeededOnStandbys,
     PathUnfit,

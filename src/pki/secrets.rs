@@ -99,6 +99,8 @@ pub struct OperatorSecrets {
     pub operator: CertificatePair,
     /// The replication role's password.
     pub replication: RolePassword,
+    /// Whether that was made just now: no server has it, and all are to get it.
+    pub is_password_new: bool,
 }
 
 /// Which secrets are new.
@@ -152,7 +154,14 @@ impl OperatorSecrets {
             }
         };
         let replication = stored.replication.unwrap_or_else(RolePassword::generate);
-        Ok((Self { ca, former: stored.former, chain, operator, replication }, made))
+        let is_password_new = made.replication;
+        Ok((Self { ca, former: stored.former, chain, operator, replication, is_password_new }, made))
+    }
+
+    /// Returns the same with another password of the replication role.
+    #[must_use]
+    pub fn with_another_password(self) -> Self {
+        Self { replication: RolePassword::generate(), is_password_new: true, ..self }
     }
 
     /// Returns the certificates of the CAs that servers may have certificates of, PEM.
@@ -254,7 +263,8 @@ mod tests {
         };
         let (again, made) =
             OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
-        assert_eq!((again, made.any()), (first.clone(), false));
+        let kept = OperatorSecrets { is_password_new: false, ..first.clone() };
+        assert_eq!((again, made.any()), (kept, false));
 
         let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
         let (renewed, made) =

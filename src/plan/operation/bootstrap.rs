@@ -24,7 +24,7 @@ use crate::plan::steps::job::Earlier;
 use crate::plan::steps::seed::Manner;
 use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
 use crate::plan::survey::consent::{Consent, passed_over};
-use crate::plan::survey::{Survey, Unsaid, authority, history, left_out, removed, survey_of};
+use crate::plan::survey::{Survey, Unsaid, authority, history, left_out, password, removed, survey_of};
 use crate::plan::{Material, Plan, PlanBuilder, SettingChange, StepId, adoption, files};
 use crate::render::hba::roles;
 
@@ -133,6 +133,7 @@ pub fn plan_bootstrap(
     }
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
+    refusals.extend(password::refusals(observation, material, decided.keys().copied()));
     if !consent.new_authority {
         refusals.extend(authority::of_others(topology, observation, material));
     }
@@ -167,6 +168,7 @@ pub fn plan_bootstrap(
         notes.extend(judged.notes);
     }
     notes.extend(authority::notes(topology.name(), material));
+    notes.extend(password::note(material));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     refusals.extend(orphans::refusals(topology, observation, &servers, &links));

@@ -116,7 +116,7 @@ impl Missing {
 }
 
 /// Returns the SQL that gives a role a password, inside a transaction.
-pub(super) fn password(role: &str, verifier: &Secret) -> Sql {
+pub(in crate::plan) fn password(role: &str, verifier: &Secret) -> Sql {
     // pg_stat_activity shows no text of a session that tracks none.
     let sql = Sql::new().text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(role);
     sql.text(" PASSWORD ").secret(verifier).text(";\n")

@@ -9,6 +9,7 @@ pub mod history;
 pub mod left_out;
 pub mod offline;
 pub mod ownership;
+pub mod password;
 pub mod removed;
 pub mod unasked;
 
