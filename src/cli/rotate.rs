@@ -18,6 +18,7 @@ use crate::pki::{OperatorSecrets, RolePassword};
 use crate::plan::operation::rotate::{Renewal, succession};
 use crate::plan::operation::{reseed, rotate};
 use crate::plan::survey::authority::Keys;
+use crate::plan::survey::password;
 use crate::plan::{Material, Plan};
 use crate::render::hba::roles;
 use crate::state::{StateDir, StateError};
@@ -258,7 +259,11 @@ impl Operation for Replacement {
     fn keys(&self, session: &Session<'_>) -> Result<Keys, Failure> {
         let keys = session.keys()?;
         Ok(match keys {
-            Keys::Held(secrets) if self.with_replicator() => Keys::Held(Box::new(secrets.with_another_password())),
+            Keys::Held(secrets) if self.with_replicator() => {
+                let topology = &session.inventory.topology;
+                let in_use = password::in_use(topology, &session.observation, &secrets).clone();
+                Keys::Held(Box::new(secrets.with_another_password(in_use)))
+            }
             keys => keys,
         })
     }
@@ -281,6 +286,16 @@ impl Operation for Replacement {
         let material = Material { passwords: made.clone(), ..session.material(keys)? };
         let plan = rotate::passwords::plan_passwords(topology, &session.observation, &material, &self.meant);
         Ok(Proposal { plan: plan.map_err(runner::refused), facts: made, run: material.run })
+    }
+
+    /// No server needs the former password any more.
+    fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
+        let Keys::Held(secrets) = keys else { return Ok(()) };
+        if !self.with_replicator() {
+            return Ok(());
+        }
+        let secrets = OperatorSecrets { former_password: None, ..OperatorSecrets::clone(secrets) };
+        session.state.save_secrets(&secrets).map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))
     }
 
     fn question(&self, plan: &Plan, _: &Self::Facts) -> Question {

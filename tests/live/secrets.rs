@@ -93,13 +93,18 @@ fn replication_by_password(release: Release) {
     for moment in [
         "before:a: give role replicator another password",
         "after:a: give role replicator another password",
-        "after:b: install passfile",
+        "before:b: install passfile",
     ] {
         let (ran, struck) = crashing_with(&lab, &ROTATE, moment);
         assert_eq!((struck.as_deref(), ran.code), (Some(moment), -1), "{ran}");
         assert_eq!(sender(), link, "{moment}: the link was opened anew");
+        // Whatever comes next knows which of the two is in use, and brings every server that one.
+        lab.bootstrap();
+        assert!(dial(&own_passfile).0, "{moment}");
+        assert_eq!(dial(&format!("password={former}")).0, moment.contains("before:a"), "{moment}");
     }
     lab.pgstead(&ROTATE).expect(0);
+    assert!(!lab.state().join("replication.former.password").exists());
     assert_eq!(sender(), link, "the link was opened anew");
     assert_ne!(password(&lab), former);
     let refused = dial(&format!("password={former}"));

@@ -133,7 +133,7 @@ pub fn plan_bootstrap(
     }
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
-    refusals.extend(password::refusals(observation, material, decided.keys().copied()));
+    refusals.extend(password::refusals(topology, observation, material, decided.keys().copied()));
     if !consent.new_authority {
         refusals.extend(authority::of_others(topology, observation, material));
     }

@@ -187,7 +187,7 @@ pub fn plan_reseed(
     let mut lacking = Vec::new();
     if let Some(method) = method {
         refusals.extend(authority::refusals(topology.name(), material, [name]));
-        refusals.extend(password::refusals(observation, material, [name]));
+        refusals.extend(password::refusals(topology, observation, material, [name]));
         refusals.extend(service::barred(case.bare));
         let way = steps::way(&case, method);
         let is_adopting = case.ripe_job().is_some();

@@ -8,6 +8,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
+use crate::model::observed::Observed;
 use crate::model::role::PasswordSource;
 use crate::model::secret::Secret;
 use crate::model::topology::{Authentication, Server, Topology};
@@ -17,7 +18,9 @@ use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
 use crate::plan::survey::{Unsaid, authority, survey_of};
 use crate::plan::{Material, Plan, PlanBuilder, StepId, files};
+use crate::quote::sh;
 use crate::quote::sql::Sql;
+use crate::quote::uri;
 use crate::render::hba::roles;
 
 /// Returns the roles that get other passwords: those that are named, or role replicator where nobody is and it has one.
@@ -50,9 +53,12 @@ fn not_made(topology: &Topology, role: &str) -> Option<Diagnostic> {
     if role == roles::REPLICATOR {
         let is_by_password = topology.common().replication.authentication == Authentication::ScramSha256;
         return (!is_by_password).then(|| {
-            refusal(Code::NothingToRotate, "role replicator has no password: it logs in with certificates".to_owned())
-                .detail(of_others("For the certificates: pgstead rotate certificates"))
-                .hint("Name the role of an application: pgstead rotate passwords ROLE")
+            let told = "role replicator has no password: it logs in with certificates".to_owned();
+            let hint = match generated.first() {
+                Some(role) => format!("For certificates: pgstead rotate certificates. For the role of an application: pgstead rotate passwords {}", sh::quote(role)),
+                None => "For certificates: pgstead rotate certificates".to_owned(),
+            };
+            refusal(Code::NothingToRotate, told).hint(hint)
         });
     }
     let Some(wanted) = topology.common().roles.get(role) else {
@@ -112,6 +118,9 @@ pub fn plan_passwords(
         return Err(refusals);
     };
     refusals.extend(meant.iter().filter_map(|role| missing(*seen, role)));
+    if with_replicator {
+        refusals.extend(not_by_password_yet(*seen));
+    }
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -126,34 +135,41 @@ pub fn plan_passwords(
             Diagnostic::note(Code::PasswordChanges, format!("role \"{role}\" gets another password"))
                 .detail("Sessions that are open go on. New ones with the former password are refused at once.")
                 .hint(format!(
-                    "The new one will be in file role.{role}.password of the state directory: give it to the application. To end sessions of whoever stole the former one, on the primary: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}",
+                    "When this run has ended, give the application the new one: file role.{}.password of the state directory. To end sessions of whoever stole the former one, on every server: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}",
+                    uri::token(role),
                     crate::quote::sql::literal(role)
                 )),
         );
     }
     if let (true, Some(replication)) = (with_replicator, &material.replication) {
         notes.extend(keep_the_former(&state, &passed_over));
-        let altered = plan.add(alter(*seen, roles::REPLICATOR, &replication.verifier), before);
-        let links = primary.map(|primary| topology.links(primary)).unwrap_or_default();
-        let logins = Logins::of(&state, &links);
+        let links = topology.links(&seen.server.name);
+        // An earlier run may have cut a standby off.
+        let logins = Logins::of(&state, &links).of_every_link();
         let all: BTreeSet<ServerName> = survey.servers.keys().map(|name| (*name).clone()).collect();
         notes.extend(logins.not_demanded(&all));
+        let line = replication.passfile();
+        // The primary has both first: what it shows is what counts (survey::password). It logs in to nobody meanwhile.
+        let kept = plan.add(install(*seen, line.clone()), before);
+        let altered = plan.add(alter(*seen, roles::REPLICATOR, &replication.verifier), [kept]);
+        // A standby lets its own standbys in by the verifier that it has replayed: a row that comes later has to arrive first.
+        let n_before = plan.all().len();
+        prove_streaming(&mut plan, &state, &links, &all, vec![altered]);
+        let replayed: Vec<StepId> = plan.all().into_iter().skip(n_before - 1).collect();
         let with_data: Vec<Seen<'_>> = survey.servers.values().copied().filter(|seen| seen.data.is_some()).collect();
         let ordered = in_order(topology, &links, &with_data);
-        let line = replication.passfile();
-        let installed: Vec<StepId> =
-            ordered.iter().map(|seen| plan.add(install(*seen, line.clone()), [altered])).collect();
+        let standbys = ordered.iter().filter(|standby| standby.server.name != seen.server.name);
+        let mut installed: Vec<StepId> =
+            standbys.map(|standby| plan.add(install(*standby, line.clone()), replayed.iter().copied())).collect();
+        installed.extend(&replayed);
         let running = || ordered.iter().filter(|seen| seen.instance.is_some());
-        let mut proven = Vec::new();
         for from in running() {
-            let demanded = running().map(|to| to.server).filter(|to| to.name != from.server.name);
-            let others: Vec<&Server> = demanded.filter(|to| logins.demands(&from.server.name, &to.name)).collect();
-            if !others.is_empty() {
-                let step = log_in(topology, *from, &others, Some("with the new password"));
-                proven.push(plan.add(step, installed.iter().copied()));
+            let others = running().map(|to| to.server).filter(|to| to.name != from.server.name);
+            let demanded: Vec<&Server> = others.filter(|to| logins.demands(&from.server.name, &to.name)).collect();
+            if !demanded.is_empty() {
+                plan.add(log_in(topology, *from, &demanded, Some("with the new password")), installed.iter().copied());
             }
         }
-        prove_streaming(&mut plan, &state, &links, &all, proven);
     }
     Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes })
 }
@@ -165,6 +181,18 @@ fn missing(primary: Seen<'_>, role: &str) -> Option<Diagnostic> {
         Diagnostic::error(Code::NothingToRotate, format!("there is no role \"{role}\" on the primary yet"))
             .server(&primary.server.name)
             .hint("pgstead bootstrap makes it, with a password.")
+    })
+}
+
+/// Refuses where the servers were not set up for that yet: the role may be the operator's own, and others log in with its password.
+fn not_by_password_yet(primary: Seen<'_>) -> Option<Diagnostic> {
+    let passfile = primary.seen.files.get(&primary.layout.own("passfile"));
+    let is_set_up = passfile.and_then(Observed::known).is_some() && !primary.adopted;
+    (!is_set_up).then(|| {
+        Diagnostic::error(Code::ChangesPending, "the servers do not log in by password yet")
+            .server(&primary.server.name)
+            .detail("The inventory says so (replication.authentication), and the primary was not set up for it.")
+            .hint("Run it first: pgstead bootstrap")
     })
 }
 
@@ -186,7 +214,7 @@ fn keep_the_former(state: &State<'_>, passed_over: &[&ServerName]) -> Vec<Diagno
             Diagnostic::warning(Code::NotLookedAt, message)
                 .server(name)
                 .detail(why)
-                .hint(format!("When it is back, this gives it the new one: {way_back}")),
+                .hint(format!("When it is back, this gives it the new one, from this machine: {way_back}")),
         )
     };
     state.servers().filter_map(told).collect()
@@ -195,8 +223,7 @@ fn keep_the_former(state: &State<'_>, passed_over: &[&ServerName]) -> Vec<Diagno
 fn alter(primary: Seen<'_>, role: &str, verifier: &Secret) -> Step {
     let sql = Sql::new().text("BEGIN;\n").then(sql::password(role, verifier)).text("COMMIT;\n");
     let title = format!("give role {role} another password");
-    let risk = if role == roles::REPLICATOR { Risk::Reversible } else { Risk::Disruptive };
-    Step::run(&primary.server.name, risk, title, vec![sql::psql(primary.layout, primary.server, sql)])
+    Step::run(&primary.server.name, Risk::Disruptive, title, vec![sql::psql(primary.layout, primary.server, sql)])
 }
 
 fn install(seen: Seen<'_>, line: Secret) -> Step {
