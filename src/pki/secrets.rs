@@ -274,6 +274,7 @@ mod tests {
             chain: Some(secrets.chain.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
+            former_password: secrets.former_password.clone(),
         };
         let (again, made) =
             OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
