@@ -33,8 +33,8 @@ use crate::ui::{Ui, report};
 /// a reload, and no session ends. Then a connection that is opened anew must be shown the new certificate, and the server and every
 /// other must log in to each other anew, before the next server is touched.
 ///
-/// Passwords: the primary gets the verifier of a new password, every server the password for its connection to its upstream, and
-/// then every standby must log in anew.
+/// Passwords: the primary gets the verifier of a new password, then every server the password for its connection to its upstream, and
+/// each must log in to the others anew.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead rotate certificates            all servers, after showing the plan and asking
