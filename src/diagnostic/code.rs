@@ -372,6 +372,7 @@ pub enum Code {
     SelinuxEnforcing,
     ServerCertificate,
     ServerFenced,
+    ServerNeeded,
     ServerNotJudged,
     ServerRemoved,
     ServerUnknown,

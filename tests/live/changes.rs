@@ -6,6 +6,8 @@ use pgstead::lab::hosts::Release;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::faults::crash_points;
+use crate::faults::crashing;
 use crate::guard_boot::start_again_where_its_number_is_taken;
 use crate::scenario::Scenario;
 use crate::scenario::Watch;
@@ -305,7 +307,16 @@ fn one_that_is_taken_out_of_the_inventory_is_told_and_then_forgotten() {
     lab.run("c", &["systemctl", "stop", &format!("postgresql@{}-main.service", release.postgres_major())]);
     lab.eventually("b", "SELECT active FROM pg_replication_slots WHERE slot_name = 'c'", "f");
     without_c(&mut lab);
-    lab.bootstrap();
+    // Whoever is killed on the way leaves behind what tells the next run whom to forget.
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0).json();
+    let mut left = crash_points(&plan, &[]);
+    let last = loop {
+        let (ran, struck) = crashing(&lab, &left.join("\n"));
+        let Some(point) = struck else { break ran };
+        assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
+        left.retain(|moment| *moment != point);
+    };
+    last.expect(0);
     assert_eq!(slot(&lab), "", "b keeps WAL for a server that is gone");
     let hba = lab.run("b", &["cat", &configuration(release, "pg_hba.conf")]);
     assert!(!hba.contains(&lab.host("c").address().to_string()), "{hba}");
