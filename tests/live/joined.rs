@@ -35,13 +35,13 @@ fn a_trio_made_by_hand_is_adopted_without_a_copy_on_17() {
 }
 
 #[test]
-#[ignore = "soak: the same on another release"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn a_trio_made_by_hand_is_adopted_without_a_copy_on_15() {
     made_by_hand(Release::Bookworm);
 }
 
 #[test]
-#[ignore = "soak: the same on another release"]
+#[ignore = "plays on 17 in every run, on all releases in make soak"]
 fn a_trio_made_by_hand_is_adopted_without_a_copy_on_18() {
     made_by_hand(Release::Forky);
 }
@@ -115,7 +115,7 @@ fn made_by_hand(release: Release) {
 }
 
 #[test]
-#[ignore = "soak: takes minutes, and two moments of it play in every run"]
+#[ignore = "takes minutes: make soak"]
 fn an_adoption_of_a_trio_is_killed_at_every_step_on_18() {
     killed_at_every_step(Release::Forky);
 }
