@@ -474,9 +474,9 @@ fn switchover(
             {
                 let _ = writeln!(text, "ASK: has {upstream} the WAL of {joining}, timeline {timeline} up to {end}");
             }
-            // Nobody fills in what a case does not say: the answers are those of the first round trip behind the look.
             text += &looks::places(topology, observation, switchover::OF_BOOTSTRAP);
-            plan_switchover(topology, observation, material, &to)
+            let observation = looks::looked_at(topology, observation.clone(), switchover::OF_BOOTSTRAP);
+            plan_switchover(topology, &observation, material, &to)
         }
         None => plan_abort(topology, observation, material),
     };

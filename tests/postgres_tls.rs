@@ -111,6 +111,14 @@ impl Instance {
         ]));
     }
 
+    /// Returns a setting as a new session sees it.
+    fn shown(&self, name: &str) -> String {
+        let (dir, port) = (self.dir.path().display().to_string(), self.port.to_string());
+        let show = ["-XAtq", "-h", &dir, "-p", &port, "-U", "postgres", "-c", &format!("SHOW {name}")];
+        let output = program("psql").args(show).current_dir("/").stdin(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     fn operator(&self) -> CertificatePair {
         self.authority.issue_operator(Timestamp::now()).unwrap()
     }
@@ -250,6 +258,34 @@ async fn missing_client_certificate_and_plain_text_are_refused_by_the_server() {
         let output = Command::new(format!("{BIN}/psql")).args(["-X", "-c", "select 1", &target]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(expected), "{conninfo}: {said}");
+    }
+}
+
+/// `plan/adoption/encryption.rs` says which of these are refused.
+#[tokio::test]
+async fn a_server_whose_tls_has_nothing_in_common_lets_nobody_in() {
+    let instance = Instance::start();
+    let tls = instance.tls();
+    let rsa = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256";
+    let ecdsa = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"];
+    let curve = |name: &'static str| ("ssl_ecdh_curve", name);
+    // Before version 18 a curve of another name is none: what was read before stays in force.
+    let mut rows = vec![(curve("secp521r1"), false), (curve("X25519"), false), (curve("P-256"), false)];
+    rows.extend(["secp384r1", "prime256v1"].map(|name| (curve(name), true)));
+    rows.extend([(("ssl_max_protocol_version", "TLSv1.2"), true), (("ssl_ciphers", rsa), false)]);
+    rows.extend(ecdsa.map(|name| (("ssl_ciphers", name), true)));
+    rows.extend([(("ssl_max_protocol_version", "TLSv1.3"), true), (("ssl_ciphers", rsa), true)]);
+    for ((name, value), is_let_in) in rows {
+        instance.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        instance.sql("SELECT pg_reload_conf()");
+        // A session that shows it was begun behind the reload of the postmaster, certificates and all.
+        let until = Instant::now() + Duration::from_secs(20);
+        while instance.shown(name) != value {
+            assert!(Instant::now() < until, "{name} is {}", instance.shown(name));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let session = Client::connect(&instance.wish("a"), &tls).await;
+        assert_eq!(session.is_ok(), is_let_in, "{name} = {value}: {:?}", session.err());
     }
 }
 

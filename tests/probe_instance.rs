@@ -17,6 +17,7 @@ use pgstead::model::observed::Observed;
 use pgstead::observe::probe;
 use pgstead::observe::probe::Wish;
 use pgstead::observe::records::Records;
+use pgstead::plan::survey::unasked::way_out;
 
 use crate::installed::BIN;
 use crate::installed::is_root;
@@ -288,6 +289,15 @@ fn one_that_refuses_this_user_does_not_start() {
     let seen = instance.start("--wait").look();
     seen.is_silent_because("pg_hba.conf rejects connection");
     assert!(seen.is_listening && !seen.starts_or_stops && seen.answers, "{seen:?}");
+}
+
+/// Up to version 16: every role that logs in gets the database's name behind its own.
+#[test]
+fn one_that_makes_other_roles_of_all_is_named() {
+    let instance = Server::new("db_user_namespace = on\n").start("--wait");
+    let seen = instance.look();
+    let said = seen.instance.unreadable().unwrap_or_else(|| panic!("{seen:?}"));
+    assert!(seen.answers && way_out(said).contains("db_user_namespace = off"), "{seen:?}");
 }
 
 /// All connections are in use, those of superusers too: whoever says so runs.

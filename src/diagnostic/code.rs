@@ -259,6 +259,7 @@ pub enum Code {
     NameResolvesDifferently,
     NestedDirectory,
     NoAnswer,
+    NoCommonTls,
     NoConnection,
     NoData,
     NoHeadroom,

@@ -78,6 +78,8 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("cluster_name", "the server's name in the inventory"),
     ("config_file", "the layout decides it"),
     ("data_directory", "servers.NAME.data_directory"),
+    // Up to version 16. Roles would have to be called "pgstead@postgres".
+    ("db_user_namespace", "leave it unset"),
     ("external_pid_file", "the layout decides it"),
     ("hba_file", "postgres.hba"),
     ("hot_standby", "it is always on"),

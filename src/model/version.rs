@@ -28,6 +28,11 @@ impl Major {
         self.0 >= 17
     }
 
+    /// Says whether `ssl_ecdh_curve` has become `ssl_groups`, a list (new in 18).
+    pub fn has_ssl_groups(self) -> bool {
+        self.0 >= 18
+    }
+
     /// Says whether `initdb` and `pg_basebackup` of this version can make everything durable with one `syncfs` (new in 17).
     pub fn has_sync_method(self) -> bool {
         self.0 >= 17

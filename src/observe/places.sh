@@ -1,6 +1,7 @@
 # Looks where settings and tablespaces of another server lead, and changes nothing. Arguments:
 #   VERSION USER BIN SEARCH, then groups: path PATH, tablespace PATH, group NAME or number, program NAME, library NAME,
-#   value NAME=VALUE (whether the instance would start with it: locales and time zones are each machine's own)
+#   value NAME=VALUE (whether the instance would start with it: the servers' PostgreSQL need not be built alike, and locales and time
+#   zones are each machine's own)
 #   SEARCH is the dynamic_library_path in which a library without a directory is looked for.
 # It answers with the probe's records: answer.N of the N-th group. Line 1: missing, directory, file, dangling (a link on the way leads
 # nowhere) or other, and 1 or 0 for whether the instance's user may read it, may write there, and whether it is a directory that
@@ -131,8 +132,10 @@ while [ $# -gt 0 ]; do
       elif is_late $rc; then late
       else
         case $said in
-          *FATAL:*) put "answer.$number" "missing 0 0 0
-${said#*FATAL:  }" ;;
+          *FATAL:*)
+            said=$(printf '%s\n' "${said#*FATAL:  }" | sed 's/^.* \(DETAIL\|HINT\):  /(/; 2,$s/\.*$/)/' | tr '\n' ' ')
+            put "answer.$number" "missing 0 0 0
+${said% }" ;;
           *) unreadable "answer.$number" "$said" ;;
         esac
       fi ;;

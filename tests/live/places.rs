@@ -2,6 +2,7 @@
 //! hosts.
 
 use pgstead::lab::hosts::Release;
+use serde_json::json;
 
 use crate::adoption::own_wishes_only;
 use crate::refusals;
@@ -16,7 +17,7 @@ const SETTINGS: &str = "listen_addresses = '*'\nlogging_collector = on\nlog_dire
     unix_socket_directories = '/var/run/postgresql, /srv/sockets'\nunix_socket_group = 'app'\n\
     restore_command = 'fetch-wal %f %p'\ndynamic_library_path = '/opt/ours/lib:$libdir'\n\
     shared_preload_libraries = 'ours'\nkrb_server_keyfile = 'FILE:/etc/pg.keytab'\n\
-    log_timezone = 'Ours/Here'\n";
+    log_timezone = 'Ours/Here'\nssl_ecdh_curve = 'secp521r1'\n";
 
 #[test]
 fn what_a_primary_names_and_a_standby_lacks_is_refused_on_15() {
@@ -33,14 +34,14 @@ fn lacks(release: Release) {
     own_wishes_only(&mut lab);
     let version = release.postgres_major().to_string();
     lab.run("a", &["pg_createcluster", &version, "main", "--", "--data-checksums"]);
-    let shell = |host: &str, script: &str| lab.run(host, &["sh", "-ec", script, "sh", &version]);
+    let shell = |lab: &Scenario, host: &str, script: &str| lab.run(host, &["sh", "-ec", script, "sh", &version]);
     // A time zone that no package has, and a library that is in none: one of PostgreSQL's own under another name.
     const HAVE: &str = "getent group app || groupadd --system app; usermod -aG app postgres\n\
         install -d -o postgres /srv/sockets /opt/ours/lib; install -d -o postgres -m 700 /var/log/ours\n\
         cp \"/usr/lib/postgresql/$1/lib/auth_delay.so\" /opt/ours/lib/ours.so\n\
         printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/fetch-wal; chmod 755 /usr/local/bin/fetch-wal\n\
         install -D -m 644 /usr/share/zoneinfo/Etc/UTC /usr/share/zoneinfo/Ours/Here";
-    shell("a", HAVE);
+    shell(&lab, "a", HAVE);
     lab.run("a", &["install", "-o", "postgres", "-m", "600", "/dev/null", "/etc/pg.keytab"]);
     lab.run(
         "a",
@@ -61,7 +62,7 @@ fn lacks(release: Release) {
         : >index.txt; echo 01 >crlnumber; printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index.txt\\ncrlnumber=crlnumber\\ndefault_md=sha256\\ndefault_crl_days=30\\n' >other.cnf\n\
         openssl ca -gencrl -config other.cnf -keyfile other.key -cert other.crt -out other.crl 2>/dev/null\n\
         echo \"ssl_crl_file = '/etc/ssl/other.crl'\" >>\"/etc/postgresql/$1/main/postgresql.conf\"";
-    shell("a", ELSEWHERE);
+    shell(&lab, "a", ELSEWHERE);
     lab.run("a", &["systemctl", "start", &format!("postgresql@{version}-main")]);
     lab.run("a", &["install", "-d", "-o", "postgres", "/srv/space", "/srv/room"]);
     lab.sql("a", "CREATE TABLESPACE space LOCATION '/srv/space'");
@@ -86,12 +87,20 @@ fn lacks(release: Release) {
         ("crl-of-others", "a"),
         ("included-elsewhere", "a"),
         ("library-missing", "b"),
+        ("no-common-tls", "a"),
         ("path-unfit", "b"),
         ("port-taken", "b"),
         ("tablespace-in-data-directory", "b"),
         ("tablespace-taken", "b"),
+        ("value-not-accepted", ""),
         ("value-not-accepted", "b"),
     ];
+    // What the inventory wishes is judged by the PostgreSQL of each server, the bare one too.
+    // CrunchyData/postgres-operator 2094: a parameter that this version does not have any more.
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"]["work_mem"] = "banana".into();
+        inventory["servers"]["b"]["parameters"] = json!({ "wal_compression": "lz5", "wal_keep_segments": "100" });
+    });
     let ran = refused(&lab, "what standbys lack", &BOOTSTRAP, 5, &expected);
     let told = |code: &str, words: &str| {
         let document = ran.json();
@@ -115,20 +124,30 @@ fn lacks(release: Release) {
     told("path-unfit", "restore_command names fetch-wal, which is not there");
     told("library-missing", "\"ours\"");
     told("value-not-accepted", "log_timezone = Ours/Here is not accepted there: invalid value for parameter");
+    told("value-not-accepted", "servers \"a\" and \"b\": work_mem = banana is not accepted there: invalid value");
+    told("value-not-accepted", "invalid value for parameter \"wal_compression\": \"lz5\" (Available values: pglz, lz4");
+    told("value-not-accepted", "unrecognized configuration parameter \"wal_keep_segments\"");
+    told("no-common-tls", "ssl_ecdh_curve = secp521r1");
     refused(&lab, "what standbys lack, plan", &["plan", "--format", "json"], 5, &expected);
     assert_eq!(lab.run("b", &["find", "/srv/space", "-type", "f"]).trim(), format!("/srv/space/{left}/5/1249"));
 
     // The ways out that it names.
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"]["work_mem"] = "5MB".into();
+        inventory["servers"]["b"]["parameters"] = json!({ "wal_compression": "lz4" });
+    });
     refusals::free_port(&lab, "b");
     lab.sql("a", "DROP TABLESPACE inside");
     lab.sql("a", "DROP TABLESPACE in_place");
     shell(
+        &lab,
         "a",
-        "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d' \"/etc/postgresql/$1/main/postgresql.conf\"",
+        "sed -i '/^host all @/d' \"/etc/postgresql/$1/main/pg_hba.conf\"; sed -i '/^ssl_crl_file/d; /^ssl_ecdh_curve/d' \"/etc/postgresql/$1/main/postgresql.conf\"",
     );
     lab.sql("a", "SELECT pg_reload_conf()");
     lab.eventually("a", "SHOW ssl_crl_file", "");
-    shell("b", HAVE);
+    lab.eventually("a", "SHOW ssl_ecdh_curve", "prime256v1");
+    shell(&lab, "b", HAVE);
     lab.run("b", &["chown", "postgres:", "/srv/sockets"]);
     lab.run("b", &["mv", &format!("/srv/space/{left}"), "/srv/space/of-before"]);
     lab.run("b", &["mv", "/srv/room", "/srv/room.of-before"]);
@@ -144,6 +163,7 @@ fn lacks(release: Release) {
     lab.eventually("b", "SELECT answer FROM t", "42");
     lab.run("b", &["test", "!", "-L", &format!("/var/lib/postgresql/{version}/main/pg_wal")]);
     assert_eq!(lab.sql("b", "SHOW shared_preload_libraries"), "ours");
+    assert_eq!(lab.sql("b", "SELECT current_setting('work_mem') || current_setting('wal_compression')"), "5MBlz4");
     assert_eq!(
         lab.sql("b", "SELECT count(*) FROM pg_ls_logdir()"),
         lab.run("b", &["sh", "-c", "ls /var/log/ours | wc -l"]).trim()

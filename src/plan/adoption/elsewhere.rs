@@ -8,15 +8,15 @@ use std::path::Path;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::archive::copy_directory;
-use crate::model::identity::Configuration;
 use crate::model::layout::Layout;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
-use crate::model::parameter::is_same_value;
 use crate::model::place::{Place, PlaceKind, Question};
 use crate::model::topology::Topology;
-use crate::plan::files::{brought, parameters};
+use crate::plan::adoption::encryption;
+use crate::plan::adoption::settings::{INVENTORY, Settings, is_on};
+use crate::plan::adoption::values;
 use crate::plan::seen::Seen;
 use crate::plan::survey::{OF_BOOTSTRAP, Survey, consent, survey_of};
 use crate::plan::{Consent, files, steps};
@@ -89,21 +89,6 @@ const LIBRARIES: [(&str, &str, bool); 5] = [
     ("oauth_validator_libraries", "Nobody can log in by OAuth without it", false),
 ];
 
-/// Settings whose values a machine must know, with what makes it know them.
-const VALUES: [(&str, &str); 8] = [
-    ("lc_messages", LOCALE),
-    ("lc_monetary", LOCALE),
-    ("lc_numeric", LOCALE),
-    ("lc_time", LOCALE),
-    ("timezone", TIME_ZONE),
-    ("log_timezone", TIME_ZONE),
-    ("timezone_abbreviations", "Put that file beside the others of PostgreSQL's timezonesets there"),
-    // From version 18 on.
-    ("io_method", "Install PostgreSQL there as the primary has it"),
-];
-const LOCALE: &str = "Make that locale there (localedef, or the package locales)";
-const TIME_ZONE: &str = "Install it there (on Debian the package tzdata-legacy has the old names)";
-
 /// Settings that name a program which runs on every server, or on every one that becomes the primary.
 const PROGRAMS: [(&str, &str, bool); 2] = [
     (
@@ -113,40 +98,6 @@ const PROGRAMS: [(&str, &str, bool); 2] = [
     ),
     ("archive_command", "A server that becomes the primary archives nothing without it, and keeps all WAL", false),
 ];
-
-/// What one server will be set to, as far as this run brings it there.
-struct Settings<'a> {
-    of_inventory: BTreeMap<&'a str, &'a String>,
-    primary: Option<Seen<'a>>,
-    own: Option<Seen<'a>>,
-}
-
-impl<'a> Settings<'a> {
-    fn new(topology: &'a Topology, seen: Seen<'a>, primary: Option<Seen<'a>>) -> Self {
-        let of_inventory = parameters::of_inventory(topology, seen.server);
-        // A server with data has its configuration already, and only what the inventory changes is new to it.
-        let primary = primary.filter(|primary| seen.data.is_none() && primary.configuration == Configuration::Kept);
-        Self { of_inventory, primary, own: Some(seen).filter(|seen| seen.data.is_some()) }
-    }
-
-    /// Returns a setting that the server does not have yet, and where it is set.
-    fn get(&self, name: &str) -> Option<(String, String)> {
-        if let Some(value) = self.of_inventory.get(name) {
-            let has = self.own.and_then(|own| own.instance?.settings.get(name));
-            let is_new = has.is_none_or(|has| !is_same_value(value, &has.setting, has.unit.as_deref()));
-            return is_new.then(|| ((*value).clone(), "The inventory".to_owned()));
-        }
-        let primary = self.primary?;
-        let instance = primary.instance?;
-        let set = instance.file_settings.iter().rfind(|set| set.name.eq_ignore_ascii_case(name))?;
-        Some((set.setting.clone(), format!("{} of \"{}\"", brought::place(set), primary.server.name)))
-    }
-
-    fn collects_logs(&self) -> bool {
-        let now = || Some(self.own?.instance?.settings.get("logging_collector")?.setting == "on");
-        self.get("logging_collector").map_or_else(|| now().unwrap_or_default(), |(value, _)| is_on(&value))
-    }
-}
 
 /// Returns what must be looked at before a bootstrap can be planned, on which server. A server that the survey can plan for is looked
 /// at whatever is refused besides, so that all is told at once.
@@ -221,11 +172,10 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
             }
         }
     }
-    for (name, _) in VALUES {
-        let Some((value, set)) = settings.get(name) else { continue };
-        let why = "An instance does not start with a value that is not known there";
-        let question = Question::Value([name, "=", &value].concat());
-        needs.push(Need { question, by: name.to_owned(), set, why, used: Use::Read, is_vital: true });
+    for (name, value, set) in values::to_ask(&settings) {
+        let why = "PostgreSQL does not start with a value that it does not accept";
+        let question = Question::Value([&name, "=", &value].concat());
+        needs.push(Need { question, by: name, set, why, used: Use::Read, is_vital: true });
     }
     for (name, why, is_vital) in PROGRAMS.into_iter().filter(|(name, ..)| archives || *name != "archive_command") {
         let Some((value, set)) = settings.get(name) else { continue };
@@ -243,10 +193,6 @@ fn needs(topology: &Topology, seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<
     needs
 }
 
-fn is_on(value: &str) -> bool {
-    ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
-}
-
 /// Where the tablespaces go: those of the primary come with a base backup, those of the inventory are made, by a later run where the
 /// primary does not run.
 fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
@@ -255,7 +201,7 @@ fn tablespaces(seen: Seen<'_>, primary: Option<Seen<'_>>) -> Vec<Need> {
     let is_missing = |name: &String| !is_unknown && has.is_none_or(|has| !has.contains_key(name));
     let made = seen.server.tablespaces.iter().filter(|(name, _)| is_missing(name));
     let copied = primary.filter(|_| seen.data.is_none()).map(|primary| copied_tablespaces(primary));
-    let made = made.map(|(name, path)| tablespace(Some(name), path, "The inventory has it there".to_owned()));
+    let made = made.map(|(name, path)| tablespace(Some(name), path, [INVENTORY, " has it there"].concat()));
     copied.into_iter().flatten().chain(made).collect()
 }
 
@@ -341,6 +287,9 @@ pub fn judge(
 ) -> Judged {
     let name = &seen.server.name;
     let mut judged = Judged::default();
+    let settings = Settings::new(topology, seen, primary);
+    judged.refusals.extend(values::refused_together(seen, &settings));
+    judged.refusals.extend(encryption::refusals(seen, &settings));
     let answers = observation.places.get(name);
     for need in needs(topology, seen, primary) {
         let Some(problem) = problem(seen, &need, answer(answers, &need), &may_hold) else { continue };
@@ -425,10 +374,10 @@ fn problem(
             }
             "program" => ("is not there".to_owned(), format!("Install it on {name}, as the primary has it")),
             "library" => ("is not installed".to_owned(), "Install the package that the primary has it from".to_owned()),
-            "value" => {
-                let way = VALUES.iter().find(|(name, _)| *name == need.by).map_or("Look why", |(_, way)| way);
-                (format!("is not accepted there: {}", place.nearest), way.to_owned())
-            }
+            "value" => (
+                format!("is not accepted there: {}", place.nearest),
+                values::way(seen.server, &need.by, &need.set, &place.nearest),
+            ),
             // Every server has a principal of its own.
             _ if need.by == "krb_server_keyfile" => {
                 ("is not there".to_owned(), format!("Put its own keytab there for user {user} to read"))
@@ -460,7 +409,7 @@ fn problem(
     };
     let otherwise = match is_theirs || need.used == Use::Tablespace || sort == "library" || !need.is_vital {
         true => ".",
-        false if sort == "value" => "; or use a value that every server accepts.",
+        false if sort == "value" => "",
         false => "; or take it out of that setting.",
     };
     Some(unfit(seen, need, &state).hint([&way, otherwise].concat()))

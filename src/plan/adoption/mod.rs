@@ -3,8 +3,11 @@
 //! Judges only; which files change is for `kept`, whose data it is for `ownership`.
 
 pub mod elsewhere;
+mod encryption;
 pub mod places;
+mod settings;
 pub mod standby;
+pub(super) mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;

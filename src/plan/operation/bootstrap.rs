@@ -14,7 +14,7 @@ use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::topology::{Authentication, Link, Topology};
 use crate::plan::adoption::standby::Others;
-use crate::plan::adoption::{elsewhere, places, standby};
+use crate::plan::adoption::{elsewhere, places, standby, values};
 use crate::plan::files::decided::{Change, Decided};
 use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
 use crate::plan::files::{brought, desired, effects, guard, pooler};
@@ -170,13 +170,15 @@ pub fn plan_bootstrap(
         removed: &removed,
         others,
     };
+    let mut lacking = Vec::new();
     for server in decided.values() {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
         let is_adopting = link.is_some_and(|link| steps.adopted_copy(link).is_some());
         let judged = elsewhere::judge(topology, observation, server.seen, primary_seen, |_| is_adopting);
-        refusals.extend(judged.refusals);
+        lacking.extend(judged.refusals);
         notes.extend(judged.notes);
     }
+    refusals.extend(values::told_once(lacking));
     notes.extend(authority::notes(topology.name(), material));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));

@@ -36,6 +36,11 @@ const REASONS: &[Reason] = &[
         says: "database \"postgres\" does not exist",
         hint: "pgstead works in database \"postgres\". Make it: createdb postgres, as the superuser; then run the same command again.",
     },
+    // Up to version 16, with db_user_namespace.
+    Reason {
+        says: "\"postgres@",
+        hint: "db_user_namespace makes other roles of all that log in: of pgstead's, and of those that replicate, too. Set db_user_namespace = off in postgresql.conf and reload the instance, with roles renamed that have an @ in their names; then run the same command again.",
+    },
     Reason {
         says: "role \"postgres\"",
         hint: "pgstead acts as superuser \"postgres\". Make it: CREATE ROLE postgres SUPERUSER LOGIN; then run the same command again.",

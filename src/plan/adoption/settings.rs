@@ -1,0 +1,83 @@
+//! What one server will be set to, as far as this run brings it there: by the inventory, and by the files of an existing primary.
+
+use std::collections::BTreeMap;
+
+use crate::model::identity::Configuration;
+use crate::model::observation::FileSetting;
+use crate::model::parameter::is_same_value;
+use crate::model::topology::Topology;
+use crate::plan::files::{brought, parameters};
+use crate::plan::seen::Seen;
+
+/// Where a setting of the inventory is set, as people read it.
+pub(super) const INVENTORY: &str = "The inventory";
+
+/// What one server will be set to.
+pub(super) struct Settings<'a> {
+    of_inventory: BTreeMap<&'a str, &'a String>,
+    primary: Option<Seen<'a>>,
+    own: Option<Seen<'a>>,
+}
+
+impl<'a> Settings<'a> {
+    pub(super) fn new(topology: &'a Topology, seen: Seen<'a>, primary: Option<Seen<'a>>) -> Self {
+        let of_inventory = parameters::of_inventory(topology, seen.server);
+        // A server with data has its configuration already, and only what the inventory changes is new to it.
+        let primary = primary.filter(|primary| seen.data.is_none() && primary.configuration == Configuration::Kept);
+        Self { of_inventory, primary, own: Some(seen).filter(|seen| seen.data.is_some()) }
+    }
+
+    /// Returns a setting that the server does not have yet, and where it is set.
+    pub(super) fn get(&self, name: &str) -> Option<(String, String)> {
+        if let Some(value) = self.of_inventory.get(name) {
+            let has = self.own.and_then(|own| own.instance?.settings.get(name));
+            let is_new = has.is_none_or(|has| !is_same_value(value, &has.setting, has.unit.as_deref()));
+            return is_new.then(|| ((*value).clone(), INVENTORY.to_owned()));
+        }
+        let primary = self.primary?;
+        let set = self.of_primary().rfind(|set| set.name.eq_ignore_ascii_case(name))?;
+        Some((set.setting.clone(), format!("{} of \"{}\"", brought::place(set), primary.server.name)))
+    }
+
+    /// Returns a setting that the server will have, new or not, and where it is set: by the inventory, or by files of its own that
+    /// stay as they are.
+    pub(super) fn will_have(&self, name: &str) -> Option<(String, String)> {
+        if let Some(value) = self.of_inventory.get(name) {
+            return Some(((*value).clone(), INVENTORY.to_owned()));
+        }
+        let own = self.own.filter(|own| own.configuration == Configuration::Kept)?;
+        let is_it = |set: &&FileSetting| set.name.eq_ignore_ascii_case(name) && !set.file.ends_with("/pgstead.conf");
+        let set = own.instance?.file_settings.iter().rfind(is_it)?;
+        Some((set.setting.clone(), brought::place(set)))
+    }
+
+    /// Returns the names of all settings that it may get.
+    pub(super) fn names(&self) -> Vec<String> {
+        let of_inventory = self.of_inventory.keys().map(|name| (*name).to_owned());
+        let mut names: Vec<String> =
+            of_inventory.chain(self.of_primary().map(|set| set.name.to_ascii_lowercase())).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Returns the whole number that the server will have, new or not, where that is known.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        let has = || self.own?.instance?.settings.get(name)?.setting.parse().ok();
+        self.get(name).map_or_else(has, |(value, _)| value.trim().parse().ok())
+    }
+
+    pub(super) fn collects_logs(&self) -> bool {
+        let now = || Some(self.own?.instance?.settings.get("logging_collector")?.setting == "on");
+        self.get("logging_collector").map_or_else(|| now().unwrap_or_default(), |(value, _)| is_on(&value))
+    }
+
+    fn of_primary(&self) -> impl DoubleEndedIterator<Item = &'a FileSetting> + use<'a> {
+        self.primary.and_then(|primary| primary.instance).into_iter().flat_map(|instance| &instance.file_settings)
+    }
+}
+
+/// Says whether a value turns something on.
+pub(super) fn is_on(value: &str) -> bool {
+    ["on", "true", "yes", "1", "t", "y"].contains(&value.to_ascii_lowercase().as_str())
+}
