@@ -1,6 +1,6 @@
 //! The local lab, up and down for real: sshds on 127.0.0.x, keys, an inventory, and nothing left afterwards.
 //!
-//! Every case has a directory of its own; ports and addresses are chosen free, so the cases run side by side.
+//! Every case has a directory of its own; ports and addresses are chosen free, and one case runs at a time.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and tells what it left")]
 
@@ -9,6 +9,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 
 use pgstead::lab;
 use pgstead::lab::BackendKind;
@@ -22,6 +24,13 @@ use pgstead::lab::local::LocalServer;
 
 /// Tells the test that it runs as the OS user that [`everybody_can_run_a_lab`] has chosen.
 const AS_USER: &str = "PGSTEAD_TEST_AS_USER";
+
+/// Labs look for free ports, and a test sees that a lab gives its own back: another one must not take them just then.
+static LAB: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    LAB.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
 /// A lab directory that is taken down and removed whatever happens.
 struct Scratch(tempfile::TempDir);
@@ -166,6 +175,7 @@ fn all_there_is_to_a_lab(expected_user: &str) {
 
 #[test]
 fn the_operator_can_run_a_lab() {
+    let _alone = alone();
     if std::env::var_os(AS_USER).is_some() {
         return;
     }
@@ -176,6 +186,7 @@ fn the_operator_can_run_a_lab() {
 /// root runs the same case again as an ordinary OS user: this very program, started by `runuser`.
 #[test]
 fn everybody_can_run_a_lab() {
+    let _alone = alone();
     if let Some(user) = std::env::var_os(AS_USER) {
         return all_there_is_to_a_lab(user.to_str().unwrap());
     }
@@ -199,6 +210,7 @@ fn everybody_can_run_a_lab() {
 
 #[test]
 fn a_taken_port_is_an_error_and_nothing_is_made() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -213,6 +225,7 @@ fn a_taken_port_is_an_error_and_nothing_is_made() {
 
 #[test]
 fn a_directory_that_is_no_lab_is_left_alone() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let foreign = scratch.0.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
@@ -235,6 +248,7 @@ fn a_directory_that_is_no_lab_is_left_alone() {
 
 #[test]
 fn two_labs_stand_side_by_side_and_a_half_made_one_goes_away() {
+    let _alone = alone();
     let (first, second) = (Scratch::new(), Scratch::new());
     let one = local::up(&LocalLabSpec::new(first.lab())).unwrap();
     let two = local::up(&LocalLabSpec::new(second.lab())).unwrap();
@@ -253,6 +267,7 @@ fn two_labs_stand_side_by_side_and_a_half_made_one_goes_away() {
 
 #[test]
 fn a_power_cut_ends_one_server_and_no_other() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let lab = local::up(&LocalLabSpec::new(scratch.lab())).unwrap();
     let backend = BackendKind::Local.backend();
@@ -291,6 +306,7 @@ fn a_power_cut_ends_one_server_and_no_other() {
 
 #[test]
 fn the_inventory_says_what_the_lab_is() {
+    let _alone = alone();
     let scratch = Scratch::new();
     let lab = local::up(&LocalLabSpec::new(scratch.lab())).unwrap();
     let text = std::fs::read_to_string(&lab.inventory).unwrap();

@@ -8,7 +8,7 @@
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
-//! certificates already; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! certificates already; with `remove`, about taking a `server` out, with `keep_running` where wished; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `joins`, a case has standbys that somebody made by hand (`plan/joining.rs`). With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
@@ -47,6 +47,7 @@ use pgstead::plan::Plan;
 use pgstead::plan::SettingChange;
 use pgstead::plan::material::Due;
 use pgstead::plan::operation::failover;
+use pgstead::plan::operation::remove;
 use pgstead::plan::operation::reseed;
 use pgstead::plan::operation::reseed::Cost;
 use pgstead::plan::operation::reseed::Request;
@@ -349,6 +350,13 @@ fn run(case: &Value) -> String {
         }
         add_needs(case, &mut material);
         let plan = rotate::plan_rotation(&topology, &observation, &material, &servers);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
+    if let Some(wish) = case["remove"].as_object() {
+        let server: ServerName = serde_json::from_value(wish["server"].clone()).unwrap();
+        let request = remove::Request { server: &server, keep_running: wish.get("keep_running").is_some() };
+        let observation = looks::looked_at(&topology, observation, consent);
+        let plan = remove::plan_removal(&topology, &observation, &material(replace), request);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
     }
     let asked = looks::asked(&topology, &observation, consent);

@@ -433,7 +433,7 @@ async fn masters_are_out_of_reach_of_ctrl_c_and_end_without_being_told() {
     close_all(connections.into_iter().map(|(_, ssh)| ssh.unwrap())).await;
     eprintln!("close 3: {:?}", begun.elapsed());
     while !ssh_processes(&sshd).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(2), "a closed master stays");
+        assert!(begun.elapsed() < Duration::from_secs(10), "a closed master stays");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     eprintln!("3 closed masters ended after {:?}", begun.elapsed());

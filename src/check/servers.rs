@@ -342,6 +342,9 @@ fn how_it_comes_back(name: &ServerName, state: ServerState<'_>) -> String {
         Some(RoleFile::Fenced) => format!(
             "Another server took its place, and nothing starts it. Look what it has, and bring it back as a standby: pgstead reseed {name} --dry-run"
         ),
+        Some(RoleFile::Removed) => format!(
+            "It was removed from the topology: take servers.{name} out of the inventory. Or \"pgstead bootstrap\" makes it a standby again."
+        ),
         Some(RoleFile::Demoted { successor }) => finish_or_take_back(successor),
         _ => "\"pgstead bootstrap\" starts it, or shows why it cannot.".to_owned(),
     }

@@ -11,9 +11,10 @@ use super::runner::{Operation, Proposal, Told};
 use super::session::Session;
 use super::{inventory, runner};
 use crate::apply::passwords::Passwords;
-use crate::diagnostic::{Failure, FailureKind};
+use crate::diagnostic::{Diagnostic, Failure, FailureKind};
 use crate::judge::State;
 use crate::model::name::ServerName;
+use crate::model::observation::Observation;
 use crate::model::secret::Secret;
 use crate::model::topology::{Link, Topology};
 use crate::plan::operation::reseed;
@@ -105,30 +106,24 @@ impl Operation for Bootstrap {
     }
 
     fn keep(&self, made: &BTreeMap<String, Secret>, state: &StateDir) -> Result<(), StateError> {
-        made.iter().try_for_each(|(role, password)| state.save_role_password(role, password))
+        save_passwords(made, state)
     }
 
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Self::Facts>, Failure> {
-        session.compare_histories().await;
-        session.look_elsewhere(self.consent).await;
-        let passwords = session.passwords().await;
-        let unread = passwords.as_ref().err().cloned().unwrap_or_default();
-        let Passwords { known, made, notes } = passwords.unwrap_or_default();
-        let material = Material { passwords: known, ..session.material(keys)? };
+        let mut authorities: Vec<String> = Vec::new();
+        let mut proposal = propose_with(session, keys, self.consent, |topology, observation, material| {
+            authorities = material.authorities().into_iter().map(str::to_owned).collect();
+            plan_bootstrap(topology, observation, material, self.consent)
+        })
+        .await?;
         let topology = &session.inventory.topology;
-        let mut plan = plan_bootstrap(topology, &session.observation, &material, self.consent);
-        if !unread.is_empty() {
-            plan = Err(plan.err().unwrap_or_default().into_iter().chain(unread).collect());
-        }
-        if let Ok(plan) = &mut plan {
-            plan.notes.extend(notes);
-        }
-        if let (Ok(plan), true) = (&mut plan, self.consent.new_authority) {
+        if let (Ok(plan), true) = (&mut proposal.plan, self.consent.new_authority) {
             let before = match (session.keys()?, keys) {
                 (Keys::Elsewhere(before), _) => Some(before),
                 // A run that was interrupted is finished: some servers have certificates of the former CA still.
                 (Keys::Held(_), Keys::Held(_)) => {
-                    authority::beside(topology, &session.observation, &material.authorities())
+                    let authorities: Vec<&str> = authorities.iter().map(String::as_str).collect();
+                    authority::beside(topology, &session.observation, &authorities)
                 }
                 (Keys::Held(_), Keys::Elsewhere(_)) => None,
             };
@@ -136,7 +131,7 @@ impl Operation for Bootstrap {
                 plan.notes.push(authority::replaced(topology.name(), &before, session.held_authority()?.as_deref()));
             }
         }
-        Ok(Proposal { plan: plan.map_err(runner::refused), facts: made, run: material.run })
+        Ok(proposal)
     }
 
     fn explanation(&self, _: &Proposal<Self::Facts>, view: &PlanView<'_>, ui: &Ui) -> Option<String> {
@@ -159,6 +154,40 @@ impl Operation for Bootstrap {
         let passed_over = passed_over(state.topology, state.observation, self.consent);
         ![&link.upstream, &link.standby].iter().any(|end| passed_over.contains(end))
     }
+}
+
+/// Looks at what a bootstrap must know besides, and plans it.
+///
+/// # Errors
+/// What ended it before there was anything to show.
+pub(super) async fn propose_with(
+    session: &mut Session<'_>,
+    keys: &Keys,
+    consent: Consent,
+    plan: impl FnOnce(&Topology, &Observation, &Material) -> Result<Plan, Vec<Diagnostic>>,
+) -> Result<Proposal<BTreeMap<String, Secret>>, Failure> {
+    session.compare_histories().await;
+    session.look_elsewhere(consent).await;
+    let passwords = session.passwords().await;
+    let unread = passwords.as_ref().err().cloned().unwrap_or_default();
+    let Passwords { known, made, notes } = passwords.unwrap_or_default();
+    let material = Material { passwords: known, ..session.material(keys)? };
+    let mut plan = plan(&session.inventory.topology, &session.observation, &material);
+    if !unread.is_empty() {
+        plan = Err(plan.err().unwrap_or_default().into_iter().chain(unread).collect());
+    }
+    if let Ok(plan) = &mut plan {
+        plan.notes.extend(notes);
+    }
+    Ok(Proposal { plan: plan.map_err(runner::refused), facts: made, run: material.run })
+}
+
+/// Keeps passwords that were made for roles of applications.
+///
+/// # Errors
+/// They cannot be written.
+pub(super) fn save_passwords(made: &BTreeMap<String, Secret>, state: &StateDir) -> Result<(), StateError> {
+    made.iter().try_for_each(|(role, password)| state.save_role_password(role, password))
 }
 
 fn tell(view: &PlanView<'_>, told: &Told<BTreeMap<String, Secret>>, ui: &Ui) -> Result<(), Failure> {

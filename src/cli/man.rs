@@ -46,6 +46,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead reseed b", "bring a failed server back"),
     ("pgstead switchover --to b", "make b the primary, with nothing lost"),
     ("pgstead failover --to b", "make b the primary: the other one is dead"),
+    ("pgstead remove c", "take a standby out"),
     ("pgstead status --watch", "watch the topology"),
 ];
 

@@ -20,6 +20,7 @@ mod lab;
 mod man;
 mod plan;
 mod preflight;
+mod remove;
 mod render;
 mod reseed;
 mod role_change;
@@ -72,6 +73,7 @@ enum Command {
     Reseed(reseed::ReseedArgs),
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
+    Remove(remove::RemoveArgs),
     Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
@@ -155,6 +157,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Reseed(args) => reseed::run(globals, args, ui),
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
+        Command::Remove(args) => remove::run(globals, args, ui),
         Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),

@@ -370,6 +370,7 @@ pub enum Code {
     SelinuxEnforcing,
     ServerCertificate,
     ServerFenced,
+    ServerNeeded,
     ServerNotJudged,
     ServerRemoved,
     ServerUnknown,

@@ -9,6 +9,8 @@ pub enum RoleFile<'a> {
     Standby,
     /// Nothing starts it: another server took its place (hazard 55).
     Fenced,
+    /// Nothing starts it: it was taken out of its topology.
+    Removed,
     /// Nothing starts it: it was about to hand over to another server (hazards 34, 55).
     Demoted {
         /// Its successor's name, as it is written.
@@ -26,6 +28,7 @@ impl<'a> RoleFile<'a> {
             "primary" => Self::Primary,
             "standby" => Self::Standby,
             "fenced" => Self::Fenced,
+            "removed" => Self::Removed,
             "demoted" => Self::Demoted { successor: lines.next().unwrap_or_default() },
             other => Self::Other(other),
         }
@@ -37,6 +40,7 @@ impl<'a> RoleFile<'a> {
             Self::Primary => "primary",
             Self::Standby => "standby",
             Self::Fenced => "fenced",
+            Self::Removed => "removed",
             Self::Demoted { .. } => "demoted",
             Self::Other(word) => word,
         }
@@ -66,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         use RoleFile::*;
-        for role in [Primary, Standby, Fenced, Demoted { successor: "b" }, Other("boss")] {
+        for role in [Primary, Standby, Fenced, Removed, Demoted { successor: "b" }, Other("boss")] {
             assert_eq!(RoleFile::parse(&role.text()), role);
         }
     }

@@ -305,6 +305,27 @@ impl Topology {
         self.servers.get(name)
     }
 
+    /// Returns the topology without one of its standbys. None where others need it: it is the preferred primary, or one of them names
+    /// it as its upstream. Commits wait for it no more.
+    pub fn without(&self, server: &ServerName) -> Option<Self> {
+        let is_needed = self.primary == *server || self.upstreams.values().any(|upstream| upstream == server);
+        let mut rest = (!is_needed && self.servers.contains_key(server)).then(|| self.clone())?;
+        rest.servers.remove(server);
+        rest.upstreams.remove(server);
+        let synchronous = &mut rest.common.replication.synchronous;
+        if let Some(wish) = synchronous {
+            wish.standbys.retain(|standby| standby != server);
+            wish.count = wish.count.min(wish.standbys.len());
+        }
+        synchronous.take_if(|wish| wish.count == 0);
+        Some(rest)
+    }
+
+    /// Returns the servers that name one as their upstream in the inventory.
+    pub fn declared_below(&self, server: &ServerName) -> impl Iterator<Item = &ServerName> {
+        self.upstreams.iter().filter(move |(_, upstream)| *upstream == server).map(|(standby, _)| standby)
+    }
+
     /// Returns the name of the preferred primary: the wish for the first day.
     pub fn preferred_primary(&self) -> &ServerName {
         &self.primary

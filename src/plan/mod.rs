@@ -116,6 +116,12 @@ impl PlanBuilder {
         self.steps.iter().map(|step| step.id).collect()
     }
 
+    /// Returns the numbers of the steps that no other waits for: what waits for these waits for all.
+    pub fn last(&self) -> Vec<StepId> {
+        let is_waited_for = |id: &StepId| self.steps.iter().any(|step| step.after.contains(id));
+        self.all().into_iter().filter(|id| !is_waited_for(id)).collect()
+    }
+
     /// Says whether a step proves links.
     pub fn proves_links(&self) -> bool {
         self.steps.iter().any(|planned| matches!(planned.step.action, Action::ProveLinks { .. }))

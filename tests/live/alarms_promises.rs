@@ -14,6 +14,7 @@ use crate::alarm::Alarms;
 use crate::alarm::CANARY;
 use crate::alarm::Expected;
 use crate::alarm::on_this_machine;
+use crate::faults::at_rest;
 use crate::scenario::Scenario;
 
 #[test]
@@ -216,6 +217,7 @@ impl Alarms {
         for database in ["postgres", "demo"] {
             self.lab.host("a").psql(self.lab.port, database, "CREATE EXTENSION amcheck").unwrap();
         }
+        self.catch_up();
         self.deep_quiet("amcheck-missing");
 
         // The index was built by another function than the one that is there now: rows are not found through it.
@@ -280,11 +282,8 @@ impl Alarms {
     }
 
     fn page_damaged(&mut self) {
-        self.lab.sql("a", "CREATE TABLE damaged AS SELECT generate_series(1, 1000) AS n; CHECKPOINT");
-        self.catch_up();
-        // Replay must not mend the page: it begins behind the last restart point.
-        self.lab.sql("c", "CHECKPOINT");
-        let file = self.lab.sql("c", "SELECT pg_relation_filepath('damaged')");
+        self.lab.sql("a", "CREATE TABLE damaged AS SELECT generate_series(1, 1000) AS n");
+        let file = at_rest(&self.lab, "a", &["b", "c"], "damaged");
         let path = format!("{}/{file}", self.data());
         self.systemctl("c", "stop");
         self.keep("c", &path);

@@ -89,7 +89,7 @@ fn a_lost_state_directory_is_made_anew() {
     assert_ne!(lab.sql("a", "SELECT count(*) FROM pgstead.canary"), writes);
 
     // What is new serves, also for a link that connects afresh.
-    lab.sql("a", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    lab.sql("a", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication");
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
     assert_eq!(lab.pgstead(&["bootstrap", "--format", "json"]).expect(0).json()["changed"], false);
     lab.pgstead(&["check"]).expect(0);

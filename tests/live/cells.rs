@@ -13,6 +13,7 @@ use pgstead::lab::hosts::SmallDisk;
 
 use crate::depth;
 use crate::faults::BOOTSTRAP;
+use crate::faults::at_rest;
 use crate::invariants::invariants;
 use crate::invariants::refusal_helps;
 use crate::scenario::Ran;
@@ -45,7 +46,7 @@ impl Scene {
         let run = self.lab.start(BOOTSTRAP);
         let phase = "SELECT phase FROM pg_stat_progress_basebackup WHERE backup_streamed > 0";
         let mut last = String::new();
-        until(Instant::now() + Duration::from_secs(40), || {
+        until(Instant::now() + Duration::from_secs(120), || {
             last = self.lab.host("a").psql(self.lab.port, "postgres", phase).unwrap_or_default();
             last == "streaming database files"
         });
@@ -223,8 +224,7 @@ const SERVERS_AND_DATA: &[Cell] = &[
         assert_eq!(scene.lab.run("b", &["sh", "-c", "pgrep -c postgres || true"]), "0", "half a copy was started");
     }),
     ("a page of the source is damaged", |scene| {
-        let path = scene.lab.sql("a", "CHECKPOINT; SELECT pg_relation_filepath('bulk')");
-        let path = format!("{}/{}", scene.data(), path.trim());
+        let path = format!("{}/{}", scene.data(), at_rest(&scene.lab, "a", &[], "bulk"));
         scene.lab.host("a").flip_byte(&path, 8192 * 3 + 5000).unwrap();
         let since = scene.since("a");
         let failed = ended(scene.lab.pgstead(&["bootstrap", "--yes"]), 6, "checksum");

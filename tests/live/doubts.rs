@@ -125,10 +125,12 @@ fn lets_nobody_ask(release: Release) {
     let pid = lab.run("a", &["head", "-n", "1", &[&data(release), "/postmaster.pid"].concat()]);
     // More than there are: each takes one that is free, those of superusers too, and the last ones are turned away.
     const HOLD: &str = "for i in $(seq 30); do runuser -u postgres -- psql -XAtq <&9 & done; \
-        while [ -e /run/hold ]; do pause 0.1; done; kill $(jobs -p)";
+        while [ -e /run/hold ]; do echo $(jobs -pr | wc -l) >/run/holding; pause 0.1; done; kill $(jobs -p)";
     lab.run("a", &["touch", "/run/hold"]);
     let mut clients = lab.host("a").command(&["bash", "-c", &with_pause(HOLD)]).unwrap();
     let mut clients = clients.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Nobody else takes a place before all of theirs are taken, and those that found none have gone.
+    until(Instant::now() + SOON, || lab.run("a", &["sh", "-c", "cat /run/holding || :"]).trim() == "20");
     until(Instant::now() + SOON, || lab.host("a").psql(lab.port, "postgres", "SELECT 1").is_err());
     let said = lab.host("a").psql(lab.port, "postgres", "SELECT 1").unwrap_err();
     println!("a says: {said:?}");

@@ -59,7 +59,7 @@ fn a_switchover_and_a_failover_are_rehearsed_on_17() {
     assert_eq!((&told["measured"]["lost_writes"], &told["verdict"]["passed"]), (&json!(0), &json!(true)), "{told:#}");
     let downtime = told["measured"]["write_downtime_ms"].as_f64().unwrap();
     println!("switchover: nobody could write for {downtime:.0} ms");
-    assert!((20.0..5000.0).contains(&downtime), "{downtime}");
+    assert!((20.0..30_000.0).contains(&downtime), "{downtime}");
     is_evidence(&told);
     is_primary(&lab, "a", &["b", "c"]);
     let Written { acknowledged, longest_gap_ms } = writer.end();

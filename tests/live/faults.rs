@@ -83,3 +83,37 @@ pub(crate) fn crashing_with(lab: &Scenario, args: &[&str], moments: &str) -> (Ra
     command.env("PGSTEAD_CRASH", moments).env("PGSTEAD_CRASH_LOG", &log);
     (lab.spawn(command).end(), std::fs::read_to_string(&log).ok().map(|text| text.trim().to_owned()))
 }
+
+/// What a primary writes while it is shut down for a handover does not arrive on another server: its way there ends just before. The
+/// step that shuts it down does that itself, since it asks what time it is before it sends its signal: whoever is asked from outside
+/// is asked too late, and whoever looks out for the step may be.
+pub(crate) fn cut_off_when_it_stops(lab: &Scenario, primary: &str, from: &str) {
+    const SCRIPT: &str = "#!/bin/sh\n! grep -q demoted /var/lib/pgstead/*/*/role || ip route add blackhole \"$(cat /run/cut-off-from)\" 2>/dev/null\n\
+        exec \"$0.true\" \"$@\"\n";
+    let host = lab.host(primary);
+    host.write_file("/run/cut-off-from", lab.host(from).address().to_string().as_bytes()).unwrap();
+    host.replace_program(CLOCK, SCRIPT).unwrap();
+}
+
+/// Undoes [`cut_off_when_it_stops`], and demands that it has come about.
+pub(crate) fn no_longer_cut_off(lab: &Scenario, primary: &str, from: &str) {
+    lab.host(primary).restore_program(CLOCK).unwrap();
+    lab.run(primary, &["ip", "route", "del", "blackhole", &lab.host(from).address().to_string()]);
+}
+
+/// What a shell asks for the time.
+const CLOCK: &str = "/usr/bin/date";
+
+/// Returns the file of a table whose pages stay as they are on every disk from now on, so that damage to one lasts: nobody changes
+/// them, as autovacuum and the first reader would, and neither a buffer nor a whole page in the WAL is written over the damage.
+pub(crate) fn at_rest(lab: &Scenario, primary: &str, standbys: &[&str], table: &str) -> String {
+    lab.sql(primary, &format!("ALTER TABLE {table} SET (autovacuum_enabled = off)"));
+    lab.sql(primary, &format!("SELECT count(*) FROM {table}"));
+    lab.sql(primary, "CHECKPOINT");
+    let position = lab.sql(primary, "SELECT pg_current_wal_lsn()");
+    for standby in standbys {
+        lab.eventually(standby, &format!("SELECT pg_last_wal_replay_lsn() >= '{position}'"), "t");
+        lab.sql(standby, "CHECKPOINT");
+    }
+    lab.sql(primary, &format!("SELECT pg_relation_filepath('{table}')")).trim().to_owned()
+}

@@ -70,9 +70,9 @@ impl<'a> Instance<'a> {
         self.forget_starts();
         let begun = Instant::now();
         assert!(self.lab.host(self.host).run(&["systemctl", "start", &self.unit()]).is_err(), "it started");
-        let said = self.run(&["journalctl", "--no-pager", "--output=cat", "--unit", &self.unit(), "--lines=12"]);
+        let said = self.lab.journal(self.host, &["--unit", &self.unit(), "--lines=12"]);
         assert!(said.contains(words), "{words:?} is not in\n{said}");
-        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
         self.does_not_run();
     }
 
@@ -271,7 +271,7 @@ fn not_in_force(release: Release) {
     let begun = Instant::now();
     let failed = lab.pgstead(&["bootstrap", "--yes"]).expect(6);
     tells(&failed, "it is fenced");
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     println!("{failed}");
 }
 

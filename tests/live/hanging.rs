@@ -18,7 +18,7 @@ use crate::switchover::is_primary;
 use crate::traces::Recorders;
 
 /// No look at a server that hangs takes longer than this; nor does what follows from it.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Whoever reads a certain file never comes back, and no process of the instance gets on: so it is where a disk hangs.
 fn hangs_with_its_instance(lab: &Scenario, server: &str, release: Release) {

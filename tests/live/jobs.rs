@@ -80,7 +80,7 @@ fn ctrl_c(release: Release) {
     let begun = Instant::now();
     run.signal("INT", true);
     let stopped = run.end().expect(6);
-    assert!(begun.elapsed() < Duration::from_secs(4), "stopping took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(12), "stopping took {:?}", begun.elapsed());
     assert!(stopped.codes().contains(&"stopped".to_owned()), "{stopped}");
     assert!(stopped.stderr.contains("Still running on the server: b: take a base backup from \"a\""), "{stopped}");
     assert!(stopped.stderr.contains("same command again"), "{stopped}");
@@ -195,7 +195,7 @@ fn room_for_wal(release: Release) {
     lab.copies();
     let fill = "INSERT INTO t SELECT repeat(md5(random()::text), 200) FROM generate_series(1, 500); TRUNCATE t";
     let mut ended = None;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     let mut run = Some(run);
     until(deadline, || {
         lab.sql("a", fill);

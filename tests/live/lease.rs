@@ -15,7 +15,7 @@ const YES: &[&str] = &["bootstrap", "--yes", "--format", "json"];
 /// Two hosts, a run in the middle of b's base backup, and the path of another operator's state directory.
 pub(crate) fn in_the_middle() -> (Scenario, Started, String) {
     let lab = Scenario::boot(Release::Bookworm, &["a", "b"]);
-    lab.host("b").limit_rate(12).unwrap();
+    lab.host("b").limit_rate(6).unwrap();
     let run = lab.start(YES);
     copies(&lab);
     let other = lab.path().with_file_name("other-state").to_string_lossy().into_owned();

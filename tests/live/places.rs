@@ -1,6 +1,8 @@
 //! What settings and tablespaces of a primary name is looked for on the servers that get them, before anything is changed: on real
 //! hosts.
 
+use std::time::Instant;
+
 use pgstead::lab::hosts::Release;
 use serde_json::json;
 
@@ -9,6 +11,8 @@ use crate::refusals;
 use crate::refusals::refused;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
+use crate::scenario::until;
+use crate::switchover::SOON;
 
 const BOOTSTRAP: [&str; 5] = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
 
@@ -164,10 +168,14 @@ fn lacks(release: Release) {
     lab.run("b", &["test", "!", "-L", &format!("/var/lib/postgresql/{version}/main/pg_wal")]);
     assert_eq!(lab.sql("b", "SHOW shared_preload_libraries"), "ours");
     assert_eq!(lab.sql("b", "SELECT current_setting('work_mem') || current_setting('wal_compression')"), "5MBlz4");
-    assert_eq!(
-        lab.sql("b", "SELECT count(*) FROM pg_ls_logdir()"),
-        lab.run("b", &["sh", "-c", "ls /var/log/ours | wc -l"]).trim()
-    );
+    // It may begin another file between the two looks.
+    let mut both = (String::new(), String::new());
+    until(Instant::now() + SOON, || {
+        let there = lab.run("b", &["sh", "-c", "ls /var/log/ours | wc -l"]);
+        both = (lab.sql("b", "SELECT count(*) FROM pg_ls_logdir()"), there.trim().to_owned());
+        both.0 == both.1
+    });
+    assert_eq!(both.0, both.1);
     lab.run("b", &["test", "-S", "/srv/sockets/.s.PGSQL.5432"]);
     lab.run("b", &["test", "-f", "/srv/space/of-before/5/1249"]);
     lab.settled();

@@ -166,8 +166,8 @@ fn clients_wait(release: Release) {
     let (written, longest_ms) = session.end_unharmed();
     nothing_is_lost(&lab, &written, &NAMES);
     println!("a session through PgBouncer waited for {longest_ms} ms at most; told: {downtime:?} ms");
-    // Ten times what is usual here.
-    assert!(longest_ms < 5_000, "{longest_ms} ms");
+    // Many times what is usual here; less than the minute after which a client would be told.
+    assert!(longest_ms < 30_000, "{longest_ms} ms");
 
     a_transaction_that_does_not_end_is_waited_for_and_then_nothing_is_begun(&lab);
     what_is_interrupted_leaves_nobody_waiting(&lab);
@@ -230,6 +230,7 @@ fn what_is_interrupted_leaves_nobody_waiting(lab: &Scenario) {
 fn a_failover_leads_them_to_the_new_primary(lab: &Scenario) {
     let unit = lab.run("b", &["sh", "-c", "systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1"]);
     lab.run("b", &["systemctl", "kill", "-s", "KILL", unit.trim()]);
+    until(Instant::now() + SOON, || lab.host("b").psql(lab.port, "postgres", "SELECT 1").is_err());
     lab.pgstead(&["failover", "--to", "a", "--accept-loss", "--yes", "--format", "json"]).expect(0);
     all_lead_to(lab, "a");
     Session::start(lab, "c").end_unharmed();
@@ -242,7 +243,7 @@ fn a_failover_leads_them_to_the_new_primary(lab: &Scenario) {
 #[test]
 fn transactions_that_are_under_way_may_end_first() {
     let mut lab = Scenario::boot(Release::Trixie, &["a", "b"]);
-    lab.edit(|inventory| inventory["clients"] = json!({ "drain_timeout_s": 3 }));
+    lab.edit(|inventory| inventory["clients"] = json!({ "drain_timeout_s": 6 }));
     lab.bootstrap();
     lab.sql("a", "CREATE TABLE batch (id int)");
     let batch = |id: u32, seconds: &str| {
@@ -255,16 +256,16 @@ fn transactions_that_are_under_way_may_end_first() {
         lab.eventually("a", waits, "1");
         child
     };
-    let mut short = batch(1, "1.5");
+    let mut short = batch(1, "4");
     let told = hand_over(&lab, "a", "b");
     assert!(short.wait().unwrap().success(), "{told}");
     assert_eq!(lab.sql("b", "SELECT id FROM batch"), "1");
     // Nobody had to wait meanwhile.
-    assert!(told["write_downtime_ms"].as_f64().unwrap() < 1_400.0, "{told}");
+    assert!(told["write_downtime_ms"].as_f64().unwrap() < 3_500.0, "{told}");
     hand_over(&lab, "b", "a");
     let mut long = batch(2, "600");
     let ran = lab.pgstead(&["switchover", "--to", "b", "--yes", "--format", "json"]).expect(0);
-    assert!(ran.stderr.contains("not ended after 3 s, and ended by the shutdown: process"), "{ran}");
+    assert!(ran.stderr.contains("not ended after 6 s, and ended by the shutdown: process"), "{ran}");
     assert!(!long.wait().unwrap().success());
     assert_eq!(lab.sql("b", "SELECT id FROM batch"), "1");
     lab.settled();

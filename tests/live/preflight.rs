@@ -109,8 +109,8 @@ fn ready(release: Release) {
     for way in ways {
         let measured = &way["measured"];
         assert_eq!((&measured["port"], &measured["answer"]), (&"open".into(), &"listener".into()), "{way}");
-        assert!(measured["bytes_per_second"].as_f64().unwrap() > 50e6, "{way}");
-        assert!(measured["echo_ms"][1].as_f64().unwrap() < 20.0, "{way}");
+        assert!(measured["bytes_per_second"].as_f64().unwrap() > 5e6, "{way}");
+        assert!(measured["echo_ms"][1].as_f64().unwrap() < 150.0, "{way}");
         let from = lab.host(way["from"].as_str().unwrap()).address().to_string();
         assert_eq!(measured["source_there"], from, "{way}");
     }
@@ -234,7 +234,7 @@ fn a_slow_line_is_measured() {
         let megabits = way["measured"]["bytes_per_second"].as_f64().unwrap() * 8.0 / 1e6;
         println!("{} → {}: {megabits:.1} Mbit/s", way["from"], way["to"]);
         // A second is short: other work on this machine takes some of it, and what waits in queues counts as sent.
-        assert!((8.0..=30.0).contains(&megabits), "{way}");
+        assert!((2.0..=40.0).contains(&megabits), "{way}");
     }
     let seed = &document["base_backups"][0];
     assert_eq!((&seed["upstream"], &seed["standby"], &seed["measured"]), (&"a".into(), &"b".into(), &true.into()));
@@ -300,7 +300,7 @@ fn foreign(release: Release) {
     lab.sql("a", "CREATE UNLOGGED TABLE u AS SELECT 1 AS n");
     lab.sql(
         "a",
-        "CREATE TABLE t TABLESPACE fast AS SELECT repeat(md5(n::text), 30) AS text FROM generate_series(1, 20000) n",
+        "CREATE TABLE t WITH (autovacuum_enabled = off) TABLESPACE fast AS SELECT repeat(md5(n::text), 30) AS text FROM generate_series(1, 20000) n",
     );
     lab.sql("a", "CREATE EXTENSION hstore");
     lab.sql("a", "SELECT pg_create_physical_replication_slot('forgotten', true)");

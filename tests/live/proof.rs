@@ -14,17 +14,17 @@ use crate::scenario::until;
 #[test]
 fn a_standby_that_is_far_behind_is_waited_for() {
     let lab = Scenario::bootstrapped(Release::Trixie, &["a", "b"]);
-    // 6 Mbit/s: what is written below takes half a minute.
+    // 6 Mbit/s: what is written below takes more than half a minute.
     lab.host("b").limit_rate(6).unwrap();
     lab.sql(
         "a",
-        "CREATE TABLE far AS SELECT i, encode(sha256(i::text::bytea), 'hex') FROM generate_series(1, 200000) i",
+        "CREATE TABLE far AS SELECT i, encode(sha256(i::text::bytea), 'hex') FROM generate_series(1, 250000) i",
     );
     let begun = Instant::now();
     lab.pgstead(&["bootstrap", "--yes"]).expect(0);
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(17), "it was never behind for longer than it may stand still: {took:?}");
-    assert_eq!(lab.sql("b", "SELECT count(*) FROM far"), "200000");
+    assert_eq!(lab.sql("b", "SELECT count(*) FROM far"), "250000");
 }
 
 /// A standby that does not move is not waited for, and what keeps it is named.
@@ -50,7 +50,7 @@ fn a_copy_that_stands_still_says_what_keeps_it() {
     lab.eventually("a", streamed, "t");
     lab.host("b").block_arriving(Block::Drop, lab.host("a").address(), None).unwrap();
     let is_told = || reseed.said().contains("nothing has moved for 10 s: \"a\" cannot send: the line is down or full");
-    until(Instant::now() + Duration::from_secs(20), is_told);
+    until(Instant::now() + Duration::from_secs(25), is_told);
     assert!(is_told(), "{}", reseed.said());
     lab.host("b").unblock().unwrap();
     let ran = reseed.end().expect(0);

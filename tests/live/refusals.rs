@@ -61,7 +61,10 @@ fn a_second_run_and_mixed_up_servers_are_refused() {
     let same_state = lab.pgstead(BOOTSTRAP);
     let other_state = lab.path().with_file_name("other-state");
     wait_until("the first run holds the servers", || {
-        lab.host("b").exec(&["test", "-s", "/var/lib/pgstead/lab/b/lock"]).unwrap().status.success()
+        ["a", "b", "c"].iter().all(|name| {
+            let lock = format!("/var/lib/pgstead/lab/{name}/lock");
+            lab.host(name).exec(&["test", "-s", &lock]).unwrap().status.success()
+        })
     });
     let other = lab.pgstead(&[BOOTSTRAP, &["--state", &other_state.to_string_lossy()]].concat());
     assert!(first.try_wait().unwrap().is_none(), "the first run ended too early to be met");

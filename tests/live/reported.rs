@@ -146,7 +146,7 @@ fn a_busy_server_whose_places_are_taken_elsewhere() {
     assert!(preflight.codes().contains(&"tablespace-undeclared".to_owned()), "{preflight}");
     let bootstrap = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
     const BUSY: &str = "while [ ! -e /run/enough ]; do runuser -u postgres -- psql -Xqc \"INSERT INTO load SELECT repeat(md5(random()::text), 100) \
-        FROM generate_series(1, 3000); CHECKPOINT\"; done";
+        FROM generate_series(1, 3000); CHECKPOINT\"; sleep 0.2; done";
     let mut busy = lab.host("a").command(&["sh", "-c", BUSY]).unwrap().spawn().unwrap();
     let ran = lab.pgstead(&bootstrap);
     lab.run("a", &["touch", "/run/enough"]);

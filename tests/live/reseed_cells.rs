@@ -13,6 +13,7 @@ use pgstead::lab::hosts::Release;
 use pgstead::lab::hosts::SmallDisk;
 
 use crate::depth;
+use crate::faults::at_rest;
 use crate::faults::crash_points;
 use crate::invariants::invariants;
 use crate::invariants::refusal_helps;
@@ -262,8 +263,7 @@ const LINES_AND_SERVERS: &[Cell] = &[
 
 /// What only a base backup meets.
 const OF_A_BASE_BACKUP: &[Cell] = &[("a page of the source is damaged", |scene| {
-    let path = scene.lab.sql("a", "CHECKPOINT; SELECT pg_relation_filepath('bulk')");
-    let path = format!("{}/{}", scene.data(), path.trim());
+    let path = format!("{}/{}", scene.data(), at_rest(&scene.lab, "a", &[], "bulk"));
     scene.lab.host("a").flip_byte(&path, 8192 * 3 + 5000).unwrap();
     let failed = ended(scene.lab.pgstead(&scene.wish()), 6, "checksum");
     assert!(failed.to_string().contains(path.rsplit('/').next().unwrap()), "{failed}");

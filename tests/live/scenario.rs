@@ -36,6 +36,8 @@ pub(crate) struct Scenario {
     pub(crate) moved_to: Option<String>,
     /// The port of every instance.
     pub(crate) port: u16,
+    /// Where [`Scenario::sql`] asks: a database, or a connection string of libpq.
+    pub(crate) database: &'static str,
     dir: TempDir,
     since: Instant,
 }
@@ -156,11 +158,16 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// All answers and errors until now.
+    pub(crate) fn so_far(&self) -> String {
+        std::fs::read_to_string(&self.path).unwrap()
+    }
+
     /// Stops asking and returns all answers and errors, a line each.
     pub(crate) fn end(mut self) -> String {
         self.host.run(&["rm", "/run/watch"]).unwrap();
         self.child.wait().unwrap();
-        std::fs::read_to_string(&self.path).unwrap()
+        self.so_far()
     }
 }
 
@@ -245,8 +252,8 @@ impl Scenario {
         spec.dir = dir.path().join("lab");
         let lab = hosts::up(spec).unwrap_or_else(|error| panic!("{}", chain(&error))).guard();
         let inventory = hosts::inventory::value(&lab);
-        let scenario =
-            Self { lab: Some(lab), _place: None, inventory, moved_to: None, port: 5432, dir, since: Instant::now() };
+        let (port, database, since) = (5432, "postgres", Instant::now());
+        let scenario = Self { lab: Some(lab), _place: None, inventory, moved_to: None, port, database, dir, since };
         scenario.write();
         scenario
     }
@@ -460,7 +467,7 @@ impl Scenario {
     #[track_caller]
     pub(crate) fn sql(&self, host: &str, sql: &str) -> String {
         self.host(host)
-            .psql(self.port, "postgres", sql)
+            .psql(self.port, self.database, sql)
             .unwrap_or_else(|error| panic!("{host}: {sql}: {}", chain(&error)))
     }
 
@@ -483,6 +490,13 @@ impl Scenario {
         self.host(host).run(argv).unwrap_or_else(|error| panic!("{host}: {argv:?}: {}", chain(&error)))
     }
 
+    /// What the journal of a host says, with all that services have said until now: journald takes it in a moment later.
+    #[track_caller]
+    pub(crate) fn journal(&self, host: &str, options: &[&str]) -> String {
+        self.run(host, &["journalctl", "--sync"]);
+        self.run(host, &[&["journalctl", "--no-pager", "--quiet", "--output=cat"], options].concat())
+    }
+
     /// Has the sshd of a host obey one more file, or no longer if it is empty. It listens again when this returns: a
     /// reload returns while sshd still opens its port anew, and who comes just then is refused. Sessions stay.
     #[track_caller]
@@ -495,10 +509,10 @@ impl Scenario {
     /// Waits until SQL on a host answers what is expected.
     #[track_caller]
     pub(crate) fn eventually(&self, host: &str, sql: &str, expected: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut last = String::new();
         until(deadline, || {
-            last = self.host(host).psql(self.port, "postgres", sql).unwrap_or_else(|error| chain(&error));
+            last = self.host(host).psql(self.port, self.database, sql).unwrap_or_else(|error| chain(&error));
             last == expected
         });
         assert_eq!(last, expected, "{host}: {sql}");

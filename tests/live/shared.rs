@@ -13,14 +13,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
 
 use pgstead::lab::hosts;
 use pgstead::lab::hosts::HostSpec;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::scenario::until;
+
 /// The numbers of shared labs, a place each: more than there are starts of scenarios that run side by side.
 const PLACES: std::ops::Range<u8> = 128..144;
+/// How long one of many scenarios may take to end.
+const ENDS: Duration = Duration::from_secs(300);
 
 /// A place that is this scenario's for as long as the value lives.
 #[derive(Debug)]
@@ -43,7 +49,12 @@ impl Place {
         // Whoever looks holds every free place for a moment: one looks at a time.
         let looks = File::create(root.join("looks")).unwrap();
         looks.lock().unwrap();
-        let mut free: Vec<Self> = PLACES.filter_map(|number| Self::lock(&root, number, &key)).collect();
+        // Scenarios of several runs may stand in all of them; then this one begins when another ends.
+        let mut free: Vec<Self> = Vec::new();
+        until(Instant::now() + ENDS, || {
+            free = PLACES.filter_map(|number| Self::lock(&root, number, &key)).collect();
+            !free.is_empty()
+        });
         // Whoever waits for a key to be made would wait for as long as making another takes.
         let made = free.iter().position(Self::is_made);
         let least_used = || (0..free.len()).min_by_key(|index| free[*index].last_used());

@@ -108,6 +108,7 @@ fn a_ca_is_replaced(release: Release, moments: Option<&[&str]>) {
         "{ran}"
     );
     lab.run("c", &["systemctl", "start", &unit]);
+    lab.eventually("b", "SELECT state FROM pg_stat_replication WHERE application_name = 'c'", "streaming");
     lab.streams("b", &["c"]);
     lab.edit(|inventory| inventory["servers"]["c"]["ssh"] = json!({ "port": 9 }));
     let ran = lab.pgstead(&ROTATE_CA).expect(4);

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,6 +52,7 @@ pub(crate) struct Recorders {
 struct Recorder {
     host: Host,
     name: &'static str,
+    port: u16,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -108,19 +108,21 @@ impl Recorders {
                 std::thread::park_timeout(Duration::from_millis(20));
             }
         });
-        self.running.push(Recorder { host: host.clone(), name, stop, thread });
+        self.running.push(Recorder { host: host.clone(), name, port, stop, thread });
     }
 
     /// Ends recording, after a few more looks at everyone, and returns what was recorded.
     pub(crate) fn end(self) -> Traces {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let samplers = self.running.iter().filter(|recorder| recorder.name == SAMPLER);
-        let paths: Vec<PathBuf> =
-            samplers.map(|recorder| self.dir.path().join(format!("{SAMPLER}.{}", recorder.host.name()))).collect();
-        let before: Vec<u64> = paths.iter().map(|path| size(path)).collect();
-        until(Instant::now() + Duration::from_secs(3), || {
-            paths.iter().zip(&before).all(|(path, before)| size(path) >= before + 3 * SAMPLE_BYTES)
-        });
+        let samplers: Vec<&Recorder> = self.running.iter().filter(|recorder| recorder.name == SAMPLER).collect();
+        let path = |sampler: &Recorder| self.dir.path().join(format!("{SAMPLER}.{}", sampler.host.name()));
+        let looked: Vec<_> = samplers.iter().map(|sampler| (*sampler, size(&path(sampler)))).collect();
+        let looks_again = |(sampler, before): &(&Recorder, u64)| size(&path(sampler)) >= before + 3 * SAMPLE_BYTES;
+        until(Instant::now() + Duration::from_secs(3), || looked.iter().all(looks_again));
+        // A server that answers is looked at, however busy this machine is.
+        let is_silent =
+            |(sampler, _): &(&Recorder, u64)| sampler.host.psql(sampler.port, "postgres", "SELECT 1").is_err();
+        until(Instant::now() + Duration::from_secs(20), || looked.iter().all(|one| looks_again(one) || is_silent(one)));
         for recorder in &self.running {
             recorder.stop.store(true, Ordering::Relaxed);
         }

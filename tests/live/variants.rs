@@ -152,7 +152,7 @@ fn a_synchronous_standby() {
         inventory["replication"]["synchronous"] = json!({ "mode": "any", "count": 1, "standbys": ["b"] });
     });
     let report = lab.bootstrap().json();
-    assert_eq!(lab.sql("a", "SELECT application_name, sync_state FROM pg_stat_replication"), "b|quorum");
+    lab.eventually("a", "SELECT application_name, sync_state FROM pg_stat_replication", "b|quorum");
     assert_eq!(lab.sql("a", "SHOW synchronous_standby_names"), "ANY 1 (\"b\")");
     // It was turned on last, behind the proof.
     let titles: Vec<&str> =

@@ -46,7 +46,7 @@ fn links_of_postgres_lead_root_nowhere_on_15() {
     // A directory that is removed, swapped for a link as soon as its removal has begun.
     const NAME: &str = "main.aside.20260102T030405Z.r1.replaced";
     const PLANT: &str = "cd /var/lib/postgresql/15; mkdir -p $1/base; cp main/pgstead.identity $1; i=0
-        while [ $i -lt 3000 ]; do i=$((i + 1)); : >$1/base/$i; done";
+        while [ $i -lt 30000 ]; do i=$((i + 1)); : >$1/base/$i; done";
     lab.run("a", &["runuser", "-u", "postgres", "--", "sh", "-ec", PLANT, "sh", NAME]);
     lab.run("a", &["sh", "-ec", "mkdir -p /etc/victim/base; for i in 1 2 3000; do echo x >/etc/victim/base/$i; done"]);
     const SWAP: &str = "cd /var/lib/postgresql/15; until mv -T $1.forgotten stolen 2>/dev/null; do :; done

@@ -38,6 +38,8 @@ pub(in crate::plan) struct Decided<'a> {
     pub(in crate::plan) seen: Seen<'a>,
     pub(in crate::plan) wanted: Wanted,
     pub(in crate::plan) install: Vec<Entry>,
+    /// What is installed when all else is done.
+    pub(in crate::plan) last: Vec<Entry>,
     pub(in crate::plan) change: Change,
     /// What has to be there and read before any server gets a certificate of a CA that is new here; none where nothing has.
     pub(in crate::plan) trust: Option<Vec<Entry>>,

@@ -3,6 +3,8 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
+use std::collections::BTreeSet;
+
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::argv::{Argv, RunAs};
@@ -31,10 +33,19 @@ pub const START_SECONDS: u32 = 300;
 
 /// Returns the step that fences a server: nothing starts its instance from then on, after a reboot either (hazard 55).
 pub fn fence(seen: Seen<'_>) -> Step {
+    hold(seen, RoleFile::Fenced, "fence it: nothing starts it from now on")
+}
+
+/// Returns the step after which nothing starts the instance of a server that leaves, after a reboot either. A bootstrap starts it again
+/// where it is put back into the inventory.
+pub fn hold_removed(seen: Seen<'_>) -> Step {
+    hold(seen, RoleFile::Removed, "mark it as removed: nothing starts it from now on")
+}
+
+fn hold(seen: Seen<'_>, role: RoleFile<'_>, title: &str) -> Step {
     let owner = files::own_directory_owner(seen.seen, seen.layout);
-    let mut entries = vec![Entry::text(seen.layout.role_file(), &owner, "0644", RoleFile::Fenced.text())];
+    let mut entries = vec![Entry::text(seen.layout.role_file(), &owner, "0644", role.text())];
     entries.extend(files::recorded(seen.seen, seen.layout, &entries));
-    let title = "fence it: nothing starts it from now on";
     files::install(&seen.server.name, seen.seen, seen.layout, title, &entries, None)
 }
 
@@ -147,6 +158,11 @@ pub fn current(topology: &Topology, name: &ServerName, seen: &ServerObservation)
 /// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose
 /// certificate it shows.
 pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
+    peers_with(topology, seen, &BTreeSet::new())
+}
+
+/// The same, with servers that are not in the inventory any more and stay listed where they are.
+pub fn peers_with(topology: &Topology, seen: Seen<'_>, stay: &BTreeSet<ServerName>) -> Entry {
     let (server, layout) = (seen.server, seen.layout);
     let mut lines = vec![
         "# Written by pgstead: whom the start guard asks, before a primary starts, whether it was replaced.".to_owned(),
@@ -156,23 +172,35 @@ pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
     if topology.common().replication.start_alone {
         lines.push("start_alone".to_owned());
     }
-    let others: Vec<_> = topology.servers().filter(|other| other.name != server.name).collect();
-    lines.extend(
-        others.iter().map(|other| {
-            ["peer ", other.name.as_str(), " ", &conninfo::guard_conninfo(topology, layout, other)].concat()
-        }),
-    );
+    let others = topology.servers().filter(|other| other.name != server.name);
+    let mut peers: Vec<String> = others
+        .map(|other| ["peer ", other.name.as_str(), " ", &conninfo::guard_conninfo(topology, layout, other)].concat())
+        .collect();
+    let stays = |line: &&str| listed_in(line).is_some_and(|name| stay.contains(&name));
+    peers.extend(listed(seen).filter(stays).map(str::to_owned));
+    // By their names, as they were before one of them left the inventory.
+    peers.sort_by_key(|line| listed_in(line));
+    let n_peers = peers.len().to_string();
+    lines.extend(peers);
     // Without it the guard refuses: a file that lost its end would have it ask fewer, or nobody.
-    lines.push(["end ", &others.len().to_string()].concat());
+    lines.push(["end ", &n_peers].concat());
     let owner = files::own_directory_owner(seen.seen, layout);
     Entry::text(layout.own(PEERS), &owner, "0644", [lines.join("\n"), "\n".to_owned()].concat())
 }
 
 /// Returns the servers that the file of a server lists.
 pub fn listed_peers(seen: Seen<'_>) -> impl Iterator<Item = ServerName> {
+    listed(seen).filter_map(listed_in)
+}
+
+fn listed(seen: Seen<'_>) -> impl Iterator<Item = &str> {
     let file = seen.seen.files.get(&seen.layout.own(PEERS)).and_then(Observed::known);
-    let lines = file.and_then(|fact| fact.content.as_deref()).unwrap_or_default().lines();
-    lines.filter_map(|line| line.strip_prefix("peer ")?.split(' ').next()?.parse().ok())
+    file.and_then(|fact| fact.content.as_deref()).unwrap_or_default().lines()
+}
+
+/// Returns the server that a line lists.
+fn listed_in(line: &str) -> Option<ServerName> {
+    line.strip_prefix("peer ")?.split(' ').next()?.parse().ok()
 }
 
 /// Returns the step that lets the service manager read the drop-in, where it stands as it should and is not in force: a

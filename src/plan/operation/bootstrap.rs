@@ -19,12 +19,15 @@ use crate::plan::files::decided::{Change, Decided};
 use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
 use crate::plan::files::{brought, desired, effects, guard, pooler};
 use crate::plan::links::network;
+use crate::plan::operation::leaving;
+use crate::plan::operation::leaving::Leaving;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
 use crate::plan::steps::job::Earlier;
 use crate::plan::steps::seed::Manner;
 use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
 use crate::plan::survey::consent::{Consent, passed_over};
+use crate::plan::survey::removed::Removed;
 use crate::plan::survey::{OF_BOOTSTRAP, Survey, authority, history, left_out, removed, survey_of};
 use crate::plan::{Material, Plan, PlanBuilder, SettingChange, StepId, adoption, files};
 use crate::render::hba::roles;
@@ -38,6 +41,20 @@ pub fn plan_bootstrap(
     observation: &Observation,
     material: &Material,
     consent: Consent,
+) -> Result<Plan, Vec<Diagnostic>> {
+    plan_without(topology, observation, material, consent, None)
+}
+
+/// Plans a bootstrap of what is left where an operator removes a server, which neither topology nor observation has.
+///
+/// # Errors
+/// Every reason to refuse, at once. Nothing was changed.
+pub(in crate::plan) fn plan_without(
+    topology: &Topology,
+    observation: &Observation,
+    material: &Material,
+    consent: Consent,
+    leaving: Option<&Leaving<'_>>,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let is_unfinished = |(name, seen): (&ServerName, &Observed<ServerObservation>)| {
         let seen = seen.known()?;
@@ -75,6 +92,7 @@ pub fn plan_bootstrap(
     // Turning on comes last, after the proof; turning off comes at once (hazard 49).
     let first_names = if final_names.is_empty() { String::new() } else { served };
 
+    let removed = removed::removed(topology, &servers, leaving.map(|leaving| leaving.server));
     let primary_seen = servers.get(&primary).copied();
     let others = Others { topology, observation, servers: &servers };
     let mut decided: BTreeMap<&ServerName, Decided<'_>> = BTreeMap::new();
@@ -83,13 +101,14 @@ pub fn plan_bootstrap(
             None => ConfRole::Primary(first_names.clone()),
             Some(link) => desired::standby_role(topology, *seen, &link.upstream),
         };
-        let wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
+        let mut wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
             Ok(wanted) => wanted,
             Err(diagnostic) => {
                 refusals.push(diagnostic);
                 continue;
             }
         };
+        leaving::stay_listed(&mut wanted, topology, *seen, &removed.names);
         let mut files_now = wanted.outside.clone();
         if seen.data.is_some() {
             files_now.extend(wanted.inside.iter().cloned());
@@ -134,7 +153,8 @@ pub fn plan_bootstrap(
             refusals.extend(service::barred(*seen));
         }
         let behind = pooler::behind(topology, *seen, &install);
-        decided.insert(name, Decided { seen: *seen, wanted, install, change, trust: None, behind });
+        let last = leaving::last_files(topology, *seen, &files_now, &removed);
+        decided.insert(name, Decided { seen: *seen, wanted, install, last, change, trust: None, behind });
     }
     if let Some(of_primary) = decided.get(&primary) {
         let joining = servers.values().filter(|seen| seen.joins());
@@ -157,8 +177,7 @@ pub fn plan_bootstrap(
         let made = new.flat_map(|seen| elsewhere::to_make(topology, *seen, primary_seen)).collect();
         notes.extend(places::notes(primary, &made));
     }
-    let removed = removed::removed(topology, &servers);
-    notes.extend(removed::told(&servers, &removed));
+    notes.extend(removed::told(&servers, &removed, leaving.map(|leaving| leaving.server)));
     refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed));
     let steps = Steps {
         topology,
@@ -214,6 +233,8 @@ pub fn plan_bootstrap(
     if first_names != final_names {
         steps.turn_synchronous_on(&mut plan, final_names);
     }
+    let others: Vec<&Decided<'_>> = steps.in_order().map(|(_, server)| server).collect();
+    leaving::steps(&mut plan, leaving, &removed, &others);
     Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings, notes })
 }
 
@@ -226,7 +247,7 @@ struct Steps<'a> {
     links: &'a [Link],
     decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
     /// The servers that were taken out of the inventory.
-    removed: &'a BTreeSet<ServerName>,
+    removed: &'a Removed,
     others: Others<'a>,
 }
 
@@ -391,9 +412,6 @@ impl Steps<'_> {
                     plan.add(slots::drop(server.seen, standby), before.iter().copied());
                 }
             }
-            for standby in self.removed.iter().filter(|standby| slots::is_kept_idle(server.seen, standby)) {
-                plan.add(slots::forget(server.seen, standby), before.iter().copied());
-            }
         }
     }
 
@@ -508,11 +526,12 @@ impl Steps<'_> {
     fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: String) {
         let Some(server) = self.decided.get(self.primary) else { return };
         let role = ConfRole::Primary(names.clone());
-        let Ok(wanted) =
+        let Ok(mut wanted) =
             desired::wanted(self.topology, self.observation, self.material, server.seen, Some(server.seen), role)
         else {
             return;
         };
+        leaving::stay_listed(&mut wanted, self.topology, server.seen, &self.removed.names);
         let entries = desired::configuration_only(&wanted, server.seen.layout);
         // A standby that commits are to wait for must stream before they do (hazard 49).
         if !plan.proves_links() {

@@ -3,6 +3,8 @@
 pub mod bootstrap;
 pub mod failover;
 pub mod forget;
+pub mod leaving;
+pub mod remove;
 pub mod reseed;
 pub mod rotate;
 pub mod switchover;

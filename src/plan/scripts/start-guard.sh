@@ -56,6 +56,9 @@ If it is to be a standby: echo standby >$role_file, then: $start"
   demoted)
     refuse "it was the primary, and was about to hand over to another server." \
       "On the operator's machine: pgstead status; then finish that with pgstead switchover --to SERVER, or take it back with pgstead switchover --abort." ;;
+  removed)
+    refuse "it was removed from its topology: the other servers have forgotten it." \
+      "If it is to be a standby again: put it into the inventory, and on the operator's machine: pgstead bootstrap." ;;
   fenced)
     refuse "it is fenced: another server is the primary, and it must not come back by itself." \
       "On the operator's machine: pgstead status shows who is the primary." ;;

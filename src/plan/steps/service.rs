@@ -142,6 +142,11 @@ pub fn stop_replaced(seen: Seen<'_>) -> Step {
     Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![command])
 }
 
+/// Returns the step that stops the instance of a server that leaves the topology.
+pub fn stop_removed(seen: Seen<'_>) -> Step {
+    Step::run(&seen.server.name, Risk::Disruptive, "stop the instance", vec![settle(seen)])
+}
+
 /// The same where it does not answer.
 pub fn stop_silent(seen: Seen<'_>) -> Step {
     let command = stop(seen, SILENT_STOP_SECONDS, "immediate");

@@ -54,6 +54,20 @@ pub fn forget(seen: Seen<'_>, removed: &ServerName) -> Step {
     Step::run(&seen.server.name, Risk::Destructive, title, vec![command])
 }
 
+/// Returns the step that ends what a server that is removed receives from another, and its slot there; none where it has neither.
+pub fn expel(upstream: Seen<'_>, removed: &ServerName) -> Option<Step> {
+    let instance = upstream.instance?;
+    let slot = instance.slots.get(&removed.slot_name()).filter(|slot| slot.slot_type == "physical");
+    let receives = instance.senders.iter().any(|sender| sender.application_name == removed.as_str());
+    let title = match slot {
+        Some(_) => format!("drop slot \"{}\": its server is removed", removed.slot_name()),
+        None if receives => format!("end the connection of \"{removed}\", which is removed"),
+        None => return None,
+    };
+    let command = sql::psql(upstream.layout, upstream.server, sql::drop_slot(removed));
+    Some(Step::run(&upstream.server.name, Risk::Destructive, title, vec![command]))
+}
+
 /// Returns the step that makes a server keep WAL for a standby no longer, which streams from another.
 pub fn drop(upstream: Seen<'_>, standby: &ServerName) -> Step {
     let command = sql::psql(upstream.layout, upstream.server, sql::drop_slot(standby));

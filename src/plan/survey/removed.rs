@@ -1,4 +1,7 @@
 //! Servers that were taken out of the inventory: what the others still have of them tells who they were.
+//!
+//! Their lists of peers are all that tells it. So a server stays listed until nobody keeps WAL for it any more: an interrupted run, or
+//! one that found it streaming, is followed by one that knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,23 +11,48 @@ use crate::model::topology::Topology;
 use crate::plan::files::guard;
 use crate::plan::seen::Seen;
 
+/// The servers that others list as peers and the inventory does not have, and the one that is removed in this run.
+#[derive(Debug)]
+pub struct Removed {
+    /// All of them.
+    pub names: BTreeSet<ServerName>,
+    /// Those that go on streaming: the others know them further on.
+    pub stay: BTreeSet<ServerName>,
+}
+
+/// Returns the servers that leave. `leaving` is the one that an operator removes in this run.
+pub fn removed(topology: &Topology, servers: &BTreeMap<ServerName, Seen<'_>>, leaving: Option<&ServerName>) -> Removed {
+    let names = listed(topology, servers).chain(leaving.cloned()).collect::<BTreeSet<_>>();
+    let streams = |name: &&ServerName| Some(*name) != leaving && upstream_of(servers, name).is_some();
+    let stay = names.iter().filter(streams).cloned().collect();
+    Removed { names, stay }
+}
+
 /// Returns the servers that others list as peers and the inventory does not have.
-pub fn removed(topology: &Topology, servers: &BTreeMap<ServerName, Seen<'_>>) -> BTreeSet<ServerName> {
+pub fn listed<'a>(
+    topology: &Topology,
+    servers: &'a BTreeMap<ServerName, Seen<'a>>,
+) -> impl Iterator<Item = ServerName> {
     let peers = servers.values().flat_map(|seen| guard::listed_peers(*seen));
     // One that has only got another spelling has the same slot.
     let is_there = |name: &ServerName| topology.servers().any(|server| server.name.slot_name() == name.slot_name());
-    peers.filter(|name| !is_there(name)).collect()
+    peers.filter(move |name| !is_there(name))
 }
 
-/// Says what becomes of each.
-pub fn told(servers: &BTreeMap<ServerName, Seen<'_>>, removed: &BTreeSet<ServerName>) -> Vec<Diagnostic> {
-    removed.iter().map(|name| of_one(servers, name)).collect()
+/// Says what becomes of each, but for the one that an operator removes: its removal says it.
+pub fn told(
+    servers: &BTreeMap<ServerName, Seen<'_>>,
+    removed: &Removed,
+    leaving: Option<&ServerName>,
+) -> Vec<Diagnostic> {
+    let others = removed.names.iter().filter(|name| Some(*name) != leaving);
+    others.map(|name| of_one(servers, name)).collect()
 }
 
 /// Says why a primary that does not run is not started by a run that takes servers out: one of them may have been promoted, and
 /// its start guard would ask it no more.
-pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &BTreeSet<ServerName>) -> Option<Diagnostic> {
-    let name = removed.first()?;
+pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &Removed) -> Option<Diagnostic> {
+    let name = removed.names.first()?;
     seen.filter(|seen| seen.data.is_some() && seen.instance.is_none())?;
     let message =
         format!("server \"{name}\" is not in the inventory any more, and the primary \"{primary}\" does not run");
@@ -36,19 +64,22 @@ pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &BTreeSet
     )
 }
 
-fn of_one(servers: &BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Diagnostic {
+/// Returns the server from which one receives WAL through its slot.
+fn upstream_of<'a>(servers: &'a BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Option<&'a ServerName> {
     let uses = |seen: &&Seen<'_>| {
         seen.instance.and_then(|instance| instance.slots.get(&name.slot_name())).is_some_and(|slot| slot.active)
     };
+    servers.values().find(uses).map(|seen| &seen.server.name)
+}
+
+fn of_one(servers: &BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Diagnostic {
     let message = format!("server \"{name}\" is not in the inventory any more");
     let told = Diagnostic::warning(Code::ServerRemoved, message);
-    match servers.values().find(uses) {
-        Some(upstream) => {
-            let upstream = &upstream.server.name;
-            told.server(upstream)
-                .detail(format!("It still receives WAL from \"{upstream}\", through slot \"{}\", which stays. When its connection ends, it is refused, and the slot keeps WAL for it, up to max_slot_wal_keep_size.", name.slot_name()))
-                .hint(format!("If it is to go, stop its instance before this run, which then drops the slot. Later you drop it yourself: SELECT pg_drop_replication_slot('{}') on \"{upstream}\".", name.slot_name()))
-        }
+    match upstream_of(servers, name) {
+        Some(upstream) => told
+            .server(upstream)
+            .detail(format!("It still receives WAL from \"{upstream}\", through slot \"{}\", which stays. When its connection ends, it is refused, and the slot keeps WAL for it, up to max_slot_wal_keep_size.", name.slot_name()))
+            .hint(format!("If it is to go: pgstead remove {name}. That ends its connection, and drops the slot.")),
         None => told
             .detail("The others admit it no more, do not ask it before they start, and keep no WAL for it. Its instance and its files are not touched.")
             .hint("Make sure that its instance does not run. Started by somebody, it could become a second primary."),

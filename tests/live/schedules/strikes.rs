@@ -98,7 +98,7 @@ impl Stage {
             Fault::ToolInterrupted => run.signal("INT", true),
             Fault::SecondRun => {
                 let ran = self.lab.pgstead(command);
-                assert!([0, 4, 5, 6, 9, 10].contains(&ran.code), "{ran}");
+                assert!([0, 4, 5, 6, 7, 9, 10].contains(&ran.code), "{ran}");
             }
             Fault::CopyKilled(on) => drop(host(on).run(&["sh", "-c", KILL_COPY])?),
             Fault::PostmasterKilled(on) => host(on).signal_postmaster(&self.data(), "KILL")?,

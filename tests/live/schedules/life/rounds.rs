@@ -328,8 +328,7 @@ impl<'a> Play<'a> {
         if self.stage.is_primary(primary) {
             return;
         }
-        let look = ["journalctl", "--no-pager", "--boot", "--output=cat", "--unit", &self.stage.unit()];
-        let journal = self.stage.lab.run(primary, &look);
+        let journal = self.stage.lab.journal(primary, &["--boot", "--unit", &self.stage.unit()]);
         if journal.contains(NUMBER_TAKEN) {
             self.stage.say(format_args!("{primary} did not come by itself: {NUMBER_TAKEN}"));
         } else {
