@@ -10,11 +10,14 @@
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
 //! certificates already; with `remove`, about taking a `server` out, with `keep_running` where wished; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
+//! `joins`, a case has standbys that somebody made by hand (`plan/joining.rs`). With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/joining.rs"]
+mod joining;
 #[path = "plan/looks.rs"]
 mod looks;
 #[path = "plan/material.rs"]
@@ -291,6 +294,9 @@ fn run(case: &Value) -> String {
         merge(&mut inventory, &case["inventory"]);
     }
     let mut patched = serde_json::to_value(&observation).unwrap();
+    if !case["joins"].is_null() {
+        joining::add(&mut patched, &case["joins"]);
+    }
     if !case["observation"].is_null() {
         merge(&mut patched, &case["observation"]);
     }
