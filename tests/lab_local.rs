@@ -11,6 +11,8 @@ use std::process::Command;
 use std::process::Output;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::time::Duration;
+use std::time::Instant;
 
 use pgstead::lab;
 use pgstead::lab::BackendKind;
@@ -130,8 +132,15 @@ fn all_there_is_to_a_lab(expected_user: &str) {
     assert_eq!(local::status(&scratch.lab()).unwrap().unwrap(), status);
     let sshd = status.servers[1].sshd.unwrap().to_string();
     stdout(&Command::new("kill").arg(&sshd).output().unwrap());
-    while TcpListener::bind((lab.servers[1].address, lab.ssh_port)).is_err() {
-        std::thread::yield_now();
+    // Its port is free while the process still ends: whoever looked just then would take it for one that serves.
+    let is_gone = || {
+        local::status(&scratch.lab()).unwrap().unwrap().servers[1].sshd.is_none()
+            && TcpListener::bind((lab.servers[1].address, lab.ssh_port)).is_ok()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_gone() {
+        assert!(Instant::now() < deadline, "sshd {sshd} does not end: {:?}", local::status(&scratch.lab()));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     assert_eq!(local::up(&spec).unwrap(), lab);
     assert_eq!(stdout(&ssh(&lab, &lab.servers[1], "id -un")), expected_user);

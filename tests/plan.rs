@@ -9,18 +9,24 @@
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
 //! certificates already; with `remove`, about taking a `server` out, with `keep_running` where wished; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! `rotate_passwords`, it is about other passwords of these roles, or of role replicator. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
+//! `joins`, a case has standbys that somebody made by hand (`plan/joining.rs`). With
 //! `lines`, a case shows only the lines of installed files that begin with one of these words. The files of a running base
 //! are those that the plan itself wants for the unpatched inventory, so that templates can change without a new capture.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/joining.rs"]
+mod joining;
 #[path = "plan/looks.rs"]
 mod looks;
 #[path = "plan/material.rs"]
 mod material;
 #[path = "plan/roles.rs"]
 mod roles;
+#[path = "plan/settled.rs"]
+mod settled;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -32,7 +38,6 @@ use pgstead::model::ServerName;
 use pgstead::model::Topology;
 use pgstead::model::argv::Argv;
 use pgstead::model::lost::Lost;
-use pgstead::model::observation::FileFact;
 use pgstead::model::observation::Observation;
 use pgstead::model::observed::Observed;
 use pgstead::model::wal::WalQuestion;
@@ -51,6 +56,7 @@ use pgstead::plan::operation::reseed::Request;
 use pgstead::plan::operation::reseed::Rung;
 use pgstead::plan::operation::reseed::room::Need;
 use pgstead::plan::operation::rotate;
+use pgstead::plan::operation::rotate::passwords;
 use pgstead::plan::operation::rotate::succession;
 use pgstead::plan::operation::switchover;
 use pgstead::plan::operation::switchover::Switchover;
@@ -58,7 +64,11 @@ use pgstead::plan::plan_abort;
 use pgstead::plan::plan_bootstrap;
 use pgstead::plan::plan_failover;
 use pgstead::plan::plan_switchover;
+use pgstead::plan::survey::password;
 use serde_json::Value;
+
+use crate::settled::set_role;
+use crate::settled::settle;
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plan"))
@@ -66,26 +76,6 @@ fn root() -> &'static Path {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{path:?}: {error}"))
-}
-
-/// Gives a server another role file, as a run of pgstead does: the manifest knows of it.
-fn set_role(observation: &mut Observation, server: &str, text: &str) {
-    let Some(Observed::Known(seen)) = observation.servers.get_mut(&server.parse().unwrap()) else { unreachable!() };
-    let layout = seen.layout.known().unwrap().clone();
-    let set = |path: &str, text: &str, files: &mut BTreeMap<String, Observed<FileFact>>| {
-        let Some(Observed::Known(fact)) = files.get_mut(path) else { unreachable!() };
-        let (content, sha256) = (Some(text.to_owned()), pgstead::plan::files::hash::sha256(text));
-        *fact = FileFact { content, sha256, ..fact.clone() };
-    };
-    let (role, manifest) = (layout.own("role"), layout.own("manifest"));
-    set(&role, text, &mut seen.files);
-    let recorded = seen.files[&manifest].known().unwrap().content.clone().unwrap();
-    let line = |line: &str| match line.strip_suffix(&role) {
-        Some(_) => format!("{}  {role}\n", pgstead::plan::files::hash::sha256(text)),
-        None => format!("{line}\n"),
-    };
-    let manifested: String = recorded.lines().map(line).collect();
-    set(&manifest, &manifested, &mut seen.files);
 }
 
 /// RFC 7386.
@@ -112,37 +102,6 @@ fn topology(inventory: &Value) -> Topology {
         .map_err(|problems| format!("{problems:#?}"))
         .unwrap()
         .0
-}
-
-/// Puts the files of a plan into an observation, as if they had been installed.
-fn settle(observation: &mut Observation, plan: &Plan) {
-    let mut manifests: BTreeMap<ServerName, BTreeMap<String, String>> = BTreeMap::new();
-    for step in &plan.steps {
-        let Some(server) = &step.step.server else { continue };
-        let Some(Observed::Known(seen)) = observation.servers.get_mut(server) else { continue };
-        for file in &step.step.files {
-            let Some(after) = &file.after else { continue };
-            let sha256 = pgstead::plan::files::hash::sha256(after);
-            manifests.entry(server.clone()).or_default().insert(file.path.clone(), sha256.clone());
-            let fact = FileFact {
-                owner: "postgres:postgres".into(),
-                mode: "640".into(),
-                content: Some(after.clone()),
-                sha256,
-                is_link: false,
-            };
-            seen.files.insert(file.path.clone(), Observed::Known(fact));
-        }
-    }
-    for (server, manifest) in manifests {
-        let Some(Observed::Known(seen)) = observation.servers.get_mut(&server) else { continue };
-        let content: String = manifest.iter().map(|(path, sha256)| format!("{sha256}  {path}\n")).collect();
-        let path = seen.layout.known().unwrap().own("manifest");
-        let sha256 = pgstead::plan::files::hash::sha256(&content);
-        let fact =
-            FileFact { owner: "root:root".into(), mode: "644".into(), content: Some(content), sha256, is_link: false };
-        seen.files.insert(path, Observed::Known(fact));
-    }
 }
 
 fn diagnostics(text: &mut String, word: &str, all: &[Diagnostic]) {
@@ -291,6 +250,9 @@ fn run(case: &Value) -> String {
         merge(&mut inventory, &case["inventory"]);
     }
     let mut patched = serde_json::to_value(&observation).unwrap();
+    if !case["joins"].is_null() {
+        joining::add(&mut patched, &case["joins"]);
+    }
     if !case["observation"].is_null() {
         merge(&mut patched, &case["observation"]);
     }
@@ -306,11 +268,19 @@ fn run(case: &Value) -> String {
         );
     }
     let topology = topology(&inventory);
+    let seen = observation.clone();
     let material = |replace: BTreeSet<ServerName>| match case["elsewhere"].as_object() {
         Some(needs) => material::held_elsewhere(replace, needs),
         None if case["in_rotation"] == true => material::of_succession(replace),
         None if new_authority => material::of_new_authority(replace),
-        None => roles::with_passwords(material::of(replace), case),
+        None => {
+            let mut material = roles::with_passwords(material::of(replace), case);
+            if let Some(replication) = &mut material.replication {
+                replication.is_new = !case["rotate_passwords"].is_null();
+            }
+            password::keep_anothers(&topology, &seen, &mut material);
+            material
+        }
     };
     if let Some(wish) = case["reseed"].as_object() {
         return reseed(wish, &topology, &observation, &material(replace));
@@ -333,6 +303,13 @@ fn run(case: &Value) -> String {
         add_needs(case, &mut material);
         let plan = succession::plan_succession(&topology, &observation, &material);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    }
+    if let Some(named) = case["rotate_passwords"].as_array() {
+        let named: Vec<String> = named.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let material = material(replace);
+        let plan = passwords::meant(&topology, &named)
+            .and_then(|meant| passwords::plan_passwords(&topology, &observation, &material, &meant));
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
     }
     if let Some(names) = case["rotate"].as_array() {
         let named: BTreeSet<ServerName> = names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use pgstead::model::lifetimes::Lifetimes;
 use pgstead::pki::OperatorSecrets;
 use pgstead::pki::PkiError;
+use pgstead::pki::RolePassword;
 use pgstead::pki::StoredSecrets;
 use pgstead::pki::Succession;
 use pgstead::state::Holder;
@@ -59,9 +60,39 @@ fn secrets_come_back_and_nothing_is_written_before_saving() {
         Timestamp::now(),
     )
     .unwrap();
-    assert_eq!((&again, made.any()), (&secrets, false));
+    let kept = OperatorSecrets { is_password_new: false, ..secrets };
+    assert_eq!((&again, made.any()), (&kept, false));
     state.save_secrets(&again).unwrap();
     assert_eq!(inodes(), before);
+}
+
+/// Another password takes the place of one, and a run is killed between any two files: there are two, each with its own verifier.
+#[test]
+fn a_new_password_takes_its_place_and_the_former_one_stays_until_nobody_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::at(dir.path());
+    let first = OperatorSecrets { is_password_new: false, ..secrets() };
+    state.save_secrets(&first).unwrap();
+    assert_eq!(state.load_secrets().unwrap().former_password, None);
+    let second = first.clone().with_another_password(first.replication.clone());
+    assert_ne!(second.replication, first.replication);
+    state.save_secrets(&second).unwrap();
+    let loaded = state.load_secrets().unwrap();
+    assert_eq!(
+        (loaded.replication, loaded.former_password),
+        (Some(second.replication.clone()), Some(first.replication.clone()))
+    );
+    // The verifier was written, and the password was not.
+    fs::write(dir.path().join("replication.password"), first.replication.password.expose()).unwrap();
+    let mixed = state.load_secrets().unwrap().replication.unwrap();
+    assert_eq!(mixed.password, first.replication.password);
+    assert!(
+        mixed.verifier != second.replication.verifier
+            && RolePassword::pair(mixed.password.clone(), mixed.verifier.clone()) == mixed
+    );
+    state.save_secrets(&OperatorSecrets { former_password: None, ..second.clone() }).unwrap();
+    let loaded = state.load_secrets().unwrap();
+    assert_eq!((loaded.replication, loaded.former_password), (Some(second.replication), None));
 }
 
 /// A CA takes the place of another, and a run is killed at each moment of writing that down: either is whole, and there is no third.

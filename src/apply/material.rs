@@ -15,8 +15,8 @@ use crate::plan::links::certificates::Signer;
 use crate::plan::links::{certificates, network};
 use crate::plan::material::{Authority as Elsewhere, Due};
 use crate::plan::operation::rotate::Renewal;
-use crate::plan::survey::authority;
 use crate::plan::survey::authority::Keys;
+use crate::plan::survey::{authority, password};
 use crate::plan::{Leaf, Material, Replication};
 
 /// Makes the material of a run.
@@ -61,7 +61,11 @@ pub fn prepare(
     for server in topology.servers().filter(|server| to_replace.contains_key(&server.name)) {
         leaves.insert(server.name.clone(), issue(&authority, topology, observation, server, now)?);
     }
-    Ok(Material {
+    let in_use = match secrets.is_password_new {
+        true => &secrets.replication,
+        false => password::in_use(topology, observation, secrets),
+    };
+    let mut material = Material {
         run: run_name(now),
         ca_certificate: Some(secrets.ca.certificate.clone()),
         former: secrets.former.as_ref().map(|former| former.certificate.clone()),
@@ -70,11 +74,15 @@ pub fn prepare(
         certificates_to_replace: to_replace,
         passwords: BTreeMap::new(),
         replication: Some(Replication {
-            password: secrets.replication.password.clone(),
-            verifier: secrets.replication.verifier.clone(),
-            verifier_sha256: secrets.replication.verifier_sha256(),
+            password: in_use.password.clone(),
+            verifier: in_use.verifier.clone(),
+            verifier_sha256: in_use.verifier_sha256(),
+            is_new: secrets.is_password_new,
         }),
-    })
+        is_password_elsewhere: false,
+    };
+    password::keep_anothers(topology, observation, &mut material);
+    Ok(material)
 }
 
 /// Makes the material of a re-seed. While a CA takes the place of another, a server that is made anew is not left with certificates of
@@ -105,12 +113,8 @@ fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Else
     let lifetimes = Lifetimes { renew_before: 0, ..topology.common().lifetimes };
     let mut needs = certificates::to_replace(topology, observation, signer, lifetimes, now);
     if topology.common().replication.authentication == Authentication::ScramSha256 {
-        let has_password = |server: &Server| {
-            let seen = observation.server(&server.name)?;
-            seen.files.get(&seen.layout.known()?.own("passfile"))?.known()
-        };
-        for server in topology.servers().filter(|server| has_password(server).is_none()) {
-            let why = "the password of role replicator is not there".to_owned();
+        for server in topology.servers().filter(|server| password::lacks(topology, observation, &server.name)) {
+            let why = "it does not have the password of role replicator that is in use".to_owned();
             needs.entry(server.name.clone()).or_insert(Due::Unfit(why));
         }
     }
@@ -123,6 +127,7 @@ fn without_keys(topology: &Topology, observation: &Observation, elsewhere: &Else
         certificates_to_replace: needs,
         passwords: BTreeMap::new(),
         replication: None,
+        is_password_elsewhere: false,
     }
 }
 

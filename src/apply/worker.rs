@@ -157,8 +157,8 @@ impl<H: Host> Worker<'_, H> {
     }
 }
 
-/// What to do where a server cannot log in to another with the new certificates: nothing is done again by itself.
-const NOT_LOGGED_IN: &str = "Fix what the DETAIL says. The servers that come after it were not changed. If a record is missing in pg_hba.conf, run \"pgstead bootstrap\" first. Then run the same command again.";
+/// What to do where a server cannot log in to another with what is new: nothing is done again by itself.
+const NOT_LOGGED_IN: &str = "Fix what the DETAIL says. If a record is missing in pg_hba.conf, run \"pgstead bootstrap\" first. Then run the same command again.";
 
 /// What to do where a server is turned away because it comes from another address than it has.
 fn not_admitted_hint(server: &ServerName, ip: IpAddr) -> String {

@@ -290,7 +290,12 @@ impl<'a> Session<'a> {
 
     /// Does the same where the operator wishes another CA in the place of one that is lost.
     pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
-        complete(&self.state, stored(&self.state)?, &self.inventory.topology)
+        let keys = complete(&self.state, stored(&self.state)?, &self.inventory.topology)?;
+        // What was lost with it is made anew, the password too, and what an interrupted run made is brought to its end.
+        Ok(match keys {
+            Keys::Held(secrets) => Keys::Held(Box::new(OperatorSecrets { is_password_new: true, ..*secrets })),
+            keys => keys,
+        })
     }
 
     /// Does the same where another CA is to take the place of the one that servers use, or is doing so.

@@ -302,6 +302,8 @@ pub enum Code {
     OvercommitAlways,
     Overtaken,
     PacketsLost,
+    PasswordChanges,
+    PasswordElsewhere,
     PasswordSource,
     PathNeededOnStandbys,
     PathUnfit,

@@ -1,13 +1,13 @@
-//! Whose a data directory is. Only a mark in a complete directory makes it ours, and only a running primary without a mark, on
-//! the server that is to be the primary, may be adopted (hazards 1, 2).
+//! Whose a data directory is. Only a mark in a complete directory makes it ours. Only a running primary without a mark, on the
+//! server that is to be the primary, may be adopted, and running standbys of the same data behind it (hazards 1, 2).
 
-use crate::judge::{Role, ServerState, State};
+use crate::judge::{Role, ServerState, StartsAs, State};
 use crate::model::aside;
 use crate::model::aside::Beside;
 use crate::model::identity::{Configuration, Identity};
 use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
-use crate::model::observation::{DataDirectory, ServerObservation};
+use crate::model::observation::{DataDirectory, Instance, ServerObservation};
 use crate::model::observed::Observed;
 
 /// Whose a server's data directory is.
@@ -27,6 +27,9 @@ pub enum Ownership<'a> {
     Damaged(&'a str),
     /// An existing primary's that has no mark yet, and may become this topology's.
     Adoptable(&'a DataDirectory),
+    /// A running standby's that has no mark yet and the system identifier of the adopted primary. Whether it is a copy of that, its
+    /// WAL alone can tell.
+    AdoptableStandby(&'a DataDirectory),
     /// Another server's of this topology: addresses of the inventory are mixed up (hazards 1, 2).
     OfAnotherServer(&'a str),
     /// It was not made for this topology.
@@ -49,6 +52,7 @@ impl<'a> State<'a> {
         let ours = server.mark.filter(|mark| mark.topology == self.topology.name().as_str());
         match (ours, &data.control) {
             (None, _) if self.adoptable() == Some(name) => Ownership::Adoptable(data),
+            (None, _) if self.is_adoptable_standby(server) => Ownership::AdoptableStandby(data),
             (None, _) => Ownership::Foreign(data),
             (Some(mark), _) if mark.server != name.as_str() => Ownership::OfAnotherServer(mark.server),
             (Some(mark), Observed::Known(_)) => Ownership::Ours(data, mark.configuration),
@@ -67,6 +71,37 @@ impl<'a> State<'a> {
             |server: ServerState<'_>| server.mark.is_some_and(|mark| mark.topology == self.topology.name().as_str());
         let has_no_mark = server.data?.identity.is_absent();
         (has_no_mark && is_this_one && self.names(is_ours).is_empty()).then_some(name)
+    }
+}
+
+impl<'a> State<'a> {
+    /// Returns the primary whose configuration is the operator's: the one that is to be adopted, or one that was. Standbys that
+    /// somebody made of it may join it.
+    pub fn adopted_primary(&self) -> Option<&'a Instance> {
+        let adoptable = self.adoptable();
+        let is_kept = |mark: Identity<'_>, name: &ServerName| {
+            mark.topology == self.topology.name().as_str()
+                && mark.server == name.as_str()
+                && mark.configuration == Configuration::Kept
+        };
+        let of_server = |(name, server): (&'a ServerName, ServerState<'a>)| match server.role {
+            Role::Primary(instance)
+                if adoptable == Some(name) || server.mark.is_some_and(|mark| is_kept(mark, name)) =>
+            {
+                Some(instance)
+            }
+            _ => None,
+        };
+        self.servers().find_map(of_server)
+    }
+
+    fn is_adoptable_standby(&self, server: ServerState<'_>) -> bool {
+        let (Role::Standby(instance), Some(control)) = (server.role, server.control) else { return false };
+        let has_no_mark = server.data.is_some_and(|data| data.identity.is_absent());
+        let is_same = |primary: &Instance| {
+            [instance.system_identifier, control.system_identifier] == [primary.system_identifier; 2]
+        };
+        has_no_mark && server.starts_as == Some(StartsAs::Standby) && self.adopted_primary().is_some_and(is_same)
     }
 }
 

@@ -50,6 +50,15 @@ impl RolePassword {
         hex(&Sha256::digest(self.verifier.expose()))
     }
 
+    /// Returns a password with a verifier of it: this one, or another where this one is of another password.
+    pub fn pair(password: Secret, verifier: Secret) -> Self {
+        let salted = verifier.expose().split('$').nth(1).unwrap_or_default();
+        match scram::verifier(password.expose(), salted) {
+            Some(made) if made == verifier => Self { password, verifier },
+            _ => Self::of(password),
+        }
+    }
+
     /// Says whether a server's verifier is one of this password: `salted` is with what it was made, `sha256` how it is observed.
     pub fn has_verifier(&self, salted: &str, sha256: &str) -> bool {
         let made = scram::verifier(self.password.expose(), salted);
@@ -72,6 +81,8 @@ pub struct StoredSecrets {
     pub operator: Option<CertificatePair>,
     /// The replication role's password.
     pub replication: Option<RolePassword>,
+    /// The one whose place that takes, for as long as that goes on: servers may have either.
+    pub former_password: Option<RolePassword>,
 }
 
 /// How far a CA is with taking the place of another, where that other one is not there.
@@ -99,6 +110,10 @@ pub struct OperatorSecrets {
     pub operator: CertificatePair,
     /// The replication role's password.
     pub replication: RolePassword,
+    /// The one whose place that takes, for as long as that goes on: servers may have either.
+    pub former_password: Option<RolePassword>,
+    /// Whether the replication role's was made just now: no server has it, and all are to get it.
+    pub is_password_new: bool,
 }
 
 /// Which secrets are new.
@@ -152,7 +167,15 @@ impl OperatorSecrets {
             }
         };
         let replication = stored.replication.unwrap_or_else(RolePassword::generate);
-        Ok((Self { ca, former: stored.former, chain, operator, replication }, made))
+        let (former, former_password, is_password_new) = (stored.former, stored.former_password, made.replication);
+        Ok((Self { ca, former, chain, operator, replication, former_password, is_password_new }, made))
+    }
+
+    /// Returns the same with another password of the replication role, in the place of the one that is in use.
+    #[must_use]
+    pub fn with_another_password(self, in_use: RolePassword) -> Self {
+        let replication = RolePassword::generate();
+        Self { replication, former_password: Some(in_use), is_password_new: true, ..self }
     }
 
     /// Returns the certificates of the CAs that servers may have certificates of, PEM.
@@ -251,10 +274,12 @@ mod tests {
             chain: Some(secrets.chain.clone()),
             operator: Some(secrets.operator.clone()),
             replication: Some(secrets.replication.clone()),
+            former_password: secrets.former_password.clone(),
         };
         let (again, made) =
             OperatorSecrets::complete(stored(&first), &topology(), "ops@laptop1", Lifetimes::default(), now).unwrap();
-        assert_eq!((again, made.any()), (first.clone(), false));
+        let kept = OperatorSecrets { is_password_new: false, ..first.clone() };
+        assert_eq!((again, made.any()), (kept, false));
 
         let later: Timestamp = "2031-12-15T00:00:00Z".parse().unwrap();
         let (renewed, made) =

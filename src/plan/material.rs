@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::name::ServerName;
 use crate::model::secret::Secret;
 use crate::pki::RolePassword;
+use crate::quote::pgpass;
+use crate::render::hba::roles;
 
 /// The material of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,8 @@ pub struct Material {
     pub passwords: BTreeMap<String, RolePassword>,
     /// The password of the replication role; none where another machine holds it: servers keep what they have.
     pub replication: Option<Replication>,
+    /// Whether the servers use another password of it than the one that this machine keeps.
+    pub is_password_elsewhere: bool,
 }
 
 /// Why a server's certificates are to be replaced.
@@ -67,6 +71,15 @@ pub struct Replication {
     pub verifier: Secret,
     /// The SHA-256 of that verifier's text, hexadecimal.
     pub verifier_sha256: String,
+    /// Whether it was made in this run: every server is to get it.
+    pub is_new: bool,
+}
+
+impl Replication {
+    /// Returns the passfile, from which a standby logs in to its upstream.
+    pub fn passfile(&self) -> Secret {
+        pgpass::line("*", "*", "*", roles::REPLICATOR, &self.password)
+    }
 }
 
 /// The certificates of one server.

@@ -27,7 +27,7 @@ pub struct Seen<'a> {
     pub instance: Option<&'a Instance>,
     /// Who keeps its configuration files; without data, as on the primary.
     pub configuration: Configuration,
-    /// Whether it is an existing primary that becomes part of the topology in this run.
+    /// Whether it is an existing primary, or standby, that becomes part of the topology in this run.
     pub adopted: bool,
 }
 
@@ -52,6 +52,11 @@ impl<'a> Seen<'a> {
             configuration: state.configuration(),
             adopted: false,
         })
+    }
+
+    /// Says whether it is an existing standby that becomes part of the topology in this run.
+    pub fn joins(&self) -> bool {
+        self.adopted && self.state().standby().is_some()
     }
 
     /// Returns the system identifier, from the instance or from the control file.

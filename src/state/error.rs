@@ -62,7 +62,7 @@ impl StateError {
             }
             StateError::Exposed { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .detail("Whoever read it holds the topology's keys.")
-                .hint("Take the permissions away with the command below. If others may have read a key, they can pose as any server of the topology: \"pgstead rotate certificates --ca\" makes new ones, and no server trusts the old ones then. Only when that has ended, and they may have read the replication password as well: move replication.password and replication.verifier away, and \"pgstead bootstrap\" makes another. \"pgstead bootstrap --new-authority\" is not for this: servers go on trusting the CA that was read.")
+                .hint("Take the permissions away with the command below. If others may have read a key, they can pose as any server of the topology: \"pgstead rotate certificates --ca\" makes new ones, and no server trusts the old ones then. Only when that has ended, and they may have read the replication password as well: \"pgstead rotate passwords\". \"pgstead bootstrap --new-authority\" is not for this: servers go on trusting the CA that was read.")
                 .command(crate::quote::sh::join(&["chmod", "600", &path.to_string_lossy()])),
             StateError::OpenDirectory { path, .. } => Diagnostic::error(Code::StateExposed, message)
                 .command(crate::quote::sh::join(&["chmod", "700", &path.to_string_lossy()])),

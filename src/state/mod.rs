@@ -28,6 +28,8 @@ const CHAIN: &str = "ca.chain.crt";
 const OPERATOR: Names = Names { certificate: "operator.crt", key: "operator.key" };
 const REPLICATION_PASSWORD: &str = "replication.password";
 const REPLICATION_VERIFIER: &str = "replication.verifier";
+const FORMER_PASSWORD: &str = "replication.former.password";
+const FORMER_VERIFIER: &str = "replication.former.verifier";
 const KNOWN_HOSTS: &str = "known_hosts";
 const JOURNAL: &str = "journal.jsonl";
 const LOCK: &str = "lock";
@@ -82,8 +84,16 @@ impl StateDir {
     /// A file cannot be read, or others may read a secret or change the directory.
     pub fn load_secrets(&self) -> Result<StoredSecrets, StateError> {
         files::check_directory(&self.path)?;
-        let password = self.secret(REPLICATION_PASSWORD)?;
-        let verifier = self.secret(REPLICATION_VERIFIER)?;
+        // A run may have been killed between two files; a password whose verifier is lost keeps working for standbys that have it.
+        let role = |password: &str, verifier: &str| -> Result<Option<RolePassword>, StateError> {
+            Ok(match (self.secret(password)?, self.secret(verifier)?) {
+                (Some(password), Some(verifier)) => Some(RolePassword::pair(password, verifier)),
+                (Some(password), None) => Some(RolePassword::of(password)),
+                (None, _) => None,
+            })
+        };
+        let replication = role(REPLICATION_PASSWORD, REPLICATION_VERIFIER)?;
+        let former_password = role(FORMER_PASSWORD, FORMER_VERIFIER)?;
         let (new, kept) = (self.pair(&NEW_CA)?, self.pair(&CA)?);
         let is_ended = match &kept {
             Some(kept) => {
@@ -106,12 +116,8 @@ impl StateDir {
             succession,
             chain: files::read(&self.path.join(CHAIN))?,
             operator: self.pair(&OPERATOR)?,
-            replication: match (password, verifier) {
-                (Some(password), Some(verifier)) => Some(RolePassword { password, verifier }),
-                // A password whose verifier is lost keeps working for standbys that have it in their passfile.
-                (Some(password), None) => Some(RolePassword::of(password)),
-                (None, _) => None,
-            },
+            replication,
+            former_password,
         })
     }
 
@@ -139,9 +145,20 @@ impl StateDir {
             files::remove(&self.path.join(NEW_CA.certificate))?;
             files::remove(&self.path.join(NEW_CA.key))?;
         }
-        let replication = &secrets.replication;
-        files::replace(&self.path.join(REPLICATION_VERIFIER), replication.verifier.expose().as_bytes())?;
-        files::replace(&self.path.join(REPLICATION_PASSWORD), replication.password.expose().as_bytes())
+        let save = |role: &RolePassword, password: &str, verifier: &str| {
+            files::replace(&self.path.join(verifier), role.verifier.expose().as_bytes())?;
+            files::replace(&self.path.join(password), role.password.expose().as_bytes())
+        };
+        // The former password goes only when no server needs it, and is there before its successor is.
+        if let Some(former) = &secrets.former_password {
+            save(former, FORMER_PASSWORD, FORMER_VERIFIER)?;
+        }
+        save(&secrets.replication, REPLICATION_PASSWORD, REPLICATION_VERIFIER)?;
+        if secrets.former_password.is_none() {
+            files::remove(&self.path.join(FORMER_PASSWORD))?;
+            files::remove(&self.path.join(FORMER_VERIFIER))?;
+        }
+        Ok(())
     }
 
     /// Returns the path of the password that was made for an application's role, which need not exist. A role may be called anything, and a file not.
@@ -158,12 +175,18 @@ impl StateDir {
         Ok(files::read_private(&self.role_password_file(role))?.map(Secret::new))
     }
 
-    /// Keeps the password that was made for an application's role.
+    /// Keeps the password that was made for an application's role; and the one whose place it takes beside it, which may be the one
+    /// that the role still has.
     ///
     /// # Errors
     /// The directory or the file cannot be written.
     pub fn save_role_password(&self, role: &str, password: &Secret) -> Result<(), StateError> {
         self.create()?;
+        if let Some(former) = self.role_password(role)? {
+            let mut beside = self.role_password_file(role).into_os_string();
+            beside.push(".former");
+            files::replace(Path::new(&beside), former.expose().as_bytes())?;
+        }
         files::replace(&self.role_password_file(role), password.expose().as_bytes())
     }
 

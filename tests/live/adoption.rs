@@ -227,8 +227,12 @@ fn whose_data_it_is(release: Release) {
 
     lab.run("b", &["systemctl", "start", unit]);
     lab.eventually("a", "SELECT state FROM pg_stat_replication", "streaming");
-    let standby = refused(&lab, "a standby made past pgstead", BOOTSTRAP, 5, &[("unmanaged-standby", "b")]);
-    assert!(standby.stdout.contains("it runs and follows"), "{standby}");
+    let plan = lab.pgstead(&["plan", "--format", "json"]).expect(0);
+    assert_eq!(plan.stdout.matches("is adopted as it is").count(), 2, "{plan}");
+    lab.run("b", &["systemctl", "stop", unit]);
+    let standby = refused(&lab, "a standby that does not run", BOOTSTRAP, 5, &[("unmanaged-standby", "b")]);
+    assert!(standby.stdout.contains("start its instance"), "{standby}");
+    lab.run("b", &["systemctl", "start", unit]);
 
     lab.sql("b", "SELECT pg_promote()");
     lab.eventually("b", "SELECT pg_is_in_recovery()", "f");
@@ -483,14 +487,14 @@ impl Existing {
 
 /// A client on another machine, as it was before: one session that goes on writing, and connects again when it is thrown
 /// out; and a new session every tenth of a second.
-struct Application<'a> {
+pub(crate) struct Application<'a> {
     lab: &'a Scenario,
     host: &'a str,
     child: Child,
 }
 
 impl<'a> Application<'a> {
-    fn start(lab: &'a Scenario, host: &'a str) -> Self {
+    pub(crate) fn start(lab: &'a Scenario, host: &'a str) -> Self {
         const RUN: &str = "umask 077; printf '*:*:*:app:app of the test\\n' >/run/app.pass; touch /run/app
             export PGPASSFILE=/run/app.pass PGHOST=$1 PGPORT=$2 PGUSER=app PGDATABASE=app
             psql -Xqc 'CREATE TABLE ledger (n int)' || exit 1
@@ -510,7 +514,7 @@ impl<'a> Application<'a> {
     }
 
     /// Ends it. It saw no error at all, and what it was told is written is there.
-    fn saw_nothing(mut self) {
+    pub(crate) fn saw_nothing(mut self) {
         let (written, [writer, reader]) = self.end();
         assert_eq!(writer, "", "what the long session saw");
         assert_eq!(reader, "", "what the short sessions saw");

@@ -129,6 +129,16 @@ fn an_application(release: Release) {
         "app"
     );
 
+    // It gets another password, and the former one opens no more.
+    let ran = lab.pgstead(&["rotate", "passwords", "app", "--yes", "--format", "json"]).expect(0);
+    assert!(ran.codes().contains(&"password-changes".to_owned()), "{ran}");
+    let refused = psql(&lab, "d", &string, "SELECT 1").unwrap_err();
+    assert!(refused.contains("password authentication failed"), "{refused}");
+    let another = std::fs::read_to_string(&kept).unwrap();
+    assert_ne!(another, password);
+    lab.host("d").write_file("/run/app.pass", format!("*:*:*:app:{another}\n").as_bytes()).unwrap();
+    assert_eq!(psql(&lab, "d", &string, "SELECT 1"), Ok("1".to_owned()));
+
     // From elsewhere nobody is let in with it, and with another password nobody is at all.
     lab.run("c", &["cp", "/var/lib/pgstead/lab/c/ca.crt", "/run/app.ca"]);
     let refused = psql(&lab, "c", &string, "SELECT 1").unwrap_err();
@@ -143,7 +153,7 @@ fn an_application(release: Release) {
     assert!(!said.iter().any(|text| text.contains(&password)), "in what pgstead said");
     assert!(!std::fs::read_to_string(lab.state().join("journal.jsonl")).unwrap().contains(&password), "in the journal");
     for server in SERVERS {
-        assert_eq!(found_on(&lab, server, &format!("{password}\n")), "", "on {server}");
+        assert_eq!(found_on(&lab, server, &format!("{password}\n{another}\n")), "", "on {server}");
         let log = lab.run(server, &["sh", "-c", "cat /var/log/postgresql/*"]);
         assert!(!log.contains("SCRAM-SHA-256$"), "{server}: {log}");
         assert!(server != "a" || log.contains("CREATE TABLE public.ledger"), "a logs every statement: {log}");

@@ -32,6 +32,7 @@ mod hanging;
 mod history;
 mod invariants;
 mod jobs;
+mod joined;
 mod laptop;
 mod lease;
 mod left;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use pgstead::lab::hosts::Release;
 use serde_json::json;
 
+use crate::faults::crashing_with;
 use crate::scenario::Scenario;
 
 /// Two servers whose replication authenticates by password.
@@ -21,8 +22,12 @@ fn by_password(release: Release) -> Scenario {
     lab
 }
 
+const PASSWORD: &str = "replication.password";
+const VERIFIER: &str = "replication.verifier";
+const ROTATE: [&str; 5] = ["rotate", "passwords", "--yes", "--format", "json"];
+
 fn password(lab: &Scenario) -> String {
-    std::fs::read_to_string(lab.state().join("replication.password")).unwrap().trim().to_owned()
+    std::fs::read_to_string(lab.state().join(PASSWORD)).unwrap().trim().to_owned()
 }
 
 #[test]
@@ -77,8 +82,54 @@ fn replication_by_password(release: Release) {
     let wrong = dial("password=wrong");
     assert!(!wrong.0 && wrong.1.contains("password authentication failed for user \"replicator\""), "{wrong:?}");
     assert!(!dial("passfile=/dev/null").0);
-    let right = dial(&format!("passfile={passfile}"));
+    let own_passfile = format!("passfile={passfile}");
+    let right = dial(&own_passfile);
     assert!(right.0, "{right:?}");
+
+    // Another one takes its place, whenever a run is killed: no session ends, and the former one opens no more.
+    let sender = || lab.sql("a", "SELECT pid FROM pg_stat_replication WHERE application_name = 'b'");
+    let (former, link) = (password(&lab), sender());
+    let of_former = [PASSWORD, VERIFIER].map(|file| std::fs::read(lab.state().join(file)).unwrap());
+    for moment in [
+        "before:a: give role replicator another password",
+        "after:a: give role replicator another password",
+        "before:b: install passfile",
+    ] {
+        let (ran, struck) = crashing_with(&lab, &ROTATE, moment);
+        assert_eq!((struck.as_deref(), ran.code), (Some(moment), -1), "{ran}");
+        assert_eq!(sender(), link, "{moment}: the link was opened anew");
+        // Whatever comes next knows which of the two is in use, and brings every server that one.
+        lab.bootstrap();
+        assert!(dial(&own_passfile).0, "{moment}");
+        assert_eq!(dial(&format!("password={former}")).0, moment.contains("before:a"), "{moment}");
+    }
+    lab.pgstead(&ROTATE).expect(0);
+    assert!(!lab.state().join("replication.former.password").exists());
+    assert_eq!(sender(), link, "the link was opened anew");
+    assert_ne!(password(&lab), former);
+    let refused = dial(&format!("password={former}"));
+    assert!(!refused.0 && refused.1.contains("password authentication failed"), "{refused:?}");
+    assert!(dial(&own_passfile).0);
+    lab.settled();
+    // The link comes back with it.
+    lab.sql("a", "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication");
+    lab.eventually("a", "SELECT state FROM pg_stat_replication WHERE application_name = 'b'", "streaming");
+
+    // A colleague whose copy of the state directory is older brings nobody the former one back.
+    let of_now = [PASSWORD, VERIFIER].map(|file| std::fs::read(lab.state().join(file)).unwrap());
+    let keep = |texts: &[Vec<u8>; 2]| {
+        for (file, text) in [PASSWORD, VERIFIER].iter().zip(texts) {
+            std::fs::write(lab.state().join(file), text).unwrap();
+        }
+    };
+    keep(&of_former);
+    let verifier = || lab.sql("a", "SELECT rolpassword FROM pg_authid WHERE rolname = 'replicator'");
+    let before = verifier();
+    let ran = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(0);
+    assert!(ran.json()["changed"] == false && ran.codes().contains(&"password-elsewhere".to_owned()), "{ran}");
+    assert_eq!(verifier(), before);
+    assert!(dial(&own_passfile).0);
+    keep(&of_now);
     lab.settled();
 }
 
@@ -136,7 +187,7 @@ fn key_line(pem: &str) -> String {
 fn no_secret_shows_anywhere() {
     let lab = by_password(Release::Trixie);
     let (mut seen, stop) = (BTreeSet::new(), AtomicBool::new(false));
-    let mut said = Vec::new();
+    let (mut said, mut former) = (Vec::new(), None);
     let leak = "leaked-in-an-argument";
     std::thread::scope(|scope| {
         scope.spawn(|| watch_processes(&mut seen, &stop));
@@ -145,6 +196,8 @@ fn no_secret_shows_anywhere() {
         run(&["plan", "-v"], 0);
         run(&["bootstrap", "--yes", "-v"], 0);
         run(&["bootstrap", "--yes", "-v", "--format", "json"], 0);
+        former = Some(password(&lab));
+        run(&["rotate", "passwords", "--yes", "-v"], 0);
         run(&["plan", "-v", "--format", "json"], 0);
         run(&["check", "-v"], 0);
         // The watch sees what is there for so short a time as any of our commands, at one of some times.
@@ -154,7 +207,7 @@ fn no_secret_shows_anywhere() {
     });
     assert!(seen.iter().any(|text| contains(text, leak)), "processes were not watched closely enough");
 
-    let mut canaries = vec![password(&lab)];
+    let mut canaries = vec![password(&lab), former.unwrap()];
     for entry in std::fs::read_dir(lab.state()).unwrap().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "key") {
             canaries.push(key_line(&std::fs::read_to_string(entry.path()).unwrap()));
@@ -165,7 +218,7 @@ fn no_secret_shows_anywhere() {
             canaries.push(key_line(&lab.run(host, &["cat", &format!("/var/lib/pgstead/lab/{host}/tls/{key}")])));
         }
     }
-    assert_eq!(canaries.len(), 7, "password, CA, operator, two keys on each host");
+    assert_eq!(canaries.len(), 8, "two passwords, CA, operator, two keys on each host");
     let lines: String = canaries.iter().map(|canary| format!("{canary}\n")).collect();
 
     for canary in &canaries {

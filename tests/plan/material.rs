@@ -39,7 +39,9 @@ pub(crate) fn of(replace: BTreeSet<ServerName>) -> Material {
             password: Secret::new("s3cret"),
             verifier: Secret::new("SCRAM-SHA-256$s3cret"),
             verifier_sha256: "00".repeat(32),
+            is_new: false,
         }),
+        is_password_elsewhere: false,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::adoption::encryption;
 use crate::plan::adoption::settings::{INVENTORY, Settings, is_on};
 use crate::plan::adoption::values;
 use crate::plan::seen::Seen;
-use crate::plan::survey::{Survey, Unsaid, consent, survey_of};
+use crate::plan::survey::{OF_BOOTSTRAP, Survey, consent, survey_of};
 use crate::plan::{Consent, files, steps};
 
 /// What is asked of one server.
@@ -106,7 +106,7 @@ const PROGRAMS: [(&str, &str, bool); 2] = [
 pub fn questions(topology: &Topology, observation: &Observation, consent: Consent) -> BTreeMap<ServerName, Inquiry> {
     let passed_over = consent::passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
-    let Survey { servers, primary, .. } = survey_of(topology, observation, Unsaid::default(), is_concerned);
+    let Survey { servers, primary, .. } = survey_of(topology, observation, OF_BOOTSTRAP, is_concerned);
     let Some(primary) = primary else { return BTreeMap::new() };
     let of_primary = servers.get(&primary).copied();
     servers.iter().filter_map(|(name, seen)| Some((name.clone(), inquiry(topology, &[*seen], of_primary)?))).collect()

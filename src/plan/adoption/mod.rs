@@ -1,4 +1,4 @@
-//! Adopting an existing primary: what stands in the way, and what the operator should know.
+//! Adopting an existing primary, and standbys of it: what stands in the way, and what the operator should know.
 //!
 //! Judges only; which files change is for `kept`, whose data it is for `ownership`.
 
@@ -6,6 +6,7 @@ pub mod elsewhere;
 mod encryption;
 pub mod places;
 mod settings;
+pub mod standby;
 pub(super) mod values;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,9 @@ use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::{FileSetting, Instance};
 use crate::model::parameter::{HOT_STANDBY_PARAMETERS, is_same_value, is_same_written};
-use crate::model::topology::{Authentication, Topology};
+use crate::model::topology::{Authentication, Link, Topology};
 use crate::pki;
+use crate::plan::adoption::standby::{FormerSlot, Others};
 use crate::plan::files::decided::Direction;
 use crate::plan::files::desired::Wanted;
 use crate::plan::files::{Entry, brought, kept, parameters, silent};
@@ -57,7 +59,7 @@ pub fn refusals(
     refusals.into_iter().map(|refusal| with_server(refusal, name)).collect()
 }
 
-fn with_server(diagnostic: Diagnostic, name: &ServerName) -> Diagnostic {
+pub(in crate::plan::adoption) fn with_server(diagnostic: Diagnostic, name: &ServerName) -> Diagnostic {
     if diagnostic.server.is_some() { diagnostic } else { diagnostic.server(name) }
 }
 
@@ -75,7 +77,10 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
             .file_settings
             .iter()
             .rfind(|setting| setting.file.ends_with("/postgresql.auto.conf") && setting.name == parameter);
-        if let Some(auto) = of_auto.filter(|auto| !is_same_written(&auto.setting, &value, unit)) {
+        let is_in_the_way = |auto: &&FileSetting| {
+            !is_same_written(&auto.setting, &value, unit) && !standby::is_taken_over(seen, &parameter)
+        };
+        if let Some(auto) = of_auto.filter(is_in_the_way) {
             refusals.push(
                 Diagnostic::error(
                     Code::SettingOverridden,
@@ -106,6 +111,9 @@ pub fn overridden(topology: &Topology, seen: Seen<'_>, wanted: &Wanted) -> Vec<D
         }
     }
     refusals.extend(brought::refusals(topology, seen, &judged));
+    if seen.joins() {
+        refusals.extend(brought::travels(topology, seen, &judged));
+    }
     refusals
 }
 
@@ -177,9 +185,9 @@ pub fn our_settings(seen: Seen<'_>, wanted: &Wanted) -> BTreeMap<String, String>
     text.map(parse_settings).next().unwrap_or_default()
 }
 
-/// Configuration files that are not where the layout has them, and included ones that a standby would not have.
-fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
-    let (name, layout) = (&primary.server.name, primary.layout);
+/// Configuration files that are not where the layout has them.
+fn files_elsewhere(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
+    let (name, layout) = (&seen.server.name, seen.layout);
     let mut refusals = Vec::new();
     for (parameter, file) in
         [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")]
@@ -196,6 +204,13 @@ fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
             );
         }
     }
+    refusals
+}
+
+/// The same, and included ones that a standby would not have.
+fn elsewhere(primary: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
+    let (name, layout) = (&primary.server.name, primary.layout);
+    let mut refusals = files_elsewhere(primary, instance);
     let below = |path: &str, home: &str| Path::new(path).starts_with(home);
     let silent: Vec<String> = silent::includes(primary).into_iter().map(|silent| silent.path).collect();
     for path in instance.included_files.keys().chain(&silent) {
@@ -231,7 +246,9 @@ fn revocation(topology: &Topology, primary: Seen<'_>, instance: &Instance) -> Ve
 
 /// Edits that the instance has not read: the reload of an adoption would put them into force.
 fn not_in_force(primary: Seen<'_>) -> Option<Diagnostic> {
-    let files = primary.state().waits_for_reload().join(", ");
+    let waiting = primary.state().waits_for_reload().iter();
+    let files: Vec<&str> = waiting.map(String::as_str).filter(|file| !standby::written_by_us(primary, file)).collect();
+    let files = files.join(", ");
     (!files.is_empty()).then(|| {
         Diagnostic::error(Code::EditNotInForce, "configuration files were changed after they were last read")
             .detail(format!("{files}. The reload of the adoption would put these changes into force."))
@@ -296,6 +313,16 @@ fn served<'a>(primary: Seen<'_>, instance: &'a Instance) -> Option<&'a str> {
     instance.certificate.as_deref()
 }
 
+/// Says that the certificate that is served goes.
+fn replaced_certificate(seen: Seen<'_>, instance: &Instance) -> Option<Diagnostic> {
+    served(seen, instance)?;
+    let message = format!("server \"{}\": the certificate that it serves is replaced", seen.server.name);
+    Some(
+        Diagnostic::warning(Code::CertificateReplaced, message)
+            .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
+    )
+}
+
 /// Says which settings of the operator's wait for a restart, besides those for which one is planned.
 pub fn waiting(primary: Seen<'_>, planned: &[(String, Direction)]) -> Option<Diagnostic> {
     let name = &primary.server.name;
@@ -312,7 +339,7 @@ pub fn waiting(primary: Seen<'_>, planned: &[(String, Direction)]) -> Option<Dia
 }
 
 /// Returns what the operator should know about an adoption that is not refused.
-pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
+pub fn notes(primary: Seen<'_>, others: Others<'_>, links: &[Link]) -> Vec<Diagnostic> {
     let Some(instance) = primary.instance else { return Vec::new() };
     let name = &primary.server.name;
     let mut notes = vec![
@@ -329,25 +356,26 @@ pub fn notes(primary: Seen<'_>) -> Vec<Diagnostic> {
                 .hint("pg_checksums --enable, on every server while all are stopped."),
         );
     }
-    if served(primary, instance).is_some() {
-        notes.push(
-            Diagnostic::warning(
-                Code::CertificateReplaced,
-                format!("server \"{name}\": the certificate that it serves is replaced"),
-            )
-            .detail("Clients that verify it (sslmode verify-ca or verify-full) must trust the topology's CA."),
-        );
-    }
+    notes.extend(replaced_certificate(primary, instance));
     notes.extend(brought::notes(primary, instance));
     notes.extend(waiting(primary, &[]));
-    for (slot, row) in &instance.slots {
+    let is_of_one = |slot: &String| {
+        let mut joining =
+            links.iter().filter(|link| others.servers.get(&link.standby).is_some_and(|seen| seen.joins()));
+        joining.any(|link| link.upstream == *name && link.standby.slot_name() == *slot)
+    };
+    let joining =
+        links.iter().filter_map(|link| Some((others.servers.get(&link.standby).filter(|seen| seen.joins())?, link)));
+    let former: Vec<FormerSlot> = joining.filter_map(|(seen, link)| others.former_slot(*seen, link)).collect();
+    let is_former = |slot: &String| former.iter().any(|one| one.upstream == *name && one.name == *slot);
+    for (slot, row) in instance.slots.iter().filter(|(slot, _)| !is_former(slot) && !is_of_one(slot)) {
         let active = if row.active { "active" } else { "inactive" };
         notes.push(
             Diagnostic::note(Code::ForeignSlot, format!("server \"{name}\": slot \"{slot}\" is not pgstead's"))
                 .detail(format!("It is {active}. From now on max_slot_wal_keep_size limits the WAL that it holds.")),
         );
     }
-    for sender in &instance.senders {
+    for sender in instance.senders.iter().filter(|sender| !others.is_of_one_that_joins(name, sender)) {
         notes.push(
             Diagnostic::note(
                 Code::ForeignSender,

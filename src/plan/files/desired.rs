@@ -17,8 +17,7 @@ use crate::plan::links::conninfo::primary_conninfo;
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
 use crate::plan::{Material, files, scripts};
-use crate::quote::pgpass;
-use crate::render::hba::{Access, roles};
+use crate::render::hba::Access;
 
 /// The files of one server.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,8 +111,7 @@ pub fn wanted(
     if let (Authentication::ScramSha256, Some(replication)) =
         (topology.common().replication.authentication, &material.replication)
     {
-        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &replication.password);
-        outside.push(Entry::secret(layout.own("passfile"), &group, line));
+        outside.push(Entry::secret(layout.own("passfile"), &group, replication.passfile()));
     }
     outside.extend(certificates(seen, material, &group));
     outside.extend(guard::drop_in(seen));

@@ -42,7 +42,9 @@ pub fn configuration(
 ) -> Result<Vec<Entry>, Diagnostic> {
     let (server, layout) = (seen.server, seen.layout);
     let source = if seen.data.is_some() { seen } else { primary.unwrap_or(seen) };
-    let base = primary.and_then(Base::of);
+    // A standby that somebody made has files of its own; those of a copy say what the primary's do.
+    let own = Some(seen).filter(|seen| seen.data.is_some()).and_then(Base::of);
+    let base = own.or_else(|| primary.and_then(Base::of));
     let broken = |error: RenderError| Diagnostic::error(Code::Template, error.to_string()).server(&server.name);
     let path = |name: &str| [layout.config_home(), "/", name].concat();
     let (owner, mode) = owner_and_mode(seen, source, "postgresql.conf");

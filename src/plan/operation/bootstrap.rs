@@ -13,7 +13,8 @@ use crate::model::name::ServerName;
 use crate::model::observation::{Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::topology::{Authentication, Link, Topology};
-use crate::plan::adoption::{elsewhere, places, values};
+use crate::plan::adoption::standby::Others;
+use crate::plan::adoption::{elsewhere, places, standby, values};
 use crate::plan::files::decided::{Change, Decided};
 use crate::plan::files::parameters::{ConfRole, synchronous_standby_names};
 use crate::plan::files::{brought, desired, effects, guard, pooler};
@@ -27,7 +28,7 @@ use crate::plan::steps::seed::Manner;
 use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
 use crate::plan::survey::consent::{Consent, passed_over};
 use crate::plan::survey::removed::Removed;
-use crate::plan::survey::{Survey, Unsaid, authority, history, left_out, removed, survey_of};
+use crate::plan::survey::{OF_BOOTSTRAP, Survey, authority, history, left_out, password, removed, survey_of};
 use crate::plan::{Material, Plan, PlanBuilder, SettingChange, StepId, adoption, files};
 use crate::render::hba::roles;
 
@@ -66,7 +67,7 @@ pub(in crate::plan) fn plan_without(
     let passed_over = passed_over(topology, observation, consent);
     let is_concerned = |name: &ServerName| !passed_over.contains(&name);
     let Survey { servers, primary, mut refusals, mut notes } =
-        survey_of(topology, observation, Unsaid::default(), is_concerned);
+        survey_of(topology, observation, OF_BOOTSTRAP, is_concerned);
     let left_out = left_out::left_out(observation);
     notes.extend(passed_over.iter().map(|name| match left_out.contains(name) {
         true => left_out::told(name),
@@ -93,6 +94,7 @@ pub(in crate::plan) fn plan_without(
 
     let removed = removed::removed(topology, &servers, leaving.map(|leaving| leaving.server));
     let primary_seen = servers.get(&primary).copied();
+    let others = Others { topology, observation, servers: &servers };
     let mut decided: BTreeMap<&ServerName, Decided<'_>> = BTreeMap::new();
     for (name, seen) in &servers {
         let role = match links.iter().find(|link| link.standby == *name) {
@@ -115,9 +117,12 @@ pub(in crate::plan) fn plan_without(
         refusals.extend(comparison.refusals);
         notes.extend(comparison.drift);
         let mut install = comparison.changes;
-        if seen.adopted {
+        if let Some(link) = links.iter().find(|link| link.standby == *name && seen.joins()) {
+            refusals.extend(others.refusals(*seen, &wanted, link));
+            notes.extend(others.notes(*seen, link));
+        } else if seen.adopted {
             refusals.extend(adoption::refusals(topology, *seen, &wanted, &servers));
-            notes.extend(adoption::notes(*seen));
+            notes.extend(adoption::notes(*seen, others, &links));
             let at = install.len().saturating_sub(1);
             install.splice(at..at, seed::marks(*seen, &wanted, &seen.layout.data_directory));
         } else if seen.configuration == Configuration::Kept {
@@ -151,8 +156,14 @@ pub(in crate::plan) fn plan_without(
         let last = leaving::last_files(topology, *seen, &files_now, &removed);
         decided.insert(name, Decided { seen: *seen, wanted, install, last, change, trust: None, behind });
     }
+    if let Some(of_primary) = decided.get(&primary) {
+        let joining = servers.values().filter(|seen| seen.joins());
+        refusals.extend(joining.flat_map(|seen| standby::too_few(of_primary, *seen)));
+        refusals.extend(others.names_that_go(of_primary.seen));
+    }
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));
+    refusals.extend(password::refusals(topology, observation, material, decided.keys().copied()));
     if !consent.new_authority {
         refusals.extend(authority::of_others(topology, observation, material));
     }
@@ -177,6 +188,7 @@ pub(in crate::plan) fn plan_without(
         links: &links,
         decided: &decided,
         removed: &removed,
+        others,
     };
     let mut lacking = Vec::new();
     for server in decided.values() {
@@ -188,6 +200,7 @@ pub(in crate::plan) fn plan_without(
     }
     refusals.extend(values::told_once(lacking));
     notes.extend(authority::notes(topology.name(), material));
+    notes.extend(password::note(material));
     notes.extend(network::notes(topology, observation));
     refusals.extend(history::refusals(topology, observation, &servers, &links));
     refusals.extend(orphans::refusals(topology, observation, &servers, &links));
@@ -237,6 +250,7 @@ struct Steps<'a> {
     decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
     /// The servers that were taken out of the inventory.
     removed: &'a Removed,
+    others: Others<'a>,
 }
 
 impl Steps<'_> {
@@ -248,8 +262,9 @@ impl Steps<'_> {
             if let Some(step) = guard::reload_units(server.seen, &server.install) {
                 installed.insert(name, plan.add(step, []));
             }
-            // What a restart brings into force is installed right before it, in the safe order.
-            if matches!(server.change, Change::Restart { .. }) {
+            // What a restart brings into force is installed right before it, in the safe order. What joins gets its files when its
+            // upstream is ready for it.
+            if matches!(server.change, Change::Restart { .. }) || server.seen.joins() {
                 continue;
             }
             let included = server.included_step().map(|step| plan.add(step, []));
@@ -313,6 +328,16 @@ impl Steps<'_> {
                     made
                 });
                 waits = vec![made];
+            }
+            if server.seen.joins() {
+                waits.extend(roles_ready.into_iter().chain(ready.get(self.primary).copied()));
+                let former = self.others.former_slot(server.seen, link);
+                let former = former.as_ref().and_then(|slot| Some((self.decided.get(&slot.upstream)?.seen, slot)));
+                // Whoever follows it comes when all of that is done.
+                let joined = standby::join(&mut plan, server, link, self.primary, former, waits);
+                ready.insert(&link.standby, joined);
+                before_proof.push(joined);
+                continue;
             }
             if server.seen.data.is_some() {
                 // What restarts is proven link by link on the way.

@@ -186,11 +186,8 @@ fn follows_unseen<'a>(state: &State<'a>, server: &ServerName) -> Option<&'a Serv
 /// Returns what happens on the server itself: nothing starts its instance from then on, and it is stopped.
 fn farewell(state: &State<'_>, request: Request<'_>) -> Vec<Step> {
     let it = state.server(request.server);
-    let is_ours = it
-        .mark
-        .is_some_and(|mark| mark.topology == state.topology.name().as_str() && mark.server == request.server.as_str());
     let seen = it.seen.and_then(|seen| Seen::of_observed(state.topology, request.server, seen));
-    let Some(seen) = seen.filter(|_| is_ours) else { return Vec::new() };
+    let Some(seen) = seen.filter(|_| has_its_data(state, request.server)) else { return Vec::new() };
     let runs = !it.is_stopped();
     if runs && request.keep_running {
         return Vec::new();
@@ -198,6 +195,12 @@ fn farewell(state: &State<'_>, request: Request<'_>) -> Vec<Step> {
     let holds = !matches!(it.role_file, Some(RoleFile::Removed | RoleFile::Fenced | RoleFile::Demoted { .. }));
     let hold = holds.then(|| guard::hold_removed(seen));
     hold.into_iter().chain(runs.then(|| service::stop_removed(seen))).collect()
+}
+
+/// Says whether its data directory is that of this server of this topology.
+fn has_its_data(state: &State<'_>, server: &ServerName) -> bool {
+    let mark = state.server(server).mark;
+    mark.is_some_and(|mark| mark.topology == state.topology.name().as_str() && mark.server == server.as_str())
 }
 
 /// Says what becomes of the server, what stays on it, and what is left to the operator.
@@ -212,6 +215,7 @@ fn told(state: &State<'_>, request: Request<'_>) -> Diagnostic {
         (Some(_), ..) => {
             "It could not be reached, and nothing on it is changed. When it is back, its instance starts as a standby, and the others refuse it. Switch it off, or stop it there."
         }
+        (None, ..) if !has_its_data(state, server) => "It has no data of this topology, and nothing on it is changed.",
         (None, true, _) => "It does not run, and nothing starts it from now on.",
         (None, false, false) => "Its instance is stopped, and nothing starts it from now on.",
         (None, false, true) => "Its instance goes on, and receives nothing more: what it answers grows old.",
@@ -220,7 +224,7 @@ fn told(state: &State<'_>, request: Request<'_>) -> Diagnostic {
         certificate_ends(state, server).map_or_else(|| "until they expire".to_owned(), |end| format!("until {end}"));
     Diagnostic::note(Code::ServerRemoved, format!("server \"{server}\" leaves topology {}", state.topology.name()))
         .server(server)
-        .detail(format!("{what} Its data directory, its files and its keys stay on it. Its certificates are valid {until}: what keeps it out is that no other server has a record for it in pg_hba.conf."))
+        .detail(format!("{what} Whatever is on it stays: data directory, files, keys. Its certificates stay valid {until}: what keeps it out is that no other server has a record for it in pg_hba.conf."))
         .hint(format!("Take {} out of the inventory: the next bootstrap would make it a standby again.", lines_of(state.topology, server)))
 }
 

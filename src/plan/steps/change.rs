@@ -185,7 +185,8 @@ pub(in crate::plan) fn steps<'a>(
     ready: &mut BTreeMap<&'a ServerName, StepId>,
 ) {
     // Stopped instances and reloads have no order among each other.
-    for (name, server) in decided {
+    // What joins reads its new files when its upstream is ready for it.
+    for (name, server) in decided.iter().filter(|(_, server)| !server.seen.joins()) {
         let after = installed.get(*name).copied();
         let id = match &server.change {
             Change::None | Change::Restart { .. } => continue,
@@ -209,7 +210,7 @@ pub(in crate::plan) fn steps<'a>(
     let mut previous: Vec<StepId> = installed.values().copied().chain(ready.values().copied()).collect();
     for name in order {
         let Some((name, server)) = decided.get_key_value(name) else { continue };
-        if !matches!(server.change, Change::Restart { .. }) {
+        if !matches!(server.change, Change::Restart { .. }) || server.seen.joins() {
             continue;
         }
         if let Some(install) = server.install_step() {
@@ -221,7 +222,9 @@ pub(in crate::plan) fn steps<'a>(
         let touched: Vec<Link> = links
             .iter()
             .filter(|link| link.standby == **name || link.upstream == **name)
-            .filter(|link| decided.get(&link.standby).is_some_and(|standby| standby.seen.data.is_some()))
+            .filter(|link| {
+                decided.get(&link.standby).is_some_and(|standby| standby.seen.data.is_some() && !standby.seen.joins())
+            })
             .cloned()
             .collect();
         previous = vec![restarted];

@@ -106,8 +106,8 @@ fn stale<'a>(
         Diagnostic::note(Code::PasswordSource, message)
             .detail("Somebody has changed it, or made it from another machine. It stays: applications use it.")
             .hint(format!(
-                "Take the file out of the state directory. Where it is the right one: ALTER ROLE {} PASSWORD NULL, then pgstead bootstrap.",
-                quote::sql::identifier(name)
+                "Take the file out of the state directory. Where nobody knows the one in use, this makes another: pgstead rotate passwords {}",
+                quote::sh::quote(name)
             ))
     })
 }

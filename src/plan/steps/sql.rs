@@ -116,7 +116,7 @@ impl Missing {
 }
 
 /// Returns the SQL that gives a role a password, inside a transaction.
-pub(super) fn password(role: &str, verifier: &Secret) -> Sql {
+pub(in crate::plan) fn password(role: &str, verifier: &Secret) -> Sql {
     // pg_stat_activity shows no text of a session that tracks none.
     let sql = Sql::new().text("SET LOCAL track_activities = off;\nALTER ROLE ").identifier(role);
     sql.text(" PASSWORD ").secret(verifier).text(";\n")
@@ -215,6 +215,58 @@ pub fn drop_idle_slot(standby: &ServerName) -> Sql {
         .text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND slot_name = ")
         .literal(&standby.slot_name())
         .text(";\nCHECKPOINT;\n")
+}
+
+/// Returns the SQL that drops a slot that nobody uses any more, when whoever did has gone. One that is in use by then is somebody
+/// else's, and stays.
+pub fn drop_former_slot(slot: &str) -> Sql {
+    let is_in_use = |sql: Sql| {
+        sql.text("EXISTS (SELECT FROM pg_replication_slots WHERE active AND slot_name = ").literal(slot).text(")")
+    };
+    let sql = Sql::new().text("DO $do$\nBEGIN\n  FOR i IN 1..100 LOOP\n    EXIT WHEN NOT ");
+    let sql = is_in_use(sql).text(";\n    PERFORM pg_sleep(0.1);\n  END LOOP;\n  IF ");
+    let sql = is_in_use(sql).text(
+        " THEN\n    RAISE EXCEPTION 'the slot is in use again, by somebody else, and stays';\n  END IF;\nEND\n$do$;\n",
+    );
+    sql.text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND slot_name = ")
+        .literal(slot)
+        .text(";\nCHECKPOINT;\n")
+}
+
+/// Returns the SQL that takes back what `ALTER SYSTEM` has set.
+pub fn reset<'a>(parameters: impl IntoIterator<Item = &'a str>) -> Sql {
+    let reset = |sql: Sql, name: &str| sql.text("ALTER SYSTEM RESET ").identifier(name).text(";\n");
+    parameters.into_iter().fold(Sql::new(), reset)
+}
+
+/// Returns the SQL that waits until a standby that was streaming does so over another connection, or not at all: that one shows
+/// this certificate and uses this slot. Why it does not stream the proof of the link says.
+pub fn await_connection(certificate: &str, slot: &str) -> Sql {
+    Sql::new()
+        .text(
+            "DO $do$
+DECLARE
+  former text;
+BEGIN
+  FOR i IN 1..300 LOOP
+    SELECT format('slot %s of %s:%s', slot_name, sender_host, sender_port) INTO former FROM pg_stat_wal_receiver
+      WHERE status = 'streaming' AND NOT (position(",
+        )
+        .literal(certificate)
+        .text(" IN conninfo) > 0 AND slot_name = ")
+        .literal(slot)
+        .text(
+            ");
+    EXIT WHEN former IS NULL;
+    PERFORM pg_sleep(0.1);
+  END LOOP;
+  IF former IS NOT NULL THEN
+    RAISE EXCEPTION 'it goes on streaming as before, from %', former;
+  END IF;
+END
+$do$;
+",
+        )
 }
 
 /// Returns the SQL that reloads the configuration after the server itself found no error in its files (hazard 40).

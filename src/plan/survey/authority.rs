@@ -411,6 +411,7 @@ mod tests {
             certificates_to_replace: due.iter().map(|name| (name.clone(), Due::Wished)).collect(),
             passwords: BTreeMap::new(),
             replication: None,
+            is_password_elsewhere: false,
         }
     }
 

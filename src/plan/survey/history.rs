@@ -18,12 +18,12 @@ use crate::model::observed::Observed;
 use crate::model::topology::{Link, Topology};
 use crate::model::wal::{DEFAULT_SEGMENT_BYTES, WalComparison, WalQuestion, WalSeen, parse_history};
 use crate::plan::seen::Seen;
-use crate::plan::survey::{Survey, survey};
+use crate::plan::survey::{OF_BOOTSTRAP, Survey, survey_of};
 
 /// Returns what must be read of servers and their upstreams before a bootstrap can be planned. Whoever the survey refuses is asked
 /// nothing; the others are, so that all is told at once.
 pub fn questions(topology: &Topology, observation: &Observation) -> Vec<WalQuestion> {
-    let Survey { servers, primary, .. } = survey(topology, observation);
+    let Survey { servers, primary, .. } = survey_of(topology, observation, OF_BOOTSTRAP, |_| true);
     let Some(primary) = primary else { return Vec::new() };
     let links = topology.links(&primary);
     links.iter().filter_map(|link| question(topology, &servers, link)?.ok()).collect()
@@ -37,14 +37,28 @@ pub fn refusals(
     links: &[Link],
 ) -> Vec<Diagnostic> {
     let judge_link = |link: &Link| {
-        let problem = match question(topology, servers, link)? {
+        let mut link = link.clone();
+        // What joins is compared with the primary, whomever it is to follow.
+        let joining = servers.get(&link.standby).filter(|seen| seen.joins());
+        let problem = match question(topology, servers, &link)? {
             Ok(question) => {
                 let compared = Link { upstream: question.upstream.clone(), standby: link.standby.clone() };
-                judge(&question, observation.histories.get(&link.standby), position(servers, &compared))
+                let problem = judge(&question, observation.histories.get(&link.standby), position(servers, &compared));
+                if joining.is_some() {
+                    link = compared;
+                }
+                problem
             }
             Err(why) => Some(Problem::NotProvable(why)),
-        };
-        Some(problem?.diagnostic(link))
+        }?;
+        let diagnostic = problem.diagnostic(&link);
+        Some(match joining {
+            Some(seen) => diagnostic.hint(format!(
+                "It is not adopted. Find out which of the two has the data that counts. To copy it anew: stop its instance and rename {}.",
+                seen.layout.data_directory
+            )),
+            None => diagnostic,
+        })
     };
     links.iter().filter_map(judge_link).collect()
 }
@@ -55,7 +69,16 @@ pub(in crate::plan) fn question(
     servers: &BTreeMap<ServerName, Seen<'_>>,
     link: &Link,
 ) -> Option<Result<WalQuestion, String>> {
-    let instance = servers.get(&link.standby)?.instance;
+    let standby = servers.get(&link.standby)?;
+    if standby.joins() {
+        // Streaming proves nothing: a twin that was written to streams as well, and keeps its own rows.
+        let primary = servers.values().find(|seen| seen.state().writes() == Writes::Now);
+        let asked = primary.and_then(|primary| {
+            question_about(servers, &Link { upstream: primary.server.name.clone(), standby: link.standby.clone() })
+        });
+        return Some(asked.unwrap_or_else(|| Err("No primary runs with which it could be compared.".to_owned())));
+    }
+    let instance = standby.instance;
     if instance.is_some_and(|instance| streams_from(topology, instance, &link.upstream)) {
         return None;
     }

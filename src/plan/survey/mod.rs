@@ -9,6 +9,7 @@ pub mod history;
 pub mod left_out;
 pub mod offline;
 pub mod ownership;
+pub mod password;
 pub mod removed;
 pub mod unasked;
 
@@ -56,7 +57,13 @@ pub struct Unsaid<'a> {
     pub preference: bool,
     /// That a server's own disk has no room for new data.
     pub room_of: Option<&'a ServerName>,
+    /// That a standby is yet to be adopted: a bootstrap does that, and nobody else works with it before.
+    pub unadopted: bool,
 }
+
+/// What the survey of a bootstrap does not say.
+pub const OF_BOOTSTRAP: Unsaid<'static> =
+    Unsaid { no_primary: false, preference: false, room_of: None, unadopted: true };
 
 /// Surveys all servers.
 pub fn survey<'a>(topology: &'a Topology, observation: &'a Observation) -> Survey<'a> {
@@ -74,7 +81,7 @@ pub fn survey_of<'a>(
     let state = State::of(topology, observation);
     for server in topology.servers().filter(|server| is_concerned(&server.name)) {
         match observation.servers.get(&server.name) {
-            Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen),
+            Some(Observed::Known(seen)) => survey_server(&mut survey, &state, server, seen, unsaid),
             Some(Observed::Unreadable(why)) => survey.refusals.push(
                 Diagnostic::error(Code::Unreachable, format!("server \"{}\" could not be observed", server.name))
                     .server(&server.name)
@@ -109,7 +116,13 @@ fn is_in_the_way(taken: &str, wanted: &[IpAddr]) -> bool {
     host.parse::<IpAddr>().map_or(true, |ip| ip.is_unspecified() || wanted.contains(&ip))
 }
 
-fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Server, seen: &'a ServerObservation) {
+fn survey_server<'a>(
+    survey: &mut Survey<'a>,
+    state: &State<'a>,
+    server: &'a Server,
+    seen: &'a ServerObservation,
+    unsaid: Unsaid<'_>,
+) {
     let State { topology, observation, .. } = *state;
     let name = &server.name;
     let before = survey.refusals.len();
@@ -208,7 +221,13 @@ fn survey_server<'a>(survey: &mut Survey<'a>, state: &State<'a>, server: &'a Ser
     }
     let mut is_foreign = false;
     let owned = match ownership::owned(state, server, seen, layout) {
-        Ok(owned) => owned,
+        Ok(owned) => {
+            let is_joining = owned.is_some_and(|owned| owned.adopted) && state.server(name).standby().is_some();
+            if is_joining && !unsaid.unadopted {
+                refuse(ownership::not_adopted(name));
+            }
+            owned
+        }
         Err(diagnostic) => {
             is_foreign = true;
             refuse(diagnostic);

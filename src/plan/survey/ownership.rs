@@ -1,7 +1,7 @@
 //! Says whose a data directory is: this topology's, nobody's, one that may be adopted, or one that must not be touched.
 //!
-//! Only a mark in a complete directory makes it ours, and only a running primary without a mark, on the server that is to
-//! be the primary, is adopted (hazards 1, 2). Decides nothing about what is done with it.
+//! Only a mark in a complete directory makes it ours. Only a running primary without a mark, on the server that is to be the
+//! primary, is adopted, and standbys of it (hazards 1, 2). Decides nothing about what is done with it.
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ownership::Ownership;
@@ -39,7 +39,8 @@ pub fn owned<'a>(
     Err(match state.ownership(name) {
         Ownership::Missing => return Ok(None),
         Ownership::Ours(data, configuration) => return Ok(Some(Owned { data, configuration, adopted: false })),
-        Ownership::Adoptable(data) => {
+        // Whether a standby is a copy of that primary is for `history`.
+        Ownership::Adoptable(data) | Ownership::AdoptableStandby(data) => {
             return Ok(Some(Owned { data, configuration: Configuration::Kept, adopted: true }));
         }
         Ownership::Unknown(why) => Diagnostic::error(
@@ -152,12 +153,26 @@ fn not_ours(state: &State<'_>, server: &Server, layout: &Layout, data: &DataDire
             "server \"{name}\": data directory \"{path}\" is a copy of that of \"{preferred}\" and was not made for topology \"{}\"",
             topology.name()
         );
-        let hint = format!(
-            "A standby is taken over by copying it anew: stop its instance and rename {path}. That its data is the primary's cannot be proven otherwise."
-        );
+        let is_stopped = of_server.is_stopped();
+        let hint = match is_stopped && of_server.mark.is_none() && state.adopted_primary().is_some() {
+            true => format!(
+                "To adopt it as it is, start its instance: what it is and how it is set is read from the running instance. To copy it anew instead, rename {path}."
+            ),
+            false => format!(
+                "It is taken over by copying it anew: stop its instance and rename {path}. Only beside a primary that was adopted itself is a running standby taken over as it is."
+            ),
+        };
         return Diagnostic::error(Code::UnmanagedStandby, message).detail(detail).hint(hint);
     }
     refuse(topology, server, path).detail(detail).hint(LOOK)
+}
+
+/// A standby that somebody made by hand, and that no bootstrap has adopted yet.
+pub fn not_adopted(name: &ServerName) -> Diagnostic {
+    Diagnostic::error(Code::UnmanagedStandby, format!("server \"{name}\" has a standby that no run has adopted yet"))
+        .server(name)
+        .detail("It was not made by pgstead, and has no mark. Nothing was changed.")
+        .hint("Adopt it first: pgstead bootstrap")
 }
 
 const SILENT: &str = "If it is starting, run the same command again shortly. Otherwise check its log.";

@@ -50,7 +50,7 @@ pub(super) fn sort<'a>(
         let is_there =
             |name: &ServerName| observation.server(name).is_some() && Some(name) != from && !left.contains_key(name);
         // That none of them is the primary is why this is done.
-        let unsaid = Unsaid { no_primary: true, preference: true, room_of: None };
+        let unsaid = Unsaid { no_primary: true, preference: true, ..Unsaid::default() };
         let mut survey = survey_of(topology, observation, unsaid, is_there);
         let links = links(topology, request, from, left);
         let mut refusals = std::mem::take(&mut survey.refusals);

@@ -325,6 +325,7 @@ fn data<'a>(
         Ownership::Adoptable(_) => {
             Err(Box::new(is_the_primary(name, "It is an existing primary that no run has adopted.")))
         }
+        Ownership::AdoptableStandby(_) => Err(Box::new(ownership::not_adopted(name))),
         // What bootstrap says of it holds here as well; nothing foreign is ever set aside.
         Ownership::Unknown(_) | Ownership::MountPoint | Ownership::OfAnotherServer(_) | Ownership::Foreign(_) => {
             ownership::owned(state, server, raw, layout)

@@ -29,7 +29,7 @@ use crate::plan::adoption::elsewhere::Inquiry;
 use crate::plan::adoption::{elsewhere, places};
 use crate::plan::files::brought;
 use crate::plan::steps::service;
-use crate::plan::survey::authority;
+use crate::plan::survey::{authority, password};
 use crate::plan::{Material, Plan};
 
 /// What the operator asks for.
@@ -187,6 +187,7 @@ pub fn plan_reseed(
     let mut lacking = Vec::new();
     if let Some(method) = method {
         refusals.extend(authority::refusals(topology.name(), material, [name]));
+        refusals.extend(password::refusals(topology, observation, material, [name]));
         refusals.extend(service::barred(case.bare));
         let way = steps::way(&case, method);
         let is_adopting = case.ripe_job().is_some();
@@ -207,6 +208,7 @@ pub fn plan_reseed(
         Ok(steps::Listed { mut steps, set_aside, notes }) => {
             let mut all = case.notes.clone();
             all.extend(authority::notes(topology.name(), material));
+            all.extend(password::note(material));
             all.extend(lacking);
             all.extend(notes);
             all.extend(followers_left(&case, &diagnosis));

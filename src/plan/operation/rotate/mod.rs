@@ -1,6 +1,7 @@
 //! The plan of `rotate certificates`: servers get new certificates of the CA that this machine holds. One after the other, the
 //! primary last; each is proven, by connections that are opened anew, before the next is touched. It restarts nothing.
 
+pub mod passwords;
 pub mod succession;
 
 use std::collections::BTreeSet;

@@ -277,6 +277,7 @@ mod tests {
             certificates_to_replace: BTreeMap::new(),
             passwords: BTreeMap::new(),
             replication: None,
+            is_password_elsewhere: false,
         };
         // The one before the former ends first.
         let end = (now + jiff::SignedDuration::from_hours(400 * 24)).strftime("%-d %B %Y").to_string();

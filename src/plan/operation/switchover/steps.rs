@@ -17,7 +17,7 @@ use crate::plan::seen::Seen;
 use crate::plan::step::{Action, HandOver, Risk, Step};
 use crate::plan::steps::hooks::RoleChange;
 use crate::plan::steps::{change, hooks, seed, service, slots, sql};
-use crate::plan::survey::authority;
+use crate::plan::survey::{authority, password};
 use crate::plan::{Material, PlanBuilder, StepId, files, scripts};
 
 /// How long the primary may take to shut down, in seconds: nobody can write meanwhile, and a checkpoint was just written.
@@ -64,6 +64,7 @@ impl<'a> Steps<'a> {
         let mut listed = Listed::default();
         let names = self.synchronous().as_ref().map(synchronous_standby_names).unwrap_or_default();
         listed.notes.extend(authority::notes(self.topology.name(), self.material));
+        listed.notes.extend(password::note(self.material));
         listed.notes.extend(self.fewer_synchronous());
         let served = self.setting(self.to, "synchronous_standby_names");
         // Turning on comes last, after the proof; turning off comes at once (hazard 49).
