@@ -5,12 +5,14 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::judge;
 use crate::judge::link;
 use crate::judge::{Role, ServerState, StartsAs, State};
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
 use crate::pki;
+use crate::plan::files::brought::SyncNames;
 use crate::plan::files::guard;
 use crate::plan::operation::bootstrap::plan_without;
 use crate::plan::operation::leaving::Leaving;
@@ -142,8 +144,43 @@ fn needed(state: &State<'_>, server: &ServerName) -> Vec<Diagnostic> {
                 .detail("Without it there are fewer than replication.synchronous promises.")
                 .hint("Change that in the inventory: another standby in its place, a lower count, or none. Then run the same command again, which does that first."),
         );
+    } else {
+        refusals.extend(waited_for_now(state, server));
     }
     refusals
+}
+
+/// Says that commits wait for it now, whatever the inventory says: when nobody admits it any more, they would wait until the names are
+/// changed, and for ever where a run is interrupted before that.
+fn waited_for_now(state: &State<'_>, server: &ServerName) -> Option<Diagnostic> {
+    let primary = state.primary()?;
+    let setting = state.instance(primary)?.settings.get("synchronous_standby_names")?;
+    let value = &setting.setting;
+    let names = SyncNames::parse(value)?;
+    let is_it = |one: &str| server.as_str().eq_ignore_ascii_case(one);
+    let is_named = names.there(is_it) > 0 && names.there(|_| false) == 0;
+    let others =
+        |one: &str| !is_it(one) && state.topology.servers().any(|other| other.name.as_str().eq_ignore_ascii_case(one));
+    if !is_named || names.there(others) >= names.count {
+        return None;
+    }
+    let is_of_another_file = state.server(primary).configuration() == Configuration::Kept
+        && !setting.sourcefile.as_deref().is_some_and(|file| file.ends_with("/pgstead.conf"));
+    // Where commits are to wait for nobody, the first step that changes anything on the primary says so, too.
+    let stops_waiting = || state.topology.without(server).is_some_and(|rest| rest.synchronous(primary).is_none());
+    if !is_of_another_file && stops_waiting() {
+        return None;
+    }
+    let refused = Diagnostic::error(Code::ServerNeeded, format!("commits on \"{primary}\" wait for server \"{server}\" now"))
+        .server(server)
+        .detail(format!("synchronous_standby_names is '{value}' there. As soon as nobody admits \"{server}\", commits would wait for ever."));
+    Some(match (&setting.sourcefile, state.server(server).unreached) {
+        (Some(file), _) if is_of_another_file => refused.hint(format!(
+            "Change that in {file} on \"{primary}\", and there: SELECT pg_reload_conf(); Then run the same command again."
+        )),
+        (_, Some(_)) => refused.hint(format!("First: pgstead bootstrap --without {server}, which changes that as the inventory says. Then run the same command again.")),
+        (_, None) => refused.hint("First: pgstead bootstrap, which changes that as the inventory says. Then run the same command again."),
+    })
 }
 
 /// Says why it cannot leave where it is the primary, or nobody can say that it is not.
@@ -158,7 +195,7 @@ fn is_the_primary(state: &State<'_>, server: &ServerName) -> Option<Diagnostic> 
         (Role::Primary(_), Some(other)) => Some(
             refuse(format!("server \"{server}\" accepts writes, and so does \"{other}\""))
                 .detail("Nobody but you knows which of them has the data that counts.")
-                .hint("Stop the other one. Then run the same command again."),
+                .hint(format!("If the data of \"{other}\" count: stop the instance of \"{server}\", on \"{server}\". Then run the same command again. If those of \"{server}\" count: stop the instance of \"{other}\", on \"{other}\", and do not remove \"{server}\".")),
         ),
         (Role::StoppedPrimary(_), None) => Some(
             refuse(format!("server \"{server}\" is the primary, and does not run"))

@@ -34,9 +34,7 @@ pub fn listed<'a>(
     servers: &'a BTreeMap<ServerName, Seen<'a>>,
 ) -> impl Iterator<Item = ServerName> {
     let peers = servers.values().flat_map(|seen| guard::listed_peers(*seen));
-    // One that has only got another spelling has the same slot.
-    let is_there = |name: &ServerName| topology.servers().any(|server| server.name.slot_name() == name.slot_name());
-    peers.filter(move |name| !is_there(name))
+    peers.filter(|name| guard::has_left(topology, name))
 }
 
 /// Says what becomes of each, but for the one that an operator removes: its removal says it.
