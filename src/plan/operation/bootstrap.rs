@@ -177,7 +177,7 @@ pub(in crate::plan) fn plan_without(
         notes.extend(places::notes(primary, &made));
     }
     notes.extend(removed::told(&servers, &removed, leaving.map(|leaving| leaving.server)));
-    refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed));
+    refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed, leaving.map(|leaving| leaving.server)));
     let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided, others };
     let mut lacking = Vec::new();
     for server in decided.values() {

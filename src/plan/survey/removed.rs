@@ -49,9 +49,23 @@ pub fn told(
 
 /// Says why a primary that does not run is not started by a run that takes servers out: one of them may have been promoted, and
 /// its start guard would ask it no more.
-pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &Removed) -> Option<Diagnostic> {
-    let name = removed.names.first()?;
+pub fn refusal(
+    primary: &ServerName,
+    seen: Option<&Seen<'_>>,
+    removed: &Removed,
+    leaving: Option<&ServerName>,
+) -> Option<Diagnostic> {
     seen.filter(|seen| seen.data.is_some() && seen.instance.is_none())?;
+    let Some(name) = removed.names.iter().find(|name| Some(*name) != leaving) else {
+        let name = removed.names.first()?;
+        let message = format!("server \"{name}\" cannot leave now: the primary \"{primary}\" does not run");
+        return Some(
+            Diagnostic::error(Code::ServerRemoved, message)
+                .server(primary)
+                .detail(format!("\"{name}\" may have been promoted in its place, and nobody would ask it any more."))
+                .hint(format!("First: pgstead bootstrap. Where \"{name}\" cannot be reached, start the instance of \"{primary}\" on the server itself: its start guard still asks \"{name}\". Then run the same command again.")),
+        );
+    };
     let message =
         format!("server \"{name}\" is not in the inventory any more, and the primary \"{primary}\" does not run");
     Some(
