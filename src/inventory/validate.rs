@@ -25,7 +25,7 @@ use crate::inventory::shape::conform;
 use crate::inventory::tree::{Node, Place, Value};
 use crate::inventory::words::Refusal;
 use crate::inventory::{raw, words};
-use crate::model::parameter::{MANAGED_PARAMETERS, ParameterName, Parameters};
+use crate::model::parameter::{self, ParameterName, Parameters};
 use crate::model::topology::{Authentication, Common, Hooks, Objectives, Purpose, Replication, Site};
 use crate::model::{Major, SiteName, Topology};
 
@@ -274,9 +274,9 @@ impl<'a> Judge<'a, '_> {
                 self.problems.add(&own, problem);
                 continue;
             };
-            if let Some((name, instead)) = MANAGED_PARAMETERS.iter().find(|(managed, _)| *managed == name.as_str()) {
+            if let Some(instead) = parameter::managed(&name, &value.0) {
                 let problem =
-                    Diagnostic::error(Code::ManagedParameter, format!("parameter {name:?} is set by pgstead"))
+                    Diagnostic::error(Code::ManagedParameter, format!("parameter \"{name}\" is set by pgstead"))
                         .hint(instead_of(instead));
                 self.problems.add(&own, problem);
                 continue;

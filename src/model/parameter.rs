@@ -79,7 +79,7 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("config_file", "the layout decides it"),
     ("data_directory", "servers.NAME.data_directory"),
     // Up to version 16. Roles would have to be called "pgstead@postgres".
-    ("db_user_namespace", "leave it unset"),
+    ("db_user_namespace", "it must be off"),
     ("external_pid_file", "the layout decides it"),
     ("hba_file", "postgres.hba"),
     ("hot_standby", "it is always on"),
@@ -113,6 +113,15 @@ pub const MANAGED_PARAMETERS: &[(&str, &str)] = &[
     ("wal_level", "it is always replica"),
     ("wal_log_hints", "it is always on"),
 ];
+
+/// Returns what to use instead of a parameter that pgstead decides, where an inventory may not have this value of it.
+///
+/// What `db_user_namespace` is anyway may be written down.
+pub fn managed(name: &ParameterName, value: &str) -> Option<&'static str> {
+    let is_as_it_must_be = name.as_str() == "db_user_namespace" && boolean(value) == Some(false);
+    let (_, instead) = MANAGED_PARAMETERS.iter().find(|(managed, _)| *managed == name.as_str())?;
+    (!is_as_it_must_be).then_some(instead)
+}
 
 /// A setting with which committed data do not survive, or damage goes on unnoticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,10 +103,32 @@ mod tests {
     }
 
     fn answers(path: &str, search: &str, questions: &[Question]) -> Vec<Observed<Place>> {
-        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        script(SCRIPT, path, &me(), BIN, search, questions)
+    }
+
+    const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+    fn me() -> String {
+        String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned()
+    }
+
+    fn run_as_instance(questions: &[Question]) -> Vec<Observed<Place>> {
+        // PostgreSQL does not run as root.
+        let user = if me() == "root" { "postgres".to_owned() } else { me() };
+        script(SCRIPT, &std::env::var("PATH").unwrap(), &user, BIN, "", questions)
+    }
+
+    fn script(
+        text: &str,
+        path: &str,
+        user: &str,
+        bin: &str,
+        search: &str,
+        questions: &[Question],
+    ) -> Vec<Observed<Place>> {
         let output = Command::new("/bin/sh")
             .env("PATH", path)
-            .args(["-c", SCRIPT, "pgstead-probe", "15", user.trim(), "/usr/lib/postgresql/15/bin", search])
+            .args(["-c", text, "pgstead-probe", "15", user, bin, search])
             .args(arguments(questions))
             .output()
             .unwrap();
@@ -174,5 +196,57 @@ mod tests {
         let answers = answers(&path, "", &questions);
         assert_eq!(answers[0].unreadable(), Some("it did not answer within 3 seconds"));
         assert_eq!(answers[1].known().unwrap().kind, PlaceKind::Directory);
+    }
+
+    /// However many values there are, PostgreSQL is run once more for each that it does not accept.
+    #[test]
+    fn values_that_postgres_does_not_accept_are_told_apart() {
+        let value = |text: &str| Question::Value(text.to_owned());
+        let good = ["work_mem=5MB", "max_connections=100", "log_timezone=UTC"].map(value);
+        let bad = [
+            "lc_messages=xx_XX",
+            "timezone=Ours/Here",
+            "shared_buffers=1",
+            "wal_keep_segments=1",
+            "log_statement_stats=on",
+        ]
+        .map(value);
+        // Good by itself, and not beside another one.
+        let all = [&[value("log_parser_stats=on")], good.as_slice(), bad.as_slice()].concat();
+        let said = |all: &[Question]| -> Vec<String> {
+            let kept = |place: Place| if place.kind == PlaceKind::File { String::new() } else { place.nearest };
+            run_as_instance(all).into_iter().map(|answer| kept(answer.known().unwrap().clone())).collect()
+        };
+        assert!(said(&good).iter().all(String::is_empty), "{:?}", said(&good));
+        let answers = said(&all);
+        assert!(answers[..4].iter().all(String::is_empty), "{answers:?}");
+        for (answer, word) in answers[4..].iter().zip([
+            "\"lc_messages\": \"xx_XX\"",
+            "\"TimeZone\": \"Ours/Here\"",
+            "shared_buffers",
+            "unrecognized configuration parameter \"wal_keep_segments\"",
+            "\"log_statement_stats\"",
+        ]) {
+            assert!(answer.contains(word), "{answers:?}");
+        }
+        // Of two values of one parameter the one that is not accepted is told.
+        assert_eq!(said(&["work_mem=5MB", "work_mem=banana"].map(value))[0], "");
+        assert!(said(&["work_mem=5MB", "work_mem=banana"].map(value))[1].contains("banana"));
+    }
+
+    /// One limit counts for all values: nobody waits for each.
+    #[test]
+    fn a_postgres_that_does_not_answer_is_waited_for_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = dir.path().join("postgres");
+        std::fs::write(&slow, "#!/bin/sh\nexec tail -f /dev/null\n").unwrap();
+        std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let questions = ["a=1", "b=2", "c=3"].map(|text| Question::Value(text.to_owned()));
+        let impatient = SCRIPT.replace("patience=12", "patience=2");
+        let bin = dir.path().to_str().unwrap();
+        let answers = script(&impatient, &std::env::var("PATH").unwrap(), &me(), bin, "", &questions);
+        for answer in answers {
+            assert_eq!(answer.unreadable(), Some("it did not answer within 2 seconds"));
+        }
     }
 }

@@ -87,22 +87,59 @@ library() { # NAME
 accepts() { # NAME and -c NAME=VALUE …
   name=$1
   shift
-  # A program starts, and reads no file system of others: on a busy machine that may take its time.
-  (limit=${limit:+timeout -s KILL 15}; as_instance "$bin/postgres" -C "$name" "$@" --config-file=/dev/null -D / 2>&1)
+  # A program starts, and reads no file system of others: on a busy machine that may take its time, all runs together this much.
+  if [ -n "$limit" ]; then
+    seconds=$((until - $(date +%s)))
+    [ $seconds -gt 0 ] || return 124
+    limit="timeout -s KILL $seconds"
+  fi
+  as_instance "$bin/postgres" -C "$name" "$@" --config-file=/dev/null -D / 2>&1
 }
-# Of the groups, all values at once: hardly ever is one of them not accepted.
-accepts_all() {
-  left=$#
+is_refused() { case $refused in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+together() { # of the groups, all values but those that are refused
+  left=$# number=0 language=''
   while [ "$left" -gt 0 ]; do
-    kind=$1 value=$2
+    number=$((number + 1)) kind=$1 value=$2
     shift 2
     left=$((left - 2))
-    [ "$kind" != value ] || set -- "$@" -c "$value"
+    if [ "$kind" != value ] || is_refused $number; then continue; fi
+    # What is set behind it is answered in that language.
+    case $value in lc_messages=*) language=$value ;; *) set -- "$@" -c "$value" ;; esac
   done
-  [ $# -gt 0 ] && accepts port "$@" >/dev/null
+  [ -z "$language" ] || set -- "$@" -c "$language"
+  [ $# -eq 0 ] || accepts port "$@"
 }
+number_of() { # NAME groups: the only value of that name
+  wanted=$1 number=0 all=''
+  shift
+  while [ $# -gt 0 ]; do
+    number=$((number + 1))
+    case "$1 $2" in "value $wanted="*) all="$all $number" ;; esac
+    shift 2
+  done
+  case ${all# } in *' '*) ;; *) printf '%s' "${all# }" ;; esac
+}
+# All values are asked about at once, and again without each that PostgreSQL says it does not accept: hardly ever is there one.
+settle() { # groups
+  refused=' '
+  while :; do
+    said=$(together "$@")
+    rc=$?
+    if [ $rc -eq 0 ]; then verdict=accepted; return; fi
+    if is_late $rc; then verdict=late; return; fi
+    verdict=singly
+    case $said in *'FATAL:  '*'parameter "'*) ;; *) return ;; esac
+    parameter=${said#*FATAL:  } parameter=${parameter#*parameter \"}
+    number=$(number_of "$(printf '%s' "${parameter%%\"*}" | tr '[:upper:]' '[:lower:]')" "$@")
+    if [ -z "$number" ] || is_refused "$number"; then return; fi
+    refused="$refused$number "
+    eval "said_$number=\$said"
+  done
+}
+patience=12
+until=$(($(date +%s) + patience))
 directories
-if accepts_all "$@"; then are_accepted=1; else are_accepted=0; fi
+settle "$@"
 number=0
 while [ $# -gt 0 ]; do
   number=$((number + 1))
@@ -125,12 +162,18 @@ while [ $# -gt 0 ]; do
     program) told as_instance sh -c "$program" look "$2" ;;
     library) told library "$2" ;;
     value)
-      if [ $are_accepted = 1 ]; then rc=0; else
+      rc=0
+      if is_refused $number; then
+        eval "said=\$said_$number"
+        rc=1
+      elif [ $verdict = late ]; then rc=124
+      elif [ $verdict = singly ]; then
         said=$(accepts "${2%%=*}" -c "$2")
         rc=$?
+        if is_late $rc; then verdict=late; fi
       fi
       if [ $rc -eq 0 ]; then found 1
-      elif is_late $rc; then late 15
+      elif is_late $rc; then late $patience
       else
         case $said in
           *FATAL:*)

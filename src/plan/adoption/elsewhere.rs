@@ -294,7 +294,16 @@ pub fn judge(
     judged.refusals.extend(encryption::refusals(seen, &settings));
     let answers = observation.places.get(name);
     for need in needs(topology, seen, primary) {
-        let Some(problem) = problem(seen, &need, answer(answers, &need), &may_hold) else { continue };
+        let answer = answer(answers, &need);
+        if let (Question::Value(_), None) = (&need.question, answer.known()) {
+            // Each file is checked again before it is put in place: nothing hangs on this answer.
+            let note = values::not_asked(seen, answer.unreadable());
+            if !judged.notes.contains(&note) {
+                judged.notes.push(note);
+            }
+            continue;
+        }
+        let Some(problem) = problem(seen, &need, answer, &may_hold) else { continue };
         match need.is_vital {
             true => judged.refusals.push(problem),
             false => judged.notes.push(problem),

@@ -25,12 +25,14 @@ const TIME_ZONE: &str = "Install it there (on Debian the package tzdata-legacy h
 /// Returns the settings that PostgreSQL is asked about: all that the server does not have yet, with the value and where it is set.
 ///
 /// Not among them: those of extensions, which nobody knows who has not loaded them; commands, which PostgreSQL takes as they are and
-/// which may hold a password; and those that pgstead sets itself.
+/// which may hold a password; those that pgstead sets itself; and the one that PostgreSQL judges by a limit of its process, which a
+/// session of SSH does not share with a unit of systemd.
 pub(super) fn to_ask(settings: &Settings<'_>) -> Vec<(String, String, String)> {
     let names = settings.names().into_iter().filter(|name| {
         !name.contains('.')
             && !name.ends_with("_command")
-            && !MANAGED_PARAMETERS.iter().any(|(managed, _)| managed == name)
+            && name != "max_stack_depth"
+            && (name == "db_user_namespace" || !MANAGED_PARAMETERS.iter().any(|(managed, _)| managed == name))
     });
     names.filter_map(|name| settings.get(&name).map(|(value, set)| (name, value, set))).collect()
 }
@@ -38,17 +40,32 @@ pub(super) fn to_ask(settings: &Settings<'_>) -> Vec<(String, String, String)> {
 /// Returns what to do about a value that is not accepted, by what PostgreSQL said of it.
 pub(super) fn way(server: &Server, name: &str, set: &str, said: &str) -> String {
     let is_known = !said.starts_with("unrecognized configuration parameter");
-    let of_machine = OF_MACHINES.iter().find(|(one, _)| *one == name && is_known);
-    match of_machine {
-        Some((_, way)) => [way, "; or use a value that every server accepts."].concat(),
-        None if set == INVENTORY => {
-            let is_own = server.parameters.keys().any(|own| own.as_str() == name);
-            let at = if is_own { ["servers.", server.name.as_str()].concat() } else { "postgres".to_owned() };
-            format!("Correct {at}.parameters.{name} in the inventory.")
-        }
-        None => "Install the same release of PostgreSQL on all servers, built alike; or take it out of that file."
-            .to_owned(),
+    let machine = OF_MACHINES.iter().find(|(one, _)| *one == name && is_known).map(|(_, way)| *way);
+    if set == INVENTORY {
+        let is_own = server.parameters.keys().any(|own| own.as_str() == name);
+        let at = if is_own { ["servers.", server.name.as_str()].concat() } else { "postgres".to_owned() };
+        let or = machine.map(|way| format!("; or where the value is right: {way}")).unwrap_or_default();
+        return format!("Correct {at}.parameters.{name} in the inventory{or}.");
     }
+    let out = match set.contains("/postgresql.auto.conf") {
+        true => format!("ALTER SYSTEM RESET {name}"),
+        false => "take it out of that file".to_owned(),
+    };
+    match machine {
+        Some(way) => [way, "; or use a value that every server accepts."].concat(),
+        None => format!("Install the same release of PostgreSQL on all servers, built alike; or {out}."),
+    }
+}
+
+/// Returns what is said where PostgreSQL could not be asked about values.
+pub(super) fn not_asked(seen: Seen<'_>, why: Option<&str>) -> Diagnostic {
+    let name = &seen.server.name;
+    let message = format!("server \"{name}\": its PostgreSQL could not be asked whether it accepts all settings");
+    let detail = [why.unwrap_or("nothing was said of it"), "."].concat();
+    Diagnostic::warning(Code::ValueNotAccepted, message)
+        .server(name)
+        .detail(detail)
+        .hint("Each file of settings is checked again before it is put in place.")
 }
 
 /// Returns the settings that are accepted one by one, and with which an instance does not start all the same.
@@ -62,15 +79,18 @@ pub(super) fn refused_together(seen: Seen<'_>, settings: &Settings<'_>) -> Vec<D
     let new = |names: &[&str]| names.iter().any(|name| settings.get(name).is_some());
     let names = ["superuser_reserved_connections", "reserved_connections", "max_connections"];
     let [superusers, others, all] =
-        [(names[0], 3), (names[1], 0), (names[2], 100)].map(|(name, default)| settings.number(name).unwrap_or(default));
-    if new(&names) && superusers.saturating_add(others) >= all {
+        [(names[0], 3), (names[1], 0), (names[2], 100)].map(|(name, default)| settings.number(name, default));
+    if let (true, Some(superusers), Some(others), Some(all)) = (new(&names), superusers, others, all)
+        && superusers.saturating_add(others) >= all
+    {
         refusals.push(refused(
             format!("max_connections = {all} leaves none that is not reserved"),
             format!("superuser_reserved_connections is {superusers}, reserved_connections {others}. PostgreSQL starts only where fewer are reserved than there are."),
             "Raise max_connections, or reserve fewer.",
         ));
     }
-    let slots = seen.instance.map_or(0, |instance| instance.slots.len());
+    // A temporary one ends with its session, and is none that a start finds.
+    let slots = seen.instance.map_or(0, |instance| instance.slots.values().filter(|slot| !slot.temporary).count());
     let wished = settings.get("max_replication_slots").and_then(|(value, _)| value.trim().parse::<usize>().ok());
     if let Some(wished) = wished.filter(|wished| *wished < slots) {
         refusals.push(refused(
