@@ -168,6 +168,7 @@ pub enum Code {
     HistoryDiffers,
     HistoryDiverged,
     HistoryNotProvable,
+    HistoryShownInPart,
     HookFailed,
     HookMissing,
     HostKeyChanged,

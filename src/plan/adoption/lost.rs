@@ -3,8 +3,10 @@
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::observation::{Instance, Setting};
+use crate::model::observed::Observed;
 use crate::model::parameter::in_units;
 use crate::model::topology::Link;
+use crate::model::wal::WalSeen;
 use crate::plan::adoption::standby::Others;
 use crate::plan::files::{brought, parameters};
 use crate::plan::seen::Seen;
@@ -19,6 +21,26 @@ pub(super) fn refusals(others: Others<'_>, standby: Seen<'_>, instance: &Instanc
         refusals.extend(slots.iter().filter_map(|slot| waited_for(others, standby, *upstream, slot, link)));
     }
     refusals
+}
+
+/// Only the latest WAL is compared. A copy that was written to longer ago, and has streamed since, has the same.
+pub(super) fn shown_in_part(others: Others<'_>, standby: Seen<'_>) -> Option<Diagnostic> {
+    let name = &standby.server.name;
+    let comparison = others.observation.histories.get(name)?;
+    let question = &comparison.question;
+    let last = question.last().0;
+    let has_earlier = |seen: &Observed<WalSeen>| seen.known().is_some_and(|seen| seen.earlier.known().is_some());
+    let earlier = last.previous().filter(|_| has_earlier(&comparison.joining) && has_earlier(&comparison.upstream));
+    let files: Vec<String> = earlier.into_iter().chain([last]).map(|one| one.file(question.timeline)).collect();
+    let message = format!(
+        "server \"{name}\": that its data are a copy of those of \"{}\" is shown by its latest WAL only",
+        question.upstream
+    );
+    Some(
+        Diagnostic::warning(Code::HistoryShownInPart, message)
+            .detail(format!("Compared are the system identifier, the histories of the timelines, and WAL up to {} in {}. One that was started without standby.signal once, written to, and has streamed for long since, looks the same.", question.end, files.join(" and ")))
+            .hint(format!("Where that may have been, compare rows on both, such as the counts of tables, and look at it with pg_amcheck; or copy it anew: stop its instance and rename {}.", standby.layout.data_directory)),
+    )
 }
 
 /// The slots of one server by which a standby that joins gets its WAL now, or names to get it.

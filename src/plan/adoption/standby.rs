@@ -222,6 +222,7 @@ impl<'a> Others<'a> {
         detail.extend(self.of_former_slot(standby, instance, link));
         let message = format!("server \"{name}\" has an existing standby, which is adopted as it is");
         let mut notes = vec![Diagnostic::note(Code::Adopted, message).detail(detail.join(" "))];
+        notes.extend(lost::shown_in_part(self, standby));
         notes.extend(adoption::replaced_certificate(standby, instance));
         notes.extend(brought::notes(standby, instance));
         notes.extend(adoption::waiting(standby, &[]));
