@@ -3,7 +3,7 @@
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::{Instance, Receiver, Sender};
-use crate::model::topology::{Link, Topology};
+use crate::model::topology::{Link, Server, Topology};
 
 /// Both sides write the state of a connection that sends WAL as it is made in this word.
 const STREAMING: &str = "streaming";
@@ -109,6 +109,18 @@ pub fn receives_from<'a>(topology: &'a Topology, instance: &'a Instance) -> Opti
 /// Says whether an instance receives WAL from a server of the topology.
 pub fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerName) -> bool {
     receives_from(topology, instance) == Some(Upstream::Server(upstream))
+}
+
+/// Says whether a `primary_conninfo` names the address and port of a server, and nobody else: `hostaddr`, where it is there, wins
+/// over `host`.
+pub fn dials(conninfo: &str, server: &Server) -> bool {
+    let value = |key: &str| {
+        let words = conninfo.split_whitespace().filter_map(|word| word.split_once('='));
+        words.filter(|(name, _)| *name == key).map(|(_, value)| value.trim_matches('\'')).next_back()
+    };
+    let host = value("hostaddr").or_else(|| value("host"));
+    let port = value("port").map_or(Some(5432), |port| port.parse().ok());
+    host == Some(&*server.address.to_string()) && port == Some(server.port)
 }
 
 fn connected_to<'a>(topology: &'a Topology, instance: &'a Instance) -> Option<(&'a Receiver, Upstream<'a>)> {

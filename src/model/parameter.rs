@@ -214,6 +214,11 @@ pub fn is_at_most(value: &str, limit: &str, unit: Option<&str>) -> bool {
     quantity(value, base).zip(quantity(limit, base)).is_some_and(|(value, limit)| value <= limit)
 }
 
+/// Reads a value as written in a unit: one without its own is in that already.
+pub fn in_units(text: &str, unit: &str) -> Option<i128> {
+    quantity(text, scaled(unit))
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1" => Some(true),

@@ -4,6 +4,7 @@
 
 pub mod elsewhere;
 mod encryption;
+mod lost;
 pub mod places;
 mod settings;
 pub mod standby;
@@ -189,6 +190,22 @@ pub fn our_settings(seen: Seen<'_>, wanted: &Wanted) -> BTreeMap<String, String>
 fn files_elsewhere(seen: Seen<'_>, instance: &Instance) -> Vec<Diagnostic> {
     let (name, layout) = (&seen.server.name, seen.layout);
     let mut refusals = Vec::new();
+    let runs_on = instance.settings.get("data_directory").map(|setting| setting.setting.trim_end_matches('/'));
+    // A place that is a link is told by either name.
+    let is_here = |path: &str| [layout.data_directory.as_str(), layout.place()].contains(&path);
+    if let Some(elsewhere) = runs_on.filter(|path| !is_here(path)) {
+        refusals.push(
+            Diagnostic::error(
+                Code::ConfigurationElsewhere,
+                format!("server \"{name}\": its instance runs on data directory {elsewhere}"),
+            )
+            .detail(format!(
+                "The data directory that was looked at is {}: the instance would run on that one after its next restart.",
+                layout.data_directory
+            ))
+            .hint(format!("Name the one on which it runs in the inventory, servers.{name}.data_directory; or start the instance on the other, if that has the data that count.")),
+        );
+    }
     for (parameter, file) in
         [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")]
     {

@@ -17,6 +17,7 @@ use crate::model::observed::Observed;
 use crate::model::parameter::is_same_value;
 use crate::model::topology::{Link, Topology};
 use crate::plan::adoption;
+use crate::plan::adoption::lost;
 use crate::plan::files;
 use crate::plan::files::Entry;
 use crate::plan::files::brought::{self, SyncNames};
@@ -61,7 +62,7 @@ pub struct Others<'a> {
 
 impl<'a> Others<'a> {
     /// The walsenders of a server that serve a standby, by the address that they send to.
-    fn senders_to(self, standby: Seen<'_>, upstream: Seen<'a>) -> impl Iterator<Item = &'a Sender> {
+    pub(super) fn senders_to(self, standby: Seen<'_>, upstream: Seen<'a>) -> impl Iterator<Item = &'a Sender> {
         let at = standby.server.address.ip();
         let mut known: BTreeSet<IpAddr> = network::sources(self.topology, self.observation, standby.server);
         known.extend(standby.seen.addresses.iter().copied());
@@ -101,15 +102,17 @@ impl<'a> Others<'a> {
         refusals.extend(adoption::revocation(self.topology, standby, instance));
         refusals.extend(adoption::not_in_force(standby));
         refusals.extend(self.slot_of_somebody_else(standby, instance, link));
+        refusals.extend(lost::refusals(self, standby, instance, link));
         let name = &standby.server.name;
         refusals.into_iter().map(|refusal| adoption::with_server(refusal, name)).collect()
     }
 
     /// It follows a server that the inventory does not have: that one may be the primary of all.
     fn follows_a_stranger(self, standby: Seen<'_>, instance: &Instance) -> Option<Diagnostic> {
-        let from = match link::receives_from(self.topology, instance)? {
-            Upstream::Server(_) => return None,
-            Upstream::OtherPort(_) | Upstream::Elsewhere(_) => instance.receiver.as_ref().map(link::connected)?,
+        let from = match link::receives_from(self.topology, instance) {
+            Some(Upstream::Server(_)) => return None,
+            Some(Upstream::OtherPort(_) | Upstream::Elsewhere(_)) => instance.receiver.as_ref().map(link::connected)?,
+            None => return self.would_follow_a_stranger(standby, instance),
         };
         // It may dial a name, or an address that moves, of a server that is there.
         if self.servers.values().any(|upstream| self.senders_to(standby, *upstream).next().is_some()) {
@@ -127,6 +130,30 @@ impl<'a> Others<'a> {
             ))
             .hint(format!(
                 "Put that server into the inventory, or let the standby follow one that is there (primary_conninfo, then SELECT pg_reload_conf();), or take \"{name}\" out of the inventory."
+            )),
+        )
+    }
+
+    /// It receives nothing now, and dials a server that the inventory does not have: that one may just restart.
+    fn would_follow_a_stranger(self, standby: Seen<'_>, instance: &Instance) -> Option<Diagnostic> {
+        let conninfo = instance.settings.get("primary_conninfo").map(|setting| setting.setting.trim())?;
+        let is_known = self.topology.servers().any(|server| link::dials(conninfo, server));
+        // One that has none lives on the archive of WAL alone.
+        if conninfo.is_empty() || is_known {
+            return None;
+        }
+        let name = &standby.server.name;
+        Some(
+            Diagnostic::error(
+                Code::UnmanagedStandby,
+                format!("server \"{name}\" has a standby that dials a server which the inventory does not have"),
+            )
+            .detail(format!(
+                "It receives no WAL now. Its primary_conninfo is '{}', which names no address and port of a server of the inventory. Whoever is there would be left without it.",
+                mask::passwords(conninfo)
+            ))
+            .hint(format!(
+                "Put that server into the inventory, or let the standby follow one that is there by its address (primary_conninfo, then SELECT pg_reload_conf();), or take \"{name}\" out of the inventory."
             )),
         )
     }
@@ -150,7 +177,7 @@ impl<'a> Others<'a> {
     }
 
     /// Commits that wait for a name which a standby has until it joins would wait for ever.
-    pub fn names_that_go(self, primary: Seen<'_>) -> Option<Diagnostic> {
+    pub fn names_that_go(self, primary: Seen<'_>, links: &[Link]) -> Option<Diagnostic> {
         let instance = primary.instance?;
         let joining: Vec<Seen<'a>> = self.servers.values().filter(|seen| seen.joins()).copied().collect();
         if joining.is_empty() {
@@ -163,7 +190,8 @@ impl<'a> Others<'a> {
             joining.iter().flat_map(|standby| self.senders_to(*standby, *upstream)).map(|sender| sender.pid).collect();
         let stays = wish.there(|one| {
             let is_named = |name: &str| name.eq_ignore_ascii_case(one);
-            self.topology.servers().any(|server| is_named(server.name.as_str()))
+            // One that is to follow another standby streams from the primary no more.
+            links.iter().any(|link| link.upstream == primary.server.name && is_named(link.standby.as_str()))
                 || instance
                     .senders
                     .iter()
@@ -171,10 +199,10 @@ impl<'a> Others<'a> {
         });
         (stays < wish.count).then(|| {
             let name = &primary.server.name;
-            Diagnostic::error(Code::SyncNamesForeign, format!("server \"{name}\": commits wait for standbys that get another name"))
+            Diagnostic::error(Code::SyncNamesForeign, format!("server \"{name}\": commits wait for standbys that get another name, or another upstream"))
                 .server(name)
-                .detail(format!("synchronous_standby_names is '{value}'. An adopted standby streams under its name in the inventory, and commits would wait for ever."))
-                .hint("Name the standbys there as in the inventory, or take it back for the adoption: synchronous_standby_names = ''; SELECT pg_reload_conf(); To promise it for every primary: replication.synchronous.")
+                .detail(format!("synchronous_standby_names is '{value}'. An adopted standby streams under its name in the inventory, from the upstream that it has there, and commits would wait for ever."))
+                .hint("Name there as many standbys that follow this server as commits wait for, as in the inventory, or take it back for the adoption: synchronous_standby_names = ''; SELECT pg_reload_conf(); To promise it for every primary: replication.synchronous.")
         })
     }
 
@@ -194,6 +222,7 @@ impl<'a> Others<'a> {
         detail.extend(self.of_former_slot(standby, instance, link));
         let message = format!("server \"{name}\" has an existing standby, which is adopted as it is");
         let mut notes = vec![Diagnostic::note(Code::Adopted, message).detail(detail.join(" "))];
+        notes.extend(lost::shown_in_part(self, standby));
         notes.extend(adoption::replaced_certificate(standby, instance));
         notes.extend(brought::notes(standby, instance));
         notes.extend(adoption::waiting(standby, &[]));
@@ -202,7 +231,10 @@ impl<'a> Others<'a> {
 
     fn of_former_slot(self, standby: Seen<'_>, instance: &Instance, link: &Link) -> Option<String> {
         if let Some(FormerSlot { upstream, name }) = self.former_slot(standby, link) {
-            return Some(format!("Slot \"{name}\" on \"{upstream}\" is dropped then: nobody else streams through it."));
+            let cap = &self.topology.common().replication.max_slot_wal_keep_size;
+            return Some(format!(
+                "Slot \"{name}\" on \"{upstream}\" is dropped then: nobody else streams through it. Until then it holds no more WAL than max_slot_wal_keep_size, {cap}."
+            ));
         }
         let name = &instance.settings.get("primary_slot_name")?.setting;
         let is_other = !name.is_empty() && *name != standby.server.name.slot_name();

@@ -157,7 +157,7 @@ pub(in crate::plan) fn plan_without(
     if let Some(of_primary) = decided.get(&primary) {
         let joining = servers.values().filter(|seen| seen.joins());
         refusals.extend(joining.flat_map(|seen| standby::too_few(of_primary, *seen)));
-        refusals.extend(others.names_that_go(of_primary.seen));
+        refusals.extend(others.names_that_go(of_primary.seen, &links));
     }
     trust::split(&mut decided);
     refusals.extend(authority::refusals(topology.name(), material, decided.keys().copied()));

@@ -71,7 +71,8 @@ pub(in crate::plan) fn question(
 ) -> Option<Result<WalQuestion, String>> {
     let standby = servers.get(&link.standby)?;
     if standby.joins() {
-        // Streaming proves nothing: a twin that was written to streams as well, and keeps its own rows.
+        // Streaming proves nothing: a twin that was written to streams as well, and keeps its own rows. One that has streamed more
+        // since than is compared here looks the same: `adoption::lost` warns of that.
         let primary = servers.values().find(|seen| seen.state().writes() == Writes::Now);
         let asked = primary.and_then(|primary| {
             question_about(servers, &Link { upstream: primary.server.name.clone(), standby: link.standby.clone() })

@@ -5,8 +5,8 @@
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ownership::Ownership;
-use crate::judge::{ServerState, State, link};
-use crate::model::identity::Configuration;
+use crate::judge::{ServerState, StartsAs, State, Writes, link};
+use crate::model::identity::{self, Configuration};
 use crate::model::layout::{DATA_DIRECTORY_RECORD, Layout};
 use crate::model::name::ServerName;
 use crate::model::observation::{DataDirectory, Instance, ServerObservation};
@@ -58,6 +58,15 @@ pub fn owned<'a>(
             "Mount it. If the data is really gone and is to be copied anew, remove {} there and run again.",
             layout.own(DATA_DIRECTORY_RECORD)
         )),
+        Ownership::OfAnotherServer(other) if is_copy_with_mark(state, name, other) => Diagnostic::error(
+            Code::DataDirectoryOfAnotherServer,
+            format!("server \"{name}\": data directory \"{path}\" has the mark of server \"{other}\""),
+        )
+        .detail(format!("It runs as a standby, and \"{other}\" is there and accepts writes: it is a copy of that one's directory, and the mark, {}, came along.", identity::FILE))
+        .hint(match state.adopted_primary() {
+            Some(_) => format!("To adopt it as it is, remove {path}/{} on \"{name}\" and run pgstead bootstrap again. To copy it anew instead, stop its instance and rename {path}.", identity::FILE),
+            None => format!("It is taken over by copying it anew: stop its instance and rename {path}."),
+        }),
         Ownership::OfAnotherServer(other) => Diagnostic::error(
             Code::DataDirectoryOfAnotherServer,
             format!("server \"{name}\": data directory \"{path}\" is that of server \"{other}\""),
@@ -74,6 +83,14 @@ pub fn owned<'a>(
             unasked::refusal(name, seen).unwrap_or_else(|| not_ours(state, server, layout, data))
         }
     })
+}
+
+/// Says whether a standby runs on a copy of another server's directory: that one has its own, and accepts writes.
+fn is_copy_with_mark(state: &State<'_>, name: &ServerName, other: &str) -> bool {
+    let is_other = |server: ServerState<'_>| {
+        server.writes() == Writes::Now && server.mark.is_some_and(|mark| mark.server == other)
+    };
+    state.server(name).standby().is_some() && state.names(is_other).iter().any(|writer| writer.as_str() == other)
 }
 
 /// A place that is no data directory yet, and that a finished one cannot be given.
@@ -147,6 +164,22 @@ fn not_ours(state: &State<'_>, server: &Server, layout: &Layout, data: &DataDire
             "Find out which of the two has the data that counts. Then stop the other and rename {path}; its data is copied anew."
         );
         return Diagnostic::error(Code::SecondPrimary, message).detail(detail).hint(hint);
+    }
+    let is_primary_unseen = state.server(preferred).unreached.is_some();
+    // Where a standby of this topology is there, a failover has somebody to promote.
+    let is_ours = |other: ServerState<'_>| {
+        other.starts_as == Some(StartsAs::Standby)
+            && other.mark.is_some_and(|mark| mark.topology == topology.name().as_str())
+    };
+    let is_alone = state.writers().is_empty() && state.names(is_ours).is_empty();
+    let is_last = (is_copy || is_primary_unseen) && !accepts_writes && is_alone;
+    if is_last && of_server.starts_as == Some(StartsAs::Standby) {
+        return Diagnostic::error(
+            Code::UnmanagedStandby,
+            format!("server \"{name}\": data directory \"{path}\" was not made for topology \"{}\", and may be the last copy of the data", topology.name()),
+        )
+        .detail(detail)
+        .hint(format!("No server that accepts writes was seen. Do not stop its instance, and do not rename {path}. Bring \"{preferred}\" back, if that is possible. Otherwise make this one the primary by hand: SELECT pg_promote(); or pg_ctl promote."));
     }
     if is_copy {
         let message = format!(
