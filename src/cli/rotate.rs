@@ -290,12 +290,14 @@ impl Operation for Replacement {
 
     /// No server needs the former password any more.
     fn done(&self, session: &Session<'_>, keys: &Keys) -> Result<(), Failure> {
-        let Keys::Held(secrets) = keys else { return Ok(()) };
-        if !self.with_replicator() {
-            return Ok(());
+        let applications = self.meant.iter().filter(|role| *role != roles::REPLICATOR);
+        let mut forgotten =
+            applications.into_iter().try_for_each(|role| session.state.forget_former_role_password(role));
+        if let (Keys::Held(secrets), true) = (keys, self.with_replicator()) {
+            let secrets = OperatorSecrets { former_password: None, ..OperatorSecrets::clone(secrets) };
+            forgotten = forgotten.and_then(|()| session.state.save_secrets(&secrets));
         }
-        let secrets = OperatorSecrets { former_password: None, ..OperatorSecrets::clone(secrets) };
-        session.state.save_secrets(&secrets).map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))
+        forgotten.map_err(|error| Failure::one(FailureKind::StepFailed, error.diagnostic()))
     }
 
     fn question(&self, plan: &Plan, _: &Self::Facts) -> Question {

@@ -35,7 +35,7 @@ use crate::plan::operation::reseed::{Diagnosis, Divergence};
 use crate::plan::operation::rotate::Renewal;
 use crate::plan::operation::{failover, reseed, switchover};
 use crate::plan::survey::authority::{Keys, Standing};
-use crate::plan::survey::{authority, history};
+use crate::plan::survey::{authority, history, password};
 use crate::plan::{Consent, Material};
 use crate::postgres::Tls;
 use crate::prove::{OfRotation, Sessions};
@@ -291,9 +291,15 @@ impl<'a> Session<'a> {
     /// Does the same where the operator wishes another CA in the place of one that is lost.
     pub(super) fn keys_of_new_authority(&self) -> Result<Keys, Failure> {
         let keys = complete(&self.state, stored(&self.state)?, &self.inventory.topology)?;
-        // What was lost with it is made anew, the password too, and what an interrupted run made is brought to its end.
+        // A password that the servers do not have any more, or not yet, is not brought there: another one is made.
+        let (topology, observation) = (&self.inventory.topology, &self.observation);
         Ok(match keys {
-            Keys::Held(secrets) => Keys::Held(Box::new(OperatorSecrets { is_password_new: true, ..*secrets })),
+            Keys::Held(secrets)
+                if password::is_another(topology, observation, password::in_use(topology, observation, &secrets)) =>
+            {
+                let stale = secrets.replication.clone();
+                Keys::Held(Box::new(secrets.with_another_password(stale)))
+            }
             keys => keys,
         })
     }

@@ -176,18 +176,32 @@ impl StateDir {
     }
 
     /// Keeps the password that was made for an application's role; and the one whose place it takes beside it, which may be the one
-    /// that the role still has.
+    /// that the role still has, until [`StateDir::forget_former_role_password`].
     ///
     /// # Errors
     /// The directory or the file cannot be written.
     pub fn save_role_password(&self, role: &str, password: &Secret) -> Result<(), StateError> {
         self.create()?;
-        if let Some(former) = self.role_password(role)? {
-            let mut beside = self.role_password_file(role).into_os_string();
-            beside.push(".former");
-            files::replace(Path::new(&beside), former.expose().as_bytes())?;
+        let beside = self.former_role_password_file(role);
+        // Of several runs that did not get through the first one knew the password that the role has.
+        if let (Some(former), false) = (self.role_password(role)?, beside.exists()) {
+            files::replace(&beside, former.expose().as_bytes())?;
         }
         files::replace(&self.role_password_file(role), password.expose().as_bytes())
+    }
+
+    /// Forgets the password that an application's role had before: it has another one now.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn forget_former_role_password(&self, role: &str) -> Result<(), StateError> {
+        files::remove(&self.former_role_password_file(role))
+    }
+
+    fn former_role_password_file(&self, role: &str) -> PathBuf {
+        let mut beside = self.role_password_file(role).into_os_string();
+        beside.push(".former");
+        PathBuf::from(beside)
     }
 
     /// Takes the lock of a run, or says who holds it. The lock ends with the value, or with the process.

@@ -1,83 +1,118 @@
 //! Which password role replicator has, and what follows where this machine keeps another one.
 //!
-//! The primary says it, by its verifier and by its passfile, which each of its changes brings to it first. Where none answers a server
-//! that runs does. What other servers have may be older: they were down, or were fenced, or have not replayed the change yet.
+//! The primary says it, by its verifier. Where none runs all servers that run must agree: what one has may be older, since it was
+//! down, or was fenced, or has not replayed the change yet.
 //!
-//! Where it is another one, somebody replaced it from another machine: the one that is kept here is stale, and may be known to whoever
-//! it was taken from. It replaces nothing by the way; servers keep the one that they have.
+//! Where it is another one, somebody replaced it from another machine, or by hand: the one that is kept here is stale, and may be
+//! known to whoever it was taken from. It replaces nothing by the way; servers keep the one that they have.
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::{FileFact, Observation};
+use crate::model::observation::{Observation, Role};
 use crate::model::observed::Observed;
 use crate::model::topology::{Authentication, Topology};
 use crate::pki::{OperatorSecrets, RolePassword};
 use crate::plan::Material;
 use crate::plan::files::hash::sha256;
 use crate::plan::material::Replication;
+use crate::quote::pgpass;
 use crate::render::hba::roles;
 
-/// What the server shows that counts.
-struct Witness<'a> {
-    name: &'a ServerName,
-    /// The SHA-256 of the verifier; none where the role has none, or nobody could ask.
-    verifier: Option<&'a str>,
-    /// The SHA-256 of its passfile; none where there is none.
-    passfile: Option<&'a str>,
+/// What servers show of the password that role replicator has.
+struct Shown<'a> {
+    /// The role on the servers that count; none where no server runs.
+    roles: Vec<&'a Role>,
+    /// The SHA-256 of the passfile of each server that has one.
+    passfiles: Vec<&'a str>,
 }
 
-impl<'a> Witness<'a> {
-    fn of(topology: &'a Topology, observation: &'a Observation) -> Option<Self> {
-        let state = State::of(topology, observation);
-        let running = || state.names(|server| server.instance().is_some()).into_iter().next();
-        let name = state.primary().filter(|name| state.instance(name).is_some()).or_else(running)?;
-        let role = state.instance(name)?.roles.get(roles::REPLICATOR);
-        let verifier = role.and_then(|role| role.verifier_sha256.as_deref());
-        let passfile = passfile(observation, name).and_then(Observed::known).map(|file| file.sha256.as_str());
-        Some(Self { name, verifier, passfile })
+/// A password, and the SHA-256 of the verifier that is kept with it.
+struct Candidate<'a> {
+    password: &'a RolePassword,
+    verifier_sha256: String,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(password: &'a RolePassword) -> Self {
+        Self { password, verifier_sha256: password.verifier_sha256() }
     }
 }
 
-fn passfile<'a>(observation: &'a Observation, server: &ServerName) -> Option<&'a Observed<FileFact>> {
+impl<'a> Shown<'a> {
+    fn of(topology: &'a Topology, observation: &'a Observation) -> Self {
+        let state = State::of(topology, observation);
+        let running = state.names(|server| server.instance().is_some());
+        let primary = state.primary().filter(|name| running.contains(name));
+        let counted = primary.map_or(running, |primary| vec![primary]);
+        let roles = counted.iter().filter_map(|name| state.instance(name)?.roles.get(roles::REPLICATOR)).collect();
+        let passfiles = topology.servers().filter_map(|server| passfile(observation, &server.name)).collect();
+        Self { roles, passfiles }
+    }
+
+    /// Says whether the servers have this password; none where they do not show it.
+    fn has(&self, candidate: &Candidate<'_>) -> Option<bool> {
+        let is_its = |role: &&Role| {
+            let sha256 = role.verifier_sha256.as_deref()?;
+            let made_anew = || Some(candidate.password.has_verifier(role.salted.as_deref()?, sha256));
+            Some(candidate.verifier_sha256 == sha256 || made_anew().unwrap_or_default())
+        };
+        let known: Vec<bool> = self.roles.iter().filter_map(is_its).collect();
+        if !known.is_empty() {
+            return Some(known.iter().all(|is_its| *is_its));
+        }
+        // A role without a password waits for one. Where nobody runs the passfiles say what was in use.
+        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &candidate.password.password);
+        let is_asked = !self.roles.is_empty() || self.passfiles.is_empty();
+        (!is_asked).then(|| self.passfiles.contains(&sha256(line.expose()).as_str()))
+    }
+}
+
+fn passfile<'a>(observation: &'a Observation, server: &ServerName) -> Option<&'a str> {
     let seen = observation.server(server)?;
-    seen.files.get(&seen.layout.known()?.own("passfile"))
+    let file = seen.files.get(&seen.layout.known()?.own("passfile")).and_then(Observed::known)?;
+    Some(&file.sha256)
 }
 
 /// Returns the password of two that servers have: while one takes the place of another, the primary decides.
 pub fn in_use<'a>(topology: &Topology, observation: &Observation, secrets: &'a OperatorSecrets) -> &'a RolePassword {
-    let has = |former: &&RolePassword| {
-        let witness = Witness::of(topology, observation);
-        witness.is_some_and(|witness| witness.verifier == Some(former.verifier_sha256().as_str()))
-    };
-    secrets.former_password.as_ref().filter(has).unwrap_or(&secrets.replication)
+    let shown = Shown::of(topology, observation);
+    let has = |password: &RolePassword| shown.has(&Candidate::of(password)) == Some(true);
+    let former = secrets.former_password.as_ref().filter(|former| has(former) && !has(&secrets.replication));
+    former.unwrap_or(&secrets.replication)
 }
 
-/// Leaves servers the password that they have, where it is not the one that is kept here. Where the primary shows that one at all, by
-/// its verifier or its passfile, a run was interrupted, or somebody changed the other by hand: that is mended.
+/// Says whether the servers have another password than this one.
+pub fn is_another(topology: &Topology, observation: &Observation, password: &RolePassword) -> bool {
+    is_by_password(topology) && Shown::of(topology, observation).has(&Candidate::of(password)) == Some(false)
+}
+
+fn is_by_password(topology: &Topology) -> bool {
+    topology.common().replication.authentication == Authentication::ScramSha256
+}
+
+/// Leaves servers the password that they have, where it is not the one that is kept here.
 pub fn keep_anothers(topology: &Topology, observation: &Observation, material: &mut Material) {
     let Some(replication) = &material.replication else { return };
-    let is_by_password = topology.common().replication.authentication == Authentication::ScramSha256;
-    if is_by_password && !replication.is_new && is_anothers(topology, observation, replication) {
+    let Replication { password, verifier, verifier_sha256, is_new } = replication.clone();
+    let kept = RolePassword { password, verifier };
+    let candidate = Candidate { password: &kept, verifier_sha256 };
+    if is_by_password(topology) && !is_new && Shown::of(topology, observation).has(&candidate) == Some(false) {
         (material.replication, material.is_password_elsewhere) = (None, true);
     }
 }
 
-fn is_anothers(topology: &Topology, observation: &Observation, replication: &Replication) -> bool {
-    let wanted = sha256(replication.passfile().expose());
-    match Witness::of(topology, observation) {
-        Some(Witness { verifier: Some(verifier), passfile: Some(passfile), .. }) => {
-            verifier != replication.verifier_sha256 && passfile != wanted
-        }
-        _ => false,
-    }
-}
-
-/// Says whether a server does not have the password that is in use.
+/// Says whether a server surely does not have the password that is in use: it has none, or another one than all others, which agree.
+/// The primary has the new one before the others do.
 pub fn lacks(topology: &Topology, observation: &Observation, server: &ServerName) -> bool {
-    let Some(its) = passfile(observation, server).and_then(Observed::known) else { return true };
-    let witness = Witness::of(topology, observation).filter(|witness| witness.name != server);
-    witness.and_then(|witness| witness.passfile).is_some_and(|passfile| passfile != its.sha256)
+    let Some(its) = passfile(observation, server) else { return true };
+    if State::of(topology, observation).primary() == Some(server) {
+        return false;
+    }
+    let names = topology.servers().map(|other| &other.name).filter(|other| *other != server);
+    let others: Vec<&str> = names.filter_map(|other| passfile(observation, other)).collect();
+    matches!(others.as_slice(), [first, second, ..] if first == second && *first != its)
+        && others.iter().all(|other| *other != its)
 }
 
 /// Says that the password that is kept here is another one.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Logins, in_order, log_in, prove_streaming};
+use super::{Logins, in_order, log_in};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::State;
 use crate::model::name::ServerName;
@@ -11,7 +11,7 @@ use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::role::PasswordSource;
 use crate::model::secret::Secret;
-use crate::model::topology::{Authentication, Server, Topology};
+use crate::model::topology::{Authentication, Link, Server, Topology};
 use crate::plan::files::Entry;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
@@ -149,18 +149,27 @@ pub fn plan_passwords(
         let all: BTreeSet<ServerName> = survey.servers.keys().map(|name| (*name).clone()).collect();
         notes.extend(logins.not_demanded(&all));
         let line = replication.passfile();
-        // The primary has both first: what it shows is what counts (survey::password). It logs in to nobody meanwhile.
-        let kept = plan.add(install(*seen, line.clone()), before);
+        // Nothing is changed where a standby does not replay: others might have to wait for it in the middle.
+        let flowing = flowing(&state, &links);
+        let prove = |plan: &mut PlanBuilder, before: Vec<StepId>| match flowing.is_empty() {
+            true => before,
+            false => vec![plan.add(Step::prove(&seen.server.name, flowing.clone()), before)],
+        };
+        let proven = prove(&mut plan, before.into_iter().collect());
+        let kept = plan.add(install(*seen, line.clone()), proven);
         let altered = plan.add(alter(*seen, roles::REPLICATOR, &replication.verifier), [kept]);
         // A standby lets its own standbys in by the verifier that it has replayed: a row that comes later has to arrive first.
-        let n_before = plan.all().len();
-        prove_streaming(&mut plan, &state, &links, &all, vec![altered]);
-        let replayed: Vec<StepId> = plan.all().into_iter().skip(n_before - 1).collect();
+        let replayed = prove(&mut plan, vec![altered]);
         let with_data: Vec<Seen<'_>> = survey.servers.values().copied().filter(|seen| seen.data.is_some()).collect();
         let ordered = in_order(topology, &links, &with_data);
         let standbys = ordered.iter().filter(|standby| standby.server.name != seen.server.name);
-        let mut installed: Vec<StepId> =
-            standbys.map(|standby| plan.add(install(*standby, line.clone()), replayed.iter().copied())).collect();
+        let mut installed: Vec<StepId> = Vec::new();
+        for standby in standbys {
+            let is_next =
+                links.iter().any(|link| link.standby == standby.server.name && link.upstream == seen.server.name);
+            let before = if is_next { vec![altered] } else { replayed.clone() };
+            installed.push(plan.add(install(*standby, line.clone()), before));
+        }
         installed.extend(&replayed);
         let running = || ordered.iter().filter(|seen| seen.instance.is_some());
         for from in running() {
@@ -172,6 +181,20 @@ pub fn plan_passwords(
         }
     }
     Ok(Plan { topology: topology.name().clone(), steps: plan.finish(), settings: Vec::new(), notes })
+}
+
+/// Returns the links over which everything streams that comes from the primary. What hangs behind one that does not gets nothing.
+fn flowing(state: &State<'_>, links: &[Link]) -> Vec<Link> {
+    let mut reached: BTreeSet<&ServerName> = state.primary().into_iter().collect();
+    let mut flowing = Vec::new();
+    for link in links {
+        let runs = state.instance(&link.standby).is_some();
+        if reached.contains(&link.upstream) && runs && state.sends_to(&link.upstream, &link.standby) {
+            reached.insert(&link.standby);
+            flowing.push(link.clone());
+        }
+    }
+    flowing
 }
 
 /// Refuses where a role is not there.
