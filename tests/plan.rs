@@ -328,7 +328,7 @@ fn run(case: &Value) -> String {
         let request = remove::Request { server: &server, keep_running: wish.get("keep_running").is_some() };
         let observation = looks::looked_at(&topology, observation, consent);
         let plan = remove::plan_removal(&topology, &observation, &material(replace), request);
-        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
     }
     let asked = looks::asked(&topology, &observation, consent);
     let observation = looks::looked_at(&topology, observation, consent);

@@ -17,6 +17,7 @@ use crate::model::name::ServerName;
 use crate::model::secret::Secret;
 use crate::model::topology::Link;
 use crate::plan::operation::remove::{Request, plan_removal};
+use crate::plan::step::{Risk, Step};
 use crate::plan::survey::authority::Keys;
 use crate::plan::{Consent, Plan};
 use crate::state::{StateDir, StateError};
@@ -60,6 +61,17 @@ pub(super) fn run(globals: &Globals, args: &RemoveArgs, ui: &Ui) -> Result<Exit,
     Ok(runner::run(&removal, &inventory, ui, |view, told| tell(view, told, ui))?.exit())
 }
 
+/// Says what to do where another server is dead, too.
+fn of_another(why: Diagnostic, is_gone: bool) -> Diagnostic {
+    let Some(other) = why.server.clone() else { return why };
+    let more = match is_gone {
+        true => format!("Is \"{other}\" gone as well? Take both out of the inventory, then: pgstead bootstrap"),
+        false => format!("Is \"{other}\" gone for good? First: pgstead remove {other}"),
+    };
+    let hint = why.hint.iter().chain([&more]).map(String::as_str).collect::<Vec<_>>().join(" ");
+    why.hint(hint)
+}
+
 /// A server leaves.
 struct Removal {
     server: ServerName,
@@ -83,7 +95,8 @@ impl Operation for Removal {
     /// Everybody is needed but the server itself, which may be dead.
     fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
         let others = session.unreachable.iter().filter(|why| why.server.as_deref() != Some(self.server.as_str()));
-        let others: Vec<Diagnostic> = others.cloned().collect();
+        let is_gone = session.unreachable.iter().any(|why| why.server.as_deref() == Some(self.server.as_str()));
+        let others: Vec<Diagnostic> = others.map(|why| of_another(why.clone(), is_gone)).collect();
         if others.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Unreachable, others)) }
     }
 
@@ -97,7 +110,8 @@ impl Operation for Removal {
 
     fn question(&self, plan: &Plan, _: &Self::Facts) -> Question {
         let (server, topology) = (&self.server, &plan.topology);
-        let is_stopped = plan.steps.iter().any(|planned| planned.step.server.as_ref() == Some(server));
+        let stops = |step: &Step| step.server.as_ref() == Some(server) && step.risk == Risk::Disruptive;
+        let is_stopped = plan.steps.iter().any(|planned| stops(&planned.step));
         let change = match is_stopped {
             true => format!("Remove \"{server}\" from topology {topology}, and stop its instance"),
             false => format!("Remove \"{server}\" from topology {topology}"),
@@ -114,5 +128,22 @@ fn tell(view: &PlanView<'_>, told: &Told<BTreeMap<String, Secret>>, ui: &Ui) -> 
     match &told.report {
         None => tell_plan(view, ui),
         Some(report) => ui.answer(|look| report::render_run(report, look), || RunDocument::new(report)).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Code;
+
+    #[test]
+    fn two_dead_servers_have_a_way_out() {
+        let why = || {
+            Diagnostic::error(Code::Unreachable, "server \"d\" could not be reached").server("d").hint("Look at it.")
+        };
+        let both = of_another(why(), true).hint.unwrap();
+        assert_eq!(both, "Look at it. Is \"d\" gone as well? Take both out of the inventory, then: pgstead bootstrap");
+        let one = of_another(why(), false).hint.unwrap();
+        assert_eq!(one, "Look at it. Is \"d\" gone for good? First: pgstead remove d");
     }
 }

@@ -3,8 +3,6 @@
 //! What it refuses stands in `scripts/start-guard.sh`. Where no unit runs the instance, the steps that start it ask the
 //! guard themselves.
 
-use std::collections::BTreeSet;
-
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
 use crate::model::argv::{Argv, RunAs};
@@ -156,13 +154,18 @@ pub fn current(topology: &Topology, name: &ServerName, seen: &ServerObservation)
 }
 
 /// Returns the file that lists whom the guard asks before a primary starts, and how: every other server, as the OS user whose
-/// certificate it shows.
+/// certificate it shows. Whoever left the inventory stays listed: by that the run knows it that drops its slot.
 pub fn peers(topology: &Topology, seen: Seen<'_>) -> Entry {
-    peers_with(topology, seen, &BTreeSet::new())
+    peers_with(topology, seen, |name| has_left(topology, name))
 }
 
-/// The same, with servers that are not in the inventory any more and stay listed where they are.
-pub fn peers_with(topology: &Topology, seen: Seen<'_>, stay: &BTreeSet<ServerName>) -> Entry {
+/// Says whether the inventory does not have a server. One that has only got another spelling has the same slot.
+pub fn has_left(topology: &Topology, name: &ServerName) -> bool {
+    topology.servers().all(|server| server.name.slot_name() != name.slot_name())
+}
+
+/// The same, of those that are not in the inventory any more with some alone.
+pub fn peers_with(topology: &Topology, seen: Seen<'_>, stays: impl Fn(&ServerName) -> bool) -> Entry {
     let (server, layout) = (seen.server, seen.layout);
     let mut lines = vec![
         "# Written by pgstead: whom the start guard asks, before a primary starts, whether it was replaced.".to_owned(),
@@ -176,7 +179,7 @@ pub fn peers_with(topology: &Topology, seen: Seen<'_>, stay: &BTreeSet<ServerNam
     let mut peers: Vec<String> = others
         .map(|other| ["peer ", other.name.as_str(), " ", &conninfo::guard_conninfo(topology, layout, other)].concat())
         .collect();
-    let stays = |line: &&str| listed_in(line).is_some_and(|name| stay.contains(&name));
+    let stays = |line: &&str| listed_in(line).is_some_and(|name| stays(&name));
     peers.extend(listed(seen).filter(stays).map(str::to_owned));
     // By their names, as they were before one of them left the inventory.
     peers.sort_by_key(|line| listed_in(line));

@@ -27,7 +27,6 @@ use crate::plan::steps::job::Earlier;
 use crate::plan::steps::seed::Manner;
 use crate::plan::steps::{change, job, orphans, roles as applications, seed, service, slots, sql, tablespaces, trust};
 use crate::plan::survey::consent::{Consent, passed_over};
-use crate::plan::survey::removed::Removed;
 use crate::plan::survey::{OF_BOOTSTRAP, Survey, authority, history, left_out, password, removed, survey_of};
 use crate::plan::{Material, Plan, PlanBuilder, SettingChange, StepId, adoption, files};
 use crate::render::hba::roles;
@@ -101,14 +100,13 @@ pub(in crate::plan) fn plan_without(
             None => ConfRole::Primary(first_names.clone()),
             Some(link) => desired::standby_role(topology, *seen, &link.upstream),
         };
-        let mut wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
+        let wanted = match desired::wanted(topology, observation, material, *seen, primary_seen, role) {
             Ok(wanted) => wanted,
             Err(diagnostic) => {
                 refusals.push(diagnostic);
                 continue;
             }
         };
-        leaving::stay_listed(&mut wanted, topology, *seen, &removed.names);
         let mut files_now = wanted.outside.clone();
         if seen.data.is_some() {
             files_now.extend(wanted.inside.iter().cloned());
@@ -179,17 +177,8 @@ pub(in crate::plan) fn plan_without(
         notes.extend(places::notes(primary, &made));
     }
     notes.extend(removed::told(&servers, &removed, leaving.map(|leaving| leaving.server)));
-    refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed));
-    let steps = Steps {
-        topology,
-        observation,
-        material,
-        primary: &primary,
-        links: &links,
-        decided: &decided,
-        removed: &removed,
-        others,
-    };
+    refusals.extend(removed::refusal(&primary, servers.get(&primary), &removed, leaving.map(|leaving| leaving.server)));
+    let steps = Steps { topology, observation, material, primary: &primary, links: &links, decided: &decided, others };
     let mut lacking = Vec::new();
     for server in decided.values() {
         let link = links.iter().find(|link| link.standby == server.seen.server.name);
@@ -248,8 +237,6 @@ struct Steps<'a> {
     primary: &'a ServerName,
     links: &'a [Link],
     decided: &'a BTreeMap<&'a ServerName, Decided<'a>>,
-    /// The servers that were taken out of the inventory.
-    removed: &'a Removed,
     others: Others<'a>,
 }
 
@@ -532,12 +519,11 @@ impl Steps<'_> {
     fn turn_synchronous_on(&self, plan: &mut PlanBuilder, names: String) {
         let Some(server) = self.decided.get(self.primary) else { return };
         let role = ConfRole::Primary(names.clone());
-        let Ok(mut wanted) =
+        let Ok(wanted) =
             desired::wanted(self.topology, self.observation, self.material, server.seen, Some(server.seen), role)
         else {
             return;
         };
-        leaving::stay_listed(&mut wanted, self.topology, server.seen, &self.removed.names);
         let entries = desired::configuration_only(&wanted, server.seen.layout);
         // A standby that commits are to wait for must stream before they do (hazard 49).
         if !plan.proves_links() {

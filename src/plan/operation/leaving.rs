@@ -1,12 +1,9 @@
 //! A server leaves: what it does itself, and what makes the others forget it. That comes last of all in a plan, and the lists of
 //! peers last of that: by them a later run knows whom an interrupted one was about to forget.
 
-use std::collections::BTreeSet;
-
 use crate::model::name::ServerName;
 use crate::model::topology::Topology;
 use crate::plan::files::decided::Decided;
-use crate::plan::files::desired::Wanted;
 use crate::plan::files::{Entry, guard};
 use crate::plan::seen::Seen;
 use crate::plan::step::Step;
@@ -23,25 +20,12 @@ pub struct Leaving<'a> {
     pub steps: Vec<Step>,
 }
 
-/// Lets a server list further on who leaves.
-pub(in crate::plan) fn stay_listed(
-    wanted: &mut Wanted,
-    topology: &Topology,
-    seen: Seen<'_>,
-    names: &BTreeSet<ServerName>,
-) {
-    let peers = guard::peers_with(topology, seen, names);
-    for entry in wanted.outside.iter_mut().filter(|entry| entry.path() == peers.path()) {
-        entry.clone_from(&peers);
-    }
-}
-
 /// Returns what is installed last: the list of peers without those who leave, where it has one of them.
 pub(in crate::plan) fn last_files(topology: &Topology, seen: Seen<'_>, now: &[Entry], removed: &Removed) -> Vec<Entry> {
     if !guard::listed_peers(seen).any(|name| removed.names.contains(&name) && !removed.stay.contains(&name)) {
         return Vec::new();
     }
-    let peers = guard::peers_with(topology, seen, &removed.stay);
+    let peers = guard::peers_with(topology, seen, |name| removed.stay.contains(name));
     let then: Vec<Entry> =
         now.iter().map(|entry| if entry.path() == peers.path() { &peers } else { entry }).cloned().collect();
     let manifest = seen.layout.own("manifest");
@@ -66,7 +50,7 @@ pub(in crate::plan) fn steps(
         for name in removed.names.iter().filter(|name| !removed.stay.contains(name)) {
             let step = match leaving {
                 Some(leaving) if leaving.server == name => slots::expel(other.seen, name),
-                _ => slots::is_kept_idle(other.seen, name).then(|| slots::forget(other.seen, name)),
+                _ => slots::forget(other.seen, name),
             };
             forgotten.extend(step.map(|step| plan.add(step, before.iter().copied())));
         }

@@ -5,12 +5,14 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::judge;
 use crate::judge::link;
 use crate::judge::{Role, ServerState, StartsAs, State};
+use crate::model::identity::Configuration;
 use crate::model::name::ServerName;
 use crate::model::observation::Observation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
 use crate::pki;
+use crate::plan::files::brought::SyncNames;
 use crate::plan::files::guard;
 use crate::plan::operation::bootstrap::plan_without;
 use crate::plan::operation::leaving::Leaving;
@@ -59,7 +61,16 @@ pub fn plan_removal(
     let mut plan =
         plan_without(&rest, &observed, material, Consent::default(), Some(&leaving)).map_err(of_bootstrap)?;
     plan.notes.push(told(&state, request));
+    plan.notes.extend(is_the_last(&rest));
     Ok(plan)
+}
+
+/// Says that no standby is left.
+fn is_the_last(rest: &Topology) -> Option<Diagnostic> {
+    (rest.servers().count() == 1).then(|| {
+        Diagnostic::warning(Code::NoStandby, "the topology then has no standby")
+            .detail("There is one copy of the data, and nothing to fail over to.")
+    })
 }
 
 /// The inventory does not have it any more: only what the others know of it is left.
@@ -73,7 +84,7 @@ fn plan_of_unlisted(
     let is_known = removed::listed(topology, &survey.servers).any(|name| name == *server);
     if let (false, true, Err(unknown)) = (is_known, survey.refusals.is_empty(), reseed::find(topology, server.as_str()))
     {
-        return Err(vec![unknown.hint("Was it removed before? Then there is nothing left to do.")]);
+        return Err(vec![unknown.hint("If it was removed before, look whether a slot of it is left: pgstead check")]);
     }
     let leaving = Leaving { server, steps: Vec::new() };
     let mut plan =
@@ -142,8 +153,43 @@ fn needed(state: &State<'_>, server: &ServerName) -> Vec<Diagnostic> {
                 .detail("Without it there are fewer than replication.synchronous promises.")
                 .hint("Change that in the inventory: another standby in its place, a lower count, or none. Then run the same command again, which does that first."),
         );
+    } else {
+        refusals.extend(waited_for_now(state, server));
     }
     refusals
+}
+
+/// Says that commits wait for it now, whatever the inventory says: when nobody admits it any more, they would wait until the names are
+/// changed, and for ever where a run is interrupted before that.
+fn waited_for_now(state: &State<'_>, server: &ServerName) -> Option<Diagnostic> {
+    let primary = state.primary()?;
+    let setting = state.instance(primary)?.settings.get("synchronous_standby_names")?;
+    let value = &setting.setting;
+    let names = SyncNames::parse(value)?;
+    let is_it = |one: &str| server.as_str().eq_ignore_ascii_case(one);
+    let is_named = names.there(is_it) > 0 && names.there(|_| false) == 0;
+    let others =
+        |one: &str| !is_it(one) && state.topology.servers().any(|other| other.name.as_str().eq_ignore_ascii_case(one));
+    if !is_named || names.there(others) >= names.count {
+        return None;
+    }
+    let is_of_another_file = state.server(primary).configuration() == Configuration::Kept
+        && !setting.sourcefile.as_deref().is_some_and(|file| file.ends_with("/pgstead.conf"));
+    // Where commits are to wait for nobody, the first step that changes anything on the primary says so, too.
+    let stops_waiting = || state.topology.without(server).is_some_and(|rest| rest.synchronous(primary).is_none());
+    if !is_of_another_file && stops_waiting() {
+        return None;
+    }
+    let refused = Diagnostic::error(Code::ServerNeeded, format!("commits on \"{primary}\" wait for server \"{server}\" now"))
+        .server(server)
+        .detail(format!("synchronous_standby_names is '{value}' there. As soon as nobody admits \"{server}\", commits would wait for ever."));
+    Some(match (&setting.sourcefile, state.server(server).unreached) {
+        (Some(file), _) if is_of_another_file => refused.hint(format!(
+            "Change that in {file} on \"{primary}\", and there: SELECT pg_reload_conf(); Then run the same command again."
+        )),
+        (_, Some(_)) => refused.hint(format!("First: pgstead bootstrap --without {server}, which changes that as the inventory says. Then run the same command again.")),
+        (_, None) => refused.hint("First: pgstead bootstrap, which changes that as the inventory says. Then run the same command again."),
+    })
 }
 
 /// Says why it cannot leave where it is the primary, or nobody can say that it is not.
@@ -158,12 +204,18 @@ fn is_the_primary(state: &State<'_>, server: &ServerName) -> Option<Diagnostic> 
         (Role::Primary(_), Some(other)) => Some(
             refuse(format!("server \"{server}\" accepts writes, and so does \"{other}\""))
                 .detail("Nobody but you knows which of them has the data that counts.")
-                .hint("Stop the other one. Then run the same command again."),
+                .hint(format!("If the data of \"{other}\" count: stop the instance of \"{server}\", on \"{server}\". Then run the same command again. If those of \"{server}\" count: stop the instance of \"{other}\", on \"{other}\", and do not remove \"{server}\".")),
         ),
         (Role::StoppedPrimary(_), None) => Some(
             refuse(format!("server \"{server}\" is the primary, and does not run"))
                 .detail("No other server accepts writes.")
                 .hint("Start its instance on the server itself and switch over; or, where it cannot run any more: pgstead failover --to SERVER."),
+        ),
+        (Role::Unknown(_), _) if has_no_postgres(it) => None,
+        (Role::Unknown(why), _) if it.is_stopped() => Some(
+            refuse(format!("server \"{server}\": its data directory could not be looked at, and may be a primary's"))
+                .detail(format!("No instance runs there. {why}"))
+                .hint("Make it readable, or switch the machine off for good. Then run the same command again."),
         ),
         (Role::Unknown(why), _) if it.seen.is_some() && it.starts_as != Some(StartsAs::Standby) => Some(
             refuse(format!("server \"{server}\": its instance runs and does not answer, and may be a primary"))
@@ -172,6 +224,11 @@ fn is_the_primary(state: &State<'_>, server: &ServerName) -> Option<Diagnostic> 
         ),
         _ => None,
     }
+}
+
+/// Says whether PostgreSQL is not installed there, and nobody listens at its port: the machine was installed anew.
+fn has_no_postgres(it: ServerState<'_>) -> bool {
+    it.seen.is_some_and(|seen| seen.layout.is_absent() && seen.listener.is_absent())
 }
 
 /// Returns a standby that receives from the server although nobody could look at that.
@@ -208,15 +265,22 @@ fn told(state: &State<'_>, request: Request<'_>) -> Diagnostic {
     let Request { server, keep_running } = request;
     let it = state.server(server);
     let start_alone = state.topology.common().replication.start_alone;
+    let has_no_unit = it.seen.and_then(|seen| seen.layout.known()).is_some_and(|layout| layout.unit.is_none());
     let what = match (it.unreached, it.is_stopped(), keep_running) {
         (Some(_), ..) if start_alone => {
-            "It could not be reached, and nothing on it is changed. When it is back, its instance starts, and the others refuse it; if it was the primary once, it accepts writes then (replication.start_alone). Switch it off for good."
+            "It could not be reached, and nothing on it is changed. When it is back, its instance starts, and the others refuse it; if it was the primary once, it accepts writes then (replication.start_alone). If it runs now, it goes on answering clients, with data that grow old. Switch it off for good."
         }
         (Some(_), ..) => {
-            "It could not be reached, and nothing on it is changed. When it is back, its instance starts as a standby, and the others refuse it. Switch it off, or stop it there."
+            "It could not be reached, and nothing on it is changed. When it is back, its instance starts as a standby, and the others refuse it. If it runs now, it goes on answering clients, with data that grow old. Switch it off, or stop it there."
         }
         (None, ..) if !has_its_data(state, server) => "It has no data of this topology, and nothing on it is changed.",
+        (None, true, _) if has_no_unit => {
+            "It does not run, and pgstead starts it no more. No unit runs it: a script of yours could start it."
+        }
         (None, true, _) => "It does not run, and nothing starts it from now on.",
+        (None, false, false) if has_no_unit => {
+            "Its instance is stopped, and pgstead starts it no more. No unit runs it: a script of yours could start it."
+        }
         (None, false, false) => "Its instance is stopped, and nothing starts it from now on.",
         (None, false, true) => "Its instance goes on, and receives nothing more: what it answers grows old.",
     };

@@ -6,6 +6,7 @@ use crate::model::topology::{Link, Topology};
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
+use crate::render::hba::roles;
 
 /// Says whether an upstream keeps WAL for a standby. Of one that does not run nobody knows it, and a lost slot keeps nothing.
 pub fn has(upstream: Seen<'_>, standby: &ServerName) -> bool {
@@ -40,32 +41,51 @@ pub fn left_over<'a>(
     others.filter(move |other| *other != name && !is_needed(other)).filter_map(move |other| Some((other, slot(other)?)))
 }
 
-/// Says whether a server keeps WAL for one that was taken out of the inventory and does not stream.
-pub fn is_kept_idle(seen: Seen<'_>, removed: &ServerName) -> bool {
-    let slot = seen.instance.and_then(|instance| instance.slots.get(&removed.slot_name()));
-    slot.is_some_and(|slot| slot.slot_type == "physical" && !slot.active)
+/// Returns the step that makes a server keep WAL no longer for one that was taken out of the inventory and does not stream; none where
+/// it keeps none. If that was an error, the standby may have to be re-seeded.
+pub fn forget(seen: Seen<'_>, removed: &ServerName) -> Option<Step> {
+    let slot = removed.slot_name();
+    let there = match seen.instance {
+        Some(instance) => {
+            instance.slots.get(&slot).filter(|slot| slot.slot_type == "physical" && !slot.active)?;
+            ""
+        }
+        None => unasked(seen)?,
+    };
+    let title = format!("drop slot \"{slot}\"{there}: its server is not in the inventory any more");
+    let command = sql::psql(seen.layout, seen.server, sql::drop_idle_slot(removed));
+    Some(Step::run(&seen.server.name, Risk::Destructive, title, vec![command]))
 }
 
-/// Returns the step that makes a server keep WAL no longer for one that was taken out of the inventory. If that was an error, the
-/// standby may have to be re-seeded.
-pub fn forget(seen: Seen<'_>, removed: &ServerName) -> Step {
-    let title = format!("drop slot \"{}\": its server is not in the inventory any more", removed.slot_name());
-    let command = sql::psql(seen.layout, seen.server, sql::drop_idle_slot(removed));
-    Step::run(&seen.server.name, Risk::Destructive, title, vec![command])
+/// Of an instance that runs by the end of a plan and did not when it was looked at, nobody knows which slots it has.
+fn unasked(seen: Seen<'_>) -> Option<&'static str> {
+    seen.data.map(|_| ", where it is there")
 }
 
 /// Returns the step that ends what a server that is removed receives from another, and its slot there; none where it has neither.
 pub fn expel(upstream: Seen<'_>, removed: &ServerName) -> Option<Step> {
-    let instance = upstream.instance?;
+    let Some(instance) = upstream.instance else {
+        let there = unasked(upstream)?;
+        let title = format!("drop slot \"{}\"{there}: its server is removed", removed.slot_name());
+        return Some(expulsion(upstream, removed, title));
+    };
     let slot = instance.slots.get(&removed.slot_name()).filter(|slot| slot.slot_type == "physical");
-    let receives = instance.senders.iter().any(|sender| sender.application_name == removed.as_str());
+    // Who receives under that name with another role is somebody else.
+    let receives = instance
+        .senders
+        .iter()
+        .any(|sender| sender.application_name == removed.as_str() && sender.usename == roles::REPLICATOR);
     let title = match slot {
         Some(_) => format!("drop slot \"{}\": its server is removed", removed.slot_name()),
         None if receives => format!("end the connection of \"{removed}\", which is removed"),
         None => return None,
     };
+    Some(expulsion(upstream, removed, title))
+}
+
+fn expulsion(upstream: Seen<'_>, removed: &ServerName, title: String) -> Step {
     let command = sql::psql(upstream.layout, upstream.server, sql::drop_slot(removed));
-    Some(Step::run(&upstream.server.name, Risk::Destructive, title, vec![command]))
+    Step::run(&upstream.server.name, Risk::Destructive, title, vec![command])
 }
 
 /// Returns the step that makes a server keep WAL for a standby no longer, which streams from another.

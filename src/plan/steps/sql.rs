@@ -196,15 +196,17 @@ $do$;
 }
 
 /// Returns the SQL that ends whatever streams through a standby's slot, drops the slot, and lets go of the WAL that it held,
-/// which happens at a checkpoint.
+/// which happens at a checkpoint. A logical slot of that name, and who receives under that name with another role, are somebody else's.
 pub fn drop_slot(standby: &ServerName) -> Sql {
     let slot = standby.slot_name();
     Sql::new()
         .text("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_replication WHERE application_name = ")
         .literal(standby.as_str())
-        .text(";\nSELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE active_pid IS NOT NULL AND slot_name = ")
+        .text(" AND usename = ")
+        .literal(roles::REPLICATOR)
+        .text(";\nSELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_type = 'physical' AND active_pid IS NOT NULL AND slot_name = ")
         .literal(&slot)
-        .text(";\nSELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ")
+        .text(";\nSELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical' AND slot_name = ")
         .literal(&slot)
         .text(";\nCHECKPOINT;\n")
 }
@@ -212,7 +214,7 @@ pub fn drop_slot(standby: &ServerName) -> Sql {
 /// Returns the SQL that drops the slot of a standby unless somebody streams through it, and lets go of the WAL that it held.
 pub fn drop_idle_slot(standby: &ServerName) -> Sql {
     Sql::new()
-        .text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND slot_name = ")
+        .text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active AND slot_name = ")
         .literal(&standby.slot_name())
         .text(";\nCHECKPOINT;\n")
 }

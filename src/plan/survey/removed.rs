@@ -34,9 +34,7 @@ pub fn listed<'a>(
     servers: &'a BTreeMap<ServerName, Seen<'a>>,
 ) -> impl Iterator<Item = ServerName> {
     let peers = servers.values().flat_map(|seen| guard::listed_peers(*seen));
-    // One that has only got another spelling has the same slot.
-    let is_there = |name: &ServerName| topology.servers().any(|server| server.name.slot_name() == name.slot_name());
-    peers.filter(move |name| !is_there(name))
+    peers.filter(|name| guard::has_left(topology, name))
 }
 
 /// Says what becomes of each, but for the one that an operator removes: its removal says it.
@@ -51,9 +49,23 @@ pub fn told(
 
 /// Says why a primary that does not run is not started by a run that takes servers out: one of them may have been promoted, and
 /// its start guard would ask it no more.
-pub fn refusal(primary: &ServerName, seen: Option<&Seen<'_>>, removed: &Removed) -> Option<Diagnostic> {
-    let name = removed.names.first()?;
+pub fn refusal(
+    primary: &ServerName,
+    seen: Option<&Seen<'_>>,
+    removed: &Removed,
+    leaving: Option<&ServerName>,
+) -> Option<Diagnostic> {
     seen.filter(|seen| seen.data.is_some() && seen.instance.is_none())?;
+    let Some(name) = removed.names.iter().find(|name| Some(*name) != leaving) else {
+        let name = removed.names.first()?;
+        let message = format!("server \"{name}\" cannot leave now: the primary \"{primary}\" does not run");
+        return Some(
+            Diagnostic::error(Code::ServerRemoved, message)
+                .server(primary)
+                .detail(format!("\"{name}\" may have been promoted in its place, and nobody would ask it any more."))
+                .hint(format!("First: pgstead bootstrap. Where \"{name}\" cannot be reached, start the instance of \"{primary}\" on the server itself: its start guard still asks \"{name}\". Then run the same command again.")),
+        );
+    };
     let message =
         format!("server \"{name}\" is not in the inventory any more, and the primary \"{primary}\" does not run");
     Some(
