@@ -287,10 +287,12 @@ pub(in crate::plan) fn too_few(primary: &Decided<'_>, standby: Seen<'_>) -> Vec<
     parameters.iter().filter_map(judge).collect()
 }
 
-/// Adds the steps by which a standby joins, and returns the last: its files; its new connection, which is proven; the end of the slot
+/// Adds the steps by which a standby joins, and returns the last: its files; a login with them, before what it has now is taken back;
+/// its new connection, which is proven; the end of the slot
 /// that it needs no more, with the server that has it; its mark with its start guard, which starts nothing without one.
 pub(in crate::plan) fn join(
     plan: &mut PlanBuilder,
+    topology: &Topology,
     server: &Decided<'_>,
     link: &Link,
     primary: &ServerName,
@@ -310,6 +312,12 @@ pub(in crate::plan) fn join(
         let title = "adopt the existing standby: install pgstead's part of its configuration";
         let step = files::install(name, seen.seen, layout, title, &files, None).then(server.behind.clone());
         before = vec![plan.add(step, before)];
+    }
+    // The password that it has now is nowhere once it is taken back.
+    if let Some(upstream) = topology.server(&link.upstream) {
+        let title = format!("log in to \"{}\" for replication, as it will then", link.upstream);
+        let command = service::log_in(topology, seen, upstream);
+        before = vec![plan.add(Step::run(name, Risk::Read, title, vec![command]), before)];
     }
     let reset: Vec<&str> = resets(seen).map(|set| set.name.as_str()).collect();
     let text = sql::reset(reset.iter().copied())

@@ -91,7 +91,7 @@ impl Brought {
     }
 
     /// Says whether a value as written does nothing.
-    fn is_neutral_written(&self, value: &str, unit: Option<&str>) -> bool {
+    pub(super) fn is_neutral_written(&self, value: &str, unit: Option<&str>) -> bool {
         value == self.neutral
             || !self.neutral.is_empty() && is_same_written(value, self.neutral, unit)
             || self.is_tolerable(value, unit)
@@ -113,9 +113,7 @@ pub(in crate::plan) fn undone(
     let wanted = parameters::of_inventory(topology, seen.server);
     let acts = |one: &&Brought| {
         let unit = seen.instance.and_then(|instance| instance.settings.get(one.name)?.unit.as_deref());
-        base.file_value(one.name).is_some_and(|value| !one.is_neutral_written(value, unit))
-            && !wanted.contains_key(one.name)
-            && (!is_primary || is_free(seen, one.name))
+        base.acts(one, unit) && !wanted.contains_key(one.name) && (!is_primary || is_free(seen, one.name))
     };
     let mut settings: Vec<ConfSetting> = Vec::new();
     for one in TABLE.iter().filter(|one| !one.is_ours).filter(acts) {

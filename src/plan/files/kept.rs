@@ -42,13 +42,20 @@ pub fn configuration(
 ) -> Result<Vec<Entry>, Diagnostic> {
     let (server, layout) = (seen.server, seen.layout);
     let source = if seen.data.is_some() { seen } else { primary.unwrap_or(seen) };
-    // A standby that somebody made has files of its own; those of a copy say what the primary's do.
-    let own = Some(seen).filter(|seen| seen.data.is_some()).and_then(Base::of);
-    let base = own.or_else(|| primary.and_then(Base::of));
     let broken = |error: RenderError| Diagnostic::error(Code::Template, error.to_string()).server(&server.name);
     let path = |name: &str| [layout.config_home(), "/", name].concat();
     let (owner, mode) = owner_and_mode(seen, source, "postgresql.conf");
     let observed = |name: &str| seen.seen.files.get(&path(name)).and_then(Observed::known)?.content.clone();
+    // A server that has data has files of its own, and what they say besides ours nobody knows while it does not run: then what ours
+    // says stays. Those of a copy to be made say what the primary's do.
+    let own = Some(seen).filter(|seen| seen.data.is_some()).and_then(Base::of);
+    let base = match (own, primary.and_then(Base::of)) {
+        (None, Some(of_primary)) if seen.data.is_some() => {
+            let ours = observed(FILE).ok_or_else(|| lost(seen, &path(FILE)))?;
+            Some(of_primary.stopped(seen, &ours))
+        }
+        (own, of_primary) => own.or(of_primary),
+    };
 
     let ours = match &base {
         Some(base) => conf(topology, seen, base, listen, role).render().map_err(broken)?,
@@ -89,6 +96,17 @@ pub fn configuration(
         entries.extend(included(seen, source, &owner, &mode));
     }
     Ok(entries)
+}
+
+/// Nothing tells what our file said on a server that does not run.
+fn lost(seen: Seen<'_>, path: &str) -> Diagnostic {
+    let name = &seen.server.name;
+    Diagnostic::error(Code::ConfigurationUnreadable, format!("server \"{name}\": could not read {path}"))
+        .server(name)
+        .detail("Its instance does not run, and nothing else tells what pgstead set there beside the operator's own files.")
+        .hint(format!(
+            "Put that file back as it was. If it is lost, copy the server anew: pgstead reseed {name} --method basebackup"
+        ))
 }
 
 /// The operator's text of one file, and our parts of it.
@@ -209,7 +227,7 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
     );
     // What does nothing on a primary is no reason to restart one.
     replication.retain(|setting| !is_primary || brought::is_free(seen, &setting.name));
-    if base.says("wal_level", "minimal") {
+    if base.written("wal_level").map_or_else(|| base.says("wal_level", "minimal"), |written| written.is_some()) {
         replication.push(ConfSetting::new("wal_level", "replica"));
     }
     if !base.checksums && !base.says("wal_log_hints", "on") {
@@ -217,17 +235,17 @@ fn conf(topology: &Topology, seen: Seen<'_>, base: &Base<'_>, listen: &[IpAddr],
     }
     let needed = 2 * topology.servers().count() + 4;
     for name in ["max_wal_senders", "max_replication_slots"] {
-        let has = base.value(name).and_then(|value| value.parse::<usize>().ok());
-        if has.is_some_and(|has| has < needed) {
+        if base.has_fewer(name, needed) {
             replication.push(ConfSetting::because(name, needed.to_string(), "every server can serve all others"));
         }
     }
+    let undone = brought::undone(topology, seen, base, is_primary);
     for setting in parameters::link_defaults(topology) {
-        if !base.sets(&setting.name) {
+        if !base.sets(&setting.name) && undone.iter().all(|one| one.name != setting.name) {
             replication.push(setting);
         }
     }
-    replication.extend(brought::undone(topology, seen, base, is_primary));
+    replication.extend(undone);
     let role = match role {
         ConfRole::Primary(names) => Section {
             title: "This server is the primary",
@@ -275,6 +293,9 @@ fn socket_directories(base: &Base<'_>, layout: &Layout) -> String {
 /// What must be listened on besides what is: `None` where the operator's own value has it all. Nothing is taken away but,
 /// on a standby, addresses of the primary that this server does not have.
 fn listen_addresses(seen: Seen<'_>, base: &Base<'_>, wanted: &[IpAddr], is_primary: bool) -> Option<String> {
+    if base.written("listen_addresses") == Some(None) {
+        return None;
+    }
     let value = base.value("listen_addresses").unwrap_or("localhost");
     let all: Vec<&str> = value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
     let is_foreign = |entry: &&str| {
@@ -291,7 +312,8 @@ fn listen_addresses(seen: Seen<'_>, base: &Base<'_>, wanted: &[IpAddr], is_prima
         })
     };
     let missing: Vec<String> = wanted.iter().filter(|ip| !has(ip)).map(IpAddr::to_string).collect();
-    if missing.is_empty() && kept.len() == all.len() {
+    // What our file adds to the operator's own goes on being added.
+    if missing.is_empty() && kept.len() == all.len() && base.written("listen_addresses").is_none() {
         return None;
     }
     let entries: Vec<String> = kept.into_iter().map(str::to_owned).chain(missing).collect();

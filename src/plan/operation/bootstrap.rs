@@ -282,6 +282,8 @@ impl Steps<'_> {
         change::steps(&mut plan, self.primary, self.links, self.decided, &installed, &mut ready);
         before_proof.extend(ready.values().copied());
         before_proof.extend(installed.values().copied());
+        // Standbys join one after another, so that only one is away at a time; the first when all others have settled.
+        let mut joined_before: Vec<StepId> = ready.values().copied().collect();
 
         // The primary: a new instance where there is none.
         if let Some((name, server)) = self.in_order().next().filter(|(_, server)| server.seen.data.is_none()) {
@@ -321,7 +323,9 @@ impl Steps<'_> {
                 let former = self.others.former_slot(server.seen, link);
                 let former = former.as_ref().and_then(|slot| Some((self.decided.get(&slot.upstream)?.seen, slot)));
                 // Whoever follows it comes when all of that is done.
-                let joined = standby::join(&mut plan, server, link, self.primary, former, waits);
+                waits.append(&mut joined_before);
+                let joined = standby::join(&mut plan, self.topology, server, link, self.primary, former, waits);
+                joined_before.push(joined);
                 ready.insert(&link.standby, joined);
                 before_proof.push(joined);
                 continue;

@@ -6,7 +6,9 @@ use crate::judge::Writes;
 use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::LayoutKind;
 use crate::model::observed::Observed;
+use crate::model::topology::{Server, Topology};
 use crate::plan::files::guard;
+use crate::plan::links::conninfo;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
 use crate::plan::steps::sql;
@@ -23,6 +25,18 @@ const SILENT_STOP_SECONDS: u32 = 10;
 
 /// The same for one that was told to end before, and was waited for.
 const TOLD_STOP_SECONDS: u32 = 5;
+
+/// How long a login may take.
+const LOGIN_SECONDS: &str = "30";
+
+/// Returns the command by which a server logs in to another anew, as a standby of it would. Nothing of the environment counts.
+pub fn log_in(topology: &Topology, from: Seen<'_>, other: &Server) -> Argv {
+    let layout = from.layout;
+    // A server that accepts the connection and says nothing would be waited for without end.
+    Argv::new(RunAs::User(layout.os_user.clone()), "env")
+        .args(["-i", "LC_ALL=C", "timeout", LOGIN_SECONDS, &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
+        .args(["-d", &conninfo::dial_conninfo(topology, layout, other), "-c", "IDENTIFY_SYSTEM"])
+}
 
 /// Returns the step that makes the instance start with the machine, where its service is not enabled yet.
 pub fn enable_service(seen: Seen<'_>) -> Option<Step> {

@@ -8,13 +8,11 @@ use std::collections::BTreeSet;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::{ServerState, State};
-use crate::model::argv::{Argv, RunAs};
 use crate::model::name::ServerName;
 use crate::model::observation::{Dial, Observation};
 use crate::model::observed::Observed;
 use crate::model::topology::{Link, Server, Topology};
 use crate::plan::files::desired;
-use crate::plan::links::conninfo;
 use crate::plan::material::Due;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Action, Risk, Step};
@@ -364,21 +362,11 @@ fn prove_streaming(
     }
 }
 
-/// The step by which a server logs in to others anew, as a standby of theirs would. Nothing of the environment counts.
+/// The step by which a server logs in to others anew, as a standby of theirs would.
 fn log_in(topology: &Topology, from: Seen<'_>, others: &[&Server], how: Option<&str>) -> Step {
     let names: Vec<String> = others.iter().map(|other| format!("\"{}\"", other.name)).collect();
-    let layout = from.layout;
-    let dial = |other: &&Server| {
-        // A server that accepts the connection and says nothing would be waited for without end.
-        Argv::new(RunAs::User(layout.os_user.clone()), "env")
-            .args(["-i", "LC_ALL=C", "timeout", LOGIN_SECONDS, &layout.program("psql"), "-X", "-A", "-t", "-q", "-w"])
-            .args(["-d", &conninfo::dial_conninfo(topology, layout, other), "-c", "IDENTIFY_SYSTEM"])
-    };
     let how = how.map_or(String::new(), |how| format!(", {how}"));
     let title = format!("log in to {} anew, for replication{how}", names.join(" and "));
-    let action = Action::LogIn(others.iter().map(dial).collect());
+    let action = Action::LogIn(others.iter().map(|other| service::log_in(topology, from, other)).collect());
     Step { title, server: Some(from.server.name.clone()), risk: Risk::Read, action, files: Vec::new() }
 }
-
-/// How long a login may take.
-const LOGIN_SECONDS: &str = "30";
