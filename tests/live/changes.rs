@@ -153,14 +153,23 @@ fn a_reload_is_enough_for_work_mem_and_a_bad_value_changes_nothing() {
     };
     let before_files = files(&lab);
     parameter(&mut lab, "work_mem", json!("banana"));
+    // Each server's own PostgreSQL is asked before anything is begun.
+    let refused = lab.pgstead(&["bootstrap", "--yes", "--format", "json"]).expect(5);
+    assert!(refused.codes().contains(&"value-not-accepted".to_owned()), "{refused}");
+    assert!(refused.stdout.contains("work_mem") && refused.stdout.contains("banana"), "{refused}");
+    // One that nobody is asked about is found by the step that installs it, before the file has its name.
+    parameter(&mut lab, "work_mem", json!("7MB"));
+    parameter(&mut lab, "max_stack_depth", json!("banana"));
     let failed = lab.pgstead(&["bootstrap", "--yes"]).expect(6);
-    assert!(failed.stderr.contains("work_mem") && failed.stderr.contains("banana"), "{failed}");
+    assert!(failed.stderr.contains("max_stack_depth") && failed.stderr.contains("banana"), "{failed}");
     assert_eq!(files(&lab), before_files);
     assert_eq!(["a", "b"].map(|name| untouched(&lab, release, name)), before);
     for name in ["a", "b"] {
         assert_eq!(lab.sql(name, "SHOW work_mem"), "7MB");
     }
-    parameter(&mut lab, "work_mem", json!("7MB"));
+    lab.edit(|inventory| {
+        inventory["postgres"]["parameters"].as_object_mut().unwrap().remove("max_stack_depth");
+    });
     lab.settled();
 }
 
