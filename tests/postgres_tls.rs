@@ -27,6 +27,8 @@ use pgstead::postgres::Client;
 use pgstead::postgres::ConnectWish;
 use pgstead::postgres::PostgresError;
 use pgstead::postgres::Tls;
+use pgstead::wait;
+use pgstead::wait::Look;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 
@@ -279,11 +281,11 @@ async fn a_server_whose_tls_has_nothing_in_common_lets_nobody_in() {
         instance.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
         instance.sql("SELECT pg_reload_conf()");
         // A session that shows it was begun behind the reload of the postmaster, certificates and all.
-        let until = Instant::now() + Duration::from_secs(20);
-        while instance.shown(name) != value {
-            assert!(Instant::now() < until, "{name} is {}", instance.shown(name));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let shown = wait::until(Duration::from_secs(20), wait::LOOK_AGAIN, async || match instance.shown(name) {
+            shown if shown == value => Look::Ready(()),
+            other => Look::NotYet(other),
+        });
+        assert_eq!(shown.await, Ok(()), "{name} is not {value}");
         let session = Client::connect(&instance.wish("a"), &tls).await;
         assert_eq!(session.is_ok(), is_let_in, "{name} = {value}: {:?}", session.err());
     }

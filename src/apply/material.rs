@@ -73,12 +73,7 @@ pub fn prepare(
         leaves,
         certificates_to_replace: to_replace,
         passwords: BTreeMap::new(),
-        replication: Some(Replication {
-            password: in_use.password.clone(),
-            verifier: in_use.verifier.clone(),
-            verifier_sha256: in_use.verifier_sha256(),
-            is_new: secrets.is_password_new,
-        }),
+        replication: Some(Replication::of(in_use, secrets.is_password_new)),
         is_password_elsewhere: false,
     };
     password::keep_anothers(topology, observation, &mut material);

@@ -4,6 +4,7 @@ use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::observation::{Instance, Receiver, Sender};
 use crate::model::topology::{Link, Server, Topology};
+use crate::quote::conninfo;
 
 /// Both sides write the state of a connection that sends WAL as it is made in this word.
 const STREAMING: &str = "streaming";
@@ -95,8 +96,7 @@ impl<'a> State<'a> {
     /// Returns whom a server is to receive WAL from, by its `primary_conninfo`: a server of the topology.
     pub fn is_to_follow(&self, standby: &ServerName, upstream: &ServerName) -> bool {
         let conninfo = self.instance(standby).and_then(|instance| instance.settings.get("primary_conninfo"));
-        let host = self.topology.server(upstream).map(|server| format!("host={} ", server.address));
-        conninfo.zip(host).is_some_and(|(setting, host)| setting.setting.contains(&host))
+        conninfo.zip(self.topology.server(upstream)).is_some_and(|(setting, server)| dials(&setting.setting, server))
     }
 }
 
@@ -113,14 +113,11 @@ pub fn streams_from(topology: &Topology, instance: &Instance, upstream: &ServerN
 
 /// Says whether a `primary_conninfo` names the address and port of a server, and nobody else: `hostaddr`, where it is there, wins
 /// over `host`.
-pub fn dials(conninfo: &str, server: &Server) -> bool {
-    let value = |key: &str| {
-        let words = conninfo.split_whitespace().filter_map(|word| word.split_once('='));
-        words.filter(|(name, _)| *name == key).map(|(_, value)| value.trim_matches('\'')).next_back()
-    };
+pub fn dials(text: &str, server: &Server) -> bool {
+    let value = |keyword| conninfo::value(text, keyword);
     let host = value("hostaddr").or_else(|| value("host"));
     let port = value("port").map_or(Some(5432), |port| port.parse().ok());
-    host == Some(&*server.address.to_string()) && port == Some(server.port)
+    host == Some(server.address.to_string()) && port == Some(server.port)
 }
 
 fn connected_to<'a>(topology: &'a Topology, instance: &'a Instance) -> Option<(&'a Receiver, Upstream<'a>)> {

@@ -119,7 +119,7 @@ number_of() { # NAME groups: the only value of that name
   done
   case ${all# } in *' '*) ;; *) printf '%s' "${all# }" ;; esac
 }
-# All values are asked about at once, and again without each that PostgreSQL says it does not accept: hardly ever is there one.
+# Asks about all values at once. PostgreSQL names one that it does not accept: then asks again without that one. Most often it accepts all.
 settle() { # groups
   refused=' '
   while :; do

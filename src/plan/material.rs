@@ -65,10 +65,8 @@ impl Material {
 /// The password of the replication role, as far as a plan needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
-    /// The password.
-    pub password: Secret,
-    /// Its SCRAM verifier, which is what a server receives.
-    pub verifier: Secret,
+    /// The password, and its SCRAM verifier, which is what a server receives.
+    pub role: RolePassword,
     /// The SHA-256 of that verifier's text, hexadecimal.
     pub verifier_sha256: String,
     /// Whether it was made in this run: every server is to get it.
@@ -76,9 +74,14 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// Makes it of what this machine keeps.
+    pub fn of(role: &RolePassword, is_new: bool) -> Self {
+        Self { role: role.clone(), verifier_sha256: role.verifier_sha256(), is_new }
+    }
+
     /// Returns the passfile, from which a standby logs in to its upstream.
     pub fn passfile(&self) -> Secret {
-        pgpass::line("*", "*", "*", roles::REPLICATOR, &self.password)
+        pgpass::line("*", "*", "*", roles::REPLICATOR, &self.role.password)
     }
 }
 

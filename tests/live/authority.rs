@@ -14,7 +14,7 @@ use pgstead::state::StateDir;
 
 use crate::depth;
 use crate::faults::crash_points;
-use crate::faults::crashing_with;
+use crate::faults::until_it_comes_through;
 use crate::laptop::another_laptop;
 use crate::laptop::certificates;
 use crate::laptop::first_laptop;
@@ -72,14 +72,7 @@ fn a_new_authority_that_is_interrupted_cuts_no_link() {
         if round > 1 {
             std::fs::remove_dir_all(lab.state()).unwrap();
         }
-        let last = loop {
-            let (ran, struck) = crashing_with(&lab, &NEW_AUTHORITY, &left.join("\n"));
-            let Some(point) = struck else { break ran };
-            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-            left.retain(|moment| *moment != point);
-            trust_each_other(&lab, &point);
-        };
-        last.expect(0);
+        until_it_comes_through(&lab, &NEW_AUTHORITY, &mut left, |point| trust_each_other(&lab, point)).expect(0);
         trust_each_other(&lab, "at the end");
         lab.streams("a", &["b"]);
         lab.streams("b", &["c"]);

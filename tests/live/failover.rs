@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::faults::crash_points;
-use crate::faults::crashing_with;
+use crate::faults::until_it_comes_through;
 use crate::invariants::never_two;
 use crate::scenario::Ran;
 use crate::scenario::Scenario;
@@ -239,14 +239,8 @@ fn pgstead_is_killed_at_every_step_of_a_failover() {
             left = crash_points(&plan, &["locked", "unlocking", "unlocked"]);
             n_points = left.len();
         }
-        let last = loop {
-            n_runs += 1;
-            let (ran, struck) = crashing_with(&lab, &command, &left.join("\n"));
-            let Some(point) = struck else { break ran };
-            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-            left.retain(|moment| *moment != point);
-        };
-        last.expect(0);
+        until_it_comes_through(&lab, &command, &mut left, |_| n_runs += 1).expect(0);
+        n_runs += 1;
         is_primary(&lab, "b", &["c"]);
         lab.streams("b", &["c"]);
     }

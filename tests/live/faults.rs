@@ -45,14 +45,8 @@ fn killed_at_every_step(release: Release) {
             lab.reset();
         }
         let recorders = Recorders::begin(&lab, Some("a"));
-        let last = loop {
-            n_runs += 1;
-            let (ran, struck) = crashing(&lab, &left.join("\n"));
-            let Some(point) = struck else { break ran };
-            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-            left.retain(|moment| *moment != point);
-        };
-        let last = last.expect(0);
+        let last = until_it_comes_through(&lab, BOOTSTRAP, &mut left, |_| n_runs += 1).expect(0);
+        n_runs += 1;
         let traces = recorders.end();
         invariants(&lab, &traces, &last);
     }
@@ -68,6 +62,23 @@ pub(crate) fn crash_points(plan: &Value, named: &[&str]) -> Vec<String> {
         points.extend(["before", "after"].map(|when| format!("{when}:{server}: {title}")));
     }
     points
+}
+
+/// Runs a command that kills itself at each of these moments, one run for each, and returns the run that came through. The moments to
+/// which no run came are left. `killed` looks at what each of the others left behind.
+pub(crate) fn until_it_comes_through(
+    lab: &Scenario,
+    args: &[&str],
+    left: &mut Vec<String>,
+    mut killed: impl FnMut(&str),
+) -> Ran {
+    loop {
+        let (ran, struck) = crashing_with(lab, args, &left.join("\n"));
+        let Some(point) = struck else { return ran };
+        assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
+        left.retain(|moment| *moment != point);
+        killed(&point);
+    }
 }
 
 /// Runs a bootstrap that kills itself at the first of these moments, and says which one it was.

@@ -8,8 +8,10 @@ use pgstead::lab::hosts::Release;
 use crate::adoption::Application;
 use crate::adoption::Existing;
 use crate::adoption::own_wishes_only;
+use crate::faults::BOOTSTRAP;
 use crate::faults::crash_points;
 use crate::faults::crashing;
+use crate::faults::until_it_comes_through;
 use crate::scenario::Scenario;
 use crate::switchover::there_and_back_again;
 
@@ -137,13 +139,7 @@ fn killed_at_every_step(release: Release) {
             by_hand(&mut lab, release);
         }
         let before = as_they_are(&lab, &data);
-        let last = loop {
-            let (ran, struck) = crashing(&lab, &left.join("\n"));
-            let Some(point) = struck else { break ran };
-            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-            left.retain(|moment| *moment != point);
-        };
-        last.expect(0);
+        until_it_comes_through(&lab, BOOTSTRAP, &mut left, |_| ()).expect(0);
         assert_eq!(as_they_are(&lab, &data), before, "data directories and postmasters");
         base_backups(&lab, release);
         lab.streams("a", &["b"]);

@@ -8,11 +8,10 @@ use pgstead::lab::hosts::Release;
 
 use crate::depth;
 use crate::faults::crash_points;
-use crate::faults::crashing_with;
+use crate::faults::until_it_comes_through;
 use crate::guard_boot::start_again_where_its_number_is_taken;
 use crate::invariants::ledger;
 use crate::invariants::never_two;
-use crate::scenario::Ran;
 use crate::scenario::Scenario;
 use crate::scenario::until;
 use crate::traces::Recorders;
@@ -55,16 +54,6 @@ fn known_of_c(lab: &Scenario, release: Release) -> Vec<String> {
     known
 }
 
-/// Lets a server go, with pgstead killed at these moments; every run but the last one is killed.
-fn killed_at(lab: &Scenario, mut left: Vec<String>) -> (Ran, Vec<String>) {
-    loop {
-        let (ran, struck) = crashing_with(lab, &REMOVE, &left.join("\n"));
-        let Some(point) = struck else { return (ran, left) };
-        assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-        left.retain(|moment| *moment != point);
-    }
-}
-
 fn a_standby_is_removed_and_so_is_a_dead_one(release: Release) {
     let mut lab = Scenario::bootstrapped(release, &["a", "b", "c"]);
     let whole = lab.inventory.clone();
@@ -89,9 +78,7 @@ fn a_standby_is_removed_and_so_is_a_dead_one(release: Release) {
             lab.bootstrap();
             lab.streams("b", &["c"]);
         }
-        let last;
-        (last, left) = killed_at(&lab, left);
-        last.expect(0);
+        until_it_comes_through(&lab, &REMOVE, &mut left, |_| ()).expect(0);
         assert_eq!(known_of_c(&lab, release), Vec::<String>::new());
         let state = lab.host("c").exec(&["systemctl", "is-active", &unit]).unwrap();
         assert_ne!(String::from_utf8_lossy(&state.stdout).trim(), "active", "it was to be stopped");

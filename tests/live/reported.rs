@@ -145,8 +145,10 @@ fn a_busy_server_whose_places_are_taken_elsewhere() {
     let preflight = lab.pgstead(&["preflight", "--format", "json"]);
     assert!(preflight.codes().contains(&"tablespace-undeclared".to_owned()), "{preflight}");
     let bootstrap = ["bootstrap", "--allow-restart", "--yes", "--format", "json"];
+    // It writes as fast as it can, until a slot keeps so much for the standby that it might be lost.
     const BUSY: &str = "while [ ! -e /run/enough ]; do runuser -u postgres -- psql -Xqc \"INSERT INTO load SELECT repeat(md5(random()::text), 100) \
-        FROM generate_series(1, 3000); CHECKPOINT\"; sleep 0.2; done";
+        FROM generate_series(1, 3000) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > 3e8); \
+        CHECKPOINT\"; done";
     let mut busy = lab.host("a").command(&["sh", "-c", BUSY]).unwrap().spawn().unwrap();
     let ran = lab.pgstead(&bootstrap);
     lab.run("a", &["touch", "/run/enough"]);

@@ -6,7 +6,7 @@ use pgstead::lab::hosts::Release;
 
 use crate::authority::NAMES;
 use crate::authority::trust_each_other;
-use crate::faults::crashing_with;
+use crate::faults::until_it_comes_through;
 use crate::laptop::another_laptop;
 use crate::laptop::certificates;
 use crate::laptop::first_laptop;
@@ -58,14 +58,7 @@ fn certificates_are_rotated_and_no_link_ends() {
         if left.is_empty() {
             break;
         }
-        let last = loop {
-            let (ran, struck) = crashing_with(&lab, &ROTATE, &left.join("\n"));
-            let Some(point) = struck else { break ran };
-            assert_eq!(ran.code, -1, "{point} did not end it: {ran}");
-            left.retain(|moment| *moment != point);
-            trust_each_other(&lab, &point);
-        };
-        last.expect(0);
+        until_it_comes_through(&lab, &ROTATE, &mut left, |point| trust_each_other(&lab, point)).expect(0);
     }
     assert_eq!(left, Vec::<String>::new(), "moments that no run came to");
     for ((name, now), before) in NAMES.iter().zip(of_all(&lab)).zip(&before) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use pgstead::model::Secret;
 use pgstead::model::ServerName;
+use pgstead::pki::RolePassword;
 use pgstead::plan::Leaf;
 use pgstead::plan::Material;
 use pgstead::plan::Replication;
@@ -36,8 +37,7 @@ pub(crate) fn of(replace: BTreeSet<ServerName>) -> Material {
             .collect(),
         passwords: BTreeMap::new(),
         replication: Some(Replication {
-            password: Secret::new("s3cret"),
-            verifier: Secret::new("SCRAM-SHA-256$s3cret"),
+            role: RolePassword { password: Secret::new("s3cret"), verifier: Secret::new("SCRAM-SHA-256$s3cret") },
             verifier_sha256: "00".repeat(32),
             is_new: false,
         }),

@@ -122,7 +122,7 @@ fn slot_sync(standby: Seen<'_>, instance: &Instance) -> Option<Diagnostic> {
         )
         .server(name)
         .detail("It needs dbname in primary_conninfo, which pgstead's connection does not have: the standby would keep no copies of failover slots any more, and after a failover their consumers would find none.")
-        .hint(format!("If no consumer needs that: {parameter} = off on it, then SELECT pg_reload_conf(); Otherwise take \"{name}\" out of the inventory."))
+        .hint(format!("If no consumer needs that: set {parameter} = off on it, then SELECT pg_reload_conf(). Otherwise take \"{name}\" out of the inventory."))
     })
 }
 
@@ -145,10 +145,10 @@ fn held_back(others: Others<'_>, standby: Seen<'_>, instance: &Instance) -> Vec<
                 format!("server \"{name}\": {} is {}{unit}", one.name, setting.setting),
             )
             .server(name)
-            .detail("The standby is kept back by it. An adopted one is not: it would replay everything at once, and what it was kept for would be gone.")
+            .detail("That keeps it behind its primary. An adopted standby replays everything at once: whatever you keep it back for would be gone.")
             .hint(match one.ends_recovery {
                 true => format!("If it need not be kept back any more, take {} out of its configuration and restart it; otherwise take \"{name}\" out of the inventory.", one.name),
-                false => format!("If it is meant, put it into the inventory: servers.{name}.parameters. Otherwise take it out of its configuration, then SELECT pg_reload_conf();"),
+                false => format!("If it is meant, put it into the inventory: servers.{name}.parameters. Otherwise take it out of its configuration, then SELECT pg_reload_conf()."),
             })
         })
     };

@@ -1,4 +1,4 @@
-//! Adopting an existing primary, and standbys of it: what stands in the way, and what the operator should know.
+//! Adopts an existing primary and its standbys: why it cannot be done, and what the operator should know.
 //!
 //! Judges only; which files change is for `kept`, whose data it is for `ownership`.
 

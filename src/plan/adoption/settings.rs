@@ -8,6 +8,7 @@ use crate::model::parameter::is_same_value;
 use crate::model::topology::Topology;
 use crate::plan::files::{brought, parameters};
 use crate::plan::seen::Seen;
+use crate::render::postgresql_conf::ConfSetting;
 
 /// Where a setting of the inventory is set, as people read it.
 pub(super) const INVENTORY: &str = "The inventory";
@@ -15,6 +16,8 @@ pub(super) const INVENTORY: &str = "The inventory";
 /// What one server will be set to.
 pub(super) struct Settings<'a> {
     of_inventory: BTreeMap<&'a str, &'a String>,
+    /// What a file that pgstead writes whole has besides.
+    defaults: Vec<ConfSetting>,
     primary: Option<Seen<'a>>,
     own: Option<Seen<'a>>,
 }
@@ -24,7 +27,19 @@ impl<'a> Settings<'a> {
         let of_inventory = parameters::of_inventory(topology, seen.server);
         // A server with data has its configuration already, and only what the inventory changes is new to it.
         let primary = primary.filter(|primary| seen.data.is_none() && primary.configuration == Configuration::Kept);
-        Self { of_inventory, primary, own: Some(seen).filter(|seen| seen.data.is_some()) }
+        let is_written = seen.configuration == Configuration::Written;
+        let defaults = if is_written { parameters::defaults(topology) } else { Vec::new() };
+        Self { of_inventory, defaults, primary, own: Some(seen).filter(|seen| seen.data.is_some()) }
+    }
+
+    /// Returns the whole number that pgstead's own file will have, new or not.
+    pub(super) fn our_number(&self, name: &str) -> Option<u64> {
+        let default = || self.defaults.iter().find(|setting| setting.name == name);
+        match self.of_inventory.get(name) {
+            Some(value) => number(value),
+            // It is quoted for the file.
+            None => number(default()?.value.trim_matches('\'')),
+        }
     }
 
     /// Returns a setting that the server does not have yet, and where it is set.

@@ -241,7 +241,7 @@ impl<'a> Others<'a> {
         is_other.then(|| format!("Slot \"{name}\", which it names, stays: that it is this standby's cannot be shown. One that nobody uses you drop yourself: SELECT pg_drop_replication_slot('{name}')."))
     }
 
-    /// Returns the servers that joins are sent from, by process: what an adopted primary says of others leaves them out.
+    /// Says whether a walsender of a server serves a standby that joins: what an adopted primary says of others leaves it out.
     pub fn is_of_one_that_joins(self, upstream: &ServerName, sender: &Sender) -> bool {
         let Some(upstream) = self.servers.get(upstream) else { return false };
         let mut joining = self.servers.values().filter(|seen| seen.joins());
@@ -288,8 +288,8 @@ pub(in crate::plan) fn too_few(primary: &Decided<'_>, standby: Seen<'_>) -> Vec<
 }
 
 /// Adds the steps by which a standby joins, and returns the last: its files; a login with them, before what it has now is taken back;
-/// its new connection, which is proven; the end of the slot
-/// that it needs no more, with the server that has it; its mark with its start guard, which starts nothing without one.
+/// its new connection, which is proven; the end of the slot that it needs no more (`former`, with the server that has it); its mark
+/// with its start guard, which starts nothing without one.
 pub(in crate::plan) fn join(
     plan: &mut PlanBuilder,
     topology: &Topology,

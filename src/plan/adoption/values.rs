@@ -91,7 +91,7 @@ pub(super) fn refused_together(seen: Seen<'_>, settings: &Settings<'_>) -> Vec<D
     }
     // A temporary one ends with its session, and is none that a start finds.
     let slots = seen.instance.map_or(0, |instance| instance.slots.values().filter(|slot| !slot.temporary).count());
-    let wished = settings.get("max_replication_slots").and_then(|(value, _)| value.trim().parse::<usize>().ok());
+    let wished = settings.our_number("max_replication_slots").and_then(|number| usize::try_from(number).ok());
     if let Some(wished) = wished.filter(|wished| *wished < slots) {
         refusals.push(refused(
             format!("max_replication_slots = {wished} is fewer than it has"),

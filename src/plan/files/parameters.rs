@@ -22,7 +22,7 @@ pub enum ConfRole {
 }
 
 /// Settings that an inventory may override.
-fn defaults(topology: &Topology) -> Vec<ConfSetting> {
+pub fn defaults(topology: &Topology) -> Vec<ConfSetting> {
     // A standby holds one walsender, a base backup two more. Rounded up, so that adding a standby needs no restart.
     let servers = topology.servers().count();
     let senders = (2 * servers + 8).next_multiple_of(32).to_string();

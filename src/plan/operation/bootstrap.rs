@@ -461,7 +461,7 @@ impl Steps<'_> {
         let there = instance.and_then(|instance| instance.roles.get(roles::REPLICATOR)?.verifier_sha256.as_ref());
         let wanted = self.material.replication.as_ref().filter(|_| is_by_password);
         let verifier =
-            wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.verifier.clone());
+            wanted.filter(|wanted| there != Some(&wanted.verifier_sha256)).map(|wanted| wanted.role.verifier.clone());
         let is_made = |name: &String| {
             applications::is_owned(self.topology, name)
                 || instance

@@ -269,6 +269,9 @@ fn survey_server<'a>(
                 .hint(format!("Stop it, or choose another port: servers.{name}.postgres.port.")),
         );
     }
+    if data.is_some() && state.server(name).role_file == Some(RoleFile::Removed) {
+        survey.notes.push(removed::still_listed(name));
+    }
     // What a job's record names is awaited or cleared away by this very plan.
     let of_a_job = |path: &&String| seen.jobs.iter().any(|job| job.seeds.contains(path));
     survey

@@ -16,7 +16,6 @@ use crate::pki::{OperatorSecrets, RolePassword};
 use crate::plan::Material;
 use crate::plan::files::hash::sha256;
 use crate::plan::material::Replication;
-use crate::quote::pgpass;
 use crate::render::hba::roles;
 
 /// What servers show of the password that role replicator has.
@@ -25,18 +24,6 @@ struct Shown<'a> {
     roles: Vec<&'a Role>,
     /// The SHA-256 of the passfile of each server that has one.
     passfiles: Vec<&'a str>,
-}
-
-/// A password, and the SHA-256 of the verifier that is kept with it.
-struct Candidate<'a> {
-    password: &'a RolePassword,
-    verifier_sha256: String,
-}
-
-impl<'a> Candidate<'a> {
-    fn of(password: &'a RolePassword) -> Self {
-        Self { password, verifier_sha256: password.verifier_sha256() }
-    }
 }
 
 impl<'a> Shown<'a> {
@@ -51,20 +38,19 @@ impl<'a> Shown<'a> {
     }
 
     /// Says whether the servers have this password; none where they do not show it.
-    fn has(&self, candidate: &Candidate<'_>) -> Option<bool> {
+    fn has(&self, replication: &Replication) -> Option<bool> {
         let is_its = |role: &&Role| {
             let sha256 = role.verifier_sha256.as_deref()?;
-            let made_anew = || Some(candidate.password.has_verifier(role.salted.as_deref()?, sha256));
-            Some(candidate.verifier_sha256 == sha256 || made_anew().unwrap_or_default())
+            let made_anew = || Some(replication.role.has_verifier(role.salted.as_deref()?, sha256));
+            Some(replication.verifier_sha256 == sha256 || made_anew().unwrap_or_default())
         };
         let known: Vec<bool> = self.roles.iter().filter_map(is_its).collect();
         if !known.is_empty() {
             return Some(known.iter().all(|is_its| *is_its));
         }
         // A role without a password waits for one. Where nobody runs the passfiles say what was in use.
-        let line = pgpass::line("*", "*", "*", roles::REPLICATOR, &candidate.password.password);
         let is_asked = !self.roles.is_empty() || self.passfiles.is_empty();
-        (!is_asked).then(|| self.passfiles.contains(&sha256(line.expose()).as_str()))
+        (!is_asked).then(|| self.passfiles.contains(&sha256(replication.passfile().expose()).as_str()))
     }
 }
 
@@ -77,14 +63,14 @@ fn passfile<'a>(observation: &'a Observation, server: &ServerName) -> Option<&'a
 /// Returns the password of two that servers have: while one takes the place of another, the primary decides.
 pub fn in_use<'a>(topology: &Topology, observation: &Observation, secrets: &'a OperatorSecrets) -> &'a RolePassword {
     let shown = Shown::of(topology, observation);
-    let has = |password: &RolePassword| shown.has(&Candidate::of(password)) == Some(true);
+    let has = |password: &RolePassword| shown.has(&Replication::of(password, false)) == Some(true);
     let former = secrets.former_password.as_ref().filter(|former| has(former) && !has(&secrets.replication));
     former.unwrap_or(&secrets.replication)
 }
 
 /// Says whether the servers have another password than this one.
 pub fn is_another(topology: &Topology, observation: &Observation, password: &RolePassword) -> bool {
-    is_by_password(topology) && Shown::of(topology, observation).has(&Candidate::of(password)) == Some(false)
+    is_by_password(topology) && Shown::of(topology, observation).has(&Replication::of(password, false)) == Some(false)
 }
 
 fn is_by_password(topology: &Topology) -> bool {
@@ -94,10 +80,10 @@ fn is_by_password(topology: &Topology) -> bool {
 /// Leaves servers the password that they have, where it is not the one that is kept here.
 pub fn keep_anothers(topology: &Topology, observation: &Observation, material: &mut Material) {
     let Some(replication) = &material.replication else { return };
-    let Replication { password, verifier, verifier_sha256, is_new } = replication.clone();
-    let kept = RolePassword { password, verifier };
-    let candidate = Candidate { password: &kept, verifier_sha256 };
-    if is_by_password(topology) && !is_new && Shown::of(topology, observation).has(&candidate) == Some(false) {
+    if is_by_password(topology)
+        && !replication.is_new
+        && Shown::of(topology, observation).has(replication) == Some(false)
+    {
         (material.replication, material.is_password_elsewhere) = (None, true);
     }
 }

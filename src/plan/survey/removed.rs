@@ -97,3 +97,11 @@ fn of_one(servers: &BTreeMap<ServerName, Seen<'_>>, name: &ServerName) -> Diagno
             .hint("Make sure that its instance does not run. Started by somebody, it could become a second primary."),
     }
 }
+
+/// Says that the inventory still has a server that an operator has removed.
+pub fn still_listed(name: &ServerName) -> Diagnostic {
+    Diagnostic::warning(Code::ServerRemoved, format!("server \"{name}\" was removed, and is in the inventory still"))
+        .server(name)
+        .detail("A bootstrap makes it a standby again, and so does a change of the primary.")
+        .hint(format!("If it is to stay away, take servers.{name} out of the inventory first."))
+}

@@ -157,7 +157,7 @@ pub fn plan_passwords(
         };
         let proven = prove(&mut plan, before.into_iter().collect());
         let kept = plan.add(install(*seen, line.clone()), proven);
-        let altered = plan.add(alter(*seen, roles::REPLICATOR, &replication.verifier), [kept]);
+        let altered = plan.add(alter(*seen, roles::REPLICATOR, &replication.role.verifier), [kept]);
         // A standby lets its own standbys in by the verifier that it has replayed: a row that comes later has to arrive first.
         let replayed = prove(&mut plan, vec![altered]);
         let with_data: Vec<Seen<'_>> = survey.servers.values().copied().filter(|seen| seen.data.is_some()).collect();
