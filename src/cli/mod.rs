@@ -13,6 +13,7 @@ mod failover;
 mod forget_aside;
 pub mod globals;
 mod history;
+mod host_key;
 mod init;
 mod interrupts;
 mod inventory;
@@ -22,6 +23,7 @@ mod plan;
 mod preflight;
 mod remove;
 mod render;
+mod replace;
 mod reseed;
 mod role_change;
 mod rotate;
@@ -74,6 +76,7 @@ enum Command {
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
     Remove(remove::RemoveArgs),
+    Replace(replace::ReplaceArgs),
     Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
@@ -158,6 +161,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
         Command::Remove(args) => remove::run(globals, args, ui),
+        Command::Replace(args) => replace::run(globals, args, ui),
         Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),

@@ -44,6 +44,7 @@ mod proof;
 mod receivers;
 mod refusals;
 mod remove;
+mod replace;
 mod reported;
 mod reseed;
 mod reseed_cells;

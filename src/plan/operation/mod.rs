@@ -5,6 +5,7 @@ pub mod failover;
 pub mod forget;
 pub mod leaving;
 pub mod remove;
+pub mod replace;
 pub mod reseed;
 pub mod rotate;
 pub mod switchover;
