@@ -359,6 +359,7 @@ said=$(reads sh -c "$as_owner" sh "$bin" "$data" "$config" 2>&1)
 start=${said%%"$lf"*}
 case $start in *[!a-z]*) start='' ;; esac
 put as_owner "${said#*"$lf"}$lf"
+
 # Counts what is in a directory, and starts no process for it.
 entries() { # DIRECTORY
   set -- "$1"/* "$1"/.[!.]* "$1"/..?*
@@ -443,7 +444,7 @@ if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
   boot=$enabled
   if [ "$kind" = debian ]; then
     case $word in masked*) start="$start all-masked" ;; esac
-    case $start in auto*) ;; *) boot=0 ;; esac
+    case $start in auto | 'auto all-masked') ;; *) boot=0 ;; esac
   fi
   shown=${shown%%"$lf$lf"*}
   put service "$enabled $boot
