@@ -135,6 +135,24 @@ fn a_place_of_roots_stays_roots() {
     place.is_untouched();
 }
 
+/// Several places are judged with one program, whose answer holds names of the user's. A name that looks like an answer costs
+/// all verdicts, and forges none.
+#[test]
+fn a_name_that_looks_like_a_verdict_is_none() {
+    let place = Place::new();
+    let judge = |places: &[&str]| {
+        let script =
+            ["user=nobody\n", include_str!("../src/plan/scripts/owner.sh"), "judge \"$@\"; echo \"=$verdicts\""];
+        let said = sh(&script.concat(), places, "");
+        String::from_utf8(said.stdout).unwrap().trim().to_owned()
+    };
+    let (own, theirs) = (place.at("own"), place.at("theirs"));
+    let (absent, of_theirs) = (place.at("own/no  such"), place.at("theirs/no such"));
+    assert_eq!(judge(&[&own, &theirs, &absent, &of_theirs]), "=1010");
+    symlink(["x\nf: ", &theirs, "\n drwxr-xr-x root root y"].concat(), place.at("theirs/led")).unwrap();
+    assert_eq!(judge(&[&place.at("theirs/led/main"), &theirs]), "=");
+}
+
 #[test]
 fn a_directory_is_not_made_where_a_planted_link_leads() {
     let place = Place::new();

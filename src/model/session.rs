@@ -99,12 +99,13 @@ fn join(settings: &[(&str, &str)]) -> String {
 
 /// The text that defines a shell function, `pgstead_session MAJOR`: it takes every variable of libpq out of the environment
 /// (manual, 34.15) and sets the options of a session. Those that a superuser has besides are in `pgstead_superuser`.
-/// Without a version, or with 0, it sets what every version knows. `pgstead_triggers` has what keeps triggers away from a login,
-/// for a session that sets the rest itself.
+/// It starts no process: it stands before each session. Without a version, or with 0, it sets what every version knows.
+/// `pgstead_triggers` has what keeps triggers away from a login, for a session that sets the rest itself.
 pub static FUNCTION: LazyLock<String> = LazyLock::new(|| {
     let assign = |settings: &[(&str, &str)]| sh::quote(&[" ", &join(settings)].concat());
     [
-        "pgstead_session() { for pgstead_name in $(env | sed -n 's/^\\(PG[A-Z0-9_]*\\)=.*/\\1/p'); do unset \"$pgstead_name\"; done; ",
+        "pgstead_session() { set -f; for pgstead_name in $(export -p); do case $pgstead_name in PG*=*) pgstead_name=${pgstead_name%%=*}; ",
+        "case $pgstead_name in *[!A-Z0-9_]*) ;; *) unset \"$pgstead_name\" ;; esac ;; esac; done; set +f; ",
         "PGCLIENTENCODING=UTF8 PGOPTIONS=",
         &assign(&SETTINGS),
         " pgstead_superuser=",
@@ -146,7 +147,9 @@ pub static AS_SUPERUSER: LazyLock<String> = LazyLock::new(|| {
     [
         "# A session as every other of ours: PROGRAM ARGUMENT…\n",
         &FUNCTION,
-        "\npgstead_session \"$(\"$1\" --version | sed 's/^[^0-9]*\\([0-9]*\\).*/\\1/')\"\nPGOPTIONS=$PGOPTIONS$pgstead_superuser exec \"$@\"",
+        "\n# The smallest program beside it tells the version sooner.\nversion=${1%/*}/pg_controldata; [ -x \"$version\" ] || version=$1\n",
+        "version=$(\"$version\" --version); version=${version#\"${version%%[0-9]*}\"}\n",
+        "pgstead_session \"${version%%[!0-9]*}\"\nPGOPTIONS=$PGOPTIONS$pgstead_superuser exec \"$@\"",
     ]
     .concat()
 });

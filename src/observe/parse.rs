@@ -50,14 +50,15 @@ pub fn parse_server(records: &Records, layouts: &[Layout], asked: Asked) -> Serv
             None => Observed::Unreadable(["The probe named layout ", &kind, "."].concat()),
         }
     });
+    let owned = Owned::of(records);
     let beside_facts = crate::observe::beside::parse_beside(records);
     ServerObservation {
         login: parse_login(&records.text("login"), &records.text("user")),
         os: parse_os(records, asked),
         layout,
         other_installations: lines(&records.text("installations")),
-        version: records.get("version").map_parsed(parse_version),
-        data_directory: parse_data_directory(records),
+        version: owned.get("version").map_parsed(parse_version),
+        data_directory: parse_data_directory(records, &owned),
         beside: beside_facts.iter().map(|fact| fact.path.clone()).collect(),
         beside_facts,
         disks: parse_disks(records),
@@ -188,21 +189,58 @@ fn parse_version(text: &str) -> Option<ServerVersion> {
     Some(ServerVersion { major: digits(major)?, minor: digits(minor).unwrap_or(0) })
 }
 
-fn parse_data_directory(records: &Records) -> Observed<DataDirectory> {
+/// What was read as the instance's user, whose word it is: a record in the record, of which only those are believed that are asked
+/// for here.
+struct Owned(Observed<Result<Records, String>>);
+
+impl Owned {
+    fn of(records: &Records) -> Self {
+        let parse = |text: String| Observed::Known(Records::parse(text.as_bytes()).map_err(|_| text));
+        Self(records.get("as_owner").and_then(parse))
+    }
+
+    fn get(&self, name: &str) -> Observed<String> {
+        match &self.0 {
+            Observed::Known(Ok(records)) => records.get(name),
+            Observed::Known(Err(said)) => Observed::Unreadable(collapsed(said)),
+            Observed::Absent => Observed::Absent,
+            Observed::Unreadable(why) => Observed::Unreadable(why.clone()),
+            Observed::NotAsked => Observed::NotAsked,
+        }
+    }
+}
+
+fn collapsed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn parse_data_directory(records: &Records, owned: &Owned) -> Observed<DataDirectory> {
     records.get("data").map_parsed(|text| {
         let mut words = text.split_whitespace();
-        let there = |name: &str| records.get(name).known().is_some();
+        let files = records.text("data_files");
+        let there = |name: &str| files.split_whitespace().any(|file| file == name);
+        // An empty one says nothing, and is there.
+        let content = |name: &str| match owned.get(&["data.", name].concat()) {
+            _ if !there(name) => Observed::Absent,
+            Observed::NotAsked => Observed::Known(String::new()),
+            said => said,
+        };
+        let control = match owned.get("control_error") {
+            _ if !there("global/pg_control") => Observed::Absent,
+            Observed::Known(why) => Observed::Unreadable(collapsed(&why)),
+            _ => owned.get("control").map_parsed(parse_control),
+        };
         Some(DataDirectory {
             entries: words.next()?.parse().ok()?,
             owner: words.next()?.to_owned(),
             mode: words.next()?.to_owned(),
             is_mount_point: words.next()? == "1",
-            pg_version: records.get("data.PG_VERSION").map(|text| text.trim().to_owned()),
-            control: records.get("control").map_parsed(parse_control),
-            standby_signal: there("data.standby.signal"),
-            recovery_signal: there("data.recovery.signal"),
-            backup_label: there("data.backup_label"),
-            identity: records.get("data.pgstead.identity"),
+            pg_version: content("PG_VERSION").map(|text| text.trim().to_owned()),
+            control,
+            standby_signal: there("standby.signal"),
+            recovery_signal: there("recovery.signal"),
+            backup_label: there("backup_label"),
+            identity: content("pgstead.identity"),
             bytes: records.get("data_bytes").map_parsed(|text| text.trim().parse().ok()),
             newest_history: records
                 .get("newest_history")

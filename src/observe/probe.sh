@@ -35,21 +35,28 @@ unreadable() { printf '#%s ! %s\n' "$1" "$(printf '%s' "$2" | tr -s '\n\t' ' ' |
 second_look=0
 if [ "${1:-}" = second-look ]; then second_look=1; shift; fi
 if [ "$second_look" = 0 ]; then put clock "$(date +%s%N)"; fi
-me=$(id -un)
+# Whoever began this may have asked already (remote/script.rs).
+me=${pgstead_me:-$(id -un)}
 if [ "$second_look" = 0 ]; then
 login=${SUDO_USER:-$me}
 put user "$me"
 put login "$login"
 if [ -n "${pgstead_sudo:-}" ]; then put sudo "$pgstead_sudo"; fi
 put os_name "$(. /etc/os-release 2>/dev/null; printf '%s' "${PRETTY_NAME:-unknown}")"
-put kernel "$(uname -m) $(uname -n)"
+both=$(uname -nm)
+put kernel "${both##* } ${both%% *}"
 # A file that is empty, or says so, holds none yet (machine-id(5)): images of containers and of virtual machines have such.
 first_line /etc/machine-id
 case $line in '' | uninitialized) absent machine_id ;; *) put machine_id "$line" ;; esac
 if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null); then put libc "$libc"; else absent libc; fi
 if [ -d /run/systemd/system ]; then systemd=1; else systemd=0; fi
 put systemd "$systemd"
-put addresses "$(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }' || true)"
+# "NUMBER: DEVICE FAMILY ADDRESS/BITS …"
+addresses=''
+while read -r _ _ _ address _; do addresses=$addresses${address%%/*}$lf; done <<END
+$(ip -o addr show 2>/dev/null)
+END
+put addresses "$addresses"
 fi
 
 # --- Arguments. Those that need the layout wait in "later".
@@ -111,7 +118,6 @@ scratch=$(mktemp -d) || scratch=''
 trap '[ -n "$scratch" ] && rm -f "$scratch"/* && rmdir "$scratch"' EXIT
 # Whoever looked has given up; what it waits for here may never come.
 trap 'exit 143' TERM HUP
-if [ -n "$scratch" ] && [ "$me" = root ]; then chmod 711 "$scratch"; fi
 # @@READINESS@@
 if [ -z "$kind" ]; then
   absent layout
@@ -152,7 +158,6 @@ reads() { # COMMAND…
   fi
 }
 if [ "$second_look" = 0 ]; then
-  put version "$(reads "$bin/postgres" --version 2>&1)"
   libraries=''
   for directory in "${bin%/bin}/lib" "${bin%/bin}/lib/postgresql" "/usr/lib/postgresql/$version/lib"; do
     if [ -e "$directory/plpgsql.so" ]; then libraries=$directory; break; fi
@@ -168,7 +173,11 @@ fi
 as_user() { # USER COMMAND…
   as=$1
   shift
-  if [ "$as" = "$me" ]; then "$@"; elif [ "$me" = root ]; then runuser -u "$as" -- "$@"; else
+  # Not runuser, which asks PAM each time.
+  if [ "$as" = "$me" ]; then "$@"
+  elif [ "$me" = root ] && [ "$as" = "$user" ] && [ -n "$group" ]; then setpriv --reuid "$as" --regid "$group" --init-groups -- "$@"
+  elif [ "$me" = root ]; then setpriv --reuid "$as" --regid "$(id -g -- "$as")" --init-groups -- "$@"
+  else
     echo "user $me can become neither root nor $as" >&2
     return 126
   fi
@@ -219,16 +228,36 @@ while [ "$index" -lt "$count" ]; do
   esac
 done
 
-# How much room is where a path is, or would be: df's line, and behind it the path, whatever that holds.
-disks=0
-disk() { # PATH
-  at=$1
-  while [ ! -e "$at" ]; do above "$at"; at=$parent; done
-  disks=$((disks + 1))
-  if disk=$(df -B1 --output=target,avail,size,iavail -- "$at" 2>&1); then disk=${disk##*"$lf"}; else disk="! $(printf '%s' "$disk" | tr -s '\n\t' ' ')"; fi
-  put "disk.$disks" "$disk
-$1"
-  [ "$at" = "$1" ] || put "absent.$disks" "$1"
+# How much room is where each path is, or would be: df's line, and behind it the path, whatever that holds. One df looks at all,
+# and each has its own where that fails.
+disks() { # PATH…
+  if measured=$(measure "$@"); then measured=${measured#*"$lf"}$lf; else measured=''; fi
+  disks=0
+  for path; do
+    disks=$((disks + 1))
+    if [ -n "$measured" ]; then
+      next_line measured
+    elif line=$(measure "$path"); then
+      line=${line##*"$lf"}
+    else
+      line="! $(printf '%s' "$line" | tr -s '\n\t' ' ')"
+    fi
+    put "disk.$disks" "$line
+$path"
+    [ -e "$path" ] || put "absent.$disks" "$path"
+  done
+}
+measure() { # PATH…
+  for path; do
+    while [ ! -e "$path" ]; do above "$path"; path=$parent; done
+    set -- "$@" "$path"
+    shift
+  done
+  df -B1 --output=target,avail,size,iavail -- "$@" 2>&1
+}
+# Takes the first line off a variable, and starts no process for it.
+next_line() { # VARIABLE
+  eval "line=\${$1%%\"\$lf\"*} $1=\${$1#*\"\$lf\"}"
 }
 put_dials() {
   for name in $dials; do
@@ -236,10 +265,13 @@ put_dials() {
   done
 }
 if [ "$second_look" = 1 ]; then
-  while [ $# -gt 0 ]; do
-    [ "$1" = disk ] && disk "$2"
+  count=$#
+  while [ "$count" -gt 0 ]; do
+    if [ "$1" = disk ]; then set -- "$@" "$2"; fi
     shift 2
+    count=$((count - 2))
   done
+  [ $# = 0 ] || disks "$@"
   wait
   put_dials
   put end ok
@@ -250,7 +282,7 @@ fi
 if [ -S "$socket/.s.PGSQL.$port" ]; then
   asked=1
   ask_instance() { # USER DATABASE
-    as_instance env "PGOPTIONS=$pgstead_triggers" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -v program="$bin/psql" -h "$socket" -p "$port" -U "$1" -d "$2" >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
+    PGOPTIONS=$pgstead_triggers as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -v program="$bin/psql" -h "$socket" -p "$port" -U "$1" -d "$2" >"$scratch/sql" 2>"$scratch/sql.err" <<'SQL'
 @@INSTANCE_SQL@@
 SQL
     echo $? >"$scratch/sql.status"
@@ -258,7 +290,7 @@ SQL
   # The name goes by the environment, where it can be no conninfo. One that is not there yet has no answer.
   ask_visited() {
     printf '%s' "$visited" | while IFS= read -r database; do
-      as_instance env PGDATABASE="$database" "PGOPTIONS=$PGOPTIONS$pgstead_superuser" "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres 2>/dev/null <<'SQL'
+      PGDATABASE=$database PGOPTIONS=$PGOPTIONS$pgstead_superuser as_instance "$bin/psql" -XAtqw -v ON_ERROR_STOP=1 -h "$socket" -p "$port" -U postgres 2>/dev/null <<'SQL'
 @@VISITED_SQL@@
 SQL
     done >"$scratch/visited"
@@ -303,20 +335,53 @@ fi
 
 if [ "$want_readiness" = 1 ]; then readiness_host; readiness_installation; fi
 
+# What is read as the instance's user, in one go: the word of start.conf, then records for the reader of "as_owner", who believes
+# no other of them than these. They are the user's word, as its files are.
+as_owner='
+put() { printf "#%s %s\n%s\n" "$1" "${#2}" "$2"; }
+bin=$1 data=$2 config=$3
+boot=
+if [ -n "$config" ] && [ -r "$config/start.conf" ]; then
+  while [ -z "$boot" ] && read -r word _; do boot=${word%%[!a-z]*}; done <"$config/start.conf"
+fi
+printf "%s\n" "$boot"
+# Another program of the same package, with the same number: to start the server itself takes five times as long.
+put version "$("$bin/pg_controldata" --version 2>&1)"
+for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity; do
+  [ ! -s "$data/$name" ] || put "data.$name" "$(head -c 4096 -- "$data/$name" 2>/dev/null)"
+done
+if [ -e "$data/global/pg_control" ]; then
+  if control=$("$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else put control_error "$control"; fi
+fi
+put end ok
+'
+said=$(reads sh -c "$as_owner" sh "$bin" "$data" "$config" 2>&1)
+start=${said%%"$lf"*}
+case $start in *[!a-z]*) start='' ;; esac
+put as_owner "${said#*"$lf"}$lf"
+
+# Counts what is in a directory, and starts no process for it.
+entries() { # DIRECTORY
+  set -- "$1"/* "$1"/.[!.]* "$1"/..?*
+  entries=0
+  for entry; do
+    if [ -e "$entry" ] || [ -L "$entry" ]; then entries=$((entries + 1)); fi
+  done
+}
+
 # --- The data directory. Behind a link it is made, renamed and set aside where that leads, which is there but for the last part.
 place=$data
 if [ -L "$data" ] && place=$(readlink -f -- "$data") && [ -n "$place" ]; then put data_place "$place"; else place=$data; fi
 if [ -d "$data" ]; then
-  if entries=$(ls -A "$data" 2>/dev/null); then
-    put data "$(printf '%s' "$entries" | grep -c .) $(stat -c '%U %a' "$data") $(mountpoint -q "$data" && echo 1 || echo 0)"
-    for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity; do
-      if [ -e "$data/$name" ]; then put "data.$name" "$(reads head -c 4096 "$data/$name" 2>/dev/null)"; else absent "data.$name"; fi
+  if [ -r "$data" ] && [ -x "$data" ]; then
+    entries "$data"
+    if mountpoint -q "$data"; then is_mount=1; else is_mount=0; fi
+    put data "$entries $(stat -c '%U %a' "$data") $is_mount"
+    names=''
+    for name in PG_VERSION standby.signal recovery.signal backup_label pgstead.identity global/pg_control; do
+      [ ! -e "$data/$name" ] || names="$names$name "
     done
-    if [ -e "$data/global/pg_control" ]; then
-      if control=$(reads "$bin/pg_controldata" -D "$data" 2>&1); then put control "$control"; else unreadable control "$control"; fi
-    else
-      absent control
-    fi
+    put data_files "$names"
     newest=''
     for history in "$data"/pg_wal/*.history; do
       history=${history##*/} history=${history%.history}
@@ -344,12 +409,15 @@ else
   unreadable data "user $me may not look into $(dirname "$data")"
 fi
 # @@BESIDE@@
-disk "$data"
-disk "$own"
-if [ -L "$data/pg_wal" ]; then disk "$data/pg_wal"; fi
-for path in "$data"/pg_tblspc/*; do
-  [ -L "$path" ] && disk "$(readlink "$path")"
-done
+all_disks() {
+  set -- "$data" "$own"
+  if [ -L "$data/pg_wal" ]; then set -- "$@" "$data/pg_wal"; fi
+  for path in "$data"/pg_tblspc/*; do
+    [ -L "$path" ] && set -- "$@" "$(readlink "$path")"
+  done
+  disks "$@"
+}
+all_disks
 
 # --- Who listens on the port. An instance listens there before its socket is there, and its file outlives both.
 postmaster_is_there() {
@@ -366,19 +434,19 @@ fi
 
 # --- The service.
 if [ -n "$unit" ] && [ "$systemd" = 1 ]; then
-  shown=$(systemctl show -p ActiveState -p ExecStartPre -p LoadState "$unit" 2>/dev/null)
-  start=''
+  # Debian's instances start with the service of all. What is asked last says whether it starts at boot.
+  all=''
+  if [ "$kind" = debian ]; then all=postgresql.service start=${start:-auto}; else start=''; fi
+  shown=$(systemctl show -p ActiveState -p ExecStartPre -p LoadState -p UnitFileState "$unit" $all 2>/dev/null)
+  # These words "systemctl is-enabled" answers with success (systemctl(1)).
+  word=${shown##*UnitFileState=}
+  case ${word%%"$lf"*} in enabled | enabled-runtime | static | alias | indirect | generated) enabled=1 ;; *) enabled=0 ;; esac
+  boot=$enabled
   if [ "$kind" = debian ]; then
-    boot=$(reads sed -n 's/^[[:space:]]*\([a-z][a-z]*\).*/\1/p' "$config/start.conf" 2>/dev/null | head -n 1)
-    start=${boot:-auto}
-    enabled=$(systemctl is-enabled postgresql.service 2>/dev/null) && enabled=1
-    case $enabled in masked*) start="$start all-masked" ;; esac
-    [ "$enabled" = 1 ] || enabled=0
-    if [ "${boot:-auto}" = auto ]; then boot=$enabled; else boot=0; fi
-  else
-    systemctl -q is-enabled "$unit" 2>/dev/null && enabled=1 || enabled=0
-    boot=$enabled
+    case $word in masked*) start="$start all-masked" ;; esac
+    case $start in auto | 'auto all-masked') ;; *) boot=0 ;; esac
   fi
+  shown=${shown%%"$lf$lf"*}
   put service "$enabled $boot
 Start=$start
 $shown"
@@ -434,42 +502,56 @@ consider() { # LABEL PATH WITH_CONTENT
 user $me may not look into $(dirname "$2")"
   fi
 }
-# Takes the first line off a variable, and starts no process for it.
-next_line() { # VARIABLE
-  eval "line=\${$1%%\"\$lf\"*} $1=\${$1#*\"\$lf\"}"
-}
-# Reports all files with three processes, not three for each. What does not fit together is looked at one by one: a file that
+# Reports all files with a handful of processes, not three for each. What does not fit together is looked at one by one: a file that
 # somebody replaced meanwhile, that may not be read, or with a byte in it that no shell can hold.
 report_together() { # PATH…
-  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) && hashes=$(reads sha256sum "$@" 2>/dev/null) || return 1
-  facts=$facts$lf hashes=$hashes$lf left=$wanted records='' names='' sizes='' total=0 count=$#
-  while [ "$count" -gt 0 ]; do
-    path=$1 count=$((count - 1))
-    shift
+  facts=$(stat -L -c '%s %U:%G %a' "$@" 2>/dev/null) || return 1
+  facts=$facts$lf sized=$facts left=$wanted flags='' names='' sizes='' total=0
+  for path; do
     next_line left
-    label=${line% *} with_content=${line#* }
+    label=${line% *} with_content=${line#* } flags=$flags${line#* }
+    next_line sized
+    size=${line%% *}
+    if [ "$with_content" = 1 ]; then
+      if [ "$size" -gt "$file_max" ]; then return 1; fi
+      names=$names+content.$label sizes=$sizes+$size total=$((total + size))
+    fi
+  done
+  # The dot keeps trailing line feeds, which a command substitution would drop.
+  contents=$(reads sh -c "$hashes_and_contents" sh "$flags" "$@" 2>/dev/null; printf .)
+  next_line contents
+  [ "$line" = hashes ] || return 1
+  left=$wanted records=''
+  for path; do
+    next_line left
+    label=${line% *}
     next_line facts
-    size=${line%% *} owner=${line#* }
-    if [ "$with_content" = 1 ] && [ "$size" -gt "$file_max" ]; then return 1; fi
-    next_line hashes
+    owner=${line#* }
+    next_line contents
     hash=${line%% *}
     record="$path
 $owner ${hash#\\}"
     records="$records#file.$label ${#record}$lf$record$lf"
     if [ -L "$path" ]; then records="$records#link.$label 1${lf}1$lf"; fi
-    if [ "$with_content" = 1 ]; then
-      names=$names+content.$label sizes=$sizes+$size total=$((total + size))
-    else
-      path=/dev/null
-    fi
-    set -- "$@" "$path"
   done
-  contents=$(reads cat "$@" 2>/dev/null; printf .)
   contents=${contents%.}
   [ "${#contents}" = "$total" ] || return 1
   printf '%s' "$records"
   if [ -n "$names" ]; then printf '#%s %s\n%s\n' "${names#+}" "${sizes#+}" "$contents"; fi
 }
+# FLAGS PATH…: the hash of each, and then what those hold that have a flag of 1.
+hashes_and_contents='
+flags=$1
+shift
+hashes=$(sha256sum "$@") || exit
+printf "hashes\n%s\n" "$hashes"
+for path; do
+  case $flags in 1*) set -- "$@" "$path" ;; esac
+  flags=${flags#?}
+  shift
+done
+[ $# = 0 ] || exec cat "$@"
+'
 number=0 wanted=''
 # What is found waits behind the last argument.
 count=$#
@@ -494,7 +576,9 @@ if [ $# -gt 0 ] && ! report_together "$@"; then
   done
 fi
 # The lock may be given back while it is looked at. Its age is by this clock, as its last renewal is (hazard 15).
-if held=$(reads head -c 65536 -- "$own/lock" 2>&1); then
+if ! [ -e "$own/lock" ]; then
+  absent lock
+elif held=$(reads head -c 65536 -- "$own/lock" 2>&1); then
   put lock "$held"
   if renewed=$(stat -c %Y "$own/lock" 2>/dev/null); then put lock_age "$(($(date +%s) - renewed))"; fi
 elif [ -e "$own/lock" ]; then put lock "$held"; else absent lock; fi

@@ -13,7 +13,7 @@ use crate::quote::sh;
 /// Becomes root where possible and lets a shell read the probe from standard input, which nothing here touches.
 ///
 /// What sudo said where it let nothing be done is in `pgstead_sudo`. A look that never ends is ended there, too: whoever looks every minute would leave one behind each time.
-const BOOT: &str = "cd / && if [ \"$(id -u)\" = 0 ]; then exec timeout -k 2 \"$@\"; \
+const BOOT: &str = "cd / && unset pgstead_me; if me=$(id -un) && [ \"$me\" = root ]; then pgstead_me=root; export pgstead_me; exec timeout -k 2 \"$@\"; \
     elif pgstead_sudo=$(LC_ALL=C sudo -n true </dev/null 2>&1); then exec sudo -n -- timeout -k 2 \"$@\"; \
     else export pgstead_sudo; exec timeout -k 2 \"$@\"; fi";
 

@@ -120,6 +120,8 @@ fn write_identity(lab_dir: &Path, host: &Host, all: &[Host]) -> Result<(), Failu
     write(&root.join("etc/machine-id"), &read(&paths.machine_id())?)?;
     write(&root.join("etc/systemd/network/10-lab.network"), &network)?;
     write(&root.join("etc/ssh/sshd_config.d/10-lab.conf"), &sshd)?;
+    // The greeting of a login costs five programs a connection, and nobody reads it here.
+    mounts::remove_dir(&root.join("etc/update-motd.d"))?;
     for name in ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"] {
         let (from, to) = (paths.identity().join(name), root.join("etc/ssh").join(name));
         // A copy keeps the mode: 0600 for the private key.

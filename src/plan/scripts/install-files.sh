@@ -21,16 +21,35 @@ each() { # FUNCTION, arguments: calls FUNCTION with one group after the other
   shift
   while [ $# -gt 0 ]; do
     case $1 in
-      d) "$pass" "$1" "$2" "$3" "$4"; shift 4 ;;
-      f | b | u) "$pass" "$1" "$2" "$3" "$4" "$5"; shift 5 ;;
-      l | check | move) "$pass" "$1" "$2" "$3"; shift 3 ;;
+      d) words=4 ;;
+      f | b | u) words=5 ;;
+      l | check | move) words=3 ;;
       *) echo "unknown word: $1" >&2; exit 64 ;;
     esac
+    "$pass" "$@"
+    shift "$words"
   done
 }
+# Runs a command with all paths for which FUNCTION sets "path", one after the other; not where there is none. A path that its
+# predecessor had is told once.
+all() { # FUNCTION COMMAND, arguments
+  pick=$1 command=$2
+  shift 2
+  count=$# former=''
+  while [ "$count" -gt 0 ]; do
+    case $1 in d) words=4 ;; f | b | u) words=5 ;; *) words=3 ;; esac
+    path=''
+    "$pick" "$@"
+    shift "$words"
+    count=$((count - words))
+    [ -z "$path" ] || [ "$path" = "$former" ] || set -- "$@" "$path"
+    former=${path:-$former}
+  done
+  [ $# = 0 ] || $command "$@"
+}
+make() { case $1 in d) make_directory "$2" "$4" "$3" ;; esac; }
 write() {
   case $1 in
-    d) make_directory "$2" "$4" "$3" ;;
     f | b | u)
       if [ -e "$2$new" ] || [ -L "$2$new" ]; then at "$2" rm -f -- "$2$new"; fi
       # The file is made with its mode, so that it is never more open than at the end.
@@ -58,6 +77,15 @@ is_at_roots() { # PATH
   case $others in *"$line$home$line"*) return 1 ;; esac
   if is_roots "${home:-/}"; then roots=$roots$home$line; else others=$others$home$line; return 1; fi
 }
+# All of them with one process. What gets no verdict here is judged by itself.
+judge_all() { # DIRECTORY…
+  judge "$@"
+  [ "${#verdicts}" = $# ] || return 0
+  for home; do
+    case $verdicts in 1*) roots=$roots${home%/}$line ;; *) others=$others${home%/}$line ;; esac
+    verdicts=${verdicts#?}
+  done
+}
 # A power cut may have left a directory of an earlier run that no link ever showed, with half of a private key in it.
 # What has the name of a file that its successor brings goes, and then the directory, if nothing else is in it.
 abandoned() {
@@ -73,22 +101,19 @@ abandoned() {
     at "$old" rmdir -- "$old" 2>/dev/null || :
   done
 }
-written() { case $1 in f | b | u) printf '%s\0' "$2$new" ;; esac; }
+written() { case $1 in f | b | u) path=$2$new ;; esac; }
 # Only root gives a file away, and only where nobody else could put another in its place. What the user made is the user's.
-written_for_owner() { [ "$3" != "$owner" ] || ! is_at_roots "$2" || written "$@"; }
-written_by_root() { ! is_at_roots "$2" || written "$@"; }
-written_by_user() { is_at_roots "$2" || written "$@"; }
+written_for_owner() { case $1 in f | b | u) if [ "$3" = "$owner" ] && is_at_roots "$2"; then path=$2$new; fi ;; esac; }
+written_by_root() { case $1 in f | b | u) if is_at_roots "$2"; then path=$2$new; fi ;; esac; }
+written_by_user() { case $1 in f | b | u) if ! is_at_roots "$2"; then path=$2$new; fi ;; esac; }
 leftover() {
   case $1 in
     f | b | u | l) [ ! -e "$2$new" ] && [ ! -L "$2$new" ] || at "$2" rm -f -- "$2$new" ;;
     check) [ ! -e "$3.pgstead-check" ] || as_user rm -f -- "$3.pgstead-check" ;;
   esac
 }
-directory() { # The directories of all groups; neighbours are told once.
-  case $1 in d | f | b | u | l) ;; *) return 0 ;; esac
-  parent=${2%/*}
-  [ "${told-}" = "${parent:-/}" ] || printf '%s\0' "${parent:-/}"
-  told=${parent:-/}
+directory() { # of each group
+  case $1 in d | f | b | u | l) path=${2%/*} path=${path:-/} ;; esac
 }
 # Where the operator's file includes ours, a copy of it that includes the new one is read instead. The server reads it as its own user.
 check() {
@@ -103,18 +128,22 @@ check() {
   fi
 }
 # What a rename relies on is on disk before it: the files that a link shows, and all that the manifest tells of.
-settle() { each directory "$@" | xargs -0 -r sync --; }
-rename() { at "$2" mv -fT -- "$2$new" "$2"; }
+settle() { [ "$turned" = 0 ] || all directory 'sync --' "$@"; }
+rename() { at "$2" mv -fT -- "$2$new" "$2"; turned=1; }
 install() {
+  each make "$@"
+  if [ "$am_root" = 1 ] && [ "$user" != root ]; then group=$(id -g -- "$user"); fi
+  all directory judge_all "$@"
   each write "$@"
-  [ "$(each written "$@" | xargs -0 -r stat -c %s --)" = "${sizes%"$line"}" ] || { echo "standard input ended early" >&2; exit 74; }
-  for owner in $owners; do each written_for_owner "$@" | xargs -0 -r chown -h -- "$owner"; done
+  [ "$(all written 'stat -c %s --' "$@")" = "${sizes%"$line"}" ] || { echo "standard input ended early" >&2; exit 74; }
+  for owner in $owners; do all written_for_owner "chown -h -- $owner" "$@"; done
   # To open a file is to follow what stands there: root opens only what is in its own places.
-  each written_by_root "$@" | xargs -0 -r sync --
-  each written_by_user "$@" | as_user xargs -0 -r sync --
+  all written_by_root 'sync --' "$@"
+  all written_by_user 'as_user sync --' "$@"
   each check "$@"
   each abandoned "$@"
   for turn in files links ${units:+units} manifest; do
+    turned=0
     each turn "$@"
     settle "$@"
   done

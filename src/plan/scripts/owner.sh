@@ -15,21 +15,36 @@ as_user() { # COMMAND…
 # Whether root alone can change what a path leads to: every directory on the way, and behind every link on the way. What is not
 # there yet is made by whoever may change what it is made in. A name with a line feed adds lines, and only takes trust away.
 is_roots() { # DIRECTORY
-  way=$(LC_ALL=C namei -om -- "$1" 2>/dev/null) || [ -n "$way" ] || return 1
-  looked=0
-  while read -r mode holder of_group rest; do
-    case $mode in
-      f:) continue ;;
-      d[r-][w-]*) looked=1 ;;
-      l[r-][w-]*) continue ;;
-      *) case "$mode $holder $of_group $rest" in *' - No such file or directory') continue ;; *) return 1 ;; esac ;;
+  judge "$1"
+  [ "$verdicts" = 1 ]
+}
+# The same of several: sets "verdicts" to a 0 or 1 for each. Each way begins with a line "f: DIRECTORY". Where these are not those
+# that were asked for, as where a name adds such lines, there is no verdict at all.
+judge() { # DIRECTORY…
+  verdicts='' verdict=''
+  ways=$(LC_ALL=C namei -om -- "$@" 2>/dev/null) || [ -n "$ways" ] || return 0
+  while IFS= read -r row; do
+    case $row in
+      'f: '*)
+        verdicts=$verdicts$verdict verdict=0 looked=0 bad=0
+        [ "$row" = "f: ${1-}" ] || { verdicts=''; return 0; }
+        shift ;;
+      *) set -f; judge_row $row; set +f
+        if [ "$looked$bad" = 10 ]; then verdict=1; else verdict=0; fi ;;
     esac
-    [ "$holder" = root ] || return 1
-    case $mode in ????????w*) return 1 ;; ?????w*) [ "$of_group" = root ] || return 1 ;; esac
   done <<END
-$way
+$ways
 END
-  [ "$looked" = 1 ]
+  [ $# = 0 ] && verdicts=$verdicts$verdict || verdicts=''
+}
+judge_row() { # MODE OWNER GROUP NAME…, or NAME… - what namei says of it
+  case ${1-} in
+    d[r-][w-]*) looked=1 ;;
+    l[r-][w-]*) return ;;
+    *) case "$*" in *' - No such file or directory') ;; *) bad=1 ;; esac; return ;;
+  esac
+  [ "${2-}" = root ] || bad=1
+  case $1 in ????????w*) bad=1 ;; ?????w*) [ "${3-}" = root ] || bad=1 ;; esac
 }
 # Runs a command as whoever acts in the directory of a path. What becomes, is or was a data directory needs no such question: it
 # is the user's, who made it where it stands, maybe behind a link that leads into a place of root's.
