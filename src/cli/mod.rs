@@ -20,6 +20,7 @@ mod lab;
 mod man;
 mod plan;
 mod preflight;
+mod release;
 mod remove;
 mod render;
 mod reseed;
@@ -74,6 +75,7 @@ enum Command {
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
     Remove(remove::RemoveArgs),
+    Release(release::ReleaseArgs),
     Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
@@ -158,6 +160,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
         Command::Remove(args) => remove::run(globals, args, ui),
+        Command::Release(args) => release::run(globals, args, ui),
         Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),
