@@ -11,6 +11,7 @@ use pgstead::diagnostic::Code;
 use pgstead::diagnostic::Severity;
 use pgstead::lab::BackendKind;
 use pgstead::lab::FaultKind;
+use pgstead::plan::files::footprint;
 use strum::IntoEnumIterator;
 
 fn read(path: &str) -> String {
@@ -122,6 +123,20 @@ fn what_labs_can_break_is_what_the_backends_say() {
         let can = BackendKind::ALL.map(|kind| if kind.backend().cannot(fault).is_none() { "yes" } else { "no" });
         assert_eq!(said, can, "{row}");
     }
+}
+
+#[test]
+fn what_a_release_takes_and_leaves_is_the_list_of_the_program() {
+    let document = read("docs/operations.md");
+    let rows: Vec<String> = section(&document, "## Leaving pgstead")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | ").map(|(_, rest)| rest.to_owned()))
+        .skip(1)
+        .take(footprint::LIST.len())
+        .collect();
+    let listed: Vec<String> =
+        footprint::LIST.iter().map(|left| format!("{} | {} |", left.what, left.fate.words())).collect();
+    assert_eq!(rows, listed);
 }
 
 #[test]

@@ -8,8 +8,7 @@
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
-//! certificates already; with `remove`, about taking a `server` out, with `keep_running` where wished; with
-//! `replace`, about new hardware for a server; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! certificates already; with `release`, about pgstead's leaving; with `remove`, about taking a `server` out, with `keep_running` where wished; with `replace`, about new hardware for a server; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `rotate_passwords`, it is about other passwords of these roles, or of role replicator. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `joins`, a case has standbys that somebody made by hand (`plan/joining.rs`). With
@@ -18,6 +17,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "plan/footprint.rs"]
+mod footprint;
 #[path = "plan/joining.rs"]
 mod joining;
 #[path = "plan/looks.rs"]
@@ -50,6 +51,7 @@ use pgstead::plan::Plan;
 use pgstead::plan::SettingChange;
 use pgstead::plan::material::Due;
 use pgstead::plan::operation::failover;
+use pgstead::plan::operation::release;
 use pgstead::plan::operation::remove;
 use pgstead::plan::operation::replace;
 use pgstead::plan::operation::reseed;
@@ -337,9 +339,14 @@ fn run(case: &Value) -> String {
         replace.insert(server.clone());
         return replacement(&topology, &looks::looked_at(&topology, observation, consent), &material(replace), &server);
     }
+    if case["release"] == true {
+        let plan = release::plan_release(&topology, &observation);
+        return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
+    }
     let asked = looks::asked(&topology, &observation, consent);
     let observation = looks::looked_at(&topology, observation, consent);
-    let decided = match plan_bootstrap(&topology, &observation, &material(replace), consent) {
+    let planned = plan_bootstrap(&topology, &observation, &material(replace), consent);
+    let decided = match planned.inspect(|plan| footprint::is_on_the_list(plan, &observation)) {
         Ok(plan) => match case["lines"].as_array() {
             None => show(&plan) + &roles::sql(&plan, case),
             Some(words) => {

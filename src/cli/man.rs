@@ -48,6 +48,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead failover --to b", "make b the primary: the other one is dead"),
     ("pgstead remove c", "take a standby out"),
     ("pgstead replace c", "put new hardware in its place, under its name"),
+    ("pgstead release", "stop using pgstead"),
     ("pgstead status --watch", "watch the topology"),
 ];
 

@@ -21,6 +21,7 @@ mod lab;
 mod man;
 mod plan;
 mod preflight;
+mod release;
 mod remove;
 mod render;
 mod replace;
@@ -77,6 +78,7 @@ enum Command {
     Failover(failover::FailoverArgs),
     Remove(remove::RemoveArgs),
     Replace(replace::ReplaceArgs),
+    Release(release::ReleaseArgs),
     Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
     Conninfo(conninfo::ConninfoArgs),
@@ -162,6 +164,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Failover(args) => failover::run(globals, args, ui),
         Command::Remove(args) => remove::run(globals, args, ui),
         Command::Replace(args) => replace::run(globals, args, ui),
+        Command::Release(args) => release::run(globals, args, ui),
         Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),
         Command::Conninfo(args) => conninfo::run(globals, args, ui),

@@ -11,7 +11,7 @@ use crate::render::RenderError;
 /// The map by which the OS user that owns the instance becomes the superuser.
 const ADMIN_MAP: &str = "pgstead_admin";
 /// The map by which pgstead's own client certificate becomes its role.
-const OPERATOR_MAP: &str = "pgstead_operator";
+pub const OPERATOR_MAP: &str = "pgstead_operator";
 
 /// The names of the roles that pgstead makes (design, section 7).
 pub mod roles {

@@ -231,6 +231,20 @@ impl<'a> ForgetDocument<'a> {
     }
 }
 
+/// The result of `release`: that of a run, and what stays on each server.
+#[derive(Debug, Serialize)]
+pub struct ReleaseDocument<'a> {
+    #[serde(flatten)]
+    run: RunDocument<'a>,
+    stays: Vec<DiagnosticJson<'a>>,
+}
+
+impl<'a> ReleaseDocument<'a> {
+    pub fn new(report: &'a RunReport, stays: &'a [Diagnostic]) -> Self {
+        Self { run: RunDocument::new(report), stays: diagnostics(stays) }
+    }
+}
+
 /// The result of `check`.
 #[derive(Debug, Serialize)]
 pub struct CheckDocument<'a> {

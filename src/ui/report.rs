@@ -72,6 +72,25 @@ pub fn render_forget(report: &RunReport, name: &str, size: Option<u64>, left: &[
     out
 }
 
+/// Renders the result of a release: that it is done, and what stays on each server.
+pub fn render_release(report: &RunReport, stays: &[Diagnostic], look: Look) -> String {
+    if report.failure.is_some() {
+        return render_run(report, look);
+    }
+    let mut out = match report.changed {
+        true => format!(
+            "{} released in {}. Replication goes on without pgstead.\n",
+            look.paint(Style::Good, &format!("{}:", report.topology)),
+            seconds(report.seconds)
+        ),
+        false => format!("No changes. Nothing of pgstead's is left to take from topology {}.\n", report.topology),
+    };
+    for one in stays {
+        out.push_str(&diagnostic::render(one, look));
+    }
+    out
+}
+
 /// Renders the result of a check: the links as a table, the findings, the verdict.
 pub fn render_check(report: &CheckReport, look: Look) -> String {
     let mut out = String::new();

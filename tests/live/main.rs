@@ -43,6 +43,7 @@ mod preflight;
 mod proof;
 mod receivers;
 mod refusals;
+mod release;
 mod remove;
 mod replace;
 mod reported;

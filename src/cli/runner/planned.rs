@@ -315,7 +315,12 @@ async fn confirm<O: Operation>(operation: &O, session: &Session<'_>, keys: &Keys
     let state = State::of(&session.inventory.topology, &session.observation);
     let Some(primary) = state.primary() else { return Ok(()) };
     let mut links = state.topology.links(primary);
+    let has_links = !links.is_empty();
     links.retain(|link| operation.confirms(&state, link));
+    // Whoever confirms none of them may have no role any more to write a row with.
+    if has_links && links.is_empty() {
+        return Ok(());
+    }
     let sessions = session.sessions(keys)?;
     prove::prove_links(&sessions, primary, &links, prove::OLD_LINK, |_| ())
         .await

@@ -13,7 +13,7 @@ use crate::model::observation::ServerObservation;
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::Topology;
-use crate::plan::files::Entry;
+use crate::plan::files::{Entry, released};
 use crate::plan::links::conninfo;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
@@ -135,6 +135,13 @@ pub fn drop_in(seen: Seen<'_>) -> Vec<Entry> {
     .concat();
     let directory = path.rsplit_once('/').map(|(directory, _)| Entry::directory(directory, "root:root", "0755"));
     directory.into_iter().chain([Entry::text(&path, "root:root", "0644", text)]).collect()
+}
+
+/// Returns what stays of the drop-in where nobody asks the start guard any more: without it the unit of a cluster whose name has a dash
+/// would start nothing. None where nothing stays.
+pub fn drop_in_without(seen: Seen<'_>) -> Option<String> {
+    let text = with_dashes(seen.layout);
+    (!text.is_empty()).then(|| [released::RELEASED, &text].concat())
 }
 
 /// The unit of postgresql-common takes dashes for slashes where it looks for the configuration, and would never start a cluster

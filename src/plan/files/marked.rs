@@ -74,6 +74,30 @@ pub fn parse(text: &str) -> Result<Marked, MarkError> {
     }
 }
 
+/// Returns a file without marks: in the place of each part stands what becomes of it.
+///
+/// # Errors
+/// A part has no end.
+pub fn unmarked(text: &str, becomes: impl Fn(&str) -> String) -> Result<String, MarkError> {
+    let mut whole = String::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        open = match open.take() {
+            None if line.starts_with(BEGIN) => Some((index + 1, String::new())),
+            None => {
+                whole.push_str(line);
+                None
+            }
+            Some((_, part)) if line.trim_end() == END.trim_end() => {
+                whole.push_str(&becomes(&part));
+                None
+            }
+            Some((at, part)) => Some((at, part + line)),
+        };
+    }
+    open.map_or(Ok(whole), |(line, _)| Err(MarkError { line }))
+}
+
 /// Puts a file together: a part, the operator's text, a part. An empty part is left out.
 pub fn compose(before: &str, own: &str, behind: &str) -> String {
     let mut text = part(before);

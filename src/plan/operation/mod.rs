@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod failover;
 pub mod forget;
 pub mod leaving;
+pub mod release;
 pub mod remove;
 pub mod replace;
 pub mod reseed;

@@ -51,6 +51,8 @@ pub const ARCHIVE_WAITING: &str = include_str!("archive-waiting.sh");
 pub const SAME_SYSTEM: &str = include_str!("same-system.sh");
 /// Gives copied tablespaces their places.
 pub const SETTLE_TABLESPACES: &str = include_str!("settle-tablespaces.sh");
+/// Takes files away that pgstead installed.
+pub const TAKE_AWAY: &str = concat!(include_str!("owner.sh"), include_str!("take-away.sh"));
 /// Renames a data directory, so that another can take its place.
 pub const SET_ASIDE: &str = concat!(include_str!("owner.sh"), include_str!("still.sh"), include_str!("set-aside.sh"));
 /// Removes a directory that was set aside: the only removal of a data directory.

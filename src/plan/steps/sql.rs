@@ -122,6 +122,26 @@ pub(in crate::plan) fn password(role: &str, verifier: &Secret) -> Sql {
     sql.text(" PASSWORD ").secret(verifier).text(";\n")
 }
 
+/// The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
+const REWIND_RIGHTS: &str = "EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
+  pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean)";
+
+/// Returns the SQL that takes away what nobody but pgstead needs: the canary table with its schema, and these roles. All of it or
+/// nothing: where somebody else's objects depend on one, the server names them, and everything stays.
+pub fn take_away(has_canary: bool, gone: &[&str]) -> Sql {
+    let mut sql = Sql::new().text("BEGIN;\nSET LOCAL lock_timeout = '10s';\n");
+    if has_canary {
+        sql = sql.text("DROP TABLE pgstead.canary;\nDROP SCHEMA pgstead;\n");
+    }
+    for role in gone {
+        if *role == roles::REWIND {
+            sql = sql.text("REVOKE ").text(REWIND_RIGHTS).text(" FROM ").identifier(role).text(";\n");
+        }
+        sql = sql.text("DROP ROLE ").identifier(role).text(";\n");
+    }
+    sql.text("COMMIT;\n")
+}
+
 fn grants(role: &str) -> Sql {
     let to = |sql: Sql| sql.identifier(role).text(";\n");
     match role {
@@ -132,10 +152,7 @@ fn grants(role: &str) -> Sql {
                 .identifier(role)
                 .text(" SET event_triggers = off; END IF; END $do$;\n")
         }
-        // The four functions that pg_rewind needs (manual, pg_rewind, "Notes"; hazard 75).
-        roles::REWIND => to(Sql::new()
-            .text("GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),\n")
-            .text("  pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) TO ")),
+        roles::REWIND => to(Sql::new().text("GRANT ").text(REWIND_RIGHTS).text(" TO ")),
         _ => Sql::new(),
     }
 }

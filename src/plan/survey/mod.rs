@@ -25,6 +25,7 @@ use crate::model::observation::{Instance, Observation, ServerObservation};
 use crate::model::observed::Observed;
 use crate::model::role_file::RoleFile;
 use crate::model::topology::{Server, Topology};
+use crate::plan::files::released;
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
 
@@ -294,7 +295,10 @@ fn survey_server<'a>(
         let adopted = owned.is_some_and(|owned| owned.adopted);
         let (topology, version) = (topology.name(), topology.common().version);
         let seen = Seen { topology, version, server, seen, layout, data, instance, configuration, adopted };
-        survey.servers.insert(name.clone(), seen);
+        match released::unfinished(seen) {
+            Some(refusal) => survey.refusals.push(refusal),
+            None => drop(survey.servers.insert(name.clone(), seen)),
+        }
     }
     survey.refusals.extend(besides.into_iter().map(|refusal| refusal.server(name)));
 }

@@ -124,13 +124,11 @@ impl Life {
 }
 
 #[test]
-#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn life_on_15() {
     schedules::play::<Life>(Release::Bookworm, 8_000, SCHEDULES);
 }
 
 #[test]
-#[ignore = "plays on 18 in every run, on all releases in make soak"]
 fn life_on_17() {
     schedules::play::<Life>(Release::Trixie, 8_100, SCHEDULES);
 }
@@ -138,4 +136,9 @@ fn life_on_17() {
 #[test]
 fn life_on_18() {
     schedules::play::<Life>(Release::Forky, 8_206, SCHEDULES);
+}
+
+#[test]
+fn another_life_on_18() {
+    schedules::play::<Life>(Release::Forky, 8_306, SCHEDULES);
 }
