@@ -49,14 +49,9 @@ impl Exchange<'_> {
         }
         let scan = self.scan(&connector).await?;
         let shown = scan.keys.as_deref().unwrap_or_default();
-        let Recorded { leave, stay } = self.recorded(&connector, shown).await.map_err(told)?;
-        let named = |key: &&HostKey| self.named.is_empty() || self.named.contains(&key.fingerprint);
-        let is_known = shown.iter().any(|key| key.state == KeyState::Known);
-        // One that is known proves the machine; the others that it shows are "trust"'s matter.
-        let taken: Vec<&HostKey> = match is_known {
-            true => Vec::new(),
-            false => shown.iter().filter(named).collect(),
-        };
+        let believed = believed(shown, self.named);
+        let Recorded { leave, stay } = self.recorded(&connector, &believed).await.map_err(told)?;
+        let taken: Vec<&HostKey> = believed.iter().copied().filter(|key| key.state != KeyState::Known).collect();
         if let Some(wrong) = self.named.iter().find(|named| shown.iter().all(|key| key.fingerprint != **named)) {
             return Err(self.refused(shown, &leave, &format!("None of them is {wrong}, which was named."), ui));
         }
@@ -76,12 +71,12 @@ impl Exchange<'_> {
             let why = if self.is_dry_run { "A dry run takes no key." } else { "--yes does not stand for it." };
             return Err(self.refused(shown, &leave, why, ui));
         }
-        ui.say(&self.table(shown, &leave, ui));
+        ui.say(&self.table(&believed, &leave, ui));
         if self.named.is_empty() {
             let goes = if leave.is_empty() { "" } else { ", and remove those of its former machine" };
             let change = match taken.is_empty() {
                 true => format!("Remove the host keys of the former machine of \"{name}\""),
-                false => format!("Take the new host keys of \"{name}\"{goes}"),
+                false => format!("Take the new host key of \"{name}\"{goes}"),
             };
             ask::consent(ui, &Question { gravity: Gravity::Stranger, change })?;
         }
@@ -99,7 +94,9 @@ impl Exchange<'_> {
         let all: Vec<&Former> = leave.iter().chain(&stay).collect();
         let types: BTreeSet<&str> = all.iter().map(|one| one.key_type.as_str()).collect();
         let is_sole = types.len() == all.len() && all.iter().all(|one| one.name == name && !one.revoked);
-        let is_named = self.named.iter().all(|named| all.iter().any(|one| one.fingerprint == *named));
+        let fingerprints: BTreeSet<&str> = all.iter().map(|one| one.fingerprint.as_str()).collect();
+        let is_named =
+            self.named.is_empty() || self.named.iter().map(String::as_str).collect::<BTreeSet<_>>() == fingerprints;
         if all.is_empty() || !is_sole || !is_named {
             return Ok(false);
         }
@@ -123,8 +120,8 @@ impl Exchange<'_> {
         of_server.ok_or_else(|| Failure::all(FailureKind::Unreachable, Vec::new()))
     }
 
-    /// Reads what is recorded under the names that the server has and had, but for what it shows.
-    async fn recorded(&self, connector: &Connector, shown: &[HostKey]) -> Result<Recorded, RemoteError> {
+    /// Reads what is recorded under the names that the server has and had, but for the keys that are believed.
+    async fn recorded(&self, connector: &Connector, believed: &[&HostKey]) -> Result<Recorded, RemoteError> {
         let mut names = vec![former::name_at(connector, self.server, &self.server.address).await?];
         for address in self.former {
             names.push(former::name_at(connector, self.server, address).await?);
@@ -138,8 +135,9 @@ impl Exchange<'_> {
         for name in names.iter().filter(|name| !of_others.contains(*name)) {
             for file in own.iter().chain(&others) {
                 let found = former::recorded(file, name).await?;
-                // What it shows goes on counting, under whatever name.
-                let is_gone = |one: &Former| one.revoked || shown.iter().all(|key| key.fingerprint != one.fingerprint);
+                // What is believed goes on counting, under whatever name.
+                let is_gone =
+                    |one: &Former| one.revoked || believed.iter().all(|key| key.fingerprint != one.fingerprint);
                 for one in found.into_iter().filter(is_gone) {
                     let goes = own.contains(file) && one.is_own;
                     if goes { &mut recorded.leave } else { &mut recorded.stay }.push(one);
@@ -158,7 +156,7 @@ impl Exchange<'_> {
         former::exchange(&file, leave, taken).map_err(told)
     }
 
-    fn table(&self, shown: &[HostKey], leave: &[Former], ui: &Ui) -> String {
+    fn table(&self, shown: &[&HostKey], leave: &[Former], ui: &Ui) -> String {
         let name = Some(self.server.name.clone());
         let mut rows = Vec::new();
         for one in leave {
@@ -181,7 +179,7 @@ impl Exchange<'_> {
     }
 
     fn refused(&self, shown: &[HostKey], leave: &[Former], why: &str, ui: &Ui) -> Failure {
-        ui.say(&self.table(shown, leave, ui));
+        ui.say(&self.table(&shown.iter().collect::<Vec<_>>(), leave, ui));
         let server = &self.server.name;
         let is_changed = shown.iter().any(|key| key.state == KeyState::Changed);
         let (code, what) = match is_changed {
@@ -199,6 +197,47 @@ impl Exchange<'_> {
     }
 }
 
+/// Returns the keys that are believed when the operator agrees: those that are named, and no others; else what is recorded; else the
+/// strongest alone.
+///
+/// Nobody has to prove that a key is its own to show it. Whoever is in between could pass the server's key on, and show one of its own
+/// beside it: a person compares one fingerprint, finds it right, and would take both.
+fn believed<'a>(shown: &'a [HostKey], named: &[String]) -> Vec<&'a HostKey> {
+    if !named.is_empty() {
+        return shown.iter().filter(|key| named.contains(&key.fingerprint)).collect();
+    }
+    let known: Vec<&HostKey> = shown.iter().filter(|key| key.state == KeyState::Known).collect();
+    if known.is_empty() { shown.iter().take(1).collect() } else { known }
+}
+
 fn told(error: RemoteError) -> Failure {
     Failure::one(FailureKind::StepFailed, error.diagnostic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_a_second_key_along_unseen() {
+        use KeyState::{Changed, Known, New};
+        let all = |states: [KeyState; 3], named: &[&str]| {
+            let key = |(number, state): (usize, KeyState)| HostKey {
+                key_type: String::new(),
+                fingerprint: number.to_string(),
+                state,
+                line: String::new(),
+            };
+            let shown: Vec<HostKey> = states.into_iter().enumerate().map(key).collect();
+            let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+            believed(&shown, &named).iter().map(|key| key.fingerprint.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(all([Changed, Changed, Changed], &[]), ["0"]);
+        assert_eq!(all([New, New, New], &[]), ["0"]);
+        assert_eq!(all([New, Known, Changed], &[]), ["1"]);
+        // Whoever has the former key shows the new one beside it: the named one is believed, and the known one leaves.
+        assert_eq!(all([New, Known, New], &["0"]), ["0"]);
+        assert_eq!(all([New, New, New], &["0", "2"]), ["0", "2"]);
+        assert_eq!(all([Changed, Changed, Changed], &["9"]), Vec::<String>::new());
+    }
 }

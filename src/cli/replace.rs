@@ -30,8 +30,8 @@ use crate::ui::plan::PlanView;
 /// Put new hardware in the place of a standby, under its name
 ///
 /// For a standby whose machine is another one now, or was installed anew, with nothing on its disk: change its address in the
-/// inventory where that is another. The SSH host keys that it shows stand beside the recorded ones, and take their place on your
-/// answer or by --host-key; --yes alone never does that. Then everything is made as by bootstrap: the others let it in under its new
+/// inventory where that is another. The strongest SSH host key that it shows stands beside the recorded ones, and takes their place on
+/// your answer, or another one by --host-key; --yes alone never does that. Then everything is made as by bootstrap: the others let it in under its new
 /// address, a base backup is taken, and its link is proven. Its slot keeps WAL for it meanwhile. The primary is refused, and so is
 /// whoever others receive WAL from. A data directory that is there is never overwritten. After an interruption, run the same command
 /// again.

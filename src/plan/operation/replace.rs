@@ -77,7 +77,7 @@ fn former_streams(state: &State<'_>, server: &ServerName, former: &BTreeSet<Addr
 
 fn former_machine(server: &ServerName) -> String {
     format!(
-        "Stop the instance on the former machine of \"{server}\", and see to it that nothing starts it again. Is it no new machine, but the same one at another address? Then: pgstead bootstrap. Two servers must not have one name."
+        "Stop the instance on the former machine of \"{server}\", and see to it that nothing starts it again. Is it no new machine, but the same one at another address? Then: pgstead trust, and pgstead bootstrap. Two servers must not have one name."
     )
 }
 
