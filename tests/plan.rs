@@ -8,7 +8,7 @@
 //! standbys go on receiving from a server that does not run; `roles` are role files that an interrupted run left, and `settled` is a
 //! change of the inventory that a bootstrap has carried out before. With `rotate`, a case is about new certificates of these servers,
 //! or of all; `needs` are servers whose own do not serve. With `succession`, it is about another CA, of which these servers have
-//! certificates already; with `release`, about pgstead's leaving; with `remove`, about taking a `server` out, with `keep_running` where wished; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
+//! certificates already; with `release`, about pgstead's leaving; with `remove`, about taking a `server` out, with `keep_running` where wished; with `replace`, about new hardware for a server; with `in_rotation`, that has been begun. With `new_authority`, one has another CA, and `renewed` names servers that have certificates of it already. With
 //! `rotate_passwords`, it is about other passwords of these roles, or of role replicator. With
 //! `passwords`, this machine knows those of application roles; with `sql`, the text of steps whose title has this word is shown. With
 //! `joins`, a case has standbys that somebody made by hand (`plan/joining.rs`). With
@@ -53,6 +53,7 @@ use pgstead::plan::material::Due;
 use pgstead::plan::operation::failover;
 use pgstead::plan::operation::release;
 use pgstead::plan::operation::remove;
+use pgstead::plan::operation::replace;
 use pgstead::plan::operation::reseed;
 use pgstead::plan::operation::reseed::Cost;
 use pgstead::plan::operation::reseed::Request;
@@ -333,6 +334,11 @@ fn run(case: &Value) -> String {
         let plan = remove::plan_removal(&topology, &observation, &material(replace), request);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
     }
+    if let Some(server) = case["replace"].as_str() {
+        let server: ServerName = server.parse().unwrap();
+        replace.insert(server.clone());
+        return replacement(&topology, &looks::looked_at(&topology, observation, consent), &material(replace), &server);
+    }
     if case["release"] == true {
         let plan = release::plan_release(&topology, &observation);
         return plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan) + &roles::sql(&plan, case));
@@ -353,6 +359,19 @@ fn run(case: &Value) -> String {
         Err(refusals) => refused(&refusals),
     };
     asked + &decided
+}
+
+/// What is judged before anybody connects to the server, and the plan.
+fn replacement(topology: &Topology, observation: &Observation, material: &Material, server: &ServerName) -> String {
+    let mut others = observation.clone();
+    others.servers.remove(server);
+    let mut text = match replace::judge_before(topology, &others, server) {
+        Ok(former) => former.iter().map(|address| format!("FORMER ADDRESS: {address}\n")).collect(),
+        Err(refusals) => "before: ".to_owned() + &refused(&refusals),
+    };
+    let plan = replace::plan_replacement(topology, observation, material, server);
+    text += &plan.map_or_else(|refusals| refused(&refusals), |plan| show(&plan));
+    text
 }
 
 fn refused(refusals: &[Diagnostic]) -> String {

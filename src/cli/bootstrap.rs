@@ -190,7 +190,8 @@ pub(super) fn save_passwords(made: &BTreeMap<String, Secret>, state: &StateDir) 
     made.iter().try_for_each(|(role, password)| state.save_role_password(role, password))
 }
 
-fn tell(view: &PlanView<'_>, told: &Told<BTreeMap<String, Secret>>, ui: &Ui) -> Result<(), Failure> {
+/// Tells the plan, or what was done.
+pub(super) fn tell(view: &PlanView<'_>, told: &Told<BTreeMap<String, Secret>>, ui: &Ui) -> Result<(), Failure> {
     match &told.report {
         None => tell_plan(view, ui),
         Some(report) => ui.answer(|look| report::render_run(report, look), || RunDocument::new(report)).map(drop),

@@ -47,6 +47,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("pgstead switchover --to b", "make b the primary, with nothing lost"),
     ("pgstead failover --to b", "make b the primary: the other one is dead"),
     ("pgstead remove c", "take a standby out"),
+    ("pgstead replace c", "put new hardware in its place, under its name"),
     ("pgstead release", "stop using pgstead"),
     ("pgstead status --watch", "watch the topology"),
 ];

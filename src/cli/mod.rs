@@ -13,6 +13,7 @@ mod failover;
 mod forget_aside;
 pub mod globals;
 mod history;
+mod host_key;
 mod init;
 mod interrupts;
 mod inventory;
@@ -23,6 +24,7 @@ mod preflight;
 mod release;
 mod remove;
 mod render;
+mod replace;
 mod reseed;
 mod role_change;
 mod rotate;
@@ -75,6 +77,7 @@ enum Command {
     Switchover(switchover::SwitchoverArgs),
     Failover(failover::FailoverArgs),
     Remove(remove::RemoveArgs),
+    Replace(replace::ReplaceArgs),
     Release(release::ReleaseArgs),
     Rotate(rotate::RotateArgs),
     Drill(drill::DrillArgs),
@@ -160,6 +163,7 @@ fn run(cli: &Cli, ui: &Ui) -> Result<Exit, Failure> {
         Command::Switchover(args) => switchover::run(globals, args, ui),
         Command::Failover(args) => failover::run(globals, args, ui),
         Command::Remove(args) => remove::run(globals, args, ui),
+        Command::Replace(args) => replace::run(globals, args, ui),
         Command::Release(args) => release::run(globals, args, ui),
         Command::Rotate(args) => rotate::run(globals, args, ui),
         Command::Drill(args) => drill::run(globals, args, ui),

@@ -24,8 +24,8 @@ use crate::ui::{Ui, ask, keys};
 /// Show SSH host keys, and record them on consent
 ///
 /// Compare the fingerprints with what the servers' consoles show (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)
-/// before you confirm. A key that differs from a recorded one is refused: remove the old record yourself when the server was
-/// installed anew.
+/// before you confirm. A key that differs from a recorded one is refused: "pgstead replace" takes it for a server whose machine is
+/// another one now.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead trust          show the keys, ask, record
@@ -44,7 +44,7 @@ pub(super) fn run(globals: &Globals, _args: &TrustArgs, ui: &Ui) -> Result<Exit,
         let mut recorded = 0;
         // A server behind a jump host shows its keys only once the jump host's own are recorded.
         loop {
-            let scans = scan(&inventory).await?;
+            let scans = scan_all(&inventory).await?;
             let keys: Vec<HostKey> = scans.iter().flat_map(shown).collect();
             let (changed, new): (Vec<&HostKey>, Vec<&HostKey>) = {
                 let of = |state| keys.iter().filter(|key| key.state == state).collect();
@@ -89,19 +89,25 @@ fn refuse(key: &HostKey) -> Diagnostic {
         format!("{} shows another host key than the recorded one", key.endpoint),
     )
     .detail(format!("It shows {} {}. Nothing was recorded.", key.key_type, key.fingerprint))
-    .hint("When the server was installed anew, remove its line from known_hosts and run \"pgstead trust\" again.");
+    .hint("When that machine was installed anew, remove its line from known_hosts and run \"pgstead trust\" again.");
     match &key.server {
-        Some(server) => diagnostic.server(server),
+        Some(server) => diagnostic
+            .server(server)
+            .hint(format!("When that machine is new, or was installed anew: pgstead replace {server}. It shows both keys, and asks. When it is the primary, and has new keys alone, remove its line from known_hosts and run \"pgstead trust\" again.")),
         None => diagnostic,
     }
 }
 
 /// Asks every server and jump host for its host keys.
-async fn scan(inventory: &Inventory) -> Result<Vec<Scan>, Failure> {
+async fn scan_all(inventory: &Inventory) -> Result<Vec<Scan>, Failure> {
+    Ok(trust::scan(&connector(inventory)?, inventory.topology.servers()).await)
+}
+
+/// Returns what connects with the keys that are recorded.
+pub(super) fn connector(inventory: &Inventory) -> Result<Connector, Failure> {
     let known_hosts = recorded_keys(inventory, None);
-    let connector = Connector::new(ConnectOptions::new(known_hosts), Events::silent())
-        .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))?;
-    Ok(trust::scan(&connector, inventory.topology.servers()).await)
+    Connector::new(ConnectOptions::new(known_hosts), Events::silent())
+        .map_err(|error| Failure::one(FailureKind::Unreachable, error.diagnostic()))
 }
 
 /// Adds the new keys to the file that the inventory names, or else to the topology's own.
@@ -123,7 +129,8 @@ fn record(inventory: &Inventory, scans: &[Scan]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn recorded_keys(inventory: &Inventory, server: Option<&ServerName>) -> PathBuf {
+/// Returns the file in which the host key of a server is recorded; without one, the topology's own.
+pub(super) fn recorded_keys(inventory: &Inventory, server: Option<&ServerName>) -> PathBuf {
     let named = server.and_then(|name| inventory.topology.server(name)?.ssh.known_hosts.clone());
     let known_hosts = named.unwrap_or_else(|| StateDir::at(&inventory.state_dir).known_hosts());
     std::path::absolute(&known_hosts).unwrap_or(known_hosts)

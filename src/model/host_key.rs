@@ -4,7 +4,7 @@
 pub const CHANGED: &str = "its SSH host key is not the recorded one";
 
 /// What to do then.
-pub const CHANGED_HINT: &str = "Find out why: a reinstalled server has new keys, and so has an impostor. If it was reinstalled, compare the fingerprint on its console and run \"pgstead trust\".";
+pub const CHANGED_HINT: &str = "Find out why: a reinstalled server has new keys, and so has an impostor. Is that machine new, or was it installed anew? \"pgstead replace SERVER\" shows both keys, and asks.";
 
 /// No key was recorded.
 pub const UNKNOWN: &str = "its SSH host key is not recorded yet";

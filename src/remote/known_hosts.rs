@@ -43,6 +43,20 @@ pub(super) fn parse_recorded(text: &str) -> Vec<Recorded> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(parse_line).collect()
 }
 
+/// What a line says of a key.
+pub(super) struct Described {
+    pub(super) key_type: String,
+    pub(super) fingerprint: String,
+    pub(super) revoked: bool,
+}
+
+/// Reads the key in a line; none where that is no host key.
+pub(super) fn described(line: &str) -> Option<Described> {
+    let Recorded { key, revoked } = parse_line(line)?;
+    let (key_type, fingerprint) = (key.algorithm().as_str().to_owned(), key.fingerprint(HashAlg::Sha256).to_string());
+    Some(Described { key_type, fingerprint, revoked })
+}
+
 fn parse_line(line: &str) -> Option<Recorded> {
     let mut words = line.split_whitespace().peekable();
     let marker = words.next_if(|word| word.starts_with('@'));

@@ -9,6 +9,7 @@ mod classify;
 mod config;
 mod connect;
 mod error;
+pub mod former;
 mod known_hosts;
 mod private;
 mod relay;

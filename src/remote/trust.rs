@@ -25,7 +25,7 @@ use crate::remote::known_hosts::{compare, parse_recorded, recorded_name};
 use crate::remote::{ConnectReason, Connector, Host, HostKey, RemoteError};
 
 /// Where an administrator records keys for all users.
-const SYSTEM_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
+pub(super) const SYSTEM_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
 
 /// The host keys of a server or of a jump host.
 #[derive(Debug)]
@@ -206,14 +206,14 @@ async fn fetch(
 }
 
 /// Where ssh goes, and under which name it looks the key up.
-struct Meant {
+pub(super) struct Meant {
     host: String,
     port: u16,
-    name: String,
+    pub(super) name: String,
 }
 
 /// Asks ssh what the user's configuration makes of an address; where it does not say, the inventory's words count.
-async fn resolve(place: &Place, shape: &Server) -> Meant {
+pub(super) async fn resolve(place: &Place, shape: &Server) -> Meant {
     let mut command = local("ssh");
     command.arg("-F").arg(&place.config).arg("-G");
     if let Some(port) = shape.ssh.port {
@@ -255,7 +255,7 @@ fn dressed(owner: &Server, jump: &str, before: Vec<String>) -> Option<Server> {
     Some(shape)
 }
 
-fn local(program: &str) -> Command {
+pub(super) fn local(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
     command
@@ -287,14 +287,15 @@ fn said(stderr: &[u8]) -> String {
 }
 
 /// ssh expands `~` by itself; ssh-keygen does not.
-fn expand_home(path: &Path) -> PathBuf {
+pub(super) fn expand_home(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), std::env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),
     }
 }
 
-fn replace(file: &Path, text: &str) -> io::Result<()> {
+/// Replaces a known hosts file as a whole.
+pub(super) fn replace(file: &Path, text: &str) -> io::Result<()> {
     let dir = file.parent().filter(|dir| *dir != Path::new("")).map_or_else(|| OsString::from("."), OsString::from);
     DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(&dir)?;

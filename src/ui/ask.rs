@@ -24,6 +24,8 @@ pub enum Gravity {
     Irreversible,
     /// It takes the servers from a run that may be at work.
     Rival,
+    /// It believes a machine that shows another key than before: nothing but an answer stands for that.
+    Stranger,
 }
 
 impl Gravity {
@@ -51,7 +53,7 @@ pub struct Question {
 /// # Errors
 /// Refused, when the answer is no, or when nobody can be asked and `--yes` was not given.
 pub fn consent(ui: &Ui, question: &Question) -> Result<(), Failure> {
-    if ui.options.yes {
+    if ui.options.yes && question.gravity != Gravity::Stranger {
         return Ok(());
     }
     if !ui.can_ask {
@@ -87,6 +89,9 @@ fn prompt(question: &Question, look: crate::ui::Look) -> String {
             "{change}? This sets data directories aside, or drops the slot of a server that was removed. Type \"yes\": "
         ),
         Gravity::Irreversible => format!("{change}? It cannot be brought back. Type \"yes\": "),
+        Gravity::Stranger => format!(
+            "{change}? Whoever is in between could show one: compare it with the server's console. Type \"yes\": "
+        ),
         Gravity::Rival => format!(
             "{change}? A lease lives: unless you know that its run is dead, two runs would change the same servers. \
              Type \"yes\": "
@@ -123,6 +128,13 @@ mod tests {
         DETAIL: Carry out 6 steps on 2 servers: nobody can be asked here. Nothing was changed.
         HINT: Run it on a terminal, or add --yes.
         ");
+    }
+
+    #[test]
+    fn nothing_but_an_answer_stands_for_a_stranger() {
+        let question = Question { gravity: Gravity::Stranger, change: "Take its key".into() };
+        assert_eq!(consent(&ui(true), &question).unwrap_err().kind, FailureKind::Refused);
+        assert!(!means_yes(Gravity::Stranger, "y\n") && means_yes(Gravity::Stranger, "yes\n"));
     }
 
     #[test]

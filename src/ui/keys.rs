@@ -31,6 +31,8 @@ pub enum KeyState {
     New,
     /// Another key is recorded: a new installation, or somebody in between.
     Changed,
+    /// It is recorded, and the server does not show it any more.
+    Former,
 }
 
 /// Renders the table.
@@ -42,6 +44,7 @@ pub fn render(keys: &[HostKey], look: Look) -> String {
                 KeyState::Known => ("known", Style::Good),
                 KeyState::New => ("new", Style::Warn),
                 KeyState::Changed => ("CHANGED", Style::Bad),
+                KeyState::Former => ("former", Style::Bad),
             };
             vec![
                 cell(key.server.as_ref().map_or("(jump)", ServerName::as_str)),

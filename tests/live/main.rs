@@ -45,6 +45,7 @@ mod receivers;
 mod refusals;
 mod release;
 mod remove;
+mod replace;
 mod reported;
 mod reseed;
 mod reseed_cells;

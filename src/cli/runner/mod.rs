@@ -43,6 +43,15 @@ pub(super) trait Task {
         !self.is_dry_run()
     }
 
+    /// What comes before the first look, such as a question that decides whom to believe. It holds the state directory.
+    ///
+    /// # Errors
+    /// What ended it before there was a first look.
+    async fn prepare(&self, inventory: &Inventory, ui: &Ui) -> Result<(), Failure> {
+        let _ = (inventory, ui);
+        Ok(())
+    }
+
     /// What it looks at first.
     fn wish(&self) -> Wish {
         to_plan()
@@ -173,8 +182,9 @@ pub(super) fn opened<T: Task, R>(
     happen: impl AsyncFnOnce(&mut Session<'_>, Progress) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     block_on(async {
-        let progress = Progress::start(ui);
         let local = hold(inventory, T::NAME, task.is_dry_run())?.filter(|_| task.keeps_state());
+        task.prepare(inventory, ui).await?;
+        let progress = Progress::start(ui);
         let mut session = Session::open_despite(inventory, task.wish(), progress.events(), task.away()).await?;
         let result = happen(&mut session, progress).await;
         session.close().await;

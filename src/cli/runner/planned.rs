@@ -36,6 +36,15 @@ pub(in crate::cli) trait Operation {
     /// Says whether it shows what it would do, and changes nothing.
     fn is_dry_run(&self) -> bool;
 
+    /// What comes before the first look, such as a question that decides whom to believe.
+    ///
+    /// # Errors
+    /// What ended it before there was a first look.
+    async fn prepare(&self, inventory: &Inventory, ui: &Ui) -> Result<(), Failure> {
+        let _ = (inventory, ui);
+        Ok(())
+    }
+
     /// What it looks at first.
     fn wish(&self) -> Wish {
         to_plan()
@@ -178,6 +187,10 @@ impl<O: Operation> super::Task for O {
 
     fn is_dry_run(&self) -> bool {
         self.is_dry_run()
+    }
+
+    async fn prepare(&self, inventory: &Inventory, ui: &Ui) -> Result<(), Failure> {
+        Operation::prepare(self, inventory, ui).await
     }
 
     fn wish(&self) -> Wish {

@@ -5,6 +5,7 @@
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::judge::ServerState;
+use crate::model::address::Address;
 use crate::model::argv::{Argv, RunAs};
 use crate::model::layout::{Layout, LayoutKind, START_GUARD};
 use crate::model::name::ServerName;
@@ -17,6 +18,7 @@ use crate::plan::links::conninfo;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
 use crate::plan::{files, scripts};
+use crate::quote;
 use crate::quote::{sh, systemd};
 
 /// The name of the file that lists whom the guard asks.
@@ -206,6 +208,13 @@ pub fn listed_peers(seen: Seen<'_>) -> impl Iterator<Item = ServerName> {
 fn listed(seen: Seen<'_>) -> impl Iterator<Item = &str> {
     let file = seen.seen.files.get(&seen.layout.own(PEERS)).and_then(Observed::known);
     file.and_then(|fact| fact.content.as_deref()).unwrap_or_default().lines()
+}
+
+/// Returns the address under which the file of a server lists another one.
+pub fn listed_address(seen: Seen<'_>, name: &ServerName) -> Option<Address> {
+    let line = listed(seen).find(|line| listed_in(line).as_ref() == Some(name))?;
+    let (_, conninfo) = line.strip_prefix("peer ")?.split_once(' ')?;
+    quote::conninfo::value(conninfo, "host")?.parse().ok()
 }
 
 /// Returns the server that a line lists.

@@ -6,6 +6,7 @@ pub mod forget;
 pub mod leaving;
 pub mod release;
 pub mod remove;
+pub mod replace;
 pub mod reseed;
 pub mod rotate;
 pub mod switchover;

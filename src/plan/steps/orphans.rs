@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Code, Diagnostic};
+use crate::judge::State;
 use crate::model::name::ServerName;
-use crate::model::observation::{Observation, Sender};
-use crate::model::topology::{Link, Topology};
+use crate::model::observation::{Instance, Observation, Sender, ServerObservation};
+use crate::model::topology::{Link, Server, Topology};
 use crate::plan::links::network;
 use crate::plan::seen::Seen;
 use crate::plan::step::{Risk, Step};
@@ -22,7 +23,7 @@ pub fn of<'a>(
     standby: Seen<'_>,
     upstream: Seen<'a>,
 ) -> Option<BTreeSet<&'a str>> {
-    let (own, _) = apart(topology, observation, standby, upstream);
+    let (own, _) = apart(topology, observation, standby.server, standby.seen, upstream.instance);
     (!own.is_empty()).then_some(own)
 }
 
@@ -48,39 +49,47 @@ pub fn refusals(
         if standby.data.is_some() || upstream.adopted {
             return None;
         }
-        let (_, others) = apart(topology, observation, standby, upstream);
-        let (name, from) = (&link.standby, others.first()?);
-        Some(
-            Diagnostic::error(
-                Code::StandbyElsewhere,
-                format!("server \"{}\": somebody else streams under the name of \"{name}\"", link.upstream),
-            )
-            .server(&link.upstream)
-            .detail(format!(
-                "The connection comes from {from}, and \"{name}\", which has no data directory, is {}.",
-                standby.server.address
-            ))
-            .hint(format!(
-                "If that is the real \"{name}\", correct its address in the inventory. Otherwise end what connects there."
-            )),
-        )
+        let (_, others) = apart(topology, observation, standby.server, standby.seen, upstream.instance);
+        let from = others.first()?;
+        Some(refused(&link.upstream, standby.server, from, ", which has no data directory,"))
     };
     links.iter().filter_map(of_link).collect()
+}
+
+/// Returns why two servers have one name: somebody streams under the name of a server, from elsewhere.
+pub fn foreign(state: &State<'_>, name: &ServerName) -> Option<Diagnostic> {
+    let (server, seen) = (state.topology.server(name)?, state.seen(name)?);
+    state.servers().find_map(|(upstream, of_upstream)| {
+        let (_, others) = apart(state.topology, state.observation, server, seen, of_upstream.instance());
+        Some(refused(upstream, server, others.first()?, ""))
+    })
+}
+
+fn refused(upstream: &ServerName, standby: &Server, from: &str, what: &str) -> Diagnostic {
+    let name = &standby.name;
+    let message = format!("server \"{upstream}\": somebody else streams under the name of \"{name}\"");
+    Diagnostic::error(Code::StandbyElsewhere, message)
+        .server(upstream)
+        .detail(format!("The connection comes from {from}, and \"{name}\"{what} is {}.", standby.address))
+        .hint(format!(
+            "If that is the real \"{name}\", correct its address in the inventory. Otherwise end what connects there."
+        ))
 }
 
 /// The addresses of connections under the standby's name: the standby's own, and others.
 fn apart<'a>(
     topology: &Topology,
     observation: &Observation,
-    standby: Seen<'_>,
-    upstream: Seen<'a>,
+    standby: &Server,
+    seen: &ServerObservation,
+    upstream: Option<&'a Instance>,
 ) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
     let mut known: BTreeSet<String> =
-        network::sources(topology, observation, standby.server).iter().map(ToString::to_string).collect();
-    known.extend(standby.seen.addresses.iter().map(ToString::to_string));
-    let name = standby.server.name.as_str();
+        network::sources(topology, observation, standby).iter().map(ToString::to_string).collect();
+    known.extend(seen.addresses.iter().map(ToString::to_string));
+    let name = standby.name.as_str();
     let is_its = |sender: &&'a Sender| sender.application_name == name;
-    let senders = upstream.instance.into_iter().flat_map(|instance| &instance.senders).filter(is_its);
+    let senders = upstream.into_iter().flat_map(|instance| &instance.senders).filter(is_its);
     senders
         .map(|sender| sender.client_addr.as_deref().unwrap_or("a local socket"))
         .partition(|from| known.contains(*from))
