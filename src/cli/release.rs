@@ -11,7 +11,7 @@ use super::plan::tell_plan;
 use super::runner::{Operation, Proposal, Told};
 use super::session::Session;
 use super::{inventory, runner};
-use crate::diagnostic::{Diagnostic, Failure};
+use crate::diagnostic::{Diagnostic, Failure, FailureKind};
 use crate::judge::State;
 use crate::model::name::ServerName;
 use crate::model::topology::Link;
@@ -71,6 +71,12 @@ impl Operation for Release {
         self.left_out.clone()
     }
 
+    /// Everybody is needed; one that is down for now is left out, or taken out.
+    fn require(&self, session: &Session<'_>) -> Result<(), Failure> {
+        let why: Vec<Diagnostic> = session.unreachable.iter().cloned().map(with_a_way_out).collect();
+        if why.is_empty() { Ok(()) } else { Err(Failure::all(FailureKind::Unreachable, why)) }
+    }
+
     async fn propose(&self, session: &mut Session<'_>, keys: &Keys) -> Result<Proposal<Self::Facts>, Failure> {
         let run = session.material(keys)?.run;
         let (topology, observation) = (&session.inventory.topology, &session.observation);
@@ -88,8 +94,35 @@ impl Operation for Release {
     }
 }
 
+/// Says what to do where a server is down.
+fn with_a_way_out(why: Diagnostic) -> Diagnostic {
+    let Some(name) = why.server.clone() else { return why };
+    let more = format!(
+        "Is \"{name}\" down for now? Release the others: pgstead release --without {name}. Is it gone for good? First: pgstead remove {name}"
+    );
+    let hint = why.hint.iter().chain([&more]).map(String::as_str).collect::<Vec<_>>().join(" ");
+    why.hint(hint)
+}
+
 fn tell(view: &PlanView<'_>, told: &Told<Vec<Diagnostic>>, ui: &Ui) -> Result<(), Failure> {
     let Some(report) = &told.report else { return tell_plan(view, ui) };
     let stays = told.facts();
     ui.answer(|look| report::render_release(report, stays, look), || ReleaseDocument::new(report, stays)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Code;
+
+    #[test]
+    fn a_server_that_is_down_has_a_way_out() {
+        let why =
+            Diagnostic::error(Code::Unreachable, "server \"c\" could not be reached").server("c").hint("Look at it.");
+        let hint = with_a_way_out(why).hint.unwrap();
+        assert_eq!(
+            hint,
+            "Look at it. Is \"c\" down for now? Release the others: pgstead release --without c. Is it gone for good? First: pgstead remove c"
+        );
+    }
 }

@@ -100,7 +100,9 @@ fn refuse(key: &HostKey) -> Diagnostic {
 
 /// Asks every server and jump host for its host keys.
 async fn scan_all(inventory: &Inventory) -> Result<Vec<Scan>, Failure> {
-    Ok(trust::scan(&connector(inventory)?, inventory.topology.servers()).await)
+    let mut scans = trust::scan(&connector(inventory)?, inventory.topology.servers()).await;
+    scans.iter_mut().for_each(Scan::leave_one_to_compare);
+    Ok(scans)
 }
 
 /// Returns what connects with the keys that are recorded.

@@ -22,7 +22,7 @@ use crate::model::name::ServerName;
 use crate::model::topology::Server;
 use crate::remote::connect::Place;
 use crate::remote::known_hosts::{compare, parse_recorded, recorded_name};
-use crate::remote::{ConnectReason, Connector, Host, HostKey, RemoteError};
+use crate::remote::{ConnectReason, Connector, Host, HostKey, KeyState, RemoteError};
 
 /// Where an administrator records keys for all users.
 pub(super) const SYSTEM_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
@@ -88,6 +88,18 @@ pub async fn scan<'a>(connector: &Connector, servers: impl IntoIterator<Item = &
     scans.extend(found.into_iter().flatten());
     scans.sort_by(|a, b| (&a.server, &a.endpoint).cmp(&(&b.server, &b.endpoint)));
     scans
+}
+
+impl Scan {
+    /// Leaves, of the keys that are not recorded yet, the strongest alone, and none where another is recorded already.
+    ///
+    /// Nobody has to prove that a key is its own to show it. Whoever is in between could pass the server's key on, and show one of
+    /// its own beside it: a person compares one fingerprint, finds it right, and would take both.
+    pub fn leave_one_to_compare(&mut self) {
+        let Ok(keys) = &mut self.keys else { return };
+        let mut may_stay = keys.iter().all(|key| key.state != KeyState::Known);
+        keys.retain(|key| key.state != KeyState::New || std::mem::take(&mut may_stay));
+    }
 }
 
 /// Records keys in a known hosts file, which is replaced as a whole; lines that are there already are not repeated.
@@ -324,6 +336,30 @@ mod tests {
             service: None,
             ssh: Ssh { user: Some("ops".into()), identity_file: Some("k".into()), ..Ssh::default() },
         }
+    }
+
+    #[test]
+    fn one_key_is_left_to_compare() {
+        use KeyState::{Changed, Known, New};
+        let left = |states: &[KeyState]| {
+            let key = |(number, state): (usize, &KeyState)| HostKey {
+                key_type: number.to_string(),
+                fingerprint: String::new(),
+                state: *state,
+                line: String::new(),
+            };
+            let keys = Ok(states.iter().enumerate().map(key).collect());
+            let mut scan = Scan { server: None, endpoint: "10.0.0.1:22".into(), keys };
+            scan.leave_one_to_compare();
+            scan.keys.unwrap().into_iter().map(|key| (key.key_type, key.state)).collect::<Vec<_>>()
+        };
+        let told = |keys: &[(&str, KeyState)]| {
+            keys.iter().map(|(number, state)| ((*number).to_owned(), *state)).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[New, New, New]), told(&[("0", New)]));
+        assert_eq!(left(&[New, Known, New]), told(&[("1", Known)]));
+        assert_eq!(left(&[Changed, New, New]), told(&[("0", Changed), ("1", New)]));
+        assert_eq!(left(&[]), []);
     }
 
     #[test]

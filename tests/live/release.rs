@@ -70,6 +70,9 @@ fn a_topology_is_released_and_adopted_again(release: Release) {
         if round > 1 {
             lab.bootstrap();
         }
+        if round == 2 {
+            while_one_is_down(&lab, &at);
+        }
         until_it_comes_through(&lab, &RELEASE, &mut left, |_| {
             let name = others.next().unwrap();
             lab.run(name, &["systemctl", "restart", &at.unit]);
@@ -136,6 +139,21 @@ fn a_topology_is_released_and_adopted_again(release: Release) {
     assert_eq!(never_two(&traces), Vec::<String>::new());
     assert!(traces.acknowledged.len() > 50, "{} rows", traces.acknowledged.len());
     assert_eq!(ledger(&lab, &traces), Vec::<String>::new());
+}
+
+/// Releases the others while c has no power. It keeps its start guard, is let in as before, and is released when it is back.
+fn while_one_is_down(lab: &Scenario, at: &Places) {
+    lab.host("c").power_cut().unwrap();
+    let refused = lab.pgstead(&RELEASE).expect(4);
+    assert!(refused.stderr.contains("pgstead release --without c"), "{refused}");
+    lab.pgstead(&[&RELEASE[..], &["--without", "c"]].concat()).expect(0);
+    for name in ["a", "b"] {
+        is_released(lab, at, name);
+    }
+    lab.host("c").boot().unwrap();
+    lab.run("c", &["systemctl", "start", &at.unit]);
+    streams_on(lab);
+    lab.run("c", &["test", "-e", &format!("{}/pgstead.identity", at.data)]);
 }
 
 /// The inodes of the data directories, and when each was made.

@@ -351,7 +351,9 @@ fn take_objects(one: &Leaving<'_>) -> Option<Step> {
     let mut what: Vec<String> =
         instance.canary.then(|| "the canary table, with schema pgstead".to_owned()).into_iter().collect();
     what.extend((!gone.is_empty()).then(|| format!("roles {}", gone.join(", "))));
-    let command = sql::psql(layout, server, sql::take_away(instance.canary, &gone));
+    let is_written = one.configuration == Some(Configuration::Written);
+    let signed = is_written && instance.roles.get(roles::REPLICATOR).is_some_and(|row| row.comment.is_none());
+    let command = sql::psql(layout, server, sql::take_away(instance.canary, &gone, signed));
     (!what.is_empty())
         .then(|| Step::run(&server.name, Risk::Reversible, format!("drop {}", what.join("; ")), vec![command]))
 }

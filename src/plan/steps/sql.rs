@@ -127,8 +127,9 @@ const REWIND_RIGHTS: &str = "EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolea
   pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean)";
 
 /// Returns the SQL that takes away what nobody but pgstead needs: the canary table with its schema, and these roles. All of it or
-/// nothing: where somebody else's objects depend on one, the server names them, and everything stays.
-pub fn take_away(has_canary: bool, gone: &[&str]) -> Sql {
+/// nothing: where somebody else's objects depend on one, the server names them, and everything stays. Role replicator stays, and says
+/// who made it where nothing did (`signed`): by that a later adoption knows it, and its password.
+pub fn take_away(has_canary: bool, gone: &[&str], signed: bool) -> Sql {
     let mut sql = Sql::new().text("BEGIN;\nSET LOCAL lock_timeout = '10s';\n");
     if has_canary {
         sql = sql.text("DROP TABLE pgstead.canary;\nDROP SCHEMA pgstead;\n");
@@ -138,6 +139,14 @@ pub fn take_away(has_canary: bool, gone: &[&str]) -> Sql {
             sql = sql.text("REVOKE ").text(REWIND_RIGHTS).text(" FROM ").identifier(role).text(";\n");
         }
         sql = sql.text("DROP ROLE ").identifier(role).text(";\n");
+    }
+    if signed {
+        sql = sql
+            .text("COMMENT ON ROLE ")
+            .identifier(roles::REPLICATOR)
+            .text(" IS ")
+            .literal(kept::ROLE_COMMENT)
+            .text(";\n");
     }
     sql.text("COMMIT;\n")
 }
