@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::judge::{Role, ServerState, State};
+use crate::judge::{Role, ServerState, StartsAs, State};
 use crate::model::argv::Argv;
 use crate::model::identity::Configuration;
+use crate::model::layout::START_GUARD;
 use crate::model::name::ServerName;
 use crate::model::observation::{FileFact, Observation, ServerObservation};
 use crate::model::observed::Observed;
@@ -44,7 +45,7 @@ pub fn plan_release(topology: &Topology, observation: &Observation) -> Result<Pl
         [one] => Some(*one),
         _ if leaving.is_empty() && left_out.is_empty() => None,
         [] => {
-            refusals.push(no_primary());
+            refusals.push(no_primary(&left_out));
             None
         }
         some => {
@@ -61,6 +62,7 @@ pub fn plan_release(topology: &Topology, observation: &Observation) -> Result<Pl
     let steps = plan.finish();
     let mut notes: Vec<Diagnostic> = left_out.into_iter().map(without).collect();
     notes.extend(unfit_links(&state, primary, &leaving));
+    notes.extend(leaving.iter().filter_map(start_script));
     notes.extend(stays(topology, observation));
     notes.push(told(&state, primary, steps.is_empty()));
     Ok(Plan { topology: topology.name().clone(), steps, settings: Vec::new(), notes })
@@ -189,8 +191,28 @@ fn unfit(name: &ServerName, server: ServerState<'_>, seen: Seen<'_>) -> Option<D
             "Finish it: pgstead bootstrap, or the pgstead reseed that was begun. Then run the same command again.",
         ));
     }
-    match server.role {
-        Role::Primary(_) | Role::Standby(_) => None,
+    match (server.role, server.starts_as) {
+        (Role::Primary(_), Some(StartsAs::Primary)) | (Role::Standby(_), Some(StartsAs::Standby)) => None,
+        (Role::Primary(_), Some(_)) => Some(
+            blocked(name, "it is the primary, and would not start as one")
+                .detail("It has a standby.signal or a recovery.signal.")
+                .hint("Is it the only one that accepts writes? Then remove that file from its data directory, and run the same command again."),
+        ),
+        (Role::Standby(_), Some(_)) => Some(
+            blocked(name, "it is a standby without standby.signal")
+                .detail("Its next start would make it a second primary. The start guard is all that keeps it from that.")
+                .hint("Create the file in its data directory, owned by the instance's OS user. Then run the same command again."),
+        ),
+        (role, _) => unfit_role(name, role, &without),
+    }
+}
+
+/// Says why a server cannot be released that is neither a primary nor a standby, or of which nobody sees as what it would start.
+fn unfit_role(name: &ServerName, role: Role<'_>, without: &str) -> Option<Diagnostic> {
+    match role {
+        Role::Primary(_) | Role::Standby(_) => {
+            Some(blocked(name, "its data directory cannot be seen").hint(format!("Let it be read, or {without}")))
+        }
         Role::Unknown(why) => {
             Some(blocked(name, "what it is cannot be seen").detail(why).hint(format!("Let it answer, or {without}")))
         }
@@ -208,10 +230,18 @@ fn blocked(name: &ServerName, why: &str) -> Diagnostic {
     Diagnostic::error(Code::ReleaseBlocked, format!("server \"{name}\" cannot be released: {why}")).server(name)
 }
 
-fn no_primary() -> Diagnostic {
+/// Whoever is left out may accept writes where nobody looks: then nothing is said that would make a second primary.
+fn no_primary(left_out: &[&ServerName]) -> Diagnostic {
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(|name| format!("\"{name}\"")).collect();
+        let names = names.join(", ");
+        return Diagnostic::error(Code::ReleaseBlocked, "none of the servers that are looked at accepts writes")
+            .detail(format!("Left out: {names}. The primary may be among them, and go on where pgstead does not reach it."))
+            .hint("Let it answer over SSH, and run the same command without --without. Do not promote another server before you know that it is off.");
+    }
     Diagnostic::error(Code::ReleaseBlocked, "no server accepts writes")
         .detail("Nobody can tell which server is the primary once pgstead has left.")
-        .hint("Make one the primary first: pgstead bootstrap, or pgstead failover --to SERVER. The release was begun before? Then by hand, where its data count: SELECT pg_promote();")
+        .hint("Make one the primary first: pgstead bootstrap, or pgstead failover --to SERVER. The release was begun before? Make sure that the former primary is off and stays off. Then by hand, where its data count: SELECT pg_promote(); and at once run the same command again: until then the start guard does not let that server start as a primary.")
 }
 
 fn two_primaries(names: &[&ServerName]) -> Diagnostic {
@@ -394,6 +424,19 @@ fn without(name: &ServerName) -> Diagnostic {
         .server(name)
         .detail("Nothing on it is changed: its start guard stays, and asks the others, who go on letting it in. While it is away, its slot may keep WAL on its upstream, up to max_slot_wal_keep_size.")
         .hint(format!("When it answers again: pgstead release. It never comes back? Drop its slot on its upstream: SELECT pg_drop_replication_slot('{}');", name.slot_name()))
+}
+
+/// Says that what starts the instance at boot must not ask the start guard any more, where no unit does so.
+fn start_script(one: &Leaving<'_>) -> Option<Diagnostic> {
+    let Seen { server, layout, .. } = one.seen;
+    let path = layout.own(START_GUARD);
+    fact(one.seen, &path).filter(|_| layout.guard_drop_in().is_none())?;
+    Some(
+        Diagnostic::warning(Code::Released, format!("server \"{}\": {path} goes", server.name))
+            .server(&server.name)
+            .detail("A script that calls it before pg_ctl starts the instance fails from then on, at the next boot as well.")
+            .hint("Take the call out of that script first."),
+    )
 }
 
 /// Says which links do not stream: pgstead could still mend them.
