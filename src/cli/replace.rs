@@ -29,12 +29,12 @@ use crate::ui::plan::PlanView;
 
 /// Put new hardware in the place of a standby, under its name
 ///
-/// For a standby whose machine is another one now, or was installed anew, with nothing on its disk: change its address in the
-/// inventory where that is another. The strongest SSH host key that it shows stands beside the recorded ones, and takes their place on
-/// your answer, or another one by --host-key; --yes alone never does that. Then everything is made as by bootstrap: the others let it in under its new
-/// address, a base backup is taken, and its link is proven. Its slot keeps WAL for it meanwhile. The primary is refused, and so is
-/// whoever others receive WAL from. A data directory that is there is never overwritten. After an interruption, run the same command
-/// again.
+/// For a standby on a new machine, or on one that was installed anew, with nothing on its disk. Does it have a new address? Change
+/// that in the inventory first. pgstead shows the recorded SSH host key and the strongest one that the machine has now. When you
+/// agree, the new key replaces the recorded one. --host-key names it without a question; --yes alone never accepts a key. The rest is
+/// done as by bootstrap: the others let the server in under its new address, a base backup is taken, and its link is proven. Its slot
+/// keeps WAL for it meanwhile. pgstead refuses to replace the primary, and a server that others receive WAL from. It never overwrites
+/// a data directory. After an interruption, run the same command again.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   pgstead replace c                              show the new host key, ask; show the plan, ask

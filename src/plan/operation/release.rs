@@ -107,7 +107,13 @@ fn list(plan: &mut PlanBuilder, state: &State<'_>, primary: Option<&ServerName>,
     }
     let (primaries, standbys): (Vec<_>, Vec<_>) =
         leaving.iter().partition(|one| Some(&one.seen.server.name) == primary);
-    for group in [standbys, primaries] {
+    for group in [&standbys, &primaries] {
+        // Whoever was promoted by hand meanwhile, as behind a long question, is found while the guards of the others stand.
+        let still: Vec<StepId> =
+            standbys.iter().map(|one| plan.add(service::is_standby(one.seen), before.iter().copied())).collect();
+        if !still.is_empty() {
+            before = still;
+        }
         let mut done = Vec::new();
         for one in group {
             let mut last = before.clone();
@@ -311,6 +317,16 @@ fn yours(seen: Seen<'_>, configuration: Configuration) -> Result<Vec<Entry>, Box
             ("postgresql.conf", Configuration::Written) => Ok(released::settings(&text)),
             ("postgresql.conf", Configuration::Kept) => match marked::parse(&text) {
                 Ok(marked) if marked.parts.is_empty() => Ok(text.clone()),
+                Ok(marked) if !marked.parts.iter().all(marked::Part::is_intact) => {
+                    let message =
+                        format!("server \"{name}\": the part of {path} that pgstead wrote was edited by hand");
+                    return Err(Box::new(
+                        Diagnostic::error(Code::EditedByHand, message)
+                            .server(name)
+                            .detail("A release puts pgstead's settings in the place of that part. The edit would be gone.")
+                            .hint("Move the edit behind the end mark of the part, and restore the part. Then run the same command again."),
+                    ));
+                }
                 Ok(_) => {
                     let ours = read(&[seen.layout.config_home(), "/", kept::FILE].concat())?;
                     released::folded(&text, &ours.content.unwrap_or_default())
